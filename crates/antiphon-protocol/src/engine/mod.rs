@@ -1,0 +1,19 @@
+//! Engine.IO: packets over long-polling and WebSocket, with a heartbeat and an upgrade between them.
+
+mod encoded;
+mod heartbeat;
+mod open;
+mod outbound;
+mod packet;
+pub mod payload;
+mod session;
+mod upgrade;
+
+pub use encoded::{EncodedPacket, PacketWriter};
+pub use heartbeat::{Beat, Heartbeat, WrongDirection};
+pub use open::{Handshake, HandshakeError, Open};
+pub use outbound::{Outbound, QueueFull, QueueLimits};
+pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};
+pub use payload::{Payload, PayloadError};
+pub use session::{CloseReason, Input, Output, Refusal, Session, SessionConfig, TransportKind};
+pub use upgrade::{ProbeStep, Upgrade, UpgradeTimeout};

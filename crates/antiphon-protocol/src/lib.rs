@@ -1,0 +1,15 @@
+//! The protocols that a Socket.IO server and client speak, without I/O.
+//!
+//! Nothing in this crate opens a socket, reads a clock or spawns a task: codecs are functions of
+//! bytes, and state machines take an input and the time, and give an output and the next deadline.
+//! The server and the client of the crate `antiphon` share it.
+//!
+//! | module | what it holds | the rule's source |
+//! |---|---|---|
+//! | [`engine`] | packets, payloads, heartbeat, upgrade and session of Engine.IO, revisions 3 and 4 | Engine.IO protocol |
+//! | [`websocket`] | frames and the opening handshake | RFC 6455 |
+//! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | Socket.IO protocol |
+
+pub mod engine;
+pub mod socket;
+pub mod websocket;

@@ -1,0 +1,119 @@
+//! The arguments of an event or an ack: JSON text and attachments on one side, Rust types on the
+//! other.
+
+mod de;
+mod error;
+mod input;
+mod key;
+mod ser;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+pub use self::error::ArgsError;
+pub(super) use self::ser::Output;
+use super::error::EncodeError;
+
+/// The arguments of one event or ack: JSON, known to be valid, and attachments. Borrowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Args<'a> {
+    json: &'a str,
+    attachments: &'a [Bytes],
+}
+
+impl<'a> Args<'a> {
+    /// No arguments.
+    #[must_use]
+    pub const fn empty() -> Args<'static> {
+        Args {
+            json: "",
+            attachments: &[],
+        }
+    }
+
+    /// From JSON values that are known to be valid, separated by commas.
+    pub(super) const fn new(json: &'a str, attachments: &'a [Bytes]) -> Self {
+        Self { json, attachments }
+    }
+
+    /// The values as JSON, separated by commas, without the brackets of a list: `1,{"a":2}`.
+    /// Empty if there are no arguments.
+    #[must_use]
+    pub const fn json(&self) -> &'a str {
+        self.json
+    }
+
+    /// The attachments, in the order in which they came. Placeholders in the JSON name them by
+    /// their index.
+    #[must_use]
+    pub const fn attachments(&self) -> &'a [Bytes] {
+        self.attachments
+    }
+
+    /// Reads the arguments as a type, by the rules of the [module](super#arguments-and-types).
+    ///
+    /// `&str`, `&[u8]` and `&RawValue` borrow where the text and the attachments let them.
+    ///
+    /// # Errors
+    ///
+    /// If an argument is missing or doesn't fit the type: the error says which one and where.
+    pub fn deserialize<T: Deserialize<'a>>(&self) -> Result<T, ArgsError> {
+        de::from_args(*self)
+    }
+
+    /// The arguments with a copy of the text. The attachments are shared.
+    #[must_use]
+    pub fn to_owned(&self) -> OwnedArgs {
+        OwnedArgs {
+            json: self.json.into(),
+            attachments: self.attachments.to_vec(),
+        }
+    }
+}
+
+impl Default for Args<'_> {
+    fn default() -> Self {
+        Args::empty()
+    }
+}
+
+/// [`Args`] that own their text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnedArgs {
+    json: Box<str>,
+    attachments: Vec<Bytes>,
+}
+
+impl OwnedArgs {
+    /// The arguments that a type stands for, by the rules of the
+    /// [module](super#arguments-and-types).
+    ///
+    /// # Errors
+    ///
+    /// If the value can't be written as JSON.
+    pub fn new<T: Serialize + ?Sized>(args: &T) -> Result<Self, EncodeError> {
+        let mut json = Vec::new();
+        let mut attachments = Vec::new();
+        Output::new(&mut json, &mut attachments, false).args(args)?;
+        let json = String::from_utf8(json).unwrap_or_default(); // written by a JSON serializer
+        if !attachments.is_empty() && !super::placeholder::all_legal(&json, attachments.len()) {
+            return Err(EncodeError::IllegalPlaceholder);
+        }
+        Ok(Self {
+            json: json.into(),
+            attachments: attachments
+                .iter()
+                .map(|packet| packet.frame().slice_ref(packet.payload()))
+                .collect(),
+        })
+    }
+
+    /// Borrows the arguments.
+    #[must_use]
+    pub fn as_args(&self) -> Args<'_> {
+        Args {
+            json: &self.json,
+            attachments: &self.attachments,
+        }
+    }
+}

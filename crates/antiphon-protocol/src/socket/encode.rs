@@ -1,0 +1,364 @@
+//! Packets for the wire: `<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]`, and the binary
+//! messages that follow.
+//!
+//! A namespace begins with `/` and holds no comma, which is for the caller to see to. The empty
+//! one is `/`.
+
+use std::io::Write as _;
+use std::iter;
+use std::str;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::args::{Args, Output};
+use super::error::EncodeError;
+use super::{MAX_ATTACHMENTS, placeholder, reserved};
+use crate::engine::{EncodedPacket, PacketType, PacketWriter, Revision};
+
+const CONNECT: u8 = b'0';
+const DISCONNECT: u8 = b'1';
+const EVENT: u8 = b'2';
+const ACK: u8 = b'3';
+const CONNECT_ERROR: u8 = b'4';
+
+/// From the type of a plain packet to that of the packet with attachments.
+const TO_BINARY: u8 = b'5' - EVENT;
+
+/// A Socket.IO packet that is ready for the wire: a text packet and its attachments, which must
+/// follow it with no other message between. Clones share the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedMessage {
+    text: EncodedPacket,
+    attachments: Option<Arc<[EncodedPacket]>>,
+    /// The revision whose form the attachments have.
+    revision: Revision,
+}
+
+impl EncodedMessage {
+    /// The text packet, which is the same in both revisions.
+    #[must_use]
+    pub const fn text(&self) -> &EncodedPacket {
+        &self.text
+    }
+
+    /// The attachments, in the form of [`Revision::V4`] unless this came from
+    /// [`Self::into_revision`].
+    #[must_use]
+    pub fn attachments(&self) -> &[EncodedPacket] {
+        self.attachments.as_deref().unwrap_or_default()
+    }
+
+    /// The same packet for connections of this revision.
+    ///
+    /// The text is shared, and so are attachments that have the form already. Revision 3 puts a
+    /// byte in front of every attachment, so that these are copied.
+    #[must_use]
+    pub fn into_revision(&self, revision: Revision) -> Self {
+        let Some(attachments) = &self.attachments else {
+            return self.clone();
+        };
+        if revision == self.revision {
+            return self.clone();
+        }
+        let type_byte = usize::from(self.revision == Revision::V3);
+        let attachments = attachments
+            .iter()
+            .map(|packet| EncodedPacket::binary(&packet.payload()[type_byte..], revision))
+            .collect();
+        Self {
+            text: self.text.clone(),
+            attachments: Some(attachments),
+            revision,
+        }
+    }
+
+    /// The length of all frames together, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.packets().map(|packet| packet.frame().len()).sum()
+    }
+
+    /// The packets in the order of the wire: the text, then the attachments.
+    pub fn packets(&self) -> impl Iterator<Item = &EncodedPacket> + Clone {
+        iter::once(&self.text).chain(self.attachments())
+    }
+}
+
+/// An event with its arguments, by the rules of the [module](super#arguments-and-types).
+///
+/// With an `id` the receiver is asked for an ack.
+///
+/// # Errors
+///
+/// If the name is reserved, the arguments can't be written as JSON, or hold more than
+/// [`MAX_ATTACHMENTS`] binary values.
+pub fn event<T: Serialize + ?Sized>(
+    namespace: &str,
+    id: Option<u64>,
+    name: &str,
+    args: &T,
+) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::event(namespace, id, name, 64)?;
+    draft.args(|output| output.args(args), true)?;
+    draft.finish()
+}
+
+/// An event with arguments as they came from a peer: nothing is parsed.
+///
+/// # Errors
+///
+/// If the name is reserved, or the arguments have more than [`MAX_ATTACHMENTS`] attachments.
+pub fn event_from(
+    namespace: &str,
+    id: Option<u64>,
+    name: &str,
+    args: Args<'_>,
+) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::event(namespace, id, name, args.json().len() + 1)?;
+    draft.raw_args(args, true);
+    draft.finish()
+}
+
+/// An ack whose arguments are the reply, by the rules of the [module](super#arguments-and-types).
+///
+/// If the reply is a [`Result`], `Ok(value)` gives the arguments of the value, and `Err(error)`
+/// gives one argument, `{"error": error}`.
+///
+/// # Errors
+///
+/// If the reply can't be written as JSON, or holds more than [`MAX_ATTACHMENTS`] binary values.
+pub fn ack<T: Serialize + ?Sized>(
+    namespace: &str,
+    id: u64,
+    reply: &T,
+) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::ack(namespace, id, 64);
+    draft.args(|output| output.reply(reply), false)?;
+    draft.finish()
+}
+
+/// An ack with arguments as they came from a peer: nothing is parsed.
+///
+/// # Errors
+///
+/// If the arguments have more than [`MAX_ATTACHMENTS`] attachments.
+pub fn ack_from(namespace: &str, id: u64, args: Args<'_>) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::ack(namespace, id, args.json().len());
+    draft.raw_args(args, false);
+    draft.finish()
+}
+
+/// An ack with one argument, `{"error": error}`.
+///
+/// # Errors
+///
+/// If the error can't be written as JSON, or holds more than [`MAX_ATTACHMENTS`] binary values.
+pub fn ack_error<T: Serialize + ?Sized>(
+    namespace: &str,
+    id: u64,
+    error: &T,
+) -> Result<EncodedMessage, EncodeError> {
+    ack(namespace, id, &Err::<(), _>(error))
+}
+
+/// A server's answer that the namespace has been joined: with the socket's id in revision 5,
+/// without a payload in revision 4. It also is a client's CONNECT without credentials.
+#[must_use]
+pub fn connect(namespace: &str, sid: Option<&str>) -> EncodedMessage {
+    let mut draft = Draft::new(CONNECT, namespace, sid.map_or(0, |sid| sid.len() + 10));
+    if let Some(sid) = sid {
+        draft.push(r#"{"sid":"#);
+        draft.push_string(sid);
+        draft.push("}");
+    }
+    draft.into_text()
+}
+
+/// A CONNECT with a payload, which must be written as a JSON object: a client's credentials, or a
+/// server's answer with more than the socket's id.
+///
+/// # Errors
+///
+/// If the payload can't be written as JSON.
+pub fn connect_with<T: Serialize + ?Sized>(
+    namespace: &str,
+    auth: &T,
+) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::new(CONNECT, namespace, 64);
+    serde_json::to_writer(draft.writer.buffer(), auth)?;
+    Ok(draft.into_text())
+}
+
+/// A DISCONNECT: the namespace is left.
+#[must_use]
+pub fn disconnect(namespace: &str) -> EncodedMessage {
+    Draft::new(DISCONNECT, namespace, 0).into_text()
+}
+
+/// The namespace can't be joined, for a reason that the application gives.
+///
+/// Revision 5 carries `{"message":...,"data":...}`, without `data` if there is none. Revision 4
+/// carries the data alone if there is any, and the message as a string otherwise.
+///
+/// # Errors
+///
+/// If the data can't be written as JSON.
+pub fn connect_error<T: Serialize + ?Sized>(
+    namespace: &str,
+    revision: Revision,
+    message: &str,
+    data: Option<&T>,
+) -> Result<EncodedMessage, EncodeError> {
+    let mut draft = Draft::new(CONNECT_ERROR, namespace, message.len() + 64);
+    match (revision, data) {
+        (Revision::V3, None) => draft.push_string(message),
+        (Revision::V3, Some(data)) => serde_json::to_writer(draft.writer.buffer(), data)?,
+        (Revision::V4, data) => {
+            draft.push(r#"{"message":"#);
+            draft.push_string(message);
+            if let Some(data) = data {
+                draft.push(r#","data":"#);
+                serde_json::to_writer(draft.writer.buffer(), data)?;
+            }
+            draft.push("}");
+        }
+    }
+    Ok(draft.into_text())
+}
+
+/// There is no such namespace: `{"message":"Invalid namespace"}`, the same in both revisions.
+#[must_use]
+pub fn invalid_namespace(namespace: &str) -> EncodedMessage {
+    let mut draft = Draft::new(CONNECT_ERROR, namespace, 32);
+    draft.push(r#"{"message":"Invalid namespace"}"#);
+    draft.into_text()
+}
+
+/// A packet in the making. It is written as one without attachments, and made a binary one at the
+/// end if any turned up, which is rare.
+struct Draft {
+    writer: PacketWriter,
+    /// Where the type stands in the buffer.
+    kind: usize,
+    attachments: Vec<EncodedPacket>,
+}
+
+impl Draft {
+    /// Begins a packet; `capacity` is the expected length of its payload in bytes.
+    fn new(kind: u8, namespace: &str, capacity: usize) -> Self {
+        let capacity = 2 + namespace.len() + capacity;
+        let mut writer = PacketWriter::text(PacketType::Message, capacity);
+        let buffer = writer.buffer();
+        let at = buffer.len();
+        buffer.push(kind);
+        if !matches!(namespace, "" | "/") {
+            buffer.extend_from_slice(namespace.as_bytes());
+            buffer.push(b',');
+        }
+        Self {
+            writer,
+            kind: at,
+            attachments: Vec::new(),
+        }
+    }
+
+    fn event(
+        namespace: &str,
+        id: Option<u64>,
+        name: &str,
+        capacity: usize,
+    ) -> Result<Self, EncodeError> {
+        if let Some(name) = reserved(name) {
+            return Err(EncodeError::ReservedEvent(name));
+        }
+        let capacity = capacity + name.len() + 24;
+        let mut draft = Self::new(EVENT, namespace, capacity);
+        if let Some(id) = id {
+            draft.push_id(id);
+        }
+        draft.push("[");
+        draft.push_string(name);
+        Ok(draft)
+    }
+
+    fn ack(namespace: &str, id: u64, capacity: usize) -> Self {
+        let mut draft = Self::new(ACK, namespace, capacity + 24);
+        draft.push_id(id);
+        draft.push("[");
+        draft
+    }
+
+    fn push(&mut self, text: &str) {
+        self.writer.buffer().extend_from_slice(text.as_bytes());
+    }
+
+    fn push_id(&mut self, id: u64) {
+        // A vector takes whatever is written to it.
+        let _ = write!(self.writer.buffer(), "{id}");
+    }
+
+    fn push_string(&mut self, text: &str) {
+        // A string has no way to fail, nor has the vector.
+        let _ = serde_json::to_writer(self.writer.buffer(), text);
+    }
+
+    /// Writes the arguments; `comma` if something stands in the array before them.
+    fn args(
+        &mut self,
+        write: impl FnOnce(Output<'_>) -> Result<(), serde_json::Error>,
+        comma: bool,
+    ) -> Result<(), EncodeError> {
+        let buffer = self.writer.buffer();
+        let start = buffer.len();
+        write(Output::new(buffer, &mut self.attachments, comma))?;
+        // Foreign JSON that went along must not pass for a placeholder of ours.
+        let count = self.attachments.len();
+        if count > 0 {
+            let written = str::from_utf8(&self.writer.buffer()[start..]).unwrap_or_default();
+            if !placeholder::all_legal(written, count) {
+                return Err(EncodeError::IllegalPlaceholder);
+            }
+        }
+        Ok(())
+    }
+
+    fn raw_args(&mut self, args: Args<'_>, comma: bool) {
+        if comma && !args.json().is_empty() {
+            self.push(",");
+        }
+        self.push(args.json());
+        let attachments = args.attachments().iter();
+        self.attachments
+            .extend(attachments.map(|data| EncodedPacket::binary(data, Revision::V4)));
+    }
+
+    /// Closes the array of arguments.
+    fn finish(mut self) -> Result<EncodedMessage, EncodeError> {
+        self.push("]");
+        let count = self.attachments.len();
+        if count == 0 {
+            return Ok(self.into_text());
+        }
+        if count > MAX_ATTACHMENTS {
+            return Err(EncodeError::TooManyAttachments(count));
+        }
+        let buffer = self.writer.buffer();
+        buffer[self.kind] += TO_BINARY;
+        let after = self.kind + 1;
+        buffer.splice(after..after, format!("{count}-").into_bytes());
+        Ok(EncodedMessage {
+            text: self.writer.finish(),
+            attachments: Some(self.attachments.into()),
+            revision: Revision::V4,
+        })
+    }
+
+    fn into_text(self) -> EncodedMessage {
+        EncodedMessage {
+            text: self.writer.finish(),
+            attachments: None,
+            revision: Revision::V4,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+use thiserror::Error;
+
+/// Why a packet of the peer is refused. Node closes the connection for each of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// The text is empty.
+    #[error("the packet is empty")]
+    Empty,
+    /// The first character is no type, which is a digit from 0 to 6.
+    #[error("unknown packet type {0:?}: expected a digit from 0 to 6")]
+    UnknownType(char),
+    /// A binary packet does not say how many attachments follow.
+    #[error("a binary packet must begin with the number of its attachments and a hyphen")]
+    InvalidAttachmentCount,
+    /// A binary packet announces no attachments.
+    #[error("a binary packet without attachments: expected the type of the plain packet")]
+    NoAttachments,
+    /// More attachments than [`Limits::attachments`](super::Limits::attachments).
+    #[error("too many attachments: the limit is {limit}")]
+    TooManyAttachments {
+        /// The limit, a number of attachments.
+        limit: usize,
+    },
+    /// A placeholder in the JSON names an attachment that there is not.
+    #[error("a placeholder names none of the {attachments} attachments")]
+    IllegalPlaceholder {
+        /// How many attachments the packet has.
+        attachments: usize,
+    },
+    /// Longer than [`Limits::namespace`](super::Limits::namespace).
+    #[error("the namespace is too long: the limit is {limit} bytes")]
+    NamespaceTooLong {
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// More digits than [`Limits::ack_digits`](super::Limits::ack_digits).
+    #[error("the ack id is too long: the limit is {limit} digits")]
+    AckIdTooLong {
+        /// The limit, in decimal digits.
+        limit: usize,
+    },
+    /// An ack that answers no event.
+    #[error("an ACK needs the id of the event that it answers")]
+    MissingAckId,
+    /// The payload does not suit the type of the packet.
+    #[error("invalid payload of {packet}: expected {expected}")]
+    InvalidPayload {
+        /// The type of the packet.
+        packet: &'static str,
+        /// What it may carry.
+        expected: &'static str,
+    },
+    /// The payload is not JSON.
+    #[error("invalid JSON at byte {offset} of the packet")]
+    InvalidJson {
+        /// Where, in bytes from the beginning of the packet.
+        offset: usize,
+    },
+    /// Nested deeper than [`Limits::depth`](super::Limits::depth).
+    #[error("the payload is nested too deep: the limit is {limit} levels")]
+    TooDeep {
+        /// The limit, in levels of arrays and objects.
+        limit: usize,
+    },
+    /// An event whose array is empty.
+    #[error("an EVENT needs a name: the first element of its array")]
+    MissingEventName,
+    /// An event whose name is no string and no number, or is not Unicode.
+    #[error("the name of an event must be a string or a number")]
+    InvalidEventName,
+    /// Longer than [`Limits::event_name`](super::Limits::event_name).
+    #[error("the name of the event is too long: the limit is {limit} bytes")]
+    EventNameTooLong {
+        /// The limit, in bytes of UTF-8.
+        limit: usize,
+    },
+    /// The name is one that the libraries use for their own events.
+    #[error("the event name {0:?} is reserved")]
+    ReservedEvent(&'static str),
+    /// A text while attachments of the packet before are outstanding.
+    #[error("a text while {outstanding} attachments are outstanding")]
+    UnexpectedText {
+        /// How many attachments are outstanding.
+        outstanding: usize,
+    },
+    /// A binary message that belongs to no packet.
+    #[error("a binary message that no packet has announced")]
+    UnexpectedBinary,
+}
+
+/// Why something can't be sent as a packet.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The value can't be written as JSON: a map whose keys are no strings, for example.
+    #[error("can't be written as JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The name is one that the libraries use for their own events; receivers would refuse it.
+    #[error("the event name {0:?} is reserved: choose another one")]
+    ReservedEvent(&'static str),
+    /// More binary values than a stock client accepts in one packet, which is
+    /// [`MAX_ATTACHMENTS`](super::MAX_ATTACHMENTS).
+    #[error("{0} binary values in one packet: receivers accept {max}", max = super::MAX_ATTACHMENTS)]
+    TooManyAttachments(usize),
+    /// The value holds an object that looks like a placeholder, `{"_placeholder":true,...}`, and
+    /// names no attachment of this packet. Receivers would close the connection.
+    #[error("the value holds a forged placeholder of an attachment")]
+    IllegalPlaceholder,
+}

@@ -1,0 +1,274 @@
+//! A scanner of JSON text (RFC 8259): finds where a value ends, and proves on the way that it is
+//! one and how deep it nests. It neither recurses nor allocates, whatever the text.
+
+use std::borrow::Cow;
+
+/// Levels that the scanner can hold, one bit each. `serde_json` recurses as deep at most.
+const MOST_LEVELS: usize = 127;
+
+/// A part of a text, by the offsets of its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Span {
+    /// The part itself: empty if it is not a part of this text.
+    pub(super) fn of(self, text: &str) -> &str {
+        text.get(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// Why a text is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// Not JSON, seen at this byte.
+    Syntax(usize),
+    /// Nested deeper than allowed.
+    Depth,
+}
+
+/// The elements of an array, without brackets and surrounding whitespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct List {
+    /// The first element, if any.
+    pub(super) first: Option<Span>,
+    /// All elements after the first, with the commas between them.
+    pub(super) rest: Span,
+    /// All elements, with the commas between them.
+    pub(super) all: Span,
+}
+
+/// Reads one array that reaches from `at` to the end of the text.
+pub(super) fn list(text: &str, at: usize, depth: usize) -> Result<List, Fault> {
+    let bytes = text.as_bytes();
+    let inner = depth.min(MOST_LEVELS).checked_sub(1).ok_or(Fault::Depth)?;
+    if bytes.get(at) != Some(&b'[') {
+        return Err(Fault::Syntax(at));
+    }
+    let start = whitespace(bytes, at + 1);
+    let mut list = List {
+        first: None,
+        rest: Span { start, end: start },
+        all: Span { start, end: start },
+    };
+    let mut next = start;
+    if bytes.get(start) != Some(&b']') {
+        loop {
+            let end = value(bytes, next, inner)?;
+            let element = Span { start: next, end };
+            match list.first {
+                None => {
+                    list.first = Some(element);
+                    list.rest = Span { start: end, end };
+                }
+                Some(first) if first.end == list.rest.end => list.rest = element,
+                Some(_) => list.rest.end = end,
+            }
+            list.all.end = end;
+            next = whitespace(bytes, end);
+            match bytes.get(next) {
+                Some(b',') => next = whitespace(bytes, next + 1),
+                Some(b']') => break,
+                _ => return Err(Fault::Syntax(next)),
+            }
+        }
+    }
+    at_end(bytes, next + 1)?;
+    Ok(list)
+}
+
+/// Reads one value that reaches from `at` to the end of the text.
+pub(super) fn whole(text: &str, at: usize, depth: usize) -> Result<Span, Fault> {
+    let bytes = text.as_bytes();
+    let end = value(bytes, at, depth)?;
+    at_end(bytes, end)?;
+    Ok(Span { start: at, end })
+}
+
+fn at_end(bytes: &[u8], at: usize) -> Result<(), Fault> {
+    match whitespace(bytes, at) {
+        end if end == bytes.len() => Ok(()),
+        end => Err(Fault::Syntax(end)),
+    }
+}
+
+/// Where the value that begins at `at` ends.
+pub(super) fn value(bytes: &[u8], mut at: usize, depth: usize) -> Result<usize, Fault> {
+    // One bit a level, the innermost lowest: set inside an object, clear inside an array.
+    let mut objects: u128 = 0;
+    let mut levels = 0;
+    let depth = depth.min(MOST_LEVELS);
+    loop {
+        let mut open = false;
+        at = match bytes.get(at) {
+            Some(b'"') => string(bytes, at)?,
+            Some(&bracket @ (b'{' | b'[')) => {
+                if levels == depth {
+                    return Err(Fault::Depth);
+                }
+                levels += 1;
+                objects = objects << 1 | u128::from(bracket == b'{');
+                open = true;
+                whitespace(bytes, at + 1)
+            }
+            Some(b'-' | b'0'..=b'9') => number(bytes, at)?,
+            Some(b't') => literal(bytes, at, b"true")?,
+            Some(b'f') => literal(bytes, at, b"false")?,
+            Some(b'n') => literal(bytes, at, b"null")?,
+            _ => return Err(Fault::Syntax(at)),
+        };
+        // What stands before the next value: closing brackets, a comma, a key.
+        loop {
+            if levels == 0 {
+                return Ok(at);
+            }
+            let object = objects & 1 == 1;
+            if !open {
+                at = whitespace(bytes, at);
+            }
+            match bytes.get(at) {
+                Some(b']') if !object => {}
+                Some(b'}') if object => {}
+                Some(b',') if !open => {
+                    at = whitespace(bytes, at + 1);
+                    if object {
+                        at = key(bytes, at)?;
+                    }
+                    break;
+                }
+                Some(_) if open => {
+                    if object {
+                        at = key(bytes, at)?;
+                    }
+                    break;
+                }
+                _ => return Err(Fault::Syntax(at)),
+            }
+            at += 1;
+            levels -= 1;
+            objects >>= 1;
+            open = false;
+        }
+    }
+}
+
+/// Skips a key and its colon.
+fn key(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+    if bytes.get(at) != Some(&b'"') {
+        return Err(Fault::Syntax(at));
+    }
+    let colon = whitespace(bytes, string(bytes, at)?);
+    match bytes.get(colon) {
+        Some(b':') => Ok(whitespace(bytes, colon + 1)),
+        _ => Err(Fault::Syntax(colon)),
+    }
+}
+
+/// The first byte at or after `at` that is not whitespace.
+pub(super) fn whitespace(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
+        at += 1;
+    }
+    at
+}
+
+fn literal(bytes: &[u8], at: usize, word: &[u8]) -> Result<usize, Fault> {
+    match bytes.get(at..at + word.len()) {
+        Some(found) if found == word => Ok(at + word.len()),
+        _ => Err(Fault::Syntax(at)),
+    }
+}
+
+fn number(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut at = start + usize::from(bytes.get(start) == Some(&b'-'));
+    at = match bytes.get(at) {
+        Some(b'0') => at + 1,
+        _ => digits(bytes, at)?,
+    };
+    if bytes.get(at) == Some(&b'.') {
+        at = digits(bytes, at + 1)?;
+    }
+    if let Some(b'e' | b'E') = bytes.get(at) {
+        at += 1;
+        if let Some(b'+' | b'-') = bytes.get(at) {
+            at += 1;
+        }
+        at = digits(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// Skips digits, at least one.
+fn digits(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut at = start;
+    while let Some(b'0'..=b'9') = bytes.get(at) {
+        at += 1;
+    }
+    if at == start {
+        return Err(Fault::Syntax(at));
+    }
+    Ok(at)
+}
+
+/// Where the string whose quote is at `start` ends, after its closing quote.
+pub(super) fn string(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+    let mut at = start + 1;
+    loop {
+        at = plain(bytes, at);
+        match bytes.get(at) {
+            Some(b'"') => return Ok(at + 1),
+            Some(b'\\') => {
+                at = match bytes.get(at + 1) {
+                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at + 2,
+                    Some(b'u') => match bytes.get(at + 2..at + 6) {
+                        Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => at + 6,
+                        _ => return Err(Fault::Syntax(at)),
+                    },
+                    _ => return Err(Fault::Syntax(at)),
+                }
+            }
+            _ => return Err(Fault::Syntax(at)),
+        }
+    }
+}
+
+/// The first byte at or after `at` that is not plain text of a string: a quote, a backslash, a
+/// control character. Eight bytes at a time.
+fn plain(bytes: &[u8], mut at: usize) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    const fn zero(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word & HIGH
+    }
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let word = u64::from_le_bytes(*chunk);
+        // The lowest bit set is exact; those above it may be the borrow of a subtraction.
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let quote = zero(word ^ (ONES * b'"' as u64));
+        let backslash = zero(word ^ (ONES * b'\\' as u64));
+        let found = control | quote | backslash;
+        if found != 0 {
+            return at + (found.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte < 0x20 || byte == b'"' || byte == b'\\' {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The text of a string, given with its quotes. `None` if it is not Unicode (a lone surrogate).
+pub(super) fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
+    let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.contains('\\') {
+        serde_json::from_str(quoted).ok().map(Cow::Owned)
+    } else {
+        Some(Cow::Borrowed(inner))
+    }
+}

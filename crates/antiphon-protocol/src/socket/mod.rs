@@ -1,0 +1,70 @@
+//! Socket.IO: packets, the arguments of events and acks, and their attachments.
+//!
+//! A message of the Engine.IO connection comes in through a [`Decoder`], which gives a [`Packet`]
+//! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
+//! them as a type. What goes out is an [`EncodedMessage`], made once by [`event`], [`ack`] and
+//! their kin, and shared by all receivers.
+//!
+//! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
+//! |---|---|---|
+//! | 1.x, 2.x | 4 | `V3` |
+//! | 3.x, 4.x | 5 | `V4` |
+//!
+//! # Arguments and types
+//!
+//! The outermost tuple (a tuple struct or an array of fixed length, too) is the list of arguments,
+//! and `()` is no arguments. Any other type is the one first argument. On the way in, arguments
+//! that the type does not ask for are ignored, and a missing one is `None` for an `Option` and an
+//! error otherwise.
+//!
+//! | type | JSON |
+//! |---|---|
+//! | `()` | |
+//! | `(1, "a")` | `1,"a"` |
+//! | `"a"` | `"a"` |
+//! | `vec![1, 2]` | `[1,2]` |
+//! | `((1, 2),)` | `[1,2]` |
+//!
+//! To serde `serde_json::Value::Null` is the same as `()`: send `(Value::Null,)` for a `null`.
+//!
+//! What serde calls bytes (`bytes::Bytes`, `serde_bytes::ByteBuf`) becomes an attachment, at any
+//! depth: a binary message of its own, for which a placeholder stands in the JSON.
+
+mod args;
+mod decoder;
+mod encode;
+mod error;
+mod json;
+mod limits;
+mod packet;
+mod placeholder;
+#[cfg(test)]
+mod tests;
+
+pub use args::{Args, ArgsError, OwnedArgs};
+pub use decoder::{Assembled, Decoder};
+pub use encode::{
+    EncodedMessage, ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect,
+    event, event_from, invalid_namespace,
+};
+pub use error::{DecodeError, EncodeError};
+pub use limits::Limits;
+pub use packet::Packet;
+
+/// Most attachments that a packet is encoded with: stock clients close the connection for more.
+pub const MAX_ATTACHMENTS: usize = 10;
+
+/// Names that the Socket.IO libraries keep for their own events: receivers refuse them.
+pub const RESERVED_EVENTS: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+/// The reserved name that this is.
+fn reserved(name: &str) -> Option<&'static str> {
+    RESERVED_EVENTS.into_iter().find(|it| *it == name)
+}

@@ -1,0 +1,119 @@
+//! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs.
+
+use super::json;
+
+/// What an object is, as far as attachments are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Placeholder {
+    /// An ordinary object.
+    Not,
+    /// It stands for this attachment.
+    Attachment {
+        /// The number of the attachment, from 0.
+        num: usize,
+        /// Where the object ends, after its closing brace.
+        end: usize,
+    },
+    /// It says that it is one, and names no attachment.
+    Illegal,
+}
+
+/// Looks at the object whose brace is at `at`, in a text that is known to be JSON.
+///
+/// Encoders write exactly two keys, some of them in the order of a hash map. So an object is a
+/// placeholder if one of its first two keys is `_placeholder` with the value `true` and the other
+/// is `num`; further keys are ignored. One that begins with the mark and goes on otherwise is
+/// illegal. Looking at two keys alone keeps this independent of the size of an ordinary object.
+pub(super) fn at(text: &str, at: usize, attachments: usize) -> Placeholder {
+    find(text, at, attachments).unwrap_or(Placeholder::Not)
+}
+
+fn find(text: &str, at: usize, attachments: usize) -> Option<Placeholder> {
+    let bytes = text.as_bytes();
+    let (first, value, mut next) = entry(text, at)?;
+    let num = match first {
+        Key::Mark if value == "true" => match entry(text, next) {
+            Some((Key::Num, value, after)) => {
+                next = after;
+                value
+            }
+            _ => return Some(Placeholder::Illegal),
+        },
+        Key::Num => match entry(text, next)? {
+            (Key::Mark, "true", after) => {
+                next = after;
+                value
+            }
+            _ => return None,
+        },
+        Key::Mark | Key::Other => return None,
+    };
+    // Keys after these two belong to the object all the same.
+    while bytes.get(next) == Some(&b',') {
+        let key = json::whitespace(bytes, next + 1);
+        let colon = json::whitespace(bytes, json::string(bytes, key).ok()?);
+        let value = json::whitespace(bytes, colon + 1);
+        next = json::whitespace(bytes, json::value(bytes, value, usize::MAX).ok()?);
+    }
+    Some(match num.parse() {
+        Ok(num) if num < attachments => Placeholder::Attachment { num, end: next + 1 },
+        _ => Placeholder::Illegal,
+    })
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Key {
+    Mark,
+    Num,
+    Other,
+}
+
+/// Reads `{"key":value` or `,"key":value`: the key, the value if it is a scalar, what follows.
+/// `None` at the end of the object, or where the object can't be a placeholder.
+fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
+    let bytes = text.as_bytes();
+    if !matches!(bytes.get(at), Some(b'{' | b',')) {
+        return None;
+    }
+    let start = json::whitespace(bytes, at + 1);
+    if bytes.get(start) != Some(&b'"') {
+        return None;
+    }
+    let end = json::string(bytes, start).ok()?;
+    // Longer than the longest key with every character escaped: not worth reading.
+    let key = match text.get(start..end)? {
+        r#""_placeholder""# => Key::Mark,
+        r#""num""# => Key::Num,
+        long if long.len() > 80 || !long.contains('\\') => return None,
+        escaped => match json::unescape(escaped)?.as_ref() {
+            "_placeholder" => Key::Mark,
+            "num" => Key::Num,
+            _ => Key::Other,
+        },
+    };
+    let colon = json::whitespace(bytes, end);
+    let start = json::whitespace(bytes, colon + 1);
+    let end = json::value(bytes, start, 0).ok()?;
+    Some((key, text.get(start..end)?, json::whitespace(bytes, end)))
+}
+
+/// Whether every placeholder in these JSON values names one of so many attachments.
+pub(super) fn all_legal(text: &str, attachments: usize) -> bool {
+    let bytes = text.as_bytes();
+    let mut next = 0;
+    while let Some(&byte) = bytes.get(next) {
+        next = match byte {
+            b'"' => match json::string(bytes, next) {
+                Ok(end) => end,
+                Err(_) => return false,
+            },
+            b'{' => match at(text, next, attachments) {
+                Placeholder::Not => next + 1,
+                Placeholder::Attachment { end, .. } => end,
+                Placeholder::Illegal => return false,
+            },
+            _ => next + 1,
+        };
+    }
+    true
+}

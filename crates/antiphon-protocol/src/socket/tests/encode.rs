@@ -1,0 +1,307 @@
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::super::{
+    Args, EncodeError, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from, connect,
+    connect_error, connect_with, disconnect, event, event_from, invalid_namespace,
+};
+use super::{assemble, attachments, decode, wire};
+use crate::engine::{EncodedPacket, Revision};
+
+fn emitted<T: Serialize + ?Sized>(args: &T) -> String {
+    let message = event("/", None, "e", args).unwrap();
+    assert!(message.attachments().is_empty());
+    wire(&message).to_owned()
+}
+
+fn replied<T: Serialize + ?Sized>(reply: &T) -> String {
+    wire(&ack("/", 1, reply).unwrap()).to_owned()
+}
+
+#[derive(Serialize)]
+struct Point {
+    x: i32,
+}
+
+#[derive(Serialize)]
+struct Pair(i32, &'static str);
+
+#[derive(Serialize)]
+struct New<T>(T);
+
+#[derive(Serialize)]
+struct Nothing;
+
+#[derive(Serialize)]
+enum Kind {
+    Unit,
+    One(i32),
+    Two(i32, i32),
+    Fields { a: i32 },
+}
+
+#[test]
+fn the_outermost_tuple_is_the_list_of_arguments() {
+    assert_eq!(emitted(&(1, "a", [2, 3])), r#"2["e",1,"a",[2,3]]"#);
+    assert_eq!(emitted(&(1,)), r#"2["e",1]"#);
+    assert_eq!(emitted(&[1, 2]), r#"2["e",1,2]"#);
+    assert_eq!(emitted(&[0; 0]), r#"2["e"]"#);
+    assert_eq!(emitted(&Pair(1, "a")), r#"2["e",1,"a"]"#);
+    assert_eq!(emitted(&New((1, 2))), r#"2["e",1,2]"#);
+    assert_eq!(emitted(&((1, 2), ())), r#"2["e",[1,2],null]"#);
+    assert_eq!(emitted(&()), r#"2["e"]"#);
+    assert_eq!(emitted(&Nothing), r#"2["e"]"#);
+}
+
+#[test]
+fn anything_else_is_the_one_argument() {
+    assert_eq!(emitted("a"), r#"2["e","a"]"#);
+    assert_eq!(emitted(""), r#"2["e",""]"#);
+    assert_eq!(emitted(&vec![1, 2]), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&[1, 2][..]), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&Vec::<i32>::new()), r#"2["e",[]]"#);
+    assert_eq!(emitted(&Point { x: 1 }), r#"2["e",{"x":1}]"#);
+    assert_eq!(emitted(&New(5)), r#"2["e",5]"#);
+    assert_eq!(emitted(&None::<i32>), r#"2["e",null]"#);
+    assert_eq!(emitted(&Some(1)), r#"2["e",1]"#);
+    assert_eq!(emitted(&Some((1, 2))), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&true), r#"2["e",true]"#);
+    assert_eq!(emitted(&-1.5), r#"2["e",-1.5]"#);
+    assert_eq!(emitted(&'x'), r#"2["e","x"]"#);
+    assert_eq!(emitted(&json!({"a": [null]})), r#"2["e",{"a":[null]}]"#);
+    assert_eq!(emitted(&Kind::Unit), r#"2["e","Unit"]"#);
+    assert_eq!(emitted(&Kind::One(1)), r#"2["e",{"One":1}]"#);
+    assert_eq!(emitted(&Kind::Two(1, 2)), r#"2["e",{"Two":[1,2]}]"#);
+    assert_eq!(
+        emitted(&Kind::Fields { a: 1 }),
+        r#"2["e",{"Fields":{"a":1}}]"#
+    );
+    assert_eq!(emitted(&format_args!("{}", 1)), r#"2["e","1"]"#);
+    let raw = RawValue::from_string(r#"{"a": 1}"#.to_owned()).unwrap();
+    assert_eq!(emitted(&raw), r#"2["e",{"a": 1}]"#);
+    assert_eq!(emitted(&(&raw, &raw)), r#"2["e",{"a": 1},{"a": 1}]"#);
+    // A `Result` is a value like any other in an event.
+    assert_eq!(emitted(&Ok::<i32, i32>(1)), r#"2["e",{"Ok":1}]"#);
+}
+
+#[test]
+fn a_reply_is_the_arguments_of_the_ack() {
+    assert_eq!(replied(&(1, "a")), r#"31[1,"a"]"#);
+    assert_eq!(replied(&()), "31[]");
+    assert_eq!(replied("a"), r#"31["a"]"#);
+    assert_eq!(replied(&vec![1]), "31[[1]]");
+    assert_eq!(replied(&None::<i32>), "31[null]");
+}
+
+#[test]
+fn the_outermost_result_of_a_reply_is_taken_apart() {
+    assert_eq!(replied(&Ok::<_, ()>((1, "a"))), r#"31[1,"a"]"#);
+    assert_eq!(replied(&Ok::<_, ()>(())), "31[]");
+    assert_eq!(replied(&Err::<(), _>("no")), r#"31[{"error":"no"}]"#);
+    assert_eq!(replied(&Err::<(), _>((1, 2))), r#"31[{"error":[1,2]}]"#);
+    assert_eq!(replied(&New(Err::<(), _>(1))), r#"31[{"error":1}]"#);
+    // Only the outermost.
+    assert_eq!(replied(&Ok::<_, ()>(Ok::<i32, ()>(1))), r#"31[{"Ok":1}]"#);
+    assert_eq!(replied(&(Err::<(), _>(1),)), r#"31[{"Err":1}]"#);
+    let message = ack_error("/a", 7, "no").unwrap();
+    assert_eq!(wire(&message), r#"3/a,7[{"error":"no"}]"#);
+    let message = ack_error("/", 7, &Bytes::from_static(b"no")).unwrap();
+    assert_eq!(
+        wire(&message),
+        r#"61-7[{"error":{"_placeholder":true,"num":0}}]"#
+    );
+}
+
+#[test]
+fn a_packet_names_its_namespace_unless_it_is_the_main_one() {
+    let encoded = |namespace, id| wire(&event(namespace, id, "p", &1).unwrap()).to_owned();
+    assert_eq!(encoded("/", None), r#"2["p",1]"#);
+    assert_eq!(encoded("", None), r#"2["p",1]"#);
+    assert_eq!(encoded("/", Some(12)), r#"212["p",1]"#);
+    assert_eq!(encoded("/admin", None), r#"2/admin,["p",1]"#);
+    assert_eq!(encoded("/admin", Some(456)), r#"2/admin,456["p",1]"#);
+    assert_eq!(wire(&ack("/admin", 456, &()).unwrap()), "3/admin,456[]");
+    let max = wire(&event("/", Some(u64::MAX), "p", &()).unwrap()).to_owned();
+    assert_eq!(max, r#"218446744073709551615["p"]"#);
+}
+
+#[test]
+fn a_name_is_written_as_a_json_string() {
+    let message = event("/", None, "a\"\\\n\u{e9}", &()).unwrap();
+    assert_eq!(wire(&message), "2[\"a\\\"\\\\\\n\u{e9}\"]");
+}
+
+#[test]
+fn bytes_become_attachments() {
+    #[derive(Serialize)]
+    struct File {
+        name: &'static str,
+        content: Option<Bytes>,
+    }
+    let bytes = Bytes::from_static;
+    let message = event("/", None, "x", &bytes(b"abc")).unwrap();
+    assert_eq!(wire(&message), r#"51-["x",{"_placeholder":true,"num":0}]"#);
+    assert_eq!(attachments(&message), [b"abc"]);
+
+    let file = |content| File { name: "f", content };
+    let files = vec![file(Some(bytes(b"a"))), file(None), file(Some(bytes(b"b")))];
+    let message = event("/n", Some(3), "x", &(bytes(b"first"), 1, files)).unwrap();
+    assert_eq!(
+        wire(&message),
+        concat!(
+            r#"53-/n,3["x",{"_placeholder":true,"num":0},1,[{"name":"f","content":"#,
+            r#"{"_placeholder":true,"num":1}},{"name":"f","content":null},"#,
+            r#"{"name":"f","content":{"_placeholder":true,"num":2}}]]"#
+        )
+    );
+    assert_eq!(attachments(&message), [&b"first"[..], b"a", b"b"]);
+
+    let message = ack("/admin", 456, &Ok::<_, ()>(bytes(b"abc"))).unwrap();
+    assert_eq!(
+        wire(&message),
+        r#"61-/admin,456[{"_placeholder":true,"num":0}]"#
+    );
+}
+
+#[test]
+fn a_packet_has_at_most_ten_attachments() {
+    let bytes = |count| vec![Bytes::from_static(b"x"); count];
+    let message = event("/", None, "x", &bytes(10)).unwrap();
+    assert!(wire(&message).starts_with("510-[\"x\",[{"));
+    let error = event("/", None, "x", &bytes(11)).unwrap_err();
+    assert!(matches!(error, EncodeError::TooManyAttachments(11)));
+    let args = OwnedArgs::new(&bytes(11)).unwrap();
+    assert!(event_from("/", None, "x", args.as_args()).is_err());
+    assert!(ack_from("/", 1, args.as_args()).is_err());
+}
+
+#[test]
+fn a_forged_placeholder_is_not_sent_along_with_attachments() {
+    let forged = RawValue::from_string(r#"{"\u005fplaceholder":true,"num":99}"#.to_owned());
+    let args = (forged.unwrap(), Bytes::from_static(b"x"));
+    let error = event("/", None, "x", &args).unwrap_err();
+    assert!(matches!(error, EncodeError::IllegalPlaceholder));
+    // By itself it is an object like any other.
+    assert_eq!(
+        emitted(&args.0),
+        r#"2["e",{"\u005fplaceholder":true,"num":99}]"#
+    );
+}
+
+#[test]
+fn a_reserved_name_is_not_sent() {
+    for name in RESERVED_EVENTS {
+        for result in [
+            event("/", None, name, &()),
+            event_from("/", None, name, Args::empty()),
+        ] {
+            assert!(matches!(result, Err(EncodeError::ReservedEvent(found)) if found == name));
+        }
+    }
+}
+
+#[test]
+fn what_json_has_no_words_for_is_an_error() {
+    let map = std::collections::BTreeMap::from([(vec![1], 1)]);
+    assert!(matches!(
+        event("/", None, "x", &map),
+        Err(EncodeError::Json(_))
+    ));
+    assert!(connect_with("/", &map).is_err());
+}
+
+#[test]
+fn raw_arguments_are_passed_on_as_they_are() {
+    let Ok(Packet::Event { args, .. }) = decode(r#"2["a",1 , {"b": "\u00e9"}]"#) else {
+        panic!();
+    };
+    let message = event_from("/n", Some(2), "z", args).unwrap();
+    assert_eq!(wire(&message), r#"2/n,2["z",1 , {"b": "\u00e9"}]"#);
+    let message = ack_from("/n", 2, args).unwrap();
+    assert_eq!(wire(&message), r#"3/n,2[1 , {"b": "\u00e9"}]"#);
+    let message = event_from("/", None, "z", Args::empty()).unwrap();
+    assert_eq!(wire(&message), r#"2["z"]"#);
+
+    let assembled = assemble(
+        r#"52-["x",{"_placeholder":true,"num":1},{"num":0,"_placeholder":true}]"#,
+        &[b"a", b"b"],
+    );
+    let Packet::Event { args, .. } = assembled.packet() else {
+        panic!();
+    };
+    let message = ack_from("/", 5, args).unwrap();
+    assert_eq!(
+        wire(&message),
+        r#"62-5[{"_placeholder":true,"num":1},{"num":0,"_placeholder":true}]"#
+    );
+    assert_eq!(attachments(&message), [b"a", b"b"]);
+}
+
+#[test]
+fn a_connect_carries_an_id_in_revision_5_only() {
+    assert_eq!(wire(&connect("/", None)), "0");
+    assert_eq!(wire(&connect("/admin", None)), "0/admin,");
+    assert_eq!(
+        wire(&connect("/admin", Some("oSO0OpakMV_3jnilAAAA"))),
+        r#"0/admin,{"sid":"oSO0OpakMV_3jnilAAAA"}"#
+    );
+    let message = connect_with("/", &json!({"token": "x"})).unwrap();
+    assert_eq!(wire(&message), r#"0{"token":"x"}"#);
+}
+
+#[test]
+fn a_disconnect_is_its_namespace() {
+    assert_eq!(wire(&disconnect("/")), "1");
+    assert_eq!(wire(&disconnect("/admin")), "1/admin,");
+}
+
+#[test]
+fn a_connect_error_has_the_form_of_its_revision() {
+    let data = json!({"code": "E1"});
+    let error = |revision, data: Option<&serde_json::Value>| {
+        wire(&connect_error("/admin", revision, "No", data).unwrap()).to_owned()
+    };
+    assert_eq!(
+        error(Revision::V4, Some(&data)),
+        r#"4/admin,{"message":"No","data":{"code":"E1"}}"#
+    );
+    assert_eq!(error(Revision::V4, None), r#"4/admin,{"message":"No"}"#);
+    assert_eq!(error(Revision::V3, Some(&data)), r#"4/admin,{"code":"E1"}"#);
+    assert_eq!(error(Revision::V3, None), r#"4/admin,"No""#);
+    assert_eq!(
+        wire(&invalid_namespace("/x")),
+        r#"4/x,{"message":"Invalid namespace"}"#
+    );
+}
+
+#[test]
+fn revision_3_has_its_own_attachments_and_shares_the_text() {
+    let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
+    let old = message.into_revision(Revision::V3);
+    assert_eq!(old.text().frame().as_ptr(), message.text().frame().as_ptr());
+    assert_eq!(
+        old.attachments(),
+        [EncodedPacket::binary(b"abc", Revision::V3)]
+    );
+    assert_eq!(old.into_revision(Revision::V3), old);
+    assert_eq!(old.into_revision(Revision::V4), message);
+
+    let new = message.into_revision(Revision::V4);
+    assert_eq!(
+        new.attachments()[0].frame().as_ptr(),
+        message.attachments()[0].frame().as_ptr()
+    );
+    let plain = event("/", None, "x", &1).unwrap();
+    assert_eq!(plain.into_revision(Revision::V3), plain);
+}
+
+#[test]
+fn a_message_lists_its_packets_in_order() {
+    let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
+    let packets: Vec<_> = message.packets().collect();
+    assert_eq!(packets, [message.text(), &message.attachments()[0]]);
+    // Two bytes of header each, and the type of the Engine.IO packet in front of the text.
+    assert_eq!(message.len_bytes(), 2 + 1 + wire(&message).len() + 2 + 3);
+}

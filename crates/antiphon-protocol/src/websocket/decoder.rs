@@ -1,0 +1,243 @@
+//! Frames on their way in.
+//!
+//! The caller keeps the bytes of a frame that has not arrived as a whole, and knows from
+//! [`Decoder::frame_length`] how many there will be. A frame is unmasked where it lies and lent as
+//! an [`Event`]; only the fragments of a message are copied, to be put together.
+
+use std::borrow::Cow;
+
+use super::{
+    FrameError, Opcode,
+    frame::{Header, apply_mask},
+};
+
+/// How many fragments of a message may be empty. They cost nothing, so no limit of bytes ends them.
+const MOST_EMPTY_FRAGMENTS: u16 = 1_000;
+
+/// Which side of the connection this is. Clients mask their frames, servers don't (RFC 6455 §5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// This side is the server: frames that come in must be masked.
+    Server,
+    /// This side is the client: frames that come in must not be masked.
+    Client,
+}
+
+/// What a peer has sent: a whole message or a control frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A text message; owned if it came in fragments.
+    Text(Cow<'a, str>),
+    /// A binary message; owned if it came in fragments.
+    Binary(Cow<'a, [u8]>),
+    /// A ping: answer it with a pong of the same data.
+    Ping(&'a [u8]),
+    /// A pong, whether or not it was asked for.
+    Pong(&'a [u8]),
+    /// The peer closes the connection: nothing that comes after it is to be read.
+    Close(Option<CloseFrame<'a>>),
+}
+
+/// Why a peer closes the connection (RFC 6455 §5.5.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CloseFrame<'a> {
+    /// A code that may be sent (RFC 6455 §7.4).
+    pub code: u16,
+    /// A text for humans, often empty.
+    pub reason: &'a str,
+}
+
+/// What [`Decoder::decode`] found at the start of its input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decoded<'a> {
+    /// The length of the frame, header included; 0 if it has not arrived as a whole.
+    pub consumed: usize,
+    /// What the frame completed. A fragment that is not the last of its message completes nothing.
+    pub event: Option<Event<'a>>,
+}
+
+/// Decodes what comes in on one connection. Owns no memory but that of an unfinished message.
+#[derive(Debug)]
+pub struct Decoder {
+    role: Role,
+    max_payload: usize,
+    unfinished: Option<Box<Fragments>>,
+}
+
+/// A message of which the last fragment has not come.
+#[derive(Debug)]
+struct Fragments {
+    is_text: bool,
+    payload: Vec<u8>,
+    /// Bytes of a text that are known to be UTF-8.
+    checked: usize,
+    /// How many fragments were empty.
+    empty: u16,
+}
+
+impl Decoder {
+    /// A decoder for one connection; `max_payload` is the most bytes of one message, put together
+    /// from its fragments.
+    #[must_use]
+    pub const fn new(role: Role, max_payload: usize) -> Self {
+        Self {
+            role,
+            max_payload,
+            unfinished: None,
+        }
+    }
+
+    /// How long the frame at the start of `input` is, header included, once its header has arrived:
+    /// what the caller needs room for.
+    ///
+    /// # Errors
+    /// [`FrameError`] for a header that is wrong, out of order or of a message that is too big.
+    pub fn frame_length(&self, input: &[u8]) -> Result<Option<usize>, FrameError> {
+        let header = self.parse_header(input)?;
+        Ok(header.map(|(header, payload)| header.length.saturating_add(payload)))
+    }
+
+    /// Decodes the first frame of `input`, if all of it is there, and unmasks it in place: what was
+    /// consumed must not be decoded again.
+    ///
+    /// # Errors
+    /// [`FrameError`] for a header as in [`frame_length`](Self::frame_length), for text that is not
+    /// UTF-8 and for an invalid close frame. Nothing more can be decoded then.
+    pub fn decode<'a>(&mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, FrameError> {
+        const INCOMPLETE: Decoded<'_> = Decoded {
+            consumed: 0,
+            event: None,
+        };
+        let Some((header, length)) = self.parse_header(input)? else {
+            return Ok(INCOMPLETE);
+        };
+        let consumed = header.length.saturating_add(length);
+        let Some(frame) = input.get_mut(..consumed) else {
+            return Ok(INCOMPLETE);
+        };
+        let payload = &mut frame[header.length..];
+        if let Some(mask) = header.mask {
+            apply_mask(payload, mask);
+        }
+        let payload: &'a [u8] = payload;
+        let event = match header.opcode {
+            Opcode::Text if header.is_final => Some(Event::Text(Cow::Borrowed(utf8(payload)?))),
+            Opcode::Binary if header.is_final => Some(Event::Binary(Cow::Borrowed(payload))),
+            Opcode::Text | Opcode::Binary | Opcode::Continuation => {
+                self.handle_fragment(header, payload)?
+            }
+            Opcode::Close => Some(Event::Close(parse_close(payload)?)),
+            Opcode::Ping => Some(Event::Ping(payload)),
+            Opcode::Pong => Some(Event::Pong(payload)),
+        };
+        Ok(Decoded { consumed, event })
+    }
+
+    /// Reads a header and checks it against the state of the connection; returns it with the length
+    /// of the payload.
+    fn parse_header(&self, input: &[u8]) -> Result<Option<(Header, usize)>, FrameError> {
+        let Some(header) = Header::parse(input)? else {
+            return Ok(None);
+        };
+        match (self.role, header.mask) {
+            (Role::Server, None) => return Err(FrameError::NotMasked),
+            (Role::Client, Some(_)) => return Err(FrameError::Masked),
+            (Role::Server, Some(_)) | (Role::Client, None) => {}
+        }
+        let held = match (&self.unfinished, header.opcode) {
+            (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => {
+                // 125 bytes at most, whatever the limit of messages is.
+                return Ok(Some((header, header.payload as usize)));
+            }
+            (Some(fragments), Opcode::Continuation) => fragments.payload.len(),
+            (None, Opcode::Continuation) => return Err(FrameError::UnexpectedContinuation),
+            (None, Opcode::Text | Opcode::Binary) => 0,
+            (Some(_), opcode) => return Err(FrameError::ExpectedContinuation(opcode)),
+        };
+        let max = self.max_payload;
+        match usize::try_from(header.payload) {
+            Ok(length) if length <= max.saturating_sub(held) => Ok(Some((header, length))),
+            _ => Err(FrameError::TooBig {
+                length: header.payload + held as u64,
+                max,
+            }),
+        }
+    }
+
+    /// Takes the first, an inner or the last fragment of a message.
+    fn handle_fragment<'a>(
+        &mut self,
+        header: Header,
+        payload: &[u8],
+    ) -> Result<Option<Event<'a>>, FrameError> {
+        let mut fragments = self.unfinished.take().unwrap_or_else(|| {
+            Box::new(Fragments {
+                is_text: header.opcode == Opcode::Text,
+                payload: Vec::new(),
+                checked: 0,
+                empty: 0,
+            })
+        });
+        fragments.append(payload)?;
+        if header.is_final {
+            return fragments.finish().map(Some);
+        }
+        self.unfinished = Some(fragments);
+        Ok(None)
+    }
+}
+
+impl Fragments {
+    fn append(&mut self, fragment: &[u8]) -> Result<(), FrameError> {
+        if fragment.is_empty() {
+            self.empty += 1;
+            if self.empty > MOST_EMPTY_FRAGMENTS {
+                let max = MOST_EMPTY_FRAGMENTS;
+                return Err(FrameError::EmptyFragments { max });
+            }
+        }
+        self.payload.extend_from_slice(fragment);
+        if self.is_text {
+            // A fragment may end within a character (RFC 6455 §5.6).
+            self.checked += match simdutf8::compat::from_utf8(&self.payload[self.checked..]) {
+                Ok(text) => text.len(),
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                Err(_) => return Err(FrameError::NotUtf8),
+            };
+        }
+        Ok(())
+    }
+
+    fn finish<'a>(self) -> Result<Event<'a>, FrameError> {
+        if !self.is_text {
+            return Ok(Event::Binary(Cow::Owned(self.payload)));
+        }
+        let text = String::from_utf8(self.payload).map_err(|_| FrameError::NotUtf8)?;
+        Ok(Event::Text(Cow::Owned(text)))
+    }
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, FrameError> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| FrameError::NotUtf8)
+}
+
+fn parse_close(payload: &[u8]) -> Result<Option<CloseFrame<'_>>, FrameError> {
+    match payload.split_first_chunk() {
+        None if payload.is_empty() => Ok(None),
+        None => Err(FrameError::CloseLength),
+        Some((code, reason)) => {
+            let code = u16::from_be_bytes(*code);
+            match code {
+                // 1004 is reserved; 1005, 1006 and 1015 only ever stand for a missing code. Codes
+                // up to 1014 are registered, those from 3000 are for libraries and applications.
+                1000..=1003 | 1007..=1014 | 3000..=4999 => {}
+                _ => return Err(FrameError::CloseCode(code)),
+            }
+            let reason = utf8(reason)?;
+            Ok(Some(CloseFrame { code, reason }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

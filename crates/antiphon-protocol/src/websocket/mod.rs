@@ -1,0 +1,18 @@
+//! WebSocket (RFC 6455): frames in both directions and the keys of the opening handshake.
+//!
+//! Bytes of a peer go into a [`Decoder`], which gives messages and control frames; it owns no
+//! buffer but that of a fragmented message. A server's data frames are written by
+//! [`EncodedPacket`](crate::engine::EncodedPacket), everything else by the functions here.
+//!
+//! No extension is spoken: a frame with a reserved bit is an error. A [`FrameError`] ends the
+//! connection, with the code that [`FrameError::close_code`] gives.
+
+mod decoder;
+mod error;
+mod frame;
+mod handshake;
+
+pub use decoder::{CloseFrame, Decoded, Decoder, Event, Role};
+pub use error::FrameError;
+pub use frame::{Opcode, close_frame, masked_close_frame, masked_frame, ping_frame, pong_frame};
+pub use handshake::{accept_key, encode_key, is_valid_key};
