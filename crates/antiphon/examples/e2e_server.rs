@@ -1,0 +1,326 @@
+//! The server that the end-to-end tests talk to. Its flags and events are a contract with the tests:
+//! see `tests/README.md`.
+
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use antiphon::{
+    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, Event, Namespace,
+    Rejection, Server, ServerBuilder, Socket, TransportKind,
+    engine::{Application, CloseReason, Connection, Engine, Message, Revision, Session},
+};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .init();
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("e2e_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let (port, builder) = options(std::env::args().skip(1))?;
+    let io = builder
+        .allow_request(|request| {
+            let query = request.uri.query().unwrap_or_default();
+            let denied = query.split('&').any(|pair| pair == "deny=1");
+            std::future::ready(match denied {
+                true => Err("denied by the test".to_owned()),
+                false => Ok(()),
+            })
+        })
+        .build();
+    for name in ["/", "/chat", "/custom", "/slow-connect", "/auth"] {
+        events(&io.of(name));
+    }
+    for name in ["/", "/chat", "/custom", "/auth"] {
+        io.of(name).on_connect(greet);
+    }
+    io.of("/slow-connect")
+        .on_connect(async |socket: Socket, auth: Auth<Option<Value>>| {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            greet(socket, auth).await;
+        });
+    io.of("/auth").middleware(async |Auth(auth): Auth<Value>| {
+        if auth["token"] == "secret" {
+            return Ok(());
+        }
+        Err(ConnectError::new("not authorized").with_data(json!({"code": "E_AUTH"})))
+    });
+
+    let echo = Engine::new(io.engine().config().clone(), Arc::new(Echo));
+    let app = axum::Router::new()
+        .merge(io.router())
+        .route_service("/engine.io/", echo.service());
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    println!("listening on {}", listener.local_addr()?);
+
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        served = axum::serve(listener, app) => served?,
+        _ = terminated.recv() => {}
+    }
+    // A poll that nobody fetches any more would be waited for.
+    let _ = tokio::time::timeout(Duration::from_secs(2), io.close()).await;
+    Ok(())
+}
+
+/// The flags, on top of the stock settings.
+fn options(
+    mut arguments: impl Iterator<Item = String>,
+) -> Result<(u16, ServerBuilder), Box<dyn std::error::Error>> {
+    let port = arguments.next().ok_or("usage: e2e_server PORT [flags]")?;
+    let mut builder = Server::builder();
+    let mut cors = None;
+    while let Some(flag) = arguments.next() {
+        let mut value = || arguments.next().ok_or(format!("{flag} needs a value"));
+        let milliseconds = |value: String| value.parse().map(Duration::from_millis);
+        builder = match flag.as_str() {
+            "--path" => builder.path(value()?),
+            "--ping-interval" => builder.ping_interval(milliseconds(value()?)?),
+            "--ping-timeout" => builder.ping_timeout(milliseconds(value()?)?),
+            "--connect-timeout" => builder.connect_timeout(milliseconds(value()?)?),
+            "--upgrade-timeout" => builder.upgrade_timeout(milliseconds(value()?)?),
+            "--max-payload" => builder.max_payload(value()?.parse()?),
+            "--max-packets" => builder.max_packets_per_payload(value()?.parse()?),
+            "--transports" => builder.transports(value()?.split(',').map(|name| match name {
+                "polling" => TransportKind::Polling,
+                _ => TransportKind::WebSocket,
+            })),
+            "--no-upgrades" => builder.allow_upgrades(false),
+            "--no-eio3" => builder.allow_eio3(false),
+            "--cors" => {
+                let list = value()?;
+                cors = Some(match list.as_str() {
+                    "*" => Cors::any(),
+                    list => Cors::origins(list.split(',')),
+                });
+                builder
+            }
+            "--cors-credentials" => {
+                cors = cors.map(Cors::with_credentials);
+                builder
+            }
+            "--cookie" => builder.cookie(Cookie::named(value()?)),
+            _ => return Err(format!("unknown flag {flag}").into()),
+        };
+    }
+    if let Some(cors) = cors {
+        builder = builder.cors(cors);
+    }
+    Ok((port.parse()?, builder))
+}
+
+/// An argument of any type.
+#[derive(Deserialize, Serialize)]
+#[serde(untagged)]
+enum Any {
+    Json(Value),
+    Binary(Bytes),
+}
+
+/// What the catch-alls of one socket saw, and what its ordered handlers recorded.
+#[derive(Clone, Default)]
+struct Record(Arc<Mutex<Vec<Value>>>);
+
+impl Record {
+    fn add(&self, value: impl Into<Value>) {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        values.push(value.into());
+    }
+
+    fn take(&self) -> Vec<Value> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[derive(Clone, Default)]
+struct Seen(Record);
+
+#[derive(Clone, Default)]
+struct Sent(Record);
+
+#[derive(Clone, Default)]
+struct Order(Record);
+
+async fn greet(socket: Socket, Auth(auth): Auth<Option<Value>>) {
+    let (seen, sent) = (Seen::default(), Sent::default());
+    socket.insert(seen.clone());
+    socket.insert(sent.clone());
+    socket.insert(Order::default());
+    socket
+        .on_any(move |Event(name): Event| {
+            seen.0.add(name);
+            std::future::ready(())
+        })
+        .on_any_outgoing(move |Event(name): Event| {
+            sent.0.add(name);
+            std::future::ready(())
+        })
+        .once("once", async |socket: Socket| {
+            socket.emit("once-back", ());
+        })
+        .on("removable", async |socket: Socket| {
+            socket.emit("removable-back", ());
+        })
+        .on("off", async |socket: Socket| {
+            socket.off("removable");
+        })
+        .middleware(async |Event(name): Event| match name.as_str() {
+            "forbidden" => Err(Rejection::new("forbidden", "the test forbids it")),
+            _ => Ok(()),
+        });
+    socket.emit("auth", (auth.unwrap_or_else(|| json!({})),));
+}
+
+fn events(namespace: &Namespace) {
+    namespace
+        .on("message", async |socket: Socket, args: Args| {
+            socket.emit("message-back", args);
+        })
+        .on("message-with-ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("emit-with-ack", async |socket: Socket, args: Args| {
+            if let Ok(answer) = socket.emit_with_ack::<Args>("emit-with-ack", args).await {
+                socket.emit("emit-with-ack", answer);
+            }
+        })
+        .on("ask", async |socket: Socket, Data(ms): Data<u64>| {
+            let timeout = Duration::from_millis(ms);
+            let answer = socket.emit_with_ack_within::<Value>(timeout, "question", ());
+            socket.emit("answer", (answer.await.unwrap_or_else(|_| json!("timeout")),));
+        })
+        .on("ask-room", async |namespace: Namespace, Data((room, ms)): Data<(String, u64)>| {
+            let asked = namespace.to(room).timeout(Duration::from_millis(ms));
+            let answers = asked.emit_with_ack::<Value>("question", ()).await;
+            let answers = answers.map(|collected| collected.answers).unwrap_or_default();
+            answers.into_iter().filter_map(|(_, answer)| answer.ok()).collect::<Vec<_>>()
+        })
+        .on("join", async |socket: Socket, Data(room): Data<String>| socket.join(room))
+        .on("leave", async |socket: Socket, Data(room): Data<String>| socket.leave(room))
+        .on("rooms", async |socket: Socket| {
+            socket.rooms().iter().map(ToString::to_string).collect::<Vec<_>>()
+        })
+        .on("to", async |socket: Socket, Data((rooms, event, value)): Data<(Vec<String>, String, Any)>| {
+            socket.to(rooms).emit(&event, (value,));
+        })
+        .on(
+            "io-to",
+            async |namespace: Namespace, Data((rooms, except, event, value)): Data<(Vec<String>, Vec<String>, String, Any)>| {
+                namespace.to(rooms).except(except).emit(&event, (value,));
+            },
+        )
+        .on("broadcast", async |socket: Socket, args: Args| {
+            socket.broadcast().emit("broadcast", args);
+        })
+        .on("whoami", async |socket: Socket| {
+            let revision = match socket.revision() {
+                Revision::V3 => 3,
+                Revision::V4 => 4,
+            };
+            json!({"id": socket.id(), "transport": socket.transport().as_str(), "revision": revision})
+        })
+        .on("ordered", async |socket: Socket, Data(number): Data<u64>| {
+            if let Some(Order(order)) = socket.get::<Order>() {
+                order.add(number);
+            }
+            tokio::time::sleep(Duration::from_millis(number % 3)).await;
+        })
+        .on("order", async |socket: Socket| {
+            socket.get::<Order>().unwrap_or_default().0.take()
+        })
+        .on("flood", async |socket: Socket, Data(count): Data<u64>| {
+            for number in 0..count {
+                socket.emit("flood", number);
+            }
+        })
+        .on("flood-binary", async |socket: Socket, Data(count): Data<u64>| {
+            for number in 0..count {
+                let byte = (number % 256) as u8;
+                let attachments = (Bytes::from(vec![byte]), Bytes::from(vec![byte, 1]));
+                socket.emit("flood", (number, attachments.0, attachments.1));
+            }
+        })
+        .on("slow", async |socket: Socket, Data((ms, value)): Data<(u64, Value)>| {
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            socket.emit("slow-done", (value,));
+        })
+        .on("volatile", async |socket: Socket, Data(count): Data<u64>| {
+            for number in 0..count {
+                socket.emit_volatile("volatile", number);
+            }
+            socket.emit("volatile-end", ());
+        })
+        .on("twice", async |socket: Socket| {
+            socket.emit("twice-1", ());
+        })
+        .on("twice", async |socket: Socket| {
+            socket.emit("twice-2", ());
+        })
+        .on("seen", async |socket: Socket| socket.get::<Seen>().unwrap_or_default().0.take())
+        .on("sent", async |socket: Socket| socket.get::<Sent>().unwrap_or_default().0.take())
+        .on("forbidden", async |socket: Socket| {
+            socket.emit("forbidden-back", ());
+        })
+        .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b)
+        .on("panic", panics)
+        .on("disconnect-me", async |socket: Socket| socket.disconnect())
+        .on("close-me", async |socket: Socket| socket.close_connection())
+        .on_disconnecting(async |socket: Socket, reason: DisconnectReason| {
+            log("disconnecting", &socket, reason);
+        })
+        .on_disconnect(async |socket: Socket, reason: DisconnectReason| {
+            log("disconnect", &socket, reason);
+        });
+}
+
+async fn panics() {
+    panic!("the test asked for a panic");
+}
+
+/// The log that the tests read.
+fn log(event: &str, socket: &Socket, reason: DisconnectReason) {
+    let rooms: Vec<_> = socket.rooms().iter().map(ToString::to_string).collect();
+    let line = json!({
+        "nsp": socket.namespace().name(),
+        "id": socket.id(),
+        "event": event,
+        "reason": reason.as_str(),
+        "rooms": rooms,
+    });
+    println!("{line}");
+}
+
+/// Engine.IO alone: sends every message back.
+struct Echo;
+
+impl Application for Echo {
+    fn connect(&self, _: &Arc<Session>, _: &axum::http::request::Parts) -> Arc<dyn Connection> {
+        Arc::new(Self)
+    }
+}
+
+impl Connection for Echo {
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) {
+        // A session that has closed meanwhile misses nothing.
+        let _ = match message {
+            Message::Text(text) => session.send_text(text),
+            Message::Binary(data) => session.send_binary(&data),
+        };
+    }
+
+    fn closed(&self, _: &Arc<Session>, _: CloseReason) {}
+}

@@ -1,0 +1,108 @@
+//! The options of the engine.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use antiphon_protocol::engine::{QueueLimits, SessionConfig, TransportKind};
+use http::request::Parts;
+
+use super::{Cookie, Cors};
+
+type AllowRequest =
+    dyn Fn(&Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
+
+/// The options of an [`Engine`](super::Engine), with Socket.IO's defaults.
+///
+/// A server of Socket.IO has the same options on its [builder](crate::ServerBuilder).
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct EngineConfig {
+    /// Time between two heartbeats. 25 s.
+    pub ping_interval: Duration,
+    /// How long the answer to a heartbeat may take. 20 s.
+    pub ping_timeout: Duration,
+    /// How long an upgrade to WebSocket may take; the session stays on polling after that. 10 s.
+    pub upgrade_timeout: Duration,
+    /// How long a closing session waits for its last packets to be fetched. 30 s.
+    pub close_timeout: Duration,
+    /// Bytes that one message (WebSocket) or one POST (polling) may have. 1,000,000.
+    pub max_payload: usize,
+    /// Packets that one POST may have. 10,000.
+    pub max_packets_per_payload: usize,
+    /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16 MiB.
+    pub outbound: QueueLimits,
+    /// Handlers of one session that may run at a time; more is read only when some have ended. 1,000.
+    pub max_running_handlers: usize,
+    /// Transports that are offered. Both.
+    pub transports: Vec<TransportKind>,
+    /// Whether the upgrade from polling to WebSocket is advertised. True.
+    pub allow_upgrades: bool,
+    /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
+    pub allow_eio3: bool,
+    /// Which web pages may connect. Those of the same origin.
+    pub cors: Cors,
+    /// The cookie of a handshake over polling. None.
+    pub cookie: Option<Cookie>,
+    pub(super) allow_request: Option<Arc<AllowRequest>>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            upgrade_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(30),
+            max_payload: 1_000_000,
+            max_packets_per_payload: 10_000,
+            outbound: QueueLimits::default(),
+            max_running_handlers: 1_000,
+            transports: vec![TransportKind::Polling, TransportKind::WebSocket],
+            allow_upgrades: true,
+            allow_eio3: true,
+            cors: Cors::default(),
+            cookie: None,
+            allow_request: None,
+        }
+    }
+}
+
+impl EngineConfig {
+    /// Asks `allow` once a session, before it is made; the error's text is the refusal's message
+    /// (code 4, status 403). Requests of a session that exists aren't asked about.
+    pub fn allow_request<F, Fut>(&mut self, allow: F)
+    where
+        F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.allow_request = Some(Arc::new(move |request| Box::pin(allow(request))));
+    }
+
+    pub(super) const fn session(&self) -> SessionConfig {
+        SessionConfig {
+            ping_interval: self.ping_interval,
+            ping_timeout: self.ping_timeout,
+            upgrade_timeout: self.upgrade_timeout,
+            close_timeout: self.close_timeout,
+            queue: self.outbound,
+        }
+    }
+
+    /// The upgrades that a session on `transport` is offered.
+    pub(super) fn upgrades(&self, transport: TransportKind) -> &'static [&'static str] {
+        let offered = self.allow_upgrades
+            && transport == TransportKind::Polling
+            && self.transports.contains(&TransportKind::WebSocket);
+        if offered { &["websocket"] } else { &[] }
+    }
+}
+
+impl fmt::Debug for EngineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineConfig")
+            .field("ping_interval", &self.ping_interval)
+            .field("ping_timeout", &self.ping_timeout)
+            .field("max_payload", &self.max_payload)
+            .field("transports", &self.transports)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,52 @@
+//! The body of a POST, read up to a bound.
+
+use std::pin::pin;
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+
+use super::error::RequestError;
+
+/// Of a body that is too large so many times the bound is read and thrown away, so that its client
+/// gets the answer: a connection that is closed with unread bytes is reset.
+const DISCARD_FACTOR: usize = 8;
+
+/// Reads a body of at most `limit` bytes.
+pub(super) async fn read<B>(body: B, limit: usize) -> Result<Bytes, RequestError>
+where
+    B: Body + Send,
+{
+    let mut body = pin!(body);
+    let expected = body.size_hint().lower().min(limit as u64) as usize;
+    let mut read = BytesMut::new();
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| RequestError::BodyFailed("connection lost".to_owned()))?;
+        let Ok(mut data) = frame.into_data() else {
+            continue;
+        };
+        total += data.remaining();
+        if total > limit {
+            read = BytesMut::new();
+            if total > limit.saturating_mul(DISCARD_FACTOR) {
+                break;
+            }
+            continue;
+        }
+        if read.is_empty() && body.is_end_stream() {
+            return Ok(data.copy_to_bytes(data.remaining()));
+        }
+        read.reserve(expected.saturating_sub(read.len()).max(data.remaining()));
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            read.extend_from_slice(chunk);
+            let length = chunk.len();
+            data.advance(length);
+        }
+    }
+    if total > limit {
+        return Err(RequestError::PayloadTooLarge { limit });
+    }
+    Ok(read.freeze())
+}

@@ -1,0 +1,151 @@
+//! Why a request is refused: the protocol's code and message, and a hint for the person who reads
+//! it.
+
+use antiphon_protocol::engine::TransportKind;
+use http::{HeaderMap, Method, StatusCode, header};
+
+/// A request of the engine that is refused. The codes are those of the reference implementation.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum RequestError {
+    #[error("Transport unknown")]
+    UnknownTransport(Option<String>),
+    #[error("Session ID unknown")]
+    UnknownSession,
+    #[error("Bad handshake method")]
+    BadMethod(Method),
+    #[error("Bad request")]
+    TransportMismatch,
+    #[error("Bad request")]
+    Overlap,
+    #[error("Bad request")]
+    NoUpgrade,
+    #[error("Bad request")]
+    UpgradeUnavailable,
+    #[error("Bad request")]
+    BadKey,
+    #[error("Bad request")]
+    WebSocketVersion,
+    #[error("Bad request")]
+    BadPayload(String),
+    #[error("Bad request")]
+    BodyFailed(String),
+    #[error("Bad request")]
+    BodyTimeout,
+    #[error("Payload too large")]
+    PayloadTooLarge { limit: usize },
+    #[error("{0}")]
+    Forbidden(String),
+    #[error("Origin not allowed")]
+    Origin(String),
+    #[error("Unsupported protocol version")]
+    UnsupportedRevision(Option<String>),
+    #[error("Server is shutting down")]
+    ShuttingDown,
+}
+
+impl RequestError {
+    pub(crate) const fn transport_mismatch() -> Self {
+        Self::TransportMismatch
+    }
+
+    pub(crate) fn origin(headers: &HeaderMap) -> Self {
+        let origin = headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
+        Self::Origin(String::from_utf8_lossy(origin.unwrap_or_default()).into_owned())
+    }
+
+    /// The code of the protocol.
+    pub(crate) const fn code(&self) -> u8 {
+        match self {
+            Self::UnknownTransport(_) => 0,
+            Self::UnknownSession => 1,
+            Self::BadMethod(_) => 2,
+            Self::Forbidden(_) | Self::Origin(_) => 4,
+            Self::UnsupportedRevision(_) => 5,
+            _ => 3,
+        }
+    }
+
+    /// The status of the answer.
+    pub(crate) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Forbidden(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// What to do about it.
+    pub(crate) fn hint(&self) -> String {
+        match self {
+            Self::UnknownTransport(None) => {
+                "the query parameter `transport` is missing: is this URL meant for a Socket.IO client?"
+                    .to_owned()
+            }
+            Self::UnknownTransport(Some(name)) => {
+                format!("the transport {name:?} is unknown or turned off by the option `transports`")
+            }
+            Self::UnknownSession => {
+                "the session has ended, or lives in another process: with several, the load \
+                 balancer must send each client's requests to the same one"
+                    .to_owned()
+            }
+            Self::BadMethod(method) => {
+                format!("{method} can't open a session: a handshake is a GET")
+            }
+            Self::TransportMismatch => {
+                let polling = TransportKind::Polling.as_str();
+                format!("the session uses another transport by now, or no upgrade from {polling} was asked for")
+            }
+            Self::Overlap => {
+                "another request of this method was under way for the session; it is closed for it"
+                    .to_owned()
+            }
+            Self::NoUpgrade => {
+                "transport=websocket needs the headers of a WebSocket handshake: a proxy may drop \
+                 `Upgrade` and `Connection`"
+                    .to_owned()
+            }
+            Self::UpgradeUnavailable => {
+                "the HTTP server gives no upgrades for this request: WebSocket needs HTTP/1.1 and, \
+                 under plain hyper, `with_upgrades()`"
+                    .to_owned()
+            }
+            Self::BadKey => "the header Sec-WebSocket-Key must be 16 bytes in base64".to_owned(),
+            Self::WebSocketVersion => "only version 13 of WebSocket is spoken".to_owned(),
+            Self::BadPayload(error) => format!("the payload could not be decoded: {error}"),
+            Self::BodyFailed(error) => format!("the body could not be read: {error}"),
+            Self::BodyTimeout => "the body did not arrive in time".to_owned(),
+            Self::PayloadTooLarge { limit } => {
+                format!("the body has more than {limit} bytes: see the option `max_payload`")
+            }
+            Self::Forbidden(_) => "refused by the option `allow_request`".to_owned(),
+            Self::Origin(origin) => {
+                format!("pages of {origin:?} may not connect: allow them with the option `cors`, for example .cors(Cors::origins([{origin:?}]))")
+            }
+            Self::UnsupportedRevision(None) => {
+                "the query parameter `EIO` is missing: 3 or 4".to_owned()
+            }
+            Self::UnsupportedRevision(Some(eio)) if eio == "3" => {
+                "the client speaks Engine.IO 3 (Socket.IO 1.x or 2.x), which the option `allow_eio3` turns off"
+                    .to_owned()
+            }
+            Self::UnsupportedRevision(Some(eio)) => {
+                format!("EIO={eio:?} is not spoken: 3 or 4")
+            }
+            Self::ShuttingDown => "connect again in a few seconds".to_owned(),
+        }
+    }
+
+    /// The body of the answer: `{"code":1,"message":"…","hint":"…"}`.
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::json!({
+            "code": self.code(),
+            "message": self.to_string(),
+            "hint": self.hint(),
+        })
+        .to_string()
+    }
+}

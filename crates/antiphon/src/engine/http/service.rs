@@ -1,0 +1,141 @@
+//! The engine as a tower `Service`, and as a `Layer` over another one.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::{Either, Full};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{Answer, Engine, handle};
+
+/// Answers every request that it is given, for axum, plain hyper, or anything else that takes a
+/// tower service. Cloning is cheap.
+#[derive(Clone)]
+pub struct EngineService {
+    engine: Arc<Engine>,
+}
+
+impl EngineService {
+    pub(in crate::engine) const fn new(engine: Arc<Engine>) -> Self {
+        Self { engine }
+    }
+
+    /// A layer that answers the requests below `path` and gives all others to the service that it
+    /// is put on.
+    #[must_use]
+    pub fn layer(self, path: impl Into<Arc<str>>) -> EngineLayer {
+        EngineLayer {
+            service: self,
+            path: path.into(),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for EngineService
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Answer;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let engine = Arc::clone(&self.engine);
+        Box::pin(async move { Ok(handle(engine, request).await) })
+    }
+}
+
+/// Whether `path` is `below` itself or something under it: `/socket.io`, `/socket.io/`,
+/// `/socket.io/anything`, but not `/socket.iofoo`.
+pub(crate) fn is_below(path: &str, below: &str) -> bool {
+    path.strip_prefix(below)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Puts an engine in front of another service. See [`EngineService::layer`].
+#[derive(Debug, Clone)]
+pub struct EngineLayer {
+    service: EngineService,
+    path: Arc<str>,
+}
+
+impl<S> Layer<S> for EngineLayer {
+    type Service = OrEngine<S>;
+
+    fn layer(&self, inner: S) -> OrEngine<S> {
+        OrEngine {
+            engine: self.service.clone(),
+            path: Arc::clone(&self.path),
+            inner,
+        }
+    }
+}
+
+/// A service with an engine in front of it.
+#[derive(Debug, Clone)]
+pub struct OrEngine<S> {
+    engine: EngineService,
+    path: Arc<str>,
+    inner: S,
+}
+
+impl<S, B, R> Service<Request<B>> for OrEngine<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    type Response = Response<Either<Full<Bytes>, R>>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        if is_below(request.uri().path(), &self.path) {
+            let engine = Arc::clone(&self.engine.engine);
+            return Box::pin(async move { Ok(handle(engine, request).await.map(Either::Left)) });
+        }
+        let answered = self.inner.call(request);
+        Box::pin(async move { Ok(answered.await?.map(Either::Right)) })
+    }
+}
+
+impl fmt::Debug for EngineService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineService").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_below;
+
+    #[test]
+    fn a_path_matches_whole_segments() {
+        for path in ["/socket.io", "/socket.io/", "/socket.io/x"] {
+            assert!(is_below(path, "/socket.io"), "{path}");
+        }
+        for path in ["/socket.iofoo", "/", "/other/socket.io"] {
+            assert!(!is_below(path, "/socket.io"), "{path}");
+        }
+    }
+}

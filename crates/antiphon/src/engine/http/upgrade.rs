@@ -1,0 +1,113 @@
+//! The opening handshake of a WebSocket (RFC 6455 §4.2).
+
+use std::{future::Future, sync::Arc};
+
+use antiphon_protocol::{
+    engine::{Revision, TransportKind},
+    websocket::{accept_key, is_valid_key},
+};
+use bytes::Bytes;
+use http::{
+    HeaderValue, StatusCode,
+    header::{
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+        SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+    request::Parts,
+};
+use hyper::upgrade::OnUpgrade;
+
+use super::{Answer, RequestError, answer};
+use crate::engine::{
+    Engine, Session, probe,
+    websocket::{self, WebSocket},
+};
+
+/// Whether the request asks for a WebSocket.
+pub(super) fn is_wanted(parts: &Parts) -> bool {
+    parts
+        .headers
+        .get(UPGRADE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// A new session on a WebSocket.
+pub(super) fn open(
+    engine: &Arc<Engine>,
+    parts: &Parts,
+    revision: Revision,
+    base64: bool,
+    on_upgrade: Option<OnUpgrade>,
+) -> Result<Answer, RequestError> {
+    let engine = Arc::clone(engine);
+    let request = parts.clone();
+    upgrade(parts, on_upgrade, async move |upgraded| {
+        let websocket = WebSocket::new(upgraded, engine.config().max_payload);
+        let transport = TransportKind::WebSocket;
+        let session = engine.open(revision, transport, base64, &request);
+        // A task of its own, so that the memory of this one is given back.
+        tokio::spawn(websocket::drive(session, websocket));
+    })
+}
+
+/// A WebSocket for a session that there is.
+pub(super) fn probe(
+    session: &Arc<Session>,
+    parts: &Parts,
+    on_upgrade: Option<OnUpgrade>,
+) -> Result<Answer, RequestError> {
+    let session = Arc::clone(session);
+    upgrade(parts, on_upgrade, async move |upgraded| {
+        let websocket = WebSocket::new(upgraded, session.engine().config().max_payload);
+        probe::run(session, websocket).await;
+    })
+}
+
+/// Answers with 101, and goes on with the connection once it is upgraded.
+fn upgrade<F, Fut>(
+    parts: &Parts,
+    on_upgrade: Option<OnUpgrade>,
+    then: F,
+) -> Result<Answer, RequestError>
+where
+    F: FnOnce(hyper::upgrade::Upgraded) -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send,
+{
+    let headers = &parts.headers;
+    if headers
+        .get(SEC_WEBSOCKET_VERSION)
+        .map(HeaderValue::as_bytes)
+        != Some(b"13")
+    {
+        return Err(RequestError::WebSocketVersion);
+    }
+    let key = headers
+        .get(SEC_WEBSOCKET_KEY)
+        .and_then(|key| key.to_str().ok())
+        .filter(|key| is_valid_key(key))
+        .ok_or(RequestError::BadKey)?;
+    let accept = HeaderValue::try_from(accept_key(key)).map_err(|_| RequestError::BadKey)?;
+    let on_upgrade = on_upgrade.ok_or(RequestError::UpgradeUnavailable)?;
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => then(upgraded).await,
+            Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
+        }
+    });
+    let mut answer = answer(StatusCode::SWITCHING_PROTOCOLS, None, Bytes::new());
+    let answered = answer.headers_mut();
+    answered.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    answered.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    answered.insert(SEC_WEBSOCKET_ACCEPT, accept);
+    // Clients that offer subprotocols expect one of them back; the first, as in Node.
+    if let Some(offered) = headers.get(SEC_WEBSOCKET_PROTOCOL)
+        && let Some(first) = offered
+            .to_str()
+            .ok()
+            .and_then(|list| list.split(',').next())
+        && let Ok(first) = HeaderValue::from_str(first.trim())
+    {
+        answered.insert(SEC_WEBSOCKET_PROTOCOL, first);
+    }
+    Ok(answer)
+}

@@ -1,0 +1,69 @@
+//! Session and socket ids: 120 random bits as 20 characters, the form that every peer expects.
+
+use std::{fmt, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+
+const RANDOM_BYTES: usize = 15;
+const LENGTH: usize = 20;
+
+/// A random id of 20 characters from `A-Z a-z 0-9 - _`.
+fn random() -> [u8; LENGTH] {
+    let mut random = [0; RANDOM_BYTES];
+    // Without randomness ids could be guessed, and an id is the credential of its session.
+    getrandom::fill(&mut random).expect("the operating system gives no random bytes");
+    let mut id = [0; LENGTH];
+    URL_SAFE_NO_PAD
+        .encode_slice(random, &mut id)
+        .expect("15 bytes are 20 characters of base64");
+    id
+}
+
+/// A fresh random id, shared.
+pub(crate) fn random_id() -> Arc<str> {
+    Arc::from(String::from_utf8_lossy(&random()))
+}
+
+/// The id of a session. Who knows it can speak for the session, so it is never shown to others:
+/// sockets have ids of their own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; LENGTH]);
+
+impl SessionId {
+    /// A fresh random id.
+    pub(crate) fn random() -> Self {
+        Self(random())
+    }
+
+    /// Reads the query parameter `sid`. None: it can't be the id of any session.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let id = text.as_bytes().try_into().ok()?;
+        text.is_ascii().then_some(Self(id))
+    }
+
+    /// The 20 characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SessionId {
+    /// Shows the first characters only, since logs are read by many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}…", &self.as_str()[..6])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back() {
+        let id = SessionId::random();
+        assert_eq!(SessionId::parse(id.as_str()), Some(id));
+        assert_eq!(SessionId::parse("too short"), None);
+        assert_eq!(SessionId::parse("é9 bytes of 20 char"), None);
+    }
+}

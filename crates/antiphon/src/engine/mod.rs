@@ -1,0 +1,247 @@
+//! Engine.IO: sessions over HTTP long-polling and WebSocket.
+//!
+//! The engine owns connections: which sessions there are, what each still has to send, and by when
+//! each must have shown life. It knows nothing of namespaces or events. What uses it implements
+//! [`Application`] and [`Connection`]: a session gives messages in order and takes messages in
+//! order, whatever transport carries them.
+//!
+//! ```text
+//! HTTP request -> http (routes, checks) -> polling, or websocket -> Session -> Connection
+//! Connection   -> Session::send -> outbound queue -> the poll that waits, or the WebSocket
+//! ```
+//!
+//! Each session has one driver, a task that watches its deadlines, reads its WebSocket if it has
+//! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::Session`]; here
+//! is the I/O around them.
+
+mod config;
+mod cookie;
+pub(crate) mod cork;
+mod cors;
+mod driver;
+mod http;
+pub(crate) mod id;
+mod polling;
+mod probe;
+mod session;
+mod stats;
+mod websocket;
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::Handle;
+
+pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
+pub use config::EngineConfig;
+pub use cookie::{Cookie, SameSite};
+pub use cors::Cors;
+pub use http::{EngineLayer, EngineService, OrEngine, PeerAddr};
+pub use id::SessionId;
+pub(crate) use session::Held;
+pub use session::{SendError, Session};
+pub use stats::Stats;
+
+pub(crate) use http::is_below;
+pub(crate) use stats::Counters;
+
+/// How long a shutdown waits for clients to fetch what is queued.
+const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What sits on an engine and gets its sessions.
+pub trait Application: Send + Sync + 'static {
+    /// A session was opened by this request. What is sent here leaves with the handshake.
+    fn connect(
+        &self,
+        session: &Arc<Session>,
+        request: &::http::request::Parts,
+    ) -> Arc<dyn Connection>;
+}
+
+/// One session's application side. Its methods are called by one task at a time, and must not block.
+pub trait Connection: Send + Sync + 'static {
+    /// A message has come.
+    fn message(&self, session: &Arc<Session>, message: Message<'_>);
+
+    /// The session is closed: the last call.
+    fn closed(&self, session: &Arc<Session>, reason: CloseReason);
+
+    /// When [`timeout`](Self::timeout) wants to be called.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The deadline has come.
+    fn timeout(&self, session: &Arc<Session>, now: Instant) {
+        let _ = (session, now);
+    }
+}
+
+/// A server of Engine.IO: all sessions of one [`Application`].
+pub struct Engine {
+    config: EngineConfig,
+    application: Arc<dyn Application>,
+    sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
+    closing: AtomicBool,
+    /// Wakes who waits for the engine's close, or for its last session to end.
+    changed: tokio::sync::Notify,
+    /// The runtime that sessions live on: who ends one may be elsewhere.
+    runtime: OnceLock<Handle>,
+    counters: Counters,
+}
+
+impl Engine {
+    /// An engine that gives its sessions to `application`.
+    #[must_use]
+    pub fn new(config: EngineConfig, application: Arc<dyn Application>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            application,
+            sessions: Mutex::default(),
+            closing: AtomicBool::new(false),
+            changed: tokio::sync::Notify::new(),
+            runtime: OnceLock::new(),
+            counters: Counters::default(),
+        })
+    }
+
+    /// The HTTP service of this engine, which takes every request that it is given. For use as a
+    /// fallback of something else see [`EngineService::layer`].
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> EngineService {
+        EngineService::new(Arc::clone(self))
+    }
+
+    /// The options.
+    #[must_use]
+    pub const fn config(&self) -> &EngineConfig {
+        &self.config
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions_count(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// What has been counted since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.counters.snapshot(self.sessions_count() as u64)
+    }
+
+    /// Refuses new sessions, closes those that there are, and waits until the last has ended. What
+    /// is queued has 5 s (or [`EngineConfig::close_timeout`], if that is less) to leave.
+    pub async fn close(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.changed.notify_waiters();
+        let sessions: Vec<_> = self.sessions().values().map(Arc::clone).collect();
+        cork::scope(|| sessions.iter().for_each(Session::close));
+        drop(sessions);
+        let patience = self.config.close_timeout.min(SHUTDOWN_PATIENCE);
+        let ended = self.until(|| self.sessions().is_empty());
+        if tokio::time::timeout(patience, ended).await.is_ok() {
+            return;
+        }
+        // Clients that are gone fetch no goodbye.
+        let sessions: Vec<_> = self.sessions().values().map(Arc::clone).collect();
+        sessions.iter().for_each(Session::abort);
+        drop(sessions);
+        self.until(|| self.sessions().is_empty()).await;
+    }
+
+    /// Resolves when the engine is being closed.
+    pub(crate) async fn closed(&self) {
+        self.until(|| self.is_closing()).await;
+    }
+
+    async fn until(&self, condition: impl Fn() -> bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Enabled first, so that no change between the check and the wait is missed.
+            changed.as_mut().enable();
+            if condition() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Runs something on the runtime of the sessions.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.spawn(future);
+        }
+    }
+
+    pub(crate) const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    fn session(&self, id: SessionId) -> Option<Arc<Session>> {
+        self.sessions().get(&id).map(Arc::clone)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens a session: it is registered, its handshake is queued and the application knows it.
+    /// Whoever calls this starts its driver at once.
+    fn open(
+        self: &Arc<Self>,
+        revision: Revision,
+        transport: TransportKind,
+        base64: bool,
+        request: &::http::request::Parts,
+    ) -> Arc<Session> {
+        self.runtime.get_or_init(Handle::current);
+        let session = Session::open(Arc::clone(self), revision, transport, base64);
+        self.sessions().insert(session.id(), Arc::clone(&session));
+        self.counters.sessions_opened.add(1);
+        tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
+        let connection = self.application.connect(&session, request);
+        session.attach(connection);
+        if self.is_closing() {
+            // The shutdown began while this handshake was under way, and may not know of it.
+            session.close();
+        }
+        session
+    }
+
+    /// Forgets a session that has ended.
+    fn remove(&self, id: SessionId) {
+        let mut sessions = self.sessions();
+        sessions.remove(&id);
+        // A server that was busy once doesn't keep the room for it for ever.
+        if sessions.capacity() > 1_024 && sessions.len() < sessions.capacity() / 4 {
+            sessions.shrink_to_fit();
+        }
+        if sessions.is_empty() {
+            drop(sessions);
+            self.changed.notify_waiters();
+        }
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("config", &self.config)
+            .field("sessions", &self.sessions_count())
+            .finish_non_exhaustive()
+    }
+}

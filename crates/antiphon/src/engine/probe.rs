@@ -1,0 +1,110 @@
+//! A WebSocket that was opened for a session on polling: it is probed, then takes the session over.
+//!
+//! Whatever goes wrong here closes this WebSocket alone; the session goes on by polling.
+
+use std::{sync::Arc, task::Poll};
+
+use antiphon_protocol::engine::{EncodedPacket, Input, Output, Packet, PacketType, ProbeStep};
+
+use super::{
+    Session,
+    websocket::{self, WebSocket},
+};
+
+/// Close code for a WebSocket that is of no use (RFC 6455 §7.4.1: policy).
+const REFUSED: u16 = 1008;
+
+/// Probes, and then drives the session that has moved to this WebSocket.
+pub(super) async fn run(session: Arc<Session>, mut websocket: WebSocket) {
+    let Some(mut probe) = Probe::begin(&session) else {
+        tracing::debug!(session = ?session.id(), "a second WebSocket is refused");
+        return websocket
+            .close(REFUSED, "the session has a WebSocket already")
+            .await;
+    };
+    loop {
+        match probe.next_step(&mut websocket).await {
+            ProbeStep::Answer => {
+                let pong = EncodedPacket::text(PacketType::Pong, "probe");
+                if websocket.write(pong.frame()).await.is_err() {
+                    break;
+                }
+            }
+            ProbeStep::Complete => {
+                probe.finished = true;
+                session.engine().counters().upgrades_completed.add(1);
+                tracing::debug!(session = ?session.id(), "upgraded to WebSocket");
+                // A task of its own, so that the memory of this one is given back.
+                tokio::spawn(websocket::drive(Arc::clone(&session), websocket));
+                return;
+            }
+            ProbeStep::Reject => break,
+        }
+    }
+    drop(probe);
+    websocket
+        .close(REFUSED, "the upgrade was not completed")
+        .await;
+}
+
+/// One attempt; when it is dropped unfinished, its session may be probed again.
+struct Probe<'s> {
+    session: &'s Arc<Session>,
+    number: u32,
+    finished: bool,
+}
+
+impl<'s> Probe<'s> {
+    fn begin(session: &'s Arc<Session>) -> Option<Self> {
+        if session.input(Input::ProbeOpened) != Output::Nothing {
+            return None;
+        }
+        let mut state = session.lock();
+        state.probes = state.probes.wrapping_add(1);
+        // The deadline has moved closer.
+        state
+            .driver
+            .take()
+            .into_iter()
+            .for_each(std::task::Waker::wake);
+        Some(Self {
+            session,
+            number: state.probes,
+            finished: false,
+        })
+    }
+
+    /// What the next packet, or the end of the attempt, asks for.
+    async fn next_step(&mut self, websocket: &mut WebSocket) -> ProbeStep {
+        std::future::poll_fn(|context| {
+            {
+                let mut state = self.session.lock();
+                if state.probes != self.number || !state.machine.is_upgrading() {
+                    self.finished = true;
+                    return Poll::Ready(ProbeStep::Reject);
+                }
+                state.probe = Some(context.waker().clone());
+            }
+            let revision = self.session.revision();
+            let step = websocket.poll_text(context, &mut |text| {
+                let packet = Packet::from_text(text, revision).unwrap_or(Packet::Noop);
+                match self.session.input(Input::ProbePacket(packet)) {
+                    Output::Probe(step) => step,
+                    _ => ProbeStep::Reject,
+                }
+            });
+            step.map(|step| step.unwrap_or(ProbeStep::Reject))
+        })
+        .await
+    }
+}
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.session.engine().counters().upgrades_failed.add(1);
+        self.session.input(Input::ProbeClosed);
+    }
+}

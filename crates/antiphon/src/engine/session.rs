@@ -1,0 +1,511 @@
+//! One session: who holds it can send to it, whatever transport carries it.
+
+use std::{
+    fmt,
+    future::Future,
+    io::{ErrorKind, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use antiphon_protocol::engine::{
+    CloseReason, EncodedPacket, Input, Message, Open, Output, Packet, PacketType, Refusal,
+    Revision, Session as Machine, TransportKind,
+};
+use bytes::Bytes;
+use tokio::net::tcp::OwnedWriteHalf;
+
+use super::{Connection, Engine, SessionId, cork};
+
+/// Frames that one write takes at the most.
+const FRAMES_A_WRITE: usize = 64;
+
+/// Why a message was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The session is closed or closing.
+    #[error("the session is closed")]
+    Closed,
+    /// The outbound queue is full, since the client reads too slowly; the session is closed for it.
+    #[error("the outbound queue is full, since the client reads too slowly: its session is closed")]
+    QueueFull,
+    /// The message was volatile, and the transport couldn't take it at once.
+    #[error("a volatile message was dropped, since the transport couldn't take it at once")]
+    Volatile,
+}
+
+/// One session of Engine.IO: a connection that survives the change of its transport.
+///
+/// A handle keeps no connection alive: when the session has ended, sending to it is an error.
+pub struct Session {
+    id: SessionId,
+    revision: Revision,
+    /// The client asked for text only (`b64=1`).
+    base64: bool,
+    engine: Arc<Engine>,
+    connection: OnceLock<Arc<dyn Connection>>,
+    /// Handlers that have been suspended and not ended yet.
+    running: AtomicUsize,
+    state: Mutex<State>,
+}
+
+/// What changes in a session. Held for moments: never across an await or a callback.
+pub(super) struct State {
+    pub(super) machine: Machine,
+    /// The WebSocket's way out, where whoever sends may write. None: the driver writes.
+    pub(super) writer: Option<OwnedWriteHalf>,
+    /// Noted in a cork: whoever ends that scope flushes.
+    corked: bool,
+    /// Wakes the driver.
+    pub(super) driver: Option<Waker>,
+    /// Wakes the poll that waits.
+    pub(super) poll: Option<Waker>,
+    /// Wakes the task of the probing WebSocket.
+    pub(super) probe: Option<Waker>,
+    /// Counts the probes, so that a late one doesn't take itself for its successor.
+    pub(super) probes: u32,
+    /// Wake who waits for the queue to drain or for handlers to end.
+    waiting: Vec<Waker>,
+}
+
+impl State {
+    fn wake_all(&mut self) {
+        [self.driver.take(), self.poll.take(), self.probe.take()]
+            .into_iter()
+            .flatten()
+            .chain(self.waiting.drain(..))
+            .for_each(Waker::wake);
+    }
+
+    /// Gives what is queued to the transport, as far as it takes it now.
+    fn flush(&mut self) {
+        match self.machine.transport() {
+            TransportKind::Polling => {
+                if let Some(poll) = self.poll.take() {
+                    poll.wake();
+                }
+            }
+            TransportKind::WebSocket if self.writer.is_none() => {
+                if let Some(driver) = self.driver.take() {
+                    driver.wake();
+                }
+            }
+            TransportKind::WebSocket => self.write(),
+        }
+    }
+
+    /// Writes what is queued to the WebSocket until all is written or it takes no more.
+    pub(super) fn write(&mut self) {
+        let Some(writer) = &self.writer else { return };
+        while !self.machine.is_blocked() {
+            let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
+            let filled = self.machine.frames(&mut slices);
+            if filled == 0 {
+                self.drained();
+                return;
+            }
+            match writer.try_write_vectored(&slices[..filled]) {
+                Ok(count) => self.machine.written(count, false),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    self.machine.written(0, true);
+                    if let Some(driver) = self.driver.take() {
+                        driver.wake();
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the WebSocket can't be written to");
+                    self.machine.handle(Input::TransportFailed, Instant::now());
+                    self.wake_all();
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All that was queued has left.
+    pub(super) fn drained(&mut self) {
+        self.waiting.drain(..).for_each(Waker::wake);
+        if self.machine.is_closing() {
+            self.machine.handle(Input::Drained, Instant::now());
+            self.wake_all();
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn open(
+        engine: Arc<Engine>,
+        revision: Revision,
+        transport: TransportKind,
+        base64: bool,
+    ) -> Arc<Self> {
+        let config = engine.config();
+        let mut machine = Machine::new(revision, transport, config.session(), Instant::now());
+        let id = SessionId::random();
+        let open = Open {
+            sid: id.as_str(),
+            upgrades: config.upgrades(transport),
+            ping_interval: config.ping_interval,
+            ping_timeout: config.ping_timeout,
+            max_payload: config.max_payload as u64,
+        };
+        let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
+        // An empty queue takes any message.
+        let _ = machine.send([&packet].into_iter());
+        Arc::new(Self {
+            id,
+            revision,
+            base64,
+            engine,
+            connection: OnceLock::new(),
+            running: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                machine,
+                writer: None,
+                corked: false,
+                driver: None,
+                poll: None,
+                probe: None,
+                probes: 0,
+                waiting: Vec::new(),
+            }),
+        })
+    }
+
+    /// Its id, which is also its credential: don't show it to others.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Whether the client asked for text only (`b64=1`).
+    pub(super) const fn is_base64(&self) -> bool {
+        self.base64
+    }
+
+    /// The revision of Engine.IO that its client speaks.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The transport that carries it now.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.lock().machine.transport()
+    }
+
+    /// Whether messages can be sent: it is neither closing nor closed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.lock().machine.is_open()
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().machine.queued_bytes()
+    }
+
+    /// Sends a text message.
+    ///
+    /// # Errors
+    /// [`SendError`] where it wasn't queued.
+    pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
+        self.send([&EncodedPacket::text(PacketType::Message, text)].into_iter())
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    /// [`SendError`] where it wasn't queued.
+    pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
+        self.send([&EncodedPacket::binary(data, self.revision)].into_iter())
+    }
+
+    /// Closes the session when what is queued has left.
+    pub fn close(self: &Arc<Self>) {
+        self.input(Input::Close);
+    }
+
+    /// Closes the session at once.
+    pub(super) fn abort(self: &Arc<Self>) {
+        self.input(Input::Abort);
+    }
+
+    /// Resolves when all that was sent so far has been handed to the network, or the session has
+    /// ended.
+    pub async fn flushed(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            if state.machine.queued_bytes() == 0 || state.machine.closed().is_some() {
+                return Poll::Ready(());
+            }
+            state.waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Resolves when fewer handlers run than may.
+    pub(super) async fn unsaturated(&self) {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            let saturated = self.is_saturated() && state.machine.closed().is_none();
+            state.machine.set_reading_paused(saturated);
+            if !saturated {
+                return Poll::Ready(());
+            }
+            state.waiting.push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// The engine whose session this is.
+    pub(crate) const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Sends the packets of one message, which nothing comes between. They are encoded in the
+    /// session's revision.
+    pub(crate) fn send<'p>(
+        self: &Arc<Self>,
+        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+    ) -> Result<(), SendError> {
+        self.push(packets, false)
+    }
+
+    /// As [`send`](Self::send), but drops the message where the transport can't take it at once.
+    pub(crate) fn send_volatile<'p>(
+        self: &Arc<Self>,
+        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+    ) -> Result<(), SendError> {
+        self.push(packets, true)
+    }
+
+    fn push<'p>(
+        self: &Arc<Self>,
+        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+        volatile: bool,
+    ) -> Result<(), SendError> {
+        let mut state = self.lock();
+        if !state.machine.is_open() {
+            return Err(SendError::Closed);
+        }
+        if volatile && !state.machine.is_writable() {
+            self.engine.counters().volatile_dropped.add(1);
+            return Err(SendError::Volatile);
+        }
+        let queued = if self.base64 && packets.clone().any(EncodedPacket::is_binary) {
+            let texts: Vec<_> = packets.map(|one| one.to_base64(self.revision)).collect();
+            state.machine.send(texts.iter())
+        } else {
+            state.machine.send(packets)
+        };
+        if let Err(full) = queued {
+            self.engine.counters().slow_readers_closed.add(1);
+            tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
+            state.machine.handle(Input::TransportFailed, Instant::now());
+            state.wake_all();
+            return Err(SendError::QueueFull);
+        }
+        self.flush(&mut state);
+        Ok(())
+    }
+
+    /// Flushes now, or at the end of the cork that is open on this thread.
+    fn flush(self: &Arc<Self>, state: &mut State) {
+        if state.corked {
+            return;
+        }
+        if cork::defer(self) {
+            state.corked = true;
+        } else {
+            state.flush();
+        }
+    }
+
+    /// The cork that this session was noted in has ended.
+    pub(super) fn uncork(&self) {
+        let mut state = self.lock();
+        state.corked = false;
+        state.flush();
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn attach(&self, connection: Arc<dyn Connection>) {
+        // Only the opening of the session calls this.
+        let _ = self.connection.set(connection);
+    }
+
+    fn connection(&self) -> Option<&Arc<dyn Connection>> {
+        self.connection.get()
+    }
+
+    /// Something has happened: does what the rules ask for, up to messages and HTTP answers.
+    pub(super) fn input<'a>(self: &Arc<Self>, input: Input<'a>) -> Output<'a> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let output = state.machine.handle(input, now);
+        match output {
+            Output::Flush => self.flush(&mut state),
+            // The deadline has moved, or another driver takes over; a poll that waits may have to
+            // return.
+            Output::Probe(_) => {
+                let waiting = [state.poll.take(), state.driver.take()];
+                waiting.into_iter().flatten().for_each(Waker::wake);
+            }
+            _ => {}
+        }
+        if state.machine.closed().is_some() {
+            state.wake_all();
+        }
+        output
+    }
+
+    /// A packet has come on the session's transport.
+    pub(super) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
+        if let Output::Message(message) = self.input(Input::Packet(packet)) {
+            self.deliver(message);
+        }
+    }
+
+    fn deliver(self: &Arc<Self>, message: Message<'_>) {
+        if let Some(connection) = self.connection() {
+            connection.message(self, message);
+        }
+    }
+
+    /// What came could not be decoded.
+    pub(super) fn undecodable(self: &Arc<Self>, error: &dyn fmt::Display) {
+        self.engine.counters().undecodable.add(1);
+        tracing::debug!(session = ?self.id, %error, "the session is closed: parse error");
+        self.input(Input::Undecodable);
+    }
+
+    /// Queues a control frame of the WebSocket, unless the client doesn't read its answers.
+    pub(super) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
+        let mut state = self.lock();
+        let packet = EncodedPacket::control(frame);
+        if state.machine.send([&packet].into_iter()).is_ok() {
+            self.flush(&mut state);
+        }
+    }
+
+    /// When the driver is needed next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let machine = self.lock().machine.deadline()?;
+        let connection = self.connection().and_then(|one| one.deadline());
+        Some(connection.map_or(machine, |one| one.min(machine)))
+    }
+
+    /// The deadline has come.
+    pub(super) fn timeout(self: &Arc<Self>) {
+        loop {
+            match self.input(Input::Timeout) {
+                Output::Nothing => break,
+                Output::Probe(_) => {
+                    let probe = self.lock().probe.take();
+                    probe.into_iter().for_each(Waker::wake);
+                }
+                _ => {}
+            }
+        }
+        if let Some(connection) = self.connection() {
+            connection.timeout(self, Instant::now());
+        }
+    }
+
+    /// Ends the session: the driver's last act.
+    pub(super) fn finish(self: &Arc<Self>, reason: CloseReason) {
+        tracing::debug!(session = ?self.id, reason = reason.as_str(), "session closed");
+        self.engine.remove(self.id);
+        {
+            let mut state = self.lock();
+            state.writer = None;
+            state.wake_all();
+        }
+        if let Some(connection) = self.connection() {
+            cork::scope(|| connection.closed(self, reason));
+        }
+    }
+
+    /// Whether so many handlers run that nothing more should be read for now.
+    pub(super) fn is_saturated(&self) -> bool {
+        self.running.load(Ordering::Relaxed) >= self.engine.config().max_running_handlers
+    }
+
+    /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
+    /// itself, to its end even where the session ends first.
+    pub(crate) fn run(self: &Arc<Self>, mut handler: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        // The task that goes on with it polls it again at once, with a waker of its own.
+        let mut context = Context::from_waker(Waker::noop());
+        if handler.as_mut().poll(&mut context).is_pending() {
+            let held = self.hold();
+            self.engine.spawn(Running {
+                handler,
+                _held: held,
+            });
+        }
+    }
+
+    /// Counts something as a running handler until it is dropped.
+    pub(crate) fn hold(self: &Arc<Self>) -> Held {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Held(Arc::clone(self))
+    }
+}
+
+/// A handler that was suspended.
+struct Running {
+    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _held: Held,
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        cork::scope(|| self.handler.as_mut().poll(context))
+    }
+}
+
+/// Something that keeps its session from reading on, when there is too much of it.
+pub(crate) struct Held(Arc<Session>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let running = self.0.running.fetch_sub(1, Ordering::Relaxed);
+        // Reading was paused at the bound: it goes on.
+        if running == self.0.engine.config().max_running_handlers {
+            self.0.lock().wake_all();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The refusal of an HTTP request, if the output is one.
+pub(super) const fn refusal(output: &Output<'_>) -> Option<Refusal> {
+    match output {
+        Output::Refuse(refusal) => Some(*refusal),
+        _ => None,
+    }
+}

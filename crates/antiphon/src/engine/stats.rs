@@ -1,0 +1,64 @@
+//! What the engine and the sockets count: nothing is dropped or refused without a number.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Counter,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self, sessions: u64) -> Stats {
+                Stats { sessions, $($name: self.$name.get(),)* }
+            }
+        }
+
+        /// What a server has counted since its start.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Stats {
+            /// Sessions that are open now.
+            pub sessions: u64,
+            $($(#[$doc])* pub $name: u64,)*
+        }
+    };
+}
+
+counters! {
+    /// Sessions that were opened.
+    sessions_opened,
+    /// Handshakes and requests that were refused with an error.
+    requests_refused,
+    /// Sessions that have moved from polling to WebSocket.
+    upgrades_completed,
+    /// Upgrades that were given up; their sessions went on by polling.
+    upgrades_failed,
+    /// Sessions that were closed since they read too slowly.
+    slow_readers_closed,
+    /// Volatile messages that were dropped since their session couldn't take them at once.
+    volatile_dropped,
+    /// Sessions that were closed since what they sent could not be decoded.
+    undecodable,
+    /// Handlers that panicked. Their sockets lived on.
+    handler_panics,
+    /// Events that no handler took, or whose arguments didn't fit the handler.
+    events_rejected,
+    /// Connections to a namespace that were refused.
+    connects_refused,
+}

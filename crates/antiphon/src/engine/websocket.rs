@@ -1,0 +1,432 @@
+//! WebSocket: reads frames, hands packets on, and ends the connection properly.
+//!
+//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame
+//! that is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that
+//! whoever sends writes to it directly; any other (TLS, for one) is written to by the driver.
+
+use std::{
+    cell::Cell,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use antiphon_protocol::{
+    engine::{CloseReason, Input, Packet},
+    websocket::{Decoder, Event, FrameError, Role, close_frame, pong_frame},
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::Sleep,
+};
+
+use super::{Session, cork, driver};
+
+/// Bytes of the thread's read buffer.
+const READ_BUFFER: usize = 64 << 10;
+
+/// Reads that a connection may do before others on its thread have a turn.
+const READS_A_TURN: usize = 16;
+
+/// How long a closed connection waits for its client to hang up, so that the client gets the close
+/// frame: a socket that is dropped with unread bytes is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Close code of a connection that has done its work (RFC 6455 §7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A connection that is neither closed nor idle in a way that its types tell.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+enum Stream {
+    Tcp(OwnedReadHalf),
+    Other(Box<dyn Io>),
+}
+
+/// An open WebSocket.
+pub(super) struct WebSocket {
+    stream: Stream,
+    /// The way out of a TCP connection, until the session takes it.
+    writer: Option<OwnedWriteHalf>,
+    decoder: Decoder,
+    /// The frame that is not complete, and what was read ahead.
+    partial: Vec<u8>,
+}
+
+/// Why nothing more can be read.
+enum ReadError {
+    /// The client has closed the connection.
+    Closed,
+    Io(io::Error),
+    Frame(FrameError),
+}
+
+impl WebSocket {
+    /// The connection that an HTTP request was upgraded to.
+    pub(super) fn new(upgraded: Upgraded, max_payload: usize) -> Self {
+        use hyper_util::server::conn::auto;
+        let decoder = Decoder::new(Role::Server, max_payload);
+        let tcp = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
+            Err(upgraded) => upgraded
+                .downcast::<TokioIo<TcpStream>>()
+                .map(|parts| (parts.io.into_inner(), parts.read_buf)),
+        };
+        match tcp {
+            Ok((tcp, read_ahead)) => {
+                // Messages are small and awaited: none waits for the one before to be acknowledged.
+                if let Err(error) = tcp.set_nodelay(true) {
+                    tracing::debug!(%error, "TCP_NODELAY can't be set");
+                }
+                let (reader, writer) = tcp.into_split();
+                Self {
+                    stream: Stream::Tcp(reader),
+                    writer: Some(writer),
+                    decoder,
+                    partial: read_ahead.to_vec(),
+                }
+            }
+            Err(upgraded) => Self {
+                stream: Stream::Other(Box::new(TokioIo::new(upgraded))),
+                writer: None,
+                decoder,
+                partial: Vec::new(),
+            },
+        }
+    }
+
+    /// Reads once and gives every whole event to `handle`, until that returns false.
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Poll<Result<(), ReadError>> {
+        let mut buffer = BUFFER.take();
+        buffer.resize(READ_BUFFER, 0);
+        let mut read = ReadBuf::new(&mut buffer);
+        let polled = match &mut self.stream {
+            Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),
+            Stream::Other(io) => Pin::new(io).poll_read(context, &mut read),
+        };
+        let count = read.filled().len();
+        let result = match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
+            Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
+            Poll::Ready(Ok(())) => Poll::Ready(self.decode(&mut buffer[..count], handle)),
+        };
+        BUFFER.set(buffer);
+        result
+    }
+
+    /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.
+    fn decode(
+        &mut self,
+        data: &mut [u8],
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<(), ReadError> {
+        if self.partial.is_empty() {
+            let consumed = self.decode_whole(data, handle)?;
+            let rest = &data[consumed..];
+            if !rest.is_empty() {
+                let length = self.decoder.frame_length(rest).map_err(ReadError::Frame)?;
+                self.partial
+                    .reserve_exact(length.unwrap_or(0).max(rest.len()));
+                self.partial.extend_from_slice(rest);
+            }
+            return Ok(());
+        }
+        let mut kept = std::mem::take(&mut self.partial);
+        kept.extend_from_slice(data);
+        let consumed = self.decode_whole(&mut kept, handle)?;
+        if consumed < kept.len() {
+            kept.drain(..consumed);
+            self.decoder.frame_length(&kept).map_err(ReadError::Frame)?;
+            self.partial = kept;
+        }
+        Ok(())
+    }
+
+    fn decode_whole(
+        &mut self,
+        data: &mut [u8],
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<usize, ReadError> {
+        let mut consumed = 0;
+        while consumed < data.len() {
+            let decoded = self
+                .decoder
+                .decode(&mut data[consumed..])
+                .map_err(ReadError::Frame)?;
+            if decoded.consumed == 0 {
+                break;
+            }
+            consumed += decoded.consumed;
+            if decoded.event.is_some_and(|event| !handle(event)) {
+                break;
+            }
+        }
+        Ok(consumed)
+    }
+
+    /// Writes a whole frame, before a session has taken the way out.
+    pub(super) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        match (&mut self.writer, &mut self.stream) {
+            (Some(writer), _) => writer.write_all(frame).await,
+            (None, Stream::Other(io)) => {
+                io.write_all(frame).await?;
+                io.flush().await
+            }
+            (None, Stream::Tcp(_)) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Says goodbye and waits a little for the client to hang up.
+    pub(super) async fn close(mut self, code: u16, reason: &str) {
+        let goodbye = async {
+            self.write(&close_frame(code, reason)).await?;
+            match (&mut self.writer, &mut self.stream) {
+                (Some(writer), _) => writer.shutdown().await?,
+                (None, Stream::Other(io)) => io.shutdown().await?,
+                (None, Stream::Tcp(_)) => {}
+            }
+            // What still comes is of no interest.
+            std::future::poll_fn(|context| {
+                self.decoder = Decoder::new(Role::Server, 0);
+                self.partial = Vec::new();
+                loop {
+                    let mut ignored = |_: Event<'_>| false;
+                    match ready!(self.poll_read(context, &mut ignored)) {
+                        Ok(()) | Err(ReadError::Frame(_)) => self.partial = Vec::new(),
+                        Err(ReadError::Closed | ReadError::Io(_)) => return Poll::Ready(()),
+                    }
+                }
+            })
+            .await;
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+
+    /// One event of the probe: what `handle` makes of the next text. None: the connection is gone.
+    pub(super) fn poll_text<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        handle: &mut dyn FnMut(&str) -> T,
+    ) -> Poll<Option<T>> {
+        let stopped = Cell::new(false);
+        let mut found = None;
+        let mut on_event = |event: Event<'_>| {
+            match event {
+                Event::Text(text) => found = Some(handle(&text)),
+                Event::Binary(_) | Event::Close(_) => {}
+                Event::Ping(_) | Event::Pong(_) => return true,
+            }
+            stopped.set(true);
+            false
+        };
+        // What was read ahead comes first.
+        let mut read = self.decode(&mut [], &mut on_event);
+        while read.is_ok() && !stopped.get() {
+            read = ready!(self.poll_read(context, &mut on_event));
+        }
+        Poll::Ready(found)
+    }
+}
+
+/// Reads a session's WebSocket and watches its deadlines until the session is closed.
+pub(super) async fn drive(session: Arc<Session>, mut websocket: WebSocket) {
+    let ended = driver::Ended::new(&session);
+    {
+        let mut state = session.lock();
+        state.writer = websocket.writer.take();
+        state.write();
+    }
+    let mut goodbye = Goodbye {
+        code: NORMAL_CLOSURE,
+        reason: String::new(),
+    };
+    // What was read ahead with the request is decoded first.
+    websocket.decode_read_ahead(&session, &mut goodbye);
+    let mut sleep = pin!(driver::sleep(&session));
+    let reason = std::future::poll_fn(|context| {
+        cork::scope(|| {
+            poll_session(
+                &session,
+                &mut websocket,
+                &mut goodbye,
+                sleep.as_mut(),
+                context,
+            )
+        })
+    })
+    .await;
+    websocket.writer = {
+        let mut state = session.lock();
+        // Half a frame may have been written: nothing can follow it then.
+        let writer = state.writer.take();
+        writer.filter(|_| !state.machine.is_blocked())
+    };
+    ended.finish(reason);
+    if goodbye.reason.is_empty() {
+        reason.as_str().clone_into(&mut goodbye.reason);
+    }
+    websocket.close(goodbye.code, &goodbye.reason).await;
+}
+
+/// What the close frame will say.
+struct Goodbye {
+    code: u16,
+    reason: String,
+}
+
+fn poll_session(
+    session: &Arc<Session>,
+    websocket: &mut WebSocket,
+    goodbye: &mut Goodbye,
+    sleep: Pin<&mut Sleep>,
+    context: &mut Context<'_>,
+) -> Poll<CloseReason> {
+    {
+        let mut state = session.lock();
+        let registered = state.driver.as_ref();
+        if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
+            state.driver = Some(context.waker().clone());
+        }
+    }
+    websocket.poll_receive(session, goodbye, context);
+    websocket.poll_send(session, context);
+    driver::poll_deadlines(session, sleep, context)
+}
+
+impl WebSocket {
+    fn decode_read_ahead(&mut self, session: &Arc<Session>, goodbye: &mut Goodbye) {
+        let result = cork::scope(|| self.decode(&mut [], &mut |event| receive(session, event)));
+        if let Err(error) = result {
+            failed(session, error, goodbye);
+        }
+    }
+
+    /// Reads until nothing more is there, or others should have a turn.
+    fn poll_receive(
+        &mut self,
+        session: &Arc<Session>,
+        goodbye: &mut Goodbye,
+        context: &mut Context<'_>,
+    ) {
+        for _ in 0..READS_A_TURN {
+            let paused = session.is_saturated();
+            session.lock().machine.set_reading_paused(paused);
+            if paused {
+                return;
+            }
+            match self.poll_read(context, &mut |event| receive(session, event)) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return failed(session, error, goodbye),
+            }
+        }
+        context.waker().wake_by_ref();
+    }
+
+    /// Writes what the senders could not.
+    fn poll_send(&mut self, session: &Session, context: &mut Context<'_>) {
+        let mut state = session.lock();
+        let state = &mut *state;
+        if let Some(writer) = &state.writer {
+            if state.machine.is_blocked()
+                && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
+            {
+                state.machine.written(0, false);
+                if ready.is_ok() {
+                    state.write();
+                }
+            }
+            return;
+        }
+        let Stream::Other(io) = &mut self.stream else {
+            return;
+        };
+        loop {
+            let mut slices = [io::IoSlice::new(&[]); 16];
+            let filled = state.machine.frames(&mut slices);
+            if filled == 0 {
+                break;
+            }
+            match Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]) {
+                Poll::Ready(Ok(count)) if count > 0 => state.machine.written(count, false),
+                Poll::Ready(_) => {
+                    state
+                        .machine
+                        .handle(Input::TransportFailed, std::time::Instant::now());
+                    return;
+                }
+                Poll::Pending => {
+                    state.machine.written(0, true);
+                    return;
+                }
+            }
+        }
+        if Pin::new(io).poll_flush(context).is_ready() {
+            state.drained();
+        }
+    }
+}
+
+/// Hands one event to the session. False: nothing more is to be read.
+fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
+    let revision = session.revision();
+    let packet = match &event {
+        Event::Text(text) => Packet::from_text(text, revision),
+        Event::Binary(data) => Packet::from_binary(data, revision),
+        Event::Ping(data) => {
+            session.send_control_frame(pong_frame(data));
+            return true;
+        }
+        Event::Pong(_) => return true,
+        Event::Close(_) => {
+            session.input(Input::TransportClosed);
+            return false;
+        }
+    };
+    match packet {
+        Ok(packet) => session.receive(packet),
+        Err(error) => {
+            session.undecodable(&error);
+            return false;
+        }
+    }
+    true
+}
+
+/// Nothing more can be read.
+fn failed(session: &Arc<Session>, error: ReadError, goodbye: &mut Goodbye) {
+    match error {
+        ReadError::Closed => {
+            session.input(Input::TransportClosed);
+        }
+        ReadError::Io(error) => {
+            tracing::debug!(session = ?session.id(), %error, "the WebSocket can't be read");
+            session.input(Input::TransportFailed);
+        }
+        ReadError::Frame(error) => {
+            tracing::info!(session = ?session.id(), %error, "the WebSocket is closed for a bad frame");
+            goodbye.code = error.close_code();
+            goodbye.reason = error.to_string();
+            session.input(Input::TransportFailed);
+        }
+    }
+}

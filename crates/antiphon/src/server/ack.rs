@@ -1,0 +1,295 @@
+//! Acknowledgements, both ways.
+//!
+//! *In*: an event that asks for one is answered once: by what its handler returns, by [`Ack::send`],
+//! or, when its handlers have ended without either, by an empty acknowledgement.
+//! *Out*: an emit that asks for one waits under its id until the answer, the timeout, or the end of
+//! the socket.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    marker::PhantomData,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon_protocol::socket::{
+    self as codec, Args as RawArgs, EncodeError, EncodedMessage, OwnedArgs,
+};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{AckError, FromArgs, Rejection, Socket, SocketId};
+
+/// The answer that an event of the client waits for.
+#[derive(Clone)]
+pub(crate) struct Answer(Arc<Pending>);
+
+struct Pending {
+    socket: Socket,
+    id: u64,
+    answered: AtomicBool,
+    /// A handler has taken the matter into its own hands.
+    taken: AtomicBool,
+}
+
+impl Answer {
+    pub(crate) fn new(socket: Socket, id: u64) -> Self {
+        Self(Arc::new(Pending {
+            socket,
+            id,
+            answered: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+        }))
+    }
+
+    /// What a handler returned. Nothing leaves the answer to the others, or to the end of all.
+    pub(crate) fn reply<T: Serialize>(&self, reply: &T) {
+        let pending = &self.0;
+        if size_of::<T>() == 0 || pending.answered.load(Ordering::Relaxed) {
+            return;
+        }
+        pending.send(|namespace, id| codec::ack(namespace, id, reply));
+    }
+
+    /// Whether a handler has taken the answer into its own hands.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// An error of the server itself.
+    pub(crate) fn reject(&self, rejection: &Rejection) {
+        self.0
+            .send(|namespace, id| codec::ack_error(namespace, id, rejection));
+    }
+}
+
+impl Pending {
+    fn send(&self, encode: impl FnOnce(&str, u64) -> Result<EncodedMessage, EncodeError>) {
+        if self.answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let namespace = self.socket.namespace().name();
+        let encoded = encode(namespace, self.id).or_else(|error| {
+            tracing::error!(%error, "an acknowledgement can't be encoded");
+            let rejection = Rejection::new("internal_error", "the answer can't be encoded");
+            codec::ack_error(namespace, self.id, &rejection)
+        });
+        if let Ok(message) = encoded {
+            // A socket that has left has no use for it.
+            let _ = self.socket.send(&message);
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !*self.taken.get_mut() && !*self.answered.get_mut() {
+            self.send(|namespace, id| codec::ack(namespace, id, &()));
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("id", &self.0.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Answers an event by hand, also later or elsewhere.
+///
+/// A handler that takes it decides alone: what isn't sent is never answered, and the client runs
+/// into its own timeout. Most handlers just return their answer instead.
+#[derive(Debug)]
+pub struct Ack(Option<Answer>);
+
+impl Ack {
+    pub(crate) fn take(answer: Option<&Answer>) -> Self {
+        if let Some(answer) = answer {
+            answer.0.taken.store(true, Ordering::Relaxed);
+        }
+        Self(answer.cloned())
+    }
+
+    /// Whether the client asked for an acknowledgement.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends the acknowledgement; a tuple is a list of arguments. Only the first of an event counts.
+    pub fn send<T: Serialize>(self, reply: T) {
+        if let Some(answer) = self.0 {
+            answer
+                .0
+                .send(|namespace, id| codec::ack(namespace, id, &reply));
+        }
+    }
+
+    /// Sends the arguments of an event back as they came.
+    pub fn send_args(self, args: &super::Args) {
+        if let Some(answer) = self.0 {
+            answer
+                .0
+                .send(|namespace, id| codec::ack_from(namespace, id, args.as_raw()));
+        }
+    }
+}
+
+/// Who waits for the answers of a client.
+enum Waiting {
+    /// For that of one socket.
+    One(oneshot::Sender<OwnedArgs>),
+    /// For those of all sockets of a broadcast. It is told no more when the last of these is gone.
+    Many(mpsc::UnboundedSender<(SocketId, OwnedArgs)>),
+}
+
+impl Waiting {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::One(waiting) => waiting.is_closed(),
+            Self::Many(waiting) => waiting.is_closed(),
+        }
+    }
+}
+
+/// The acknowledgements that a socket's client still owes. Empty, it owns nothing.
+#[derive(Default)]
+pub(crate) struct Awaited(Mutex<Option<ById>>);
+
+/// Boxed, since most sockets have none: a pointer instead of a map.
+type ById = Box<HashMap<u64, Waiting>>;
+
+impl Awaited {
+    fn insert(&self, id: u64, waiting: Waiting) {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let awaited = awaited.get_or_insert_default();
+        // Broadcasts whose time was up leave the silent ones behind.
+        if awaited.len() % 64 == 63 {
+            awaited.retain(|_, waiting| !waiting.is_abandoned());
+        }
+        awaited.insert(id, waiting);
+    }
+
+    fn remove(&self, id: u64) -> Option<Waiting> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = awaited.as_mut()?.remove(&id);
+        if awaited.as_ref().is_some_and(|awaited| awaited.is_empty()) {
+            *awaited = None;
+        }
+        waiting
+    }
+
+    /// The answer to an emit of one socket.
+    pub(crate) fn one(&self, id: u64) -> oneshot::Receiver<OwnedArgs> {
+        let (sender, receiver) = oneshot::channel();
+        self.insert(id, Waiting::One(sender));
+        receiver
+    }
+
+    /// One of the answers to a broadcast.
+    pub(crate) fn one_of_many(
+        &self,
+        id: u64,
+        answers: mpsc::UnboundedSender<(SocketId, OwnedArgs)>,
+    ) {
+        self.insert(id, Waiting::Many(answers));
+    }
+
+    /// Nobody waits for this any more.
+    pub(crate) fn forget(&self, id: u64) {
+        self.remove(id);
+    }
+
+    /// An answer has come. One that nobody waits for is ignored.
+    pub(crate) fn resolve(&self, socket: &SocketId, id: u64, args: RawArgs<'_>) {
+        match self.remove(id) {
+            // Who has stopped waiting doesn't miss it.
+            Some(Waiting::One(waiting)) => drop(waiting.send(args.to_owned())),
+            Some(Waiting::Many(waiting)) => drop(waiting.send((socket.clone(), args.to_owned()))),
+            None => {}
+        }
+    }
+
+    /// The socket is gone: all who wait are told.
+    pub(crate) fn fail(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl fmt::Debug for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awaited").finish_non_exhaustive()
+    }
+}
+
+/// Waits for one answer; when it is dropped, nobody does.
+pub(crate) struct OneAnswer {
+    pub(crate) socket: Socket,
+    pub(crate) id: u64,
+    pub(crate) answer: oneshot::Receiver<OwnedArgs>,
+}
+
+impl OneAnswer {
+    pub(crate) async fn within<R: FromArgs>(mut self, timeout: Duration) -> Result<R, AckError> {
+        match tokio::time::timeout(timeout, &mut self.answer).await {
+            Ok(Ok(args)) => Ok(R::from_args(args)?),
+            Ok(Err(_)) => Err(AckError::Disconnected),
+            Err(_) => Err(AckError::Timeout),
+        }
+    }
+}
+
+impl Drop for OneAnswer {
+    fn drop(&mut self) {
+        self.socket.awaited().forget(self.id);
+    }
+}
+
+/// What became of a broadcast that asked for acknowledgements.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BroadcastAnswers<R> {
+    /// Who has answered, with what; an answer that doesn't fit `R` is an error.
+    pub answers: Vec<(SocketId, Result<R, AckError>)>,
+    /// How many sockets the event was sent to.
+    pub expected: usize,
+}
+
+impl<R> BroadcastAnswers<R> {
+    /// Whether every socket has answered.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.answers.len() == self.expected
+    }
+}
+
+/// Collects the answers to a broadcast.
+pub(crate) struct ManyAnswers<R> {
+    pub(crate) expected: usize,
+    pub(crate) answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>,
+    pub(crate) of: PhantomData<fn() -> R>,
+}
+
+impl<R: FromArgs + Send> ManyAnswers<R> {
+    /// Waits until all have answered or are gone, or the time is up.
+    pub(crate) async fn within(mut self, timeout: Duration) -> BroadcastAnswers<R> {
+        let mut collected = BroadcastAnswers {
+            answers: Vec::new(),
+            expected: self.expected,
+        };
+        let collect = async {
+            while let Some((socket, args)) = self.answers.recv().await {
+                let answer = R::from_args(args).map_err(AckError::from);
+                collected.answers.push((socket, answer));
+            }
+        };
+        let _ = tokio::time::timeout(timeout, collect).await;
+        collected
+    }
+}

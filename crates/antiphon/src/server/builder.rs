@@ -1,0 +1,232 @@
+//! The options of a server.
+
+use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
+
+use antiphon_protocol::socket::Limits;
+use http::{HeaderName, header, request::Parts};
+
+use super::{
+    Server, Shared,
+    adapter::{Adapter, AdapterFactory, InMemory, Local},
+    namespaces::Namespaces,
+    shared::StateMap,
+};
+use crate::engine::{Cookie, Cors, Engine, EngineConfig, QueueLimits, TransportKind};
+
+/// Builds a [`Server`]; every option has Socket.IO's default.
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ServerBuilder {
+    engine: EngineConfig,
+    path: String,
+    connect_timeout: Duration,
+    ack_timeout: Duration,
+    limits: Limits,
+    handshake_headers: Vec<HeaderName>,
+    state: StateMap,
+    adapter: Box<AdapterFactory>,
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            engine: EngineConfig::default(),
+            path: "/socket.io".to_owned(),
+            connect_timeout: Duration::from_secs(45),
+            ack_timeout: Duration::from_secs(20),
+            limits: Limits::default(),
+            handshake_headers: vec![
+                header::AUTHORIZATION,
+                header::COOKIE,
+                header::ORIGIN,
+                header::USER_AGENT,
+                HeaderName::from_static("x-forwarded-for"),
+            ],
+            state: StateMap::default(),
+            adapter: Box::new(|_, local| Arc::new(InMemory::new(local))),
+        }
+    }
+
+    /// The path that clients connect to (their option `path`). `/socket.io`.
+    ///
+    /// Behind a proxy it is the path that arrives here: where the proxy takes a prefix off, it
+    /// isn't part of this.
+    ///
+    /// # Panics
+    /// Where it doesn't begin with `/` or is `/` alone.
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        let path = path.into();
+        let trimmed = path.trim_end_matches('/');
+        assert!(
+            trimmed.len() > 1 && trimmed.starts_with('/'),
+            "the path {path:?} must begin with / and name something, as /socket.io does"
+        );
+        self.path = trimmed.to_owned();
+        self
+    }
+
+    /// Time between two heartbeats. 25 s. Keep the sum with [`ping_timeout`](Self::ping_timeout)
+    /// below the idle timeout of proxies in front.
+    pub const fn ping_interval(mut self, interval: Duration) -> Self {
+        self.engine.ping_interval = interval;
+        self
+    }
+
+    /// How long the answer to a heartbeat may take. 20 s.
+    pub const fn ping_timeout(mut self, timeout: Duration) -> Self {
+        self.engine.ping_timeout = timeout;
+        self
+    }
+
+    /// How long an upgrade to WebSocket may take; after that the session stays on polling. 10 s.
+    pub const fn upgrade_timeout(mut self, timeout: Duration) -> Self {
+        self.engine.upgrade_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may be without a namespace before it is closed. 45 s.
+    pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long an emit waits for its acknowledgement where it doesn't say. 20 s.
+    pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
+        self.ack_timeout = timeout;
+        self
+    }
+
+    /// Bytes that a message may have, on every transport. 1,000,000.
+    pub const fn max_payload(mut self, bytes: usize) -> Self {
+        self.engine.max_payload = bytes;
+        self
+    }
+
+    /// Packets that one POST may bring. 10,000.
+    pub const fn max_packets_per_payload(mut self, count: usize) -> Self {
+        self.engine.max_packets_per_payload = count;
+        self
+    }
+
+    /// Bounds of what one packet may hold: attachments, nesting, names.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// What may wait for a client that reads slowly; one that exceeds it is disconnected.
+    /// 16,384 packets, 16 MiB.
+    pub const fn outbound(mut self, limits: QueueLimits) -> Self {
+        self.engine.outbound = limits;
+        self
+    }
+
+    /// Handlers of one connection that may run at a time; more is read when some have ended. 1,000.
+    ///
+    /// # Panics
+    /// Where it is zero: nothing would ever be read.
+    pub const fn max_running_handlers(mut self, count: usize) -> Self {
+        assert!(
+            count > 0,
+            "with no handler at a time nothing would ever be read"
+        );
+        self.engine.max_running_handlers = count;
+        self
+    }
+
+    /// The transports that are offered. Both.
+    ///
+    /// # Panics
+    /// Where there is none.
+    pub fn transports(mut self, transports: impl IntoIterator<Item = TransportKind>) -> Self {
+        self.engine.transports = transports.into_iter().collect();
+        assert!(
+            !self.engine.transports.is_empty(),
+            "without a transport nobody can connect"
+        );
+        self
+    }
+
+    /// Whether clients are offered the upgrade from polling to WebSocket. True.
+    pub const fn allow_upgrades(mut self, allow: bool) -> Self {
+        self.engine.allow_upgrades = allow;
+        self
+    }
+
+    /// Whether clients of Socket.IO 1.x and 2.x (Engine.IO 3) are taken. True.
+    pub const fn allow_eio3(mut self, allow: bool) -> Self {
+        self.engine.allow_eio3 = allow;
+        self
+    }
+
+    /// Which web pages may connect, by polling and by WebSocket. Those of the same origin.
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.engine.cors = cors;
+        self
+    }
+
+    /// Sets a cookie with the id of the session, for load balancers. None.
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.engine.cookie = Some(cookie);
+        self
+    }
+
+    /// Asks `allow` about the request that opens a connection; its error is the client's message
+    /// (code 4, status 403).
+    pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
+    where
+        F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.engine.allow_request(allow);
+        self
+    }
+
+    /// The headers of the opening request that a [`Handshake`](crate::Handshake) keeps, as long as
+    /// the connection lives. Authorization, Cookie, Origin, User-Agent and X-Forwarded-For.
+    pub fn handshake_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.handshake_headers = names.into_iter().collect();
+        self
+    }
+
+    /// A value that handlers get as [`State<T>`](crate::State): one of each type.
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.state.insert(value);
+        self
+    }
+
+    /// Makes the adapter of each namespace, from its name and its sockets on this server. The
+    /// default knows this server alone.
+    pub fn adapter<F>(mut self, make: F) -> Self
+    where
+        F: Fn(&str, Local) -> Arc<dyn Adapter> + Send + Sync + 'static,
+    {
+        self.adapter = Box::new(make);
+        self
+    }
+
+    /// The server.
+    #[must_use]
+    pub fn build(self) -> Server {
+        let namespaces = Namespaces::new(Shared {
+            path: self.path.into(),
+            connect_timeout: self.connect_timeout,
+            ack_timeout: self.ack_timeout,
+            limits: self.limits,
+            handshake_headers: self.handshake_headers,
+            state: self.state,
+            adapter: self.adapter,
+            outgoing_listeners: AtomicUsize::new(0),
+        });
+        let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
+        Server::from_parts(engine, namespaces)
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("path", &self.path)
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}

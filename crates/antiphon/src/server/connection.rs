@@ -1,0 +1,347 @@
+//! One client's connection: which namespaces it is in, and what its packets mean.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Instant,
+};
+
+use antiphon_protocol::{
+    engine::{CloseReason, Message, Revision},
+    socket::{self as codec, Args, Assembled, DecodeError, Decoder, Packet},
+};
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{
+    ConnectError, DisconnectReason, Handshake, Rejection, Shared, Socket, dispatch,
+    handler::{self, CatchPanic, Context},
+    namespaces::Namespaces,
+};
+use crate::engine::{self, Session};
+
+/// The Socket.IO side of one session.
+pub(crate) struct Connection {
+    namespaces: Weak<Namespaces>,
+    handshake: Arc<Handshake>,
+    /// Itself, for the sockets that it makes.
+    this: Weak<Self>,
+    state: Mutex<State>,
+}
+
+struct State {
+    decoder: Decoder,
+    /// The sockets by the names of their namespaces; those that are still connecting too.
+    sockets: HashMap<Box<str>, Socket>,
+    /// By when a namespace must have been joined. None: one has.
+    join_by: Option<Instant>,
+    /// By when the attachments that are outstanding must have come.
+    attachments_by: Option<Instant>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        namespaces: Weak<Namespaces>,
+        shared: &Shared,
+        handshake: Handshake,
+        session: &Session,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
+            state: Mutex::new(State {
+                decoder: Decoder::new(session.revision(), shared.limits),
+                sockets: HashMap::new(),
+                join_by: Some(Instant::now() + shared.connect_timeout),
+                attachments_by: None,
+            }),
+            handshake: Arc::new(handshake),
+            namespaces,
+        })
+    }
+
+    pub(crate) const fn handshake(&self) -> &Arc<Handshake> {
+        &self.handshake
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn socket(&self, namespace: &str) -> Option<Socket> {
+        self.lock().sockets.get(namespace).cloned()
+    }
+
+    /// Forgets a socket that has been disconnected.
+    pub(crate) fn forget(&self, socket: &Socket) {
+        let mut state = self.lock();
+        let name = socket.namespace().name();
+        if state.sockets.get(name) == Some(socket) {
+            state.sockets.remove(name);
+        }
+    }
+
+    fn receive(&self, session: &Arc<Session>, packet: Packet<'_>) {
+        match packet {
+            Packet::Connect {
+                namespace,
+                query,
+                auth,
+            } => {
+                let auth = match query {
+                    Some(query) => Some(query_as_json(query)),
+                    None => auth.map(Box::from),
+                };
+                self.connect(session, namespace, auth);
+            }
+            Packet::Event {
+                namespace,
+                id,
+                name,
+                args,
+            } => match self.joined(session, namespace) {
+                Some(socket) => dispatch::receive(&socket, id, name, args),
+                None => self.violation(session, "an event for a namespace that it hasn't joined"),
+            },
+            Packet::Ack {
+                namespace,
+                id,
+                args,
+            } => self.acknowledge(session, namespace, id, args),
+            Packet::Disconnect { namespace } => match self.joined(session, namespace) {
+                Some(socket) => socket.close(DisconnectReason::ClientNamespaceDisconnect),
+                None => self.violation(
+                    session,
+                    "a disconnect from a namespace that it hasn't joined",
+                ),
+            },
+            Packet::ConnectError { .. } => {
+                self.violation(session, "a connect error, which only servers send");
+            }
+        }
+    }
+
+    /// The socket of a namespace that the client has joined.
+    fn joined(&self, session: &Arc<Session>, namespace: &str) -> Option<Socket> {
+        let socket = self.socket(namespace);
+        socket.filter(|socket| socket.is_connected() && session.is_open())
+    }
+
+    fn acknowledge(&self, session: &Arc<Session>, namespace: &str, id: u64, args: Args<'_>) {
+        match self.joined(session, namespace) {
+            Some(socket) => socket.awaited().resolve(socket.id(), id, args),
+            None => self.violation(
+                session,
+                "an acknowledgement for a namespace that it hasn't joined",
+            ),
+        }
+    }
+
+    /// The client asks to join a namespace.
+    pub(crate) fn connect(&self, session: &Arc<Session>, name: &str, auth: Option<Box<str>>) {
+        let namespaces = self.namespaces.upgrade();
+        let Some(namespace) = namespaces.and_then(|all| all.get(name)) else {
+            session.engine().counters().connects_refused.add(1);
+            tracing::debug!(namespace = name, "an unknown namespace was asked for");
+            // A session that has ended has no use for it.
+            let _ = session.send(codec::invalid_namespace(name).packets());
+            return;
+        };
+        let Some(this) = self.this.upgrade() else {
+            return;
+        };
+        let socket = Socket::new(namespace, Arc::clone(session), &this, auth);
+        {
+            let mut state = self.lock();
+            if state.sockets.contains_key(name) {
+                drop(state);
+                return self.violation(session, "a second connect to the same namespace");
+            }
+            state.sockets.insert(name.into(), socket.clone());
+        }
+        session.run(Box::pin(join(this, socket)));
+    }
+
+    /// The client has broken a rule: the connection is closed.
+    fn violation(&self, session: &Arc<Session>, what: &str) {
+        tracing::debug!(session = ?session.id(), "the connection is closed: the client sent {what}");
+        self.close_sockets(DisconnectReason::ForcedServerClose);
+        session.close();
+    }
+
+    fn undecodable(&self, session: &Arc<Session>, error: &DecodeError) {
+        session.engine().counters().undecodable.add(1);
+        tracing::debug!(session = ?session.id(), %error, "the connection is closed: invalid packet");
+        self.close_sockets(DisconnectReason::ForcedClose);
+        session.close();
+    }
+
+    /// The server disconnects the client from everything.
+    pub(crate) fn disconnect_all(&self, session: &Arc<Session>) {
+        let sockets: Vec<_> = self.lock().sockets.values().cloned().collect();
+        sockets.iter().for_each(Socket::disconnect);
+        session.close();
+    }
+
+    pub(crate) fn close_sockets(&self, reason: DisconnectReason) {
+        let sockets = std::mem::take(&mut self.lock().sockets);
+        for socket in sockets.into_values() {
+            socket.close(reason);
+        }
+    }
+
+    /// What came of a message, the decoder being done with it.
+    fn decoded(&self, session: &Arc<Session>, decoded: Result<Option<Packet<'_>>, DecodeError>) {
+        match decoded {
+            Ok(Some(packet)) => self.receive(session, packet),
+            Ok(None) => {}
+            Err(error) => self.undecodable(session, &error),
+        }
+    }
+}
+
+impl engine::Connection for Connection {
+    fn message(&self, session: &Arc<Session>, message: Message<'_>) {
+        match message {
+            Message::Text(text) => {
+                let decoded = {
+                    let mut state = self.lock();
+                    let decoded = state.decoder.text(text);
+                    if matches!(decoded, Ok(None)) {
+                        let config = session.engine().config();
+                        let patience = config.ping_interval + config.ping_timeout;
+                        state.attachments_by = Some(Instant::now() + patience);
+                    }
+                    decoded
+                };
+                self.decoded(session, decoded);
+            }
+            Message::Binary(data) => {
+                let decoded = {
+                    let mut state = self.lock();
+                    let decoded = state.decoder.binary(Bytes::from(data.into_owned()));
+                    if !state.decoder.is_incomplete() {
+                        state.attachments_by = None;
+                    }
+                    decoded
+                };
+                let packet = decoded
+                    .as_ref()
+                    .map(|assembled| assembled.as_ref().map(Assembled::packet));
+                match packet {
+                    Ok(packet) => self.decoded(session, Ok(packet)),
+                    Err(error) => self.undecodable(session, error),
+                }
+            }
+        }
+    }
+
+    fn closed(&self, _: &Arc<Session>, reason: CloseReason) {
+        self.close_sockets(reason.into());
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let state = self.lock();
+        [state.join_by, state.attachments_by]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn timeout(&self, session: &Arc<Session>, now: Instant) {
+        let (unjoined, incomplete) = {
+            let mut state = self.lock();
+            let passed =
+                |deadline: &mut Option<Instant>| deadline.take_if(|by| *by <= now).is_some();
+            (
+                passed(&mut state.join_by),
+                passed(&mut state.attachments_by),
+            )
+        };
+        if unjoined {
+            self.violation(session, "no connect to a namespace in time");
+        } else if incomplete {
+            self.violation(session, "attachments too late");
+        }
+    }
+}
+
+/// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
+async fn join(connection: Arc<Connection>, socket: Socket) {
+    let session = Arc::clone(socket.session());
+    if let Err(error) = ask_middlewares(&socket).await {
+        socket.close(DisconnectReason::ServerNamespaceDisconnect);
+        session.engine().counters().connects_refused.add(1);
+        tracing::debug!(
+            namespace = socket.namespace().name(),
+            message = error.message,
+            "connect refused"
+        );
+        refuse(&socket, &session, &error);
+        return;
+    }
+    // It may have been disconnected meanwhile.
+    if !session.is_open() || !socket.connected() {
+        socket.close(DisconnectReason::TransportClose);
+        return;
+    }
+    connection.lock().join_by = None;
+    let namespace = socket.namespace();
+    // The client learns of it before anything that its rooms bring: what is sent in this batch of
+    // work leaves at its end, when the socket is in its rooms.
+    let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
+    let _ = socket.send(&codec::connect(namespace.name(), sid));
+    namespace.local().add(socket.clone());
+    if !socket.is_connected() {
+        // The end of the session came between: nobody else takes it out again.
+        namespace.local().remove(socket.id());
+        return;
+    }
+    tracing::debug!(socket = %socket.id(), namespace = namespace.name(), "socket connected");
+    dispatch::connected(&socket).await;
+    dispatch::work(socket).await;
+}
+
+async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
+    let lifecycle = socket.namespace().lifecycle();
+    for middleware in &lifecycle.middlewares {
+        let failed = || {
+            socket.session().engine().counters().handler_panics.add(1);
+            tracing::error!(
+                namespace = socket.namespace().name(),
+                "a middleware panicked"
+            );
+            ConnectError::new("internal error")
+        };
+        let called = handler::call(middleware, &Context::connect(socket));
+        let future = called
+            .ok_or_else(failed)?
+            .map_err(|rejection| rejected(&rejection))?;
+        CatchPanic(future).await.ok_or_else(failed)??;
+    }
+    Ok(())
+}
+
+/// A middleware could not be called: the client is told what it asks for.
+fn rejected(rejection: &Rejection) -> ConnectError {
+    let error = ConnectError::new(rejection.to_string());
+    error.with_data(rejection)
+}
+
+fn refuse(socket: &Socket, session: &Arc<Session>, error: &ConnectError) {
+    let name = socket.namespace().name();
+    let (message, data) = (&error.message, error.data.as_ref());
+    match codec::connect_error::<Value>(name, session.revision(), message, data) {
+        // A session that has ended has no use for it.
+        Ok(packet) => drop(session.send(packet.packets())),
+        Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
+    }
+}
+
+/// The query that clients of Socket.IO 2.x put behind a namespace's name, as an auth payload.
+fn query_as_json(query: &str) -> Box<str> {
+    let pairs = form_urlencoded::parse(query.as_bytes());
+    let object: serde_json::Map<String, Value> = pairs
+        .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
+        .collect();
+    Value::Object(object).to_string().into()
+}

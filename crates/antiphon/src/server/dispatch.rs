@@ -1,0 +1,278 @@
+//! How an event reaches its handlers, in order.
+//!
+//! An event goes straight to its handlers where it can: they are started inside the task that read
+//! it. Where it can't, since the socket's connect handler or a middleware is still running, it
+//! waits in the socket's inbox, and so does what comes after it.
+
+use std::{
+    borrow::Cow,
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use antiphon_protocol::socket::{Args, OwnedArgs};
+
+use super::{
+    DisconnectReason, Rejection, Socket,
+    ack::Answer,
+    handler::{self, CatchPanic, Context, Erased},
+    listeners::{Listeners, Lists},
+};
+use crate::engine::{Held, Session};
+
+/// The events of a socket that wait. Open, it is empty and events pass it by.
+pub(crate) struct Inbox(Mutex<Option<VecDeque<Waiting>>>);
+
+/// An event that waits. It counts as a running handler, so that reading stops at the bound.
+struct Waiting {
+    event: String,
+    args: OwnedArgs,
+    answer: Option<Answer>,
+    _held: Held,
+}
+
+impl Default for Inbox {
+    /// Closed: a socket's events wait for its connect handler.
+    fn default() -> Self {
+        Self(Mutex::new(Some(VecDeque::new())))
+    }
+}
+
+impl Inbox {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<VecDeque<Waiting>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next event that waits. None: nothing waits, and the inbox is open from now on.
+    fn next_or_open(&self) -> Option<Waiting> {
+        let mut waiting = self.lock();
+        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        if next.is_none() {
+            *waiting = None;
+        }
+        next
+    }
+
+    /// Forgets what waits, and takes no more: its socket has gone.
+    pub(crate) fn clear(&self) {
+        let cleared = self.lock().as_mut().map(std::mem::take);
+        // Unanswered acknowledgements run on drop: not under the lock.
+        drop(cleared);
+    }
+}
+
+/// An event of the client has come.
+pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, args: Args<'_>) {
+    let answer = id.map(|id| Answer::new(socket.clone(), id));
+    let own = socket.listeners().map(Listeners::lists);
+    let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
+    {
+        let mut inbox = socket.inbox().lock();
+        if inbox.is_some() || has_middlewares {
+            let first = inbox.is_none();
+            inbox.get_or_insert_default().push_back(Waiting {
+                event: event.into_owned(),
+                args: args.to_owned(),
+                answer,
+                _held: Session::hold(socket.session()),
+            });
+            if first {
+                drop(inbox);
+                socket.session().run(Box::pin(work(socket.clone())));
+            }
+            return;
+        }
+    }
+    let context = Context {
+        event: &event,
+        args,
+        answer: answer.as_ref(),
+        ..Context::connect(socket)
+    };
+    call_handlers(socket, own.as_deref(), &context);
+}
+
+/// Handles the events that wait, one after the other, until none does.
+pub(crate) async fn work(socket: Socket) {
+    while let Some(waiting) = socket.inbox().next_or_open() {
+        let own = socket.listeners().map(Listeners::lists);
+        if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &waiting).await {
+            reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
+            continue;
+        }
+        let own = socket.listeners().map(Listeners::lists);
+        call_handlers(&socket, own.as_deref(), &waiting.context(&socket));
+    }
+}
+
+impl Waiting {
+    fn context<'a>(&'a self, socket: &'a Socket) -> Context<'a> {
+        Context {
+            event: &self.event,
+            args: self.args.as_args(),
+            answer: self.answer.as_ref(),
+            ..Context::connect(socket)
+        }
+    }
+}
+
+async fn ask_middlewares(
+    socket: &Socket,
+    own: Option<&Lists>,
+    waiting: &Waiting,
+) -> Result<(), Rejection> {
+    for middleware in own.iter().flat_map(|own| &own.middlewares) {
+        // The context is borrowed for the call alone: it can't be held across the await.
+        let called = handler::call(middleware, &waiting.context(socket));
+        match called {
+            Some(Ok(future)) => match CatchPanic(future).await {
+                Some(passed) => passed?,
+                None => return Err(panicked(socket, &waiting.event)),
+            },
+            Some(Err(rejection)) => return Err(rejection),
+            None => return Err(panicked(socket, &waiting.event)),
+        }
+    }
+    Ok(())
+}
+
+/// Starts every handler of an event: those for any first, those of the namespace before the
+/// socket's own.
+fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
+    let shared = socket.namespace().listeners().lists();
+    let any: Vec<_> = shared
+        .any
+        .iter()
+        .chain(own.iter().flat_map(|own| &own.any))
+        .collect();
+    for handler in &any {
+        start(socket, handler, context);
+    }
+    let mut handled = false;
+    let own_named = own.iter().flat_map(|own| own.named(context.event));
+    for listener in shared.named(context.event).iter().chain(own_named) {
+        if let Some(handler) = listener.take() {
+            handled = true;
+            start(socket, handler, context);
+        }
+    }
+    // A catch-all may only be watching: who waits for an answer is told that there will be none.
+    let unanswered = context.answer.is_some_and(|answer| !answer.is_taken());
+    if !handled && (any.is_empty() || unanswered) {
+        let rejection = Rejection::unknown_event(context.event);
+        reject(socket, context.event, context.answer, &rejection);
+    }
+}
+
+/// Starts one handler. It runs to its first suspension here.
+pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
+    let event = context.event;
+    match handler::call(handler, context) {
+        Some(Ok(future)) => {
+            let answer = context.answer.cloned();
+            let waiting = Guarded {
+                socket: socket.clone(),
+                event: Box::from(event),
+                answer,
+            };
+            socket.session().run(Box::pin(async move {
+                if CatchPanic(future).await.is_none() {
+                    waiting.panicked();
+                }
+            }));
+        }
+        Some(Err(rejection)) => reject(socket, event, context.answer, &rejection),
+        None => {
+            let rejection = panicked(socket, event);
+            if let Some(answer) = context.answer {
+                answer.reject(&rejection);
+            }
+        }
+    }
+}
+
+/// What is needed where a handler panics.
+struct Guarded {
+    socket: Socket,
+    event: Box<str>,
+    answer: Option<Answer>,
+}
+
+impl Guarded {
+    fn panicked(self) {
+        let rejection = panicked(&self.socket, &self.event);
+        if let Some(answer) = self.answer {
+            answer.reject(&rejection);
+        }
+    }
+}
+
+fn panicked(socket: &Socket, event: &str) -> Rejection {
+    socket.session().engine().counters().handler_panics.add(1);
+    tracing::error!(socket = %socket.id(), event, "a handler panicked; its socket lives on");
+    Rejection::panicked()
+}
+
+fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
+    socket.session().engine().counters().events_rejected.add(1);
+    tracing::debug!(socket = %socket.id(), event, code = rejection.code(), %rejection, "event rejected");
+    if let Some(answer) = answer {
+        answer.reject(rejection);
+    }
+}
+
+/// Calls the connect handlers of a socket that has joined, and waits for them.
+pub(crate) async fn connected(socket: &Socket) {
+    let lifecycle = socket.namespace().lifecycle();
+    run_all(socket, &lifecycle.connect, |handler| {
+        handler::call(handler, &Context::connect(socket))
+    })
+    .await;
+}
+
+/// Lets a socket go: its handlers, its rooms, its handlers again.
+pub(crate) async fn disconnected(socket: Socket, reason: DisconnectReason) {
+    let lifecycle = socket.namespace().lifecycle();
+    let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(&socket, reason));
+    let disconnecting = run_all(&socket, &lifecycle.disconnecting, call);
+    // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
+    let mut disconnecting = std::pin::pin!(disconnecting);
+    let started = std::future::poll_fn(|context| {
+        std::task::Poll::Ready(disconnecting.as_mut().poll(context))
+    });
+    let ended = started.await.is_ready();
+    socket.namespace().local().remove(socket.id());
+    if !ended {
+        disconnecting.await;
+    }
+    run_all(&socket, &lifecycle.disconnect, call).await;
+}
+
+async fn run_all(
+    socket: &Socket,
+    handlers: &[Arc<Erased<()>>],
+    call: impl Fn(&Erased<()>) -> Option<Result<handler::BoxFuture<()>, Rejection>>,
+) {
+    for handler in handlers {
+        match call(handler) {
+            Some(Ok(future)) => {
+                if CatchPanic(future).await.is_none() {
+                    panicked(socket, "connect or disconnect");
+                }
+            }
+            Some(Err(rejection)) => {
+                tracing::warn!(socket = %socket.id(), %rejection, "a connect or disconnect handler was not called");
+            }
+            None => {
+                panicked(socket, "connect or disconnect");
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inbox").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! What can go wrong between a server and its sockets.
+
+use std::borrow::Cow;
+
+use antiphon_protocol::socket::{ArgsError, EncodeError};
+use serde::Serialize;
+
+use crate::engine::SendError;
+
+/// Why an event was not emitted.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The arguments can't be encoded, or the event's name is reserved.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The session didn't take it.
+    #[error(transparent)]
+    Send(#[from] SendError),
+    /// The socket is not connected, or not any more.
+    #[error("the socket is not connected")]
+    Disconnected,
+}
+
+/// What became of an emit: queued, or an error that has been logged. It may be ignored.
+///
+/// ```
+/// # fn example(socket: antiphon::Socket) {
+/// socket.emit("news", "it rains"); // fire and forget
+///
+/// if let Err(error) = socket.emit("invoice", 42).into_result() {
+///     eprintln!("not sent: {error}");
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Emitted(pub(crate) Result<(), EmitError>);
+
+impl Emitted {
+    /// Whether the event was queued.
+    #[must_use]
+    pub const fn is_queued(&self) -> bool {
+        self.0.is_ok()
+    }
+
+    /// The error, if the event was not queued.
+    ///
+    /// # Errors
+    /// [`EmitError`] says why.
+    pub fn into_result(self) -> Result<(), EmitError> {
+        self.0
+    }
+
+    /// Logs an error, since its caller may ignore it.
+    pub(crate) fn log(result: Result<(), EmitError>, event: &str) -> Self {
+        match &result {
+            Ok(()) => {}
+            Err(error @ EmitError::Encode(_)) => tracing::error!(event, %error, "not emitted"),
+            Err(error) => tracing::debug!(event, %error, "not emitted"),
+        }
+        Self(result)
+    }
+}
+
+/// Why no acknowledgement came.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The event was not emitted.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The client has not answered in time.
+    #[error("operation has timed out")]
+    Timeout,
+    /// The socket was disconnected before the answer came.
+    #[error("socket has been disconnected")]
+    Disconnected,
+    /// The answer doesn't fit the type that was asked for.
+    #[error("the acknowledgement doesn't fit: {0}")]
+    Data(#[from] ArgsError),
+}
+
+/// Why a client may not connect to a namespace: what its `connect_error` event gets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConnectError {
+    pub(crate) message: String,
+    pub(crate) data: Option<serde_json::Value>,
+}
+
+impl ConnectError {
+    /// An error with this message (`err.message` at the client).
+    #[must_use]
+    pub fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            data: None,
+        }
+    }
+
+    /// Adds details (`err.data` at the client).
+    ///
+    /// # Panics
+    /// Where `data` can't be JSON: a map with keys that aren't strings, or a failing `Serialize`.
+    #[must_use]
+    pub fn with_data(mut self, data: impl Serialize) -> Self {
+        match serde_json::to_value(data) {
+            Ok(data) => self.data = Some(data),
+            Err(error) => panic!("the data of a connect error can't be JSON: {error}"),
+        }
+        self
+    }
+}
+
+impl From<&str> for ConnectError {
+    fn from(message: &str) -> Self {
+        Self::new(message)
+    }
+}
+
+impl From<String> for ConnectError {
+    fn from(message: String) -> Self {
+        Self::new(message)
+    }
+}
+
+/// Why a handler could not be called: an extractor didn't find what it needs.
+///
+/// The client gets it as an error acknowledgement, `{"error":{"code","message","path"}}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Rejection {
+    code: &'static str,
+    message: Cow<'static, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+}
+
+impl Rejection {
+    /// A rejection with a code for programs and a message for people.
+    #[must_use]
+    pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            path: None,
+        }
+    }
+
+    /// The handler panicked.
+    pub(crate) fn panicked() -> Self {
+        Self::new("internal_error", "the handler failed")
+    }
+
+    /// No handler takes the event.
+    pub(crate) fn unknown_event(name: &str) -> Self {
+        Self::new(
+            "unknown_event",
+            format!("no handler for the event {name:?}"),
+        )
+    }
+
+    /// The code, for programs.
+    #[must_use]
+    pub const fn code(&self) -> &'static str {
+        self.code
+    }
+}
+
+impl From<ArgsError> for Rejection {
+    fn from(error: ArgsError) -> Self {
+        Self {
+            code: "invalid_arguments",
+            path: Some(error.path().to_owned()),
+            message: error.to_string().into(),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! What is known of a client from the request that opened its connection.
+
+use std::{net::SocketAddr, time::SystemTime};
+
+use http::{HeaderMap, HeaderName, request::Parts};
+
+use crate::engine::PeerAddr;
+
+/// What is known of a client from the request that opened its connection.
+///
+/// Only the headers that were asked for are kept, see
+/// [`ServerBuilder::handshake_headers`](crate::ServerBuilder::handshake_headers): they stay in
+/// memory as long as the connection.
+#[derive(Debug)]
+pub struct Handshake {
+    headers: HeaderMap,
+    url: Box<str>,
+    address: Option<SocketAddr>,
+    time: SystemTime,
+}
+
+impl Handshake {
+    pub(crate) fn new(request: &Parts, keep: &[HeaderName]) -> Self {
+        let mut headers = HeaderMap::new();
+        for name in keep {
+            for value in request.headers.get_all(name) {
+                // A copy: the value is a slice of the whole request.
+                if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
+                    headers.append(name.clone(), value);
+                }
+            }
+        }
+        let url = request.uri.path_and_query().map_or("/", |url| url.as_str());
+        Self {
+            headers,
+            url: url.into(),
+            address: peer_address(request),
+            time: SystemTime::now(),
+        }
+    }
+
+    /// The headers that were kept.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Path and query of the request.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The first parameter of this name in the query of the request.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.url.split_once('?')?;
+        form_urlencoded::parse(query.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    /// The address of whoever opened the connection: the client's, or that of a proxy in front.
+    ///
+    /// None where the HTTP server doesn't tell: under axum, serve with
+    /// `into_make_service_with_connect_info::<SocketAddr>()`.
+    #[must_use]
+    pub const fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// When the connection was opened.
+    #[must_use]
+    pub const fn time(&self) -> SystemTime {
+        self.time
+    }
+}
+
+fn peer_address(request: &Parts) -> Option<SocketAddr> {
+    let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
+    #[cfg(feature = "axum")]
+    let told = told.or_else(|| {
+        let info = request
+            .extensions
+            .get::<axum::extract::ConnectInfo<SocketAddr>>();
+        info.map(|info| info.0)
+    });
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_headers_that_were_asked_for_are_kept() {
+        let request = http::Request::get("/socket.io/?EIO=4&token=a%20b")
+            .header("cookie", "a=b")
+            .header("x-large", "y".repeat(4_000))
+            .body(())
+            .unwrap();
+        let (parts, ()) = request.into_parts();
+        let handshake = Handshake::new(&parts, &[http::header::COOKIE]);
+        assert_eq!(handshake.headers().len(), 1);
+        assert_eq!(handshake.query("token").as_deref(), Some("a b"));
+        assert_eq!(handshake.query("missing"), None);
+    }
+}

@@ -1,0 +1,150 @@
+//! Socket.IO: namespaces, sockets, handlers, rooms, broadcasts and acknowledgements.
+//!
+//! ```text
+//! engine message -> Connection -> Socket -> dispatch -> handlers
+//! emit -> packet, encoded once -> Adapter -> rooms -> each socket's session
+//! ```
+
+mod ack;
+pub mod adapter;
+mod args;
+mod broadcast;
+mod builder;
+mod connection;
+mod dispatch;
+mod error;
+mod extract;
+mod handler;
+mod handshake;
+mod listeners;
+mod namespace;
+mod namespaces;
+mod reason;
+mod rooms;
+mod serve;
+mod shared;
+mod socket;
+
+use std::{fmt, sync::Arc};
+
+pub use ack::{Ack, BroadcastAnswers};
+pub use adapter::{RemoteSocket, Target};
+pub use args::{Args, FromArgs, IntoArgs};
+pub use broadcast::{Broadcast, IntoRooms};
+pub use builder::ServerBuilder;
+pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
+pub use extract::{Auth, Data, Event, FromContext, State};
+pub use handler::{Context, Handler, OnConnect, OnDisconnect, OnEvent};
+pub use handshake::Handshake;
+pub use namespace::Namespace;
+pub use reason::DisconnectReason;
+pub use rooms::Room;
+pub use socket::{Socket, SocketId};
+
+pub(crate) use shared::Shared;
+
+use namespaces::Namespaces;
+
+use crate::engine::{Engine, EngineLayer, EngineService, Stats};
+
+/// A Socket.IO server. A cheap handle.
+#[derive(Clone)]
+pub struct Server {
+    engine: Arc<Engine>,
+    namespaces: Arc<Namespaces>,
+}
+
+impl Server {
+    /// A server with Socket.IO's defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A server with options.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    pub(crate) const fn from_parts(engine: Arc<Engine>, namespaces: Arc<Namespaces>) -> Self {
+        Self { engine, namespaces }
+    }
+
+    /// The namespace of this name; the first call makes it. `chat` and `/chat` are one.
+    ///
+    /// Clients can only join namespaces that were made.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Namespace {
+        self.namespaces.of(name)
+    }
+
+    /// Emits an event to every socket of the main namespace.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        self.of("/").emit(event, args)
+    }
+
+    /// The sockets of these rooms of the main namespace.
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.of("/").to(rooms)
+    }
+
+    /// All sockets of the main namespace but those of these rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.of("/").except(rooms)
+    }
+
+    /// The engine below, with its sessions.
+    #[must_use]
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The path that clients connect to.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.namespaces.shared.path
+    }
+
+    /// What has been counted since the start.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.engine.stats()
+    }
+
+    /// A tower service that answers every request that it is given.
+    #[must_use]
+    pub fn service(&self) -> EngineService {
+        self.engine.service()
+    }
+
+    /// A tower layer that answers requests below [`path`](Self::path) and passes all others on.
+    #[must_use]
+    pub fn layer(&self) -> EngineLayer {
+        self.service().layer(self.path())
+    }
+
+    /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
+    /// connections are refused, and what is queued may still leave. Resolves when the last
+    /// connection has ended.
+    ///
+    /// Clients take this for a lost connection and connect again.
+    pub async fn close(&self) {
+        self.namespaces.disconnect_everyone();
+        self.engine.close().await;
+    }
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("path", &self.path())
+            .field("engine", &self.engine)
+            .finish_non_exhaustive()
+    }
+}

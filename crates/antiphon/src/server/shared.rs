@@ -1,0 +1,63 @@
+//! What all of a server's handles share: its options.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use antiphon_protocol::socket::Limits;
+use http::HeaderName;
+
+use super::adapter::AdapterFactory;
+
+/// The options of a server that are not the engine's.
+pub(crate) struct Shared {
+    pub(crate) path: Box<str>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) ack_timeout: Duration,
+    pub(crate) limits: Limits,
+    pub(crate) handshake_headers: Vec<HeaderName>,
+    pub(crate) state: StateMap,
+    pub(crate) adapter: Box<AdapterFactory>,
+    /// How many catch-all listeners of outgoing events there are: mostly none.
+    pub(crate) outgoing_listeners: AtomicUsize,
+}
+
+impl Shared {
+    pub(crate) fn has_outgoing_listeners(&self) -> bool {
+        self.outgoing_listeners.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Values of the user's, one of each type.
+#[derive(Default)]
+pub(crate) struct StateMap(HashMap<TypeId, Box<dyn Any + Send + Sync>>);
+
+impl StateMap {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.0.insert(TypeId::of::<T>(), Box::new(value));
+    }
+
+    pub(crate) fn get<T: 'static>(&self) -> Option<&T> {
+        self.0.get(&TypeId::of::<T>())?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for StateMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StateMap")
+            .field("values", &self.0.len())
+            .finish()
+    }
+}

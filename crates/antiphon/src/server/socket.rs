@@ -1,0 +1,539 @@
+//! A socket: one client in one namespace.
+
+use std::{
+    any::{Any, TypeId},
+    borrow::Borrow,
+    collections::HashMap,
+    fmt,
+    future::Future,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon_protocol::{
+    engine::{Revision, TransportKind},
+    socket::{self as codec, Decoder, EncodedMessage, Limits, Packet},
+};
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    AckError, Broadcast, DisconnectReason, EmitError, Emitted, FromArgs, Handler, Handshake,
+    IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
+    ack::{Awaited, OneAnswer},
+    connection::Connection,
+    dispatch::Inbox,
+    handler::{self, Context},
+    listeners::Listeners,
+};
+use crate::engine::{self, SendError, Session};
+
+/// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
+///
+/// Clients of Socket.IO 1.x and 2.x derive it from the id of their session instead, as their
+/// protocol says.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(Arc<str>);
+
+impl SocketId {
+    pub(crate) const fn new(id: Arc<str>) -> Self {
+        Self(id)
+    }
+
+    /// The id as a text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) const fn as_shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SocketId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for SocketId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Display for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SocketId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One client in one namespace. A cheap handle, which keeps no connection alive.
+#[derive(Clone)]
+pub struct Socket {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: SocketId,
+    namespace: Namespace,
+    session: Arc<Session>,
+    connection: Weak<Connection>,
+    handshake: Arc<Handshake>,
+    auth: Option<Box<str>>,
+    state: AtomicU8,
+    inbox: Inbox,
+    awaited: Awaited,
+    /// Handlers of this socket alone.
+    listeners: OnceLock<Box<Listeners>>,
+    data: Mutex<Option<ByType>>,
+}
+
+/// Boxed, since most sockets keep nothing: a pointer instead of a map.
+type ByType = Box<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
+
+/// Asked to connect; not in the namespace yet.
+const CONNECTING: u8 = 0;
+const CONNECTED: u8 = 1;
+const DISCONNECTED: u8 = 2;
+
+impl Socket {
+    pub(crate) fn new(
+        namespace: Namespace,
+        session: Arc<Session>,
+        connection: &Arc<Connection>,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        let id = match session.revision() {
+            Revision::V4 => engine::id::random_id(),
+            // Clients of this revision compute it themselves.
+            Revision::V3 => match namespace.name() {
+                "/" => Arc::from(session.id().as_str()),
+                name => Arc::from(format!("{name}#{}", session.id().as_str())),
+            },
+        };
+        Self {
+            inner: Arc::new(Inner {
+                id: SocketId::new(id),
+                namespace,
+                session,
+                connection: Arc::downgrade(connection),
+                handshake: Arc::clone(connection.handshake()),
+                auth,
+                state: AtomicU8::new(CONNECTING),
+                inbox: Inbox::default(),
+                awaited: Awaited::default(),
+                listeners: OnceLock::new(),
+                data: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Its id, which is also the name of a room that it is in from the start.
+    #[must_use]
+    pub fn id(&self) -> &SocketId {
+        &self.inner.id
+    }
+
+    /// The namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.inner.namespace
+    }
+
+    /// The server that it is connected to; handlers take it as an argument.
+    pub(crate) fn server(&self) -> Option<Server> {
+        let namespaces = self.namespace().namespaces()?;
+        Some(Server::from_parts(
+            Arc::clone(self.session().engine()),
+            namespaces,
+        ))
+    }
+
+    /// What is known from the request that opened its connection.
+    #[must_use]
+    pub fn handshake(&self) -> &Arc<Handshake> {
+        &self.inner.handshake
+    }
+
+    /// The revision of Engine.IO that its client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.session().revision()
+    }
+
+    /// The transport that carries it now.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.session().transport()
+    }
+
+    /// Whether it is connected: it has joined its namespace and not left it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.inner.state.load(Ordering::Acquire) == CONNECTED
+    }
+
+    /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth).
+    ///
+    /// # Errors
+    /// Where it doesn't fit.
+    pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.auth_json().unwrap_or("null"))
+    }
+
+    pub(crate) fn auth_json(&self) -> Option<&str> {
+        self.inner.auth.as_deref()
+    }
+
+    /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
+    pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        let mut data = self
+            .inner
+            .data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let replaced = data
+            .get_or_insert_default()
+            .insert(TypeId::of::<T>(), Box::new(value))?;
+        replaced.downcast().ok().map(|value| *value)
+    }
+
+    /// A clone of the value of this type that is kept with the socket.
+    #[must_use]
+    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        let data = self
+            .inner
+            .data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let value = data.as_ref()?.get(&TypeId::of::<T>())?;
+        value.downcast_ref().cloned()
+    }
+
+    /// Emits an event to this client.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        self.emit_as(event, args, false)
+    }
+
+    /// Emits an event to this client unless its transport can't take it at once: for values that
+    /// are soon out of date.
+    pub fn emit_volatile(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        self.emit_as(event, args, true)
+    }
+
+    fn emit_as(&self, event: &str, args: impl IntoArgs, volatile: bool) -> Emitted {
+        let encoded = args.encode_event(self.namespace().name(), None, event);
+        let result = encoded.map_err(EmitError::from).and_then(|packet| {
+            self.note_outgoing(&packet);
+            self.send_event(&packet, volatile)
+        });
+        Emitted::log(result, event)
+    }
+
+    /// Emits an event and waits for the client's acknowledgement, as long as the server's
+    /// `ack_timeout` says. The event leaves at once, before the future is awaited.
+    ///
+    /// # Errors
+    /// [`AckError`] where the event can't be sent, or no answer that fits `R` comes in time.
+    pub fn emit_with_ack<R: FromArgs>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> impl Future<Output = Result<R, AckError>> + Send {
+        let timeout = self.namespace().shared().ack_timeout;
+        self.emit_with_ack_within(timeout, event, args)
+    }
+
+    /// As [`emit_with_ack`](Self::emit_with_ack), with a timeout of its own.
+    ///
+    /// # Errors
+    /// As [`emit_with_ack`](Self::emit_with_ack).
+    pub fn emit_with_ack_within<R: FromArgs>(
+        &self,
+        timeout: Duration,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> impl Future<Output = Result<R, AckError>> + Send {
+        let id = self.namespace().next_ack_id();
+        let encoded = args.encode_event(self.namespace().name(), Some(id), event);
+        let sent = encoded.map_err(EmitError::from).and_then(|packet| {
+            let answer = OneAnswer {
+                answer: self.awaited().one(id),
+                socket: self.clone(),
+                id,
+            };
+            self.note_outgoing(&packet);
+            self.send_event(&packet, false)?;
+            Ok(answer)
+        });
+        async move { sent?.within(timeout).await }
+    }
+
+    /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
+    ///
+    /// For what only some sockets need; what all need is registered on the [`Namespace`].
+    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: Serialize + Send,
+    {
+        self.own_listeners()
+            .on(event, handler::event(handler), false);
+        self
+    }
+
+    /// As [`on`](Self::on), for the first such event only.
+    pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: Serialize + Send,
+    {
+        self.own_listeners()
+            .on(event, handler::event(handler), true);
+        self
+    }
+
+    /// Removes all handlers of an event that were registered on this socket.
+    pub fn off(&self, event: &str) -> &Self {
+        if let Some(listeners) = self.listeners() {
+            listeners.off(event);
+        }
+        self
+    }
+
+    /// Calls `handler` for every event that this socket sends, before those of its name.
+    pub fn on_any<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        self.own_listeners().on_any(handler::quiet(handler));
+        self
+    }
+
+    /// Calls `handler` for every event that is emitted to this socket, acknowledgements aside.
+    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let registered = &self.namespace().shared().outgoing_listeners;
+        self.own_listeners()
+            .on_any_outgoing(handler::quiet(handler), registered);
+        self
+    }
+
+    /// Lets events of this socket pass, or not: asked before their handlers, in the order of
+    /// registration. An error is the event's error acknowledgement. Later events wait meanwhile.
+    pub fn middleware<A, H>(&self, middleware: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = Result<(), Rejection>>,
+    {
+        self.own_listeners()
+            .middleware(handler::middleware(middleware));
+        self
+    }
+
+    /// Enters rooms. Nothing happens where it is not connected.
+    pub fn join(&self, rooms: impl IntoRooms) {
+        if self.inner.state.load(Ordering::Acquire) != DISCONNECTED {
+            let rooms = rooms.into_rooms();
+            self.namespace().local().join_one(self.id(), &rooms);
+        }
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, rooms: impl IntoRooms) {
+        let rooms = rooms.into_rooms();
+        self.namespace().local().leave_one(self.id(), &rooms);
+    }
+
+    /// The rooms that it is in, that of its own id first. None after it has left.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<Room> {
+        self.namespace().local().of_socket(self.id())
+    }
+
+    /// The other sockets of these rooms.
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// The other sockets but those of these rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// All other sockets of the namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        self.namespace().except(self.id())
+    }
+
+    /// Leaves the namespace; the client gets `io server disconnect`. Its connection goes on, for
+    /// its other namespaces.
+    pub fn disconnect(&self) {
+        if self.is_connected() {
+            // Whoever has gone already needs no goodbye.
+            let _ = self.send(&codec::disconnect(self.namespace().name()));
+        }
+        self.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// Leaves all namespaces of its connection and closes that.
+    pub fn close_connection(&self) {
+        match self.inner.connection.upgrade() {
+            Some(connection) => connection.disconnect_all(self.session()),
+            None => self.session().close(),
+        }
+    }
+
+    /// Resolves when all that was emitted to its connection so far has been handed to the network,
+    /// or the connection has ended.
+    pub async fn flushed(&self) {
+        self.session().flushed().await;
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.inner.session
+    }
+
+    pub(crate) fn awaited(&self) -> &Awaited {
+        &self.inner.awaited
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inner.inbox
+    }
+
+    pub(crate) fn listeners(&self) -> Option<&Listeners> {
+        self.inner.listeners.get().map(|listeners| &**listeners)
+    }
+
+    fn own_listeners(&self) -> &Listeners {
+        self.inner.listeners.get_or_init(Box::default)
+    }
+
+    /// It joins its namespace. False: it is disconnected already.
+    pub(crate) fn connected(&self) -> bool {
+        let state = &self.inner.state;
+        state
+            .compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+
+    /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that
+    /// they want.
+    pub(crate) fn close(&self, reason: DisconnectReason) {
+        let before = self.inner.state.swap(DISCONNECTED, Ordering::AcqRel);
+        if before == DISCONNECTED {
+            return;
+        }
+        if let Some(connection) = self.inner.connection.upgrade() {
+            connection.forget(self);
+        }
+        self.awaited().fail();
+        self.inbox().clear();
+        if before == CONNECTED {
+            let leaving = super::dispatch::disconnected(self.clone(), reason);
+            self.session().engine().spawn(leaving);
+        }
+    }
+
+    /// Sends an event; it must be connected, or about to be.
+    fn send_event(&self, packet: &EncodedMessage, volatile: bool) -> Result<(), EmitError> {
+        if self.inner.state.load(Ordering::Acquire) == DISCONNECTED {
+            return Err(EmitError::Disconnected);
+        }
+        match self.revision() {
+            Revision::V4 => self.send_encoded(packet, volatile)?,
+            Revision::V3 => self.send_encoded(&packet.into_revision(Revision::V3), volatile)?,
+        }
+        Ok(())
+    }
+
+    /// Sends a packet of Socket.IO.
+    pub(crate) fn send(&self, packet: &EncodedMessage) -> Result<(), EmitError> {
+        self.send_event(packet, false)
+    }
+
+    /// Sends a packet that is encoded in the revision of its client.
+    pub(crate) fn send_encoded(
+        &self,
+        packet: &EncodedMessage,
+        volatile: bool,
+    ) -> Result<(), SendError> {
+        if volatile {
+            self.session().send_volatile(packet.packets())
+        } else {
+            self.session().send(packet.packets())
+        }
+    }
+
+    /// Tells the catch-all listeners of an event that goes out.
+    pub(crate) fn note_outgoing(&self, packet: &EncodedMessage) {
+        if !self.namespace().shared().has_outgoing_listeners() {
+            return;
+        }
+        let own = self.listeners().map(Listeners::lists);
+        let shared = self.namespace().listeners().lists();
+        with_event(packet, |event, args| {
+            let context = Context {
+                event,
+                args,
+                ..Context::connect(self)
+            };
+            let own = own.iter().flat_map(|lists| &lists.any_outgoing);
+            for handler in shared.any_outgoing.iter().chain(own) {
+                super::dispatch::start(self, handler, &context);
+            }
+        });
+    }
+}
+
+/// Gives the event in an encoded packet back, for those who listen to what goes out.
+fn with_event(packet: &EncodedMessage, use_event: impl FnOnce(&str, codec::Args<'_>)) {
+    let mut decoder = Decoder::new(Revision::V4, Limits::default());
+    let Ok(text) = std::str::from_utf8(&packet.text().payload()[1..]) else {
+        return;
+    };
+    match decoder.text(text) {
+        Ok(Some(Packet::Event { name, args, .. })) => use_event(&name, args),
+        Ok(None) => {
+            for attachment in packet.attachments() {
+                let data = Bytes::copy_from_slice(attachment.payload());
+                if let Ok(Some(assembled)) = decoder.binary(data)
+                    && let Packet::Event { name, args, .. } = assembled.packet()
+                {
+                    return use_event(&name, args);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", self.id())
+            .field("namespace", &self.namespace().name())
+            .finish_non_exhaustive()
+    }
+}
