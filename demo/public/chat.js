@@ -1,0 +1,491 @@
+// The chat: puts the connection, the rooms and what is on the screen together.
+// The events that go over the wire are listed in demo/README.md.
+
+import { Composer } from "./composer.js";
+import { Connection, WAYS, transportName } from "./connection.js";
+import { $, avatar, el, icon, memory, paint, reconcile, time } from "./dom.js";
+import { MessageList } from "./messages.js";
+import { Room } from "./room.js";
+
+const HOME = "lobby";
+const LEFT_NOTE_AFTER_MS = 3_000; // who reloads the page hasn't left
+const FILE_TIMEOUT_MS = 45_000;
+
+const connection = new Connection(new URLSearchParams(location.search).get("transport"));
+const { socket } = connection;
+
+let me = { id: "", name: "" };
+let limits = { name: 32, room: 32, text: 4_000, file: 700_000 };
+let allRooms = []; // what exists on the server: { name, people }
+const rooms = new Map(); // name -> Room: where we are in
+let current = null; // name of the room on the screen
+let missing = null; // name of a room that was asked for and doesn't exist
+
+const messages = new MessageList({
+  me: () => me,
+  fetchFile: async (item) => (await connection.ask("file", { room: item.room, id: item.id }, { timeout: FILE_TIMEOUT_MS })).data,
+  retry: (item) => {
+    item.state = "pending";
+    deliver(rooms.get(item.room), item);
+    drawRoom();
+  },
+  discard: (item) => {
+    rooms.get(item.room)?.forget(item);
+    drawRoom();
+  },
+});
+
+const composer = new Composer({
+  limits: () => limits,
+  send: (text, files) => {
+    const room = rooms.get(current);
+    if (!room) return;
+    if (!files.length) say(room, text);
+    files.forEach((file, index) => say(room, index === 0 ? text : "", file));
+  },
+  typing: (typing) => rooms.get(current)?.ready && connection.tell("typing", { room: current, typing }),
+});
+
+// ---- who we are ----
+
+/** The key proves to the server that a returning tab is the same person; nobody else gets to see it. */
+function key() {
+  let key = memory.get("sessionStorage", "key");
+  if (!key) {
+    key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    memory.set("sessionStorage", "key", key);
+  }
+  return key;
+}
+
+function openGate(error = "") {
+  $("gate").hidden = false;
+  $("app").hidden = true;
+  $("name").value ||= memory.get("sessionStorage", "name") ?? memory.get("localStorage", "name") ?? "";
+  gateError(error);
+  $("name").focus();
+  $("name").select();
+}
+
+function gateError(text) {
+  $("name-error").textContent = text;
+  $("name").setAttribute("aria-invalid", String(text !== ""));
+}
+
+function enter(name) {
+  $("gate").hidden = true;
+  $("app").hidden = false;
+  connection.enter({ name, key: key() });
+}
+
+$("gate-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = $("name").value.trim();
+  if (!name) return gateError("Please choose a name.");
+  memory.set("sessionStorage", "name", name);
+  enter(name);
+});
+
+$("rename").addEventListener("click", () => openGate());
+
+// ---- what the server says ----
+
+connection.addEventListener("refused", ({ detail }) => {
+  memory.set("sessionStorage", "name", null);
+  openGate(detail.message);
+});
+
+socket.on("welcome", async (welcome) => {
+  me = welcome.you;
+  memory.set("localStorage", "name", me.name); // offered when this browser opens another tab
+  limits = { ...limits, ...welcome.limits };
+  allRooms = welcome.rooms;
+  drawYou();
+  // Back in where we were. The server may have started anew since, so these rooms are made again where they are gone.
+  const before = rooms.size ? [...rooms.keys()] : (memory.get("sessionStorage", "rooms") ?? []);
+  await Promise.all(before.map((name) => join(name, { create: true, quiet: true })));
+  const wanted = current ?? roomInAddress() ?? memory.get("sessionStorage", "current") ?? HOME;
+  await open(wanted);
+});
+
+socket.on("rooms", (list) => {
+  allRooms = list;
+  drawRooms();
+  drawHead();
+});
+
+socket.on("message", (message) => {
+  const room = rooms.get(message.room);
+  const item = room?.receive(message);
+  if (!item) return;
+  room.setTyping(message.from, false);
+  const shown = room.name === current;
+  if (!shown || document.hidden) room.unread += 1;
+  if (shown) {
+    messages.arrived(item);
+    drawEmpty();
+    announce(`${item.from.name}: ${item.text || `sent ${item.file?.name}`}`);
+  }
+  drawRooms();
+  drawTyping();
+});
+
+const leaving = new Map(); // "room person" -> timer
+socket.on("joined", ({ room: name, person }) => {
+  const room = rooms.get(name);
+  if (!room) return;
+  const back = leaving.get(`${name} ${person.id}`);
+  clearTimeout(back);
+  leaving.delete(`${name} ${person.id}`);
+  if (room.arrived(person) && !back) room.note(`${person.name} came in`);
+  drawRoom();
+});
+socket.on("left", ({ room: name, person }) => {
+  const room = rooms.get(name);
+  if (!room?.departed(person)) return;
+  const timer = setTimeout(() => {
+    leaving.delete(`${name} ${person.id}`);
+    room.note(`${person.name} left`);
+    drawRoom();
+  }, LEFT_NOTE_AFTER_MS);
+  leaving.set(`${name} ${person.id}`, timer);
+  drawRoom();
+});
+
+socket.on("typing", ({ room: name, person, typing }) => {
+  rooms.get(name)?.setTyping(person, typing);
+  drawTyping();
+});
+setInterval(drawTyping, 1_000);
+
+socket.on("disconnect", () => {
+  for (const room of rooms.values()) {
+    room.ready = false;
+    room.typing.clear();
+  }
+  drawTyping();
+});
+
+// ---- rooms ----
+
+/** Joins a room. Gives the Room, or null after an error that the person has been told of. */
+async function join(name, { create = false, quiet = false } = {}) {
+  try {
+    const joined = await connection.ask("join", { room: name, create });
+    const room = rooms.get(joined.room) ?? new Room(joined.room);
+    rooms.set(room.name, room);
+    room.refresh(joined);
+    remember();
+    for (const item of room.pending()) deliver(room, item);
+    return room;
+  } catch (refusal) {
+    if (refusal.code === "unknown_room") missing = name;
+    else if (!quiet) toast(refusal.message);
+    return null;
+  }
+}
+
+/** Puts a room on the screen, joining it first where needed. */
+async function open(name, options) {
+  missing = null;
+  const room = rooms.get(name) ?? (name ? await join(name, options) : null);
+  if (missing || (name && !room && current)) return missing ? show(null) : undefined;
+  show(room);
+}
+
+function show(room) {
+  const left = rooms.get(current);
+  const draft = composer.open(room?.name, room?.name === current ? $("text").value : room?.draft);
+  if (left && left !== room) left.draft = draft;
+  const changed = current !== (room?.name ?? null);
+  current = room?.name ?? null;
+  if (room) {
+    room.unread = 0;
+    if (roomInAddress() !== room.name) history.pushState(null, "", `#${encodeURIComponent(room.name)}`);
+  }
+  remember();
+  if (changed || !room) messages.show(room ?? null);
+  drawRoom();
+  if (changed) {
+    closePanels();
+    composer.focus();
+  }
+}
+
+function roomInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1)) || null;
+  } catch {
+    return null;
+  }
+}
+addEventListener("popstate", () => connection.online && open(roomInAddress() ?? HOME));
+
+function remember() {
+  memory.set("sessionStorage", "rooms", [...rooms.keys()]);
+  memory.set("sessionStorage", "current", current);
+}
+
+$("create-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const name = $("create-name").value.trim();
+  if (!name) return $("create-name").focus();
+  const room = await join(name, { create: true });
+  if (!room) return;
+  $("create-name").value = "";
+  show(room);
+});
+
+$("leave").addEventListener("click", async () => {
+  const room = rooms.get(current);
+  if (!room) return;
+  try {
+    await connection.ask("leave", { room: room.name });
+  } catch (refusal) {
+    if (refusal.code === "offline" || refusal.code === "no_answer") return toast(refusal.message);
+    // Else the server has us in no such room, which is what was asked for.
+  }
+  rooms.delete(room.name);
+  room.dispose();
+  history.replaceState(null, "", location.pathname + location.search);
+  show([...rooms.values()].at(-1) ?? null);
+});
+
+// ---- messages ----
+
+function say(room, text, file) {
+  const item = room.compose(me, text, file && { ...file });
+  item.room = room.name;
+  deliver(room, item);
+  messages.toLatest();
+  messages.draw();
+  drawEmpty();
+}
+
+/** Sends a message of ours. What can't be sent now stays pending and goes out after the next join. */
+async function deliver(room, item) {
+  if (!room?.ready || item.sending) return;
+  item.sending = true;
+  const { nonce, text, file } = item;
+  const data = { room: room.name, nonce, text };
+  if (file) data.file = { name: file.name, type: file.type, data: file.data };
+  try {
+    room.confirm(item, await connection.ask("message", data, { timeout: file ? FILE_TIMEOUT_MS : 15_000 }));
+  } catch (refusal) {
+    if (refusal.code !== "offline") Object.assign(item, { state: "failed", error: refusal.message });
+  } finally {
+    item.sending = false;
+  }
+  // Lost on the way, and the connection is back already?
+  if (item.state === "pending") deliver(room, item);
+  if (room.name === current) messages.draw();
+}
+
+// ---- drawing ----
+
+function drawRoom() {
+  messages.draw();
+  drawHead();
+  drawRooms();
+  drawPeople();
+  drawTyping();
+  drawEmpty();
+}
+
+function drawHead() {
+  const room = rooms.get(current);
+  const count = allRooms.find(({ name }) => name === current)?.people ?? room?.people.size;
+  $("room-title").textContent = room ? `#${room.name}` : "Antiphon";
+  $("room-subtitle").textContent = room ? `${count} ${count === 1 ? "person" : "people"} here` : "No room open";
+  $("leave").disabled = !room;
+}
+
+function drawRooms() {
+  const others = allRooms.filter(({ name }) => !rooms.has(name));
+  const mine = [...rooms.keys()].map((name) => allRooms.find((room) => room.name === name) ?? { name, people: 0 });
+  const group = (title, list) => (list.length ? [el("h3", { class: "room-group" }, title), ...list.map(roomButton)] : []);
+  const focused = document.activeElement?.dataset?.testid;
+  $("room-list").replaceChildren(...group("Your rooms", mine), ...group("More rooms", others));
+  if (focused?.startsWith("room-")) $("room-list").querySelector(`[data-testid="${CSS.escape(focused)}"]`)?.focus();
+
+  const unread = [...rooms.values()].reduce((sum, room) => sum + room.unread, 0);
+  $("unread-elsewhere").hidden = ![...rooms.values()].some((room) => room.unread && room.name !== current);
+  document.title = `${unread ? `(${unread}) ` : ""}${current ? `#${current} · ` : ""}Antiphon chat`;
+}
+
+function roomButton({ name, people }) {
+  const room = rooms.get(name);
+  const unread = room?.unread && name !== current ? room.unread : 0;
+  return el(
+    "button",
+    {
+      type: "button", class: "room", "data-testid": `room-${name}`, "data-joined": String(Boolean(room)), "aria-current": name === current && "true",
+      title: name, onclick: () => open(name),
+    },
+    el("span", { class: "room-name" }, name),
+    unread ? el("span", { class: "room-unread" }, String(unread), el("span", { class: "sr-only" }, " unread")) : null,
+    people ? el("span", { class: "room-people", title: `${people} here` }, icon("people"), String(people), el("span", { class: "sr-only" }, " here")) : null,
+  );
+}
+
+function drawPeople() {
+  const room = rooms.get(current);
+  const people = [...(room?.people.values() ?? [])].sort((a, b) => (b.id === me.id) - (a.id === me.id) || a.name.localeCompare(b.name));
+  $("people-count").textContent = room ? String(people.length) : "";
+  $("people").replaceChildren(
+    ...people.map((person) =>
+      el(
+        "li",
+        { class: "person", "data-testid": "person", "data-person": person.id, "data-typing": String(room.typing.has(person.id)) },
+        avatar(person),
+        el("span", { class: "person-name", title: person.name }, person.name),
+        person.id === me.id ? el("span", { class: "muted" }, "you") : null,
+        el("span", { class: "person-typing" }, voices()),
+      ),
+    ),
+  );
+}
+
+function drawTyping() {
+  const typists = rooms.get(current)?.typists() ?? [];
+  const names = typists.map(({ name }) => name);
+  let text = "";
+  if (names.length === 1) text = `${names[0]} is typing…`;
+  else if (names.length === 2) text = `${names[0]} and ${names[1]} are typing…`;
+  else if (names.length) text = `${names.length} people are typing…`;
+  if ($("typing").textContent !== text) $("typing").replaceChildren(...(text ? [voices(), el("span", { class: "typing-text" }, text)] : []));
+  const ids = new Set(typists.map(({ id }) => id));
+  for (const node of $("people").children) node.dataset.typing = String(ids.has(node.dataset.person));
+}
+
+const voices = () => el("span", { class: "voices", "aria-hidden": "true" }, el("i"), el("i"), el("i"));
+
+function drawEmpty() {
+  const room = rooms.get(current);
+  const empty = $("empty");
+  empty.hidden = [...(room?.items.values() ?? [])].some(({ kind }) => kind === "message");
+  if (empty.hidden) return;
+  const logo = () => el("img", { src: "logo.svg", alt: "", width: 56, height: 56 });
+  if (room) {
+    empty.replaceChildren(logo(), el("h3", {}, `Nothing said in #${room.name} yet`), el("p", { class: "muted" }, "Write the first message, or open this page in a second window and answer yourself."));
+  } else if (missing) {
+    const name = missing;
+    const create = el("button", { type: "button", class: "button primary", "data-testid": "create-missing", onclick: () => open(name, { create: true }) }, "Create it");
+    empty.replaceChildren(logo(), el("h3", {}, `There is no room #${name}`), el("p", { class: "muted" }, "Nobody has made it yet, or it has been empty for long."), create);
+  } else if (connection.online) {
+    empty.replaceChildren(logo(), el("h3", {}, "No room open"), el("p", { class: "muted" }, "Choose one from the list, or make a new one."));
+  } else {
+    empty.replaceChildren();
+  }
+}
+
+function drawYou() {
+  $("you-name").textContent = me.name;
+  $("you-avatar").replaceWith(Object.assign(avatar(me), { id: "you-avatar" }));
+}
+
+// ---- the connection, on the screen ----
+
+let drawnTimeline = null;
+connection.addEventListener("change", drawConnection);
+
+function drawConnection() {
+  const { state, transport, upgradingTo, latency, timeline, attempts } = connection;
+  const badge = $("transport");
+  badge.dataset.state = upgradingTo ? "upgrading" : state;
+  badge.dataset.transport = transport ?? "";
+  const names = { connecting: "Connecting", reconnecting: "Reconnecting", offline: "Offline" };
+  let name = names[state] ?? transportName(transport);
+  if (upgradingTo) name = `${transportName(transport)} → ${transportName(upgradingTo)}`;
+  $("transport-name").textContent = name;
+  const milliseconds = latency == null ? "" : `${latency < 10 ? latency.toFixed(1) : Math.round(latency)} ms`;
+  $("transport-latency").textContent = milliseconds;
+
+  const summary = state === "online" ? `${name}${milliseconds && `, answers in ${milliseconds}`}` : statusText(state, attempts);
+  const session = state === "online" ? el("span", { class: "session" }, `Session ${socket.id}`) : null;
+  $("connection-summary").replaceChildren(...[summary, session].filter(Boolean));
+  if (drawnTimeline !== timeline) {
+    drawnTimeline = timeline;
+    $("timeline").replaceChildren(...timeline.map(({ at, kind, text }) => el("li", { class: "moment", "data-kind": kind }, el("span", {}, text), time(at, { seconds: true }))));
+  }
+
+  const status = $("status");
+  if (status.dataset.state === "reconnecting" && state === "online") announce("Connected again");
+  status.dataset.state = state;
+  const text = statusText(state, attempts);
+  if ($("status-text").textContent !== text) $("status-text").textContent = text;
+  $("try-now").hidden = state !== "reconnecting";
+}
+
+function statusText(state, attempts) {
+  if (state === "online") return "Connected";
+  if (state === "connecting") return "Connecting…";
+  if (state === "offline") return "Not connected";
+  const lead = navigator.onLine ? "No connection to the server." : "This device is offline.";
+  return `${lead} Trying again${attempts > 1 ? `, attempt ${attempts}` : ""}…`;
+}
+
+$("try-now").addEventListener("click", () => connection.retry());
+
+$("ways").append(
+  ...WAYS.map(({ id, label }) =>
+    el("label", {}, el("input", { type: "radio", name: "way", value: id, checked: id === connection.way.id, "data-testid": `way-${id}` }), label),
+  ),
+);
+$("ways").addEventListener("change", ({ target }) => {
+  const address = new URL(location);
+  if (target.value === "auto") address.searchParams.delete("transport");
+  else address.searchParams.set("transport", target.value);
+  history.replaceState(null, "", address);
+  connection.use(target.value);
+});
+
+// ---- panels, notices ----
+
+const PANELS = [["open-rooms", "rooms-panel"], ["open-people", "people-panel"]];
+for (const [button, panel] of PANELS) {
+  $(button).addEventListener("click", () => {
+    closePanels();
+    $(panel).dataset.open = "";
+    $(button).setAttribute("aria-expanded", "true");
+    $("backdrop").hidden = false;
+    $("conversation").inert = true;
+    $(panel).querySelector("[data-close-panel]").focus();
+  });
+}
+function closePanels({ focusBack = false } = {}) {
+  $("conversation").inert = false;
+  for (const [button, panel] of PANELS) {
+    if (focusBack && "open" in $(panel).dataset) $(button).focus();
+    delete $(panel).dataset.open;
+    $(button).setAttribute("aria-expanded", "false");
+  }
+  $("backdrop").hidden = true;
+}
+$("backdrop").addEventListener("click", () => closePanels({ focusBack: true }));
+for (const button of document.querySelectorAll("[data-close-panel]")) button.addEventListener("click", () => closePanels({ focusBack: true }));
+addEventListener("keydown", (event) => event.key === "Escape" && !$("backdrop").hidden && closePanels({ focusBack: true }));
+
+document.addEventListener("visibilitychange", () => {
+  const room = rooms.get(current);
+  if (document.hidden || !room?.unread) return;
+  room.unread = 0;
+  drawRooms();
+});
+
+function toast(text) {
+  const close = () => node.remove();
+  const node = el("div", { class: "toast", "data-testid": "toast" }, el("p", {}, text), el("button", { type: "button", class: "icon-button", "aria-label": "Dismiss", onclick: close }, icon("close")));
+  $("toasts").append(node);
+  setTimeout(close, 8_000);
+}
+
+/** For screen readers: the list itself is silent, since opening a room would read all of it. */
+function announce(text) {
+  $("announcer").append(el("p", {}, text));
+  while ($("announcer").children.length > 5) $("announcer").firstChild.remove();
+}
+
+const remembered = memory.get("sessionStorage", "name");
+if (remembered) enter(remembered);
+else openGate();
