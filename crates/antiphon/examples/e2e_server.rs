@@ -14,7 +14,7 @@ use antiphon::{
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
@@ -51,7 +51,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         io.of(name).on_connect(greet);
     }
     io.of("/slow-connect")
-        .on_connect(async |socket: Socket, auth: Auth<Option<Value>>| {
+        .on_connect(async |socket: Socket, auth: Auth<Option<Box<RawValue>>>| {
             tokio::time::sleep(Duration::from_millis(200)).await;
             greet(socket, auth).await;
         });
@@ -157,7 +157,7 @@ struct Sent(Record);
 #[derive(Clone, Default)]
 struct Order(Record);
 
-async fn greet(socket: Socket, Auth(auth): Auth<Option<Value>>) {
+async fn greet(socket: Socket, Auth(auth): Auth<Option<Box<RawValue>>>) {
     let (seen, sent) = (Seen::default(), Sent::default());
     socket.insert(seen.clone());
     socket.insert(sent.clone());
@@ -184,7 +184,10 @@ async fn greet(socket: Socket, Auth(auth): Auth<Option<Value>>) {
             "forbidden" => Err(Rejection::new("forbidden", "the test forbids it")),
             _ => Ok(()),
         });
-    socket.emit("auth", (auth.unwrap_or_else(|| json!({})),));
+    match auth {
+        Some(auth) => socket.emit("auth", (auth,)),
+        None => socket.emit("auth", (json!({}),)),
+    };
 }
 
 fn events(namespace: &Namespace) {
@@ -200,7 +203,7 @@ fn events(namespace: &Namespace) {
         })
         .on("ask", async |socket: Socket, Data(ms): Data<u64>| {
             let timeout = Duration::from_millis(ms);
-            let answer = socket.emit_with_ack_within::<Value>(timeout, "question", ());
+            let answer = socket.timeout(timeout).emit_with_ack::<Value>("question", ());
             socket.emit("answer", (answer.await.unwrap_or_else(|_| json!("timeout")),));
         })
         .on("ask-room", async |namespace: Namespace, Data((room, ms)): Data<(String, u64)>| {
@@ -260,7 +263,7 @@ fn events(namespace: &Namespace) {
         })
         .on("volatile", async |socket: Socket, Data(count): Data<u64>| {
             for number in 0..count {
-                socket.emit_volatile("volatile", number);
+                socket.volatile().emit("volatile", number);
             }
             socket.emit("volatile-end", ());
         })

@@ -91,6 +91,8 @@ pub enum Input<'a> {
     PostOpened,
     /// The POST is done with.
     PostClosed,
+    /// The client has gone away from a POST before all of it had come.
+    PostAborted,
     /// A packet came on the session's transport.
     Packet(Packet<'a>),
     /// What came on the session's transport could not be decoded.
@@ -350,9 +352,17 @@ impl Session {
                     Output::Nothing
                 }
             },
+            Input::PostAborted => {
+                if matches!(self.transport, Transport::Polling { post: true, .. }) {
+                    self.close(CloseReason::TransportError);
+                }
+                Output::Nothing
+            }
             Input::PostClosed => {
                 if let Transport::Polling { post, .. } = &mut self.transport {
                     *post = false;
+                    // Also where its client went away from it while this side didn't read.
+                    self.reading_paused = false;
                 }
                 Output::Nothing
             }
@@ -441,8 +451,7 @@ impl Session {
                 if matches!(self.transport, Transport::Polling { poll: true, .. }) {
                     self.outbound.push_control(noop());
                 }
-                self.phase = Phase::Closed(CloseReason::TransportClose);
-                Output::Flush
+                self.end(CloseReason::TransportClose)
             }
             // The reference implementation takes no notice of the others either.
             Packet::Message(_) | Packet::Open(_) | Packet::Upgrade | Packet::Noop => {
@@ -466,7 +475,6 @@ impl Session {
         }
         if matches!(self.transport, Transport::Polling { poll: true, .. })
             && self.outbound.is_empty()
-            && !self.upgrade.is_running()
         {
             return self.close(CloseReason::ForcedClose);
         }
@@ -515,6 +523,12 @@ impl Session {
             self.outbound
                 .push_control(EncodedPacket::text(PacketType::Close, ""));
         }
+        self.end(reason)
+    }
+
+    /// Nothing more happens, and no upgrade either: who probes has to see that.
+    fn end(&mut self, reason: CloseReason) -> Output<'static> {
+        self.upgrade = Upgrade::Idle;
         self.phase = Phase::Closed(reason);
         Output::Flush
     }
@@ -523,3 +537,6 @@ impl Session {
 fn noop() -> EncodedPacket {
     EncodedPacket::text(PacketType::Noop, "")
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,14 +70,26 @@ impl Drop for Waiting<'_> {
 }
 
 /// A POST that is under way.
-pub(super) struct Post<'s>(&'s Arc<Session>);
+pub(super) struct Post<'s> {
+    session: &'s Arc<Session>,
+    /// The body has come, or was refused: the client hasn't gone away from it.
+    whole: bool,
+}
 
 impl<'s> Post<'s> {
     pub(super) fn begin(session: &'s Arc<Session>) -> Result<Self, Refusal> {
         match refusal(&session.input(Input::PostOpened)) {
             Some(refusal) => Err(refusal),
-            None => Ok(Self(session)),
+            None => Ok(Self {
+                session,
+                whole: false,
+            }),
         }
+    }
+
+    /// The whole body has come, or it is refused.
+    pub(super) const fn whole(&mut self) {
+        self.whole = true;
     }
 
     /// Hands the packets of the body on. Waits at the end while too many handlers run.
@@ -86,7 +98,7 @@ impl<'s> Post<'s> {
         body: &[u8],
         binary: bool,
     ) -> Result<(), payload::PayloadError> {
-        let session = self.0;
+        let session = self.session;
         let limit = session.engine().config().max_packets_per_payload;
         let received = cork::scope(|| {
             for packet in payload::decode(body, session.revision(), binary, limit)? {
@@ -104,6 +116,11 @@ impl<'s> Post<'s> {
 
 impl Drop for Post<'_> {
     fn drop(&mut self) {
-        self.0.input(Input::PostClosed);
+        let input = if self.whole {
+            Input::PostClosed
+        } else {
+            Input::PostAborted
+        };
+        self.session.input(input);
     }
 }

@@ -8,7 +8,9 @@
 use std::{
     collections::HashMap,
     fmt,
+    future::Future,
     marker::PhantomData,
+    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -227,6 +229,9 @@ impl fmt::Debug for Awaited {
         f.debug_struct("Awaited").finish_non_exhaustive()
     }
 }
+
+/// An emit that waits for its acknowledgement; dropped, nobody waits.
+pub type Acknowledged<T> = Pin<Box<dyn Future<Output = Result<T, AckError>> + Send>>;
 
 /// Waits for one answer; when it is dropped, nobody does.
 pub(crate) struct OneAnswer {

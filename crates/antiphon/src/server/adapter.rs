@@ -12,25 +12,7 @@ use antiphon_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Room, SocketId, rooms::Rooms};
-
-/// Which sockets: those in any of the rooms (in all where there are none), less those in any of
-/// the excepted. Each counts once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Target {
-    /// Rooms, among them the ids of sockets.
-    pub rooms: Vec<Room>,
-    /// Rooms whose sockets are left out.
-    pub except: Vec<Room>,
-}
-
-impl Target {
-    /// Whether this is every socket of the namespace.
-    #[must_use]
-    pub const fn is_everyone(&self) -> bool {
-        self.rooms.is_empty() && self.except.is_empty()
-    }
-}
+use super::{Room, SocketId, Target, rooms::Rooms};
 
 /// How a broadcast travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -1,14 +1,14 @@
 //! Whom an event goes to: a chain of rooms and flags that ends in what is done.
 
-use std::{future::Future, marker::PhantomData, time::Duration};
+use std::{marker::PhantomData, time::Duration};
 
 use tokio::sync::mpsc;
 
 use super::{
-    AckError, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace, RemoteSocket,
-    Room, SocketId,
+    Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace,
+    RemoteSocket, Room, SocketId, Target,
     ack::ManyAnswers,
-    adapter::{AdapterError, Flags, Target},
+    adapter::{AdapterError, Flags},
 };
 
 /// One or several rooms; the id of a socket is the name of its own room.
@@ -143,12 +143,12 @@ impl Broadcast {
     /// those who haven't answered are gone, or the time is up.
     ///
     /// # Errors
-    /// [`AckError::Emit`] where the event can't be encoded.
-    pub fn emit_with_ack<R: FromArgs + Send>(
+    /// [`AckError::Emit`](crate::AckError::Emit) where the event can't be encoded.
+    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         self,
         event: &str,
         args: impl IntoArgs,
-    ) -> impl Future<Output = Result<BroadcastAnswers<R>, AckError>> + Send {
+    ) -> Acknowledged<BroadcastAnswers<R>> {
         let id = self.namespace.next_ack_id();
         let encoded = args.encode_event(self.namespace.name(), Some(id), event);
         let (sender, answers) = mpsc::unbounded_channel();
@@ -158,14 +158,14 @@ impl Broadcast {
         });
         let timeout = self.flags.timeout;
         let timeout = timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout);
-        async move {
+        Box::pin(async move {
             let collector = ManyAnswers::<R> {
                 expected: sent?.await,
                 answers,
                 of: PhantomData,
             };
             Ok(collector.within(timeout).await)
-        }
+        })
     }
 
     /// Puts these sockets into rooms.

@@ -11,11 +11,12 @@ use antiphon_protocol::{
     socket::{self as codec, Args, Assembled, DecodeError, Decoder, Packet},
 };
 use bytes::Bytes;
+use serde::Serializer as _;
 use serde_json::Value;
 
 use super::{
-    ConnectError, DisconnectReason, Handshake, Rejection, Shared, Socket, dispatch,
-    handler::{self, CatchPanic, Context},
+    ConnectError, Context, DisconnectReason, Handshake, Rejection, Shared, Socket, dispatch,
+    handler::{self, CatchPanic},
     namespaces::Namespaces,
 };
 use crate::engine::{self, Session};
@@ -339,9 +340,9 @@ fn refuse(socket: &Socket, session: &Arc<Session>, error: &ConnectError) {
 
 /// The query that clients of Socket.IO 2.x put behind a namespace's name, as an auth payload.
 fn query_as_json(query: &str) -> Box<str> {
-    let pairs = form_urlencoded::parse(query.as_bytes());
-    let object: serde_json::Map<String, Value> = pairs
-        .map(|(name, value)| (name.into_owned(), Value::String(value.into_owned())))
-        .collect();
-    Value::Object(object).to_string().into()
+    let mut json = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    // Texts in a map, written to memory: nothing that could fail.
+    let _ = serializer.collect_map(form_urlencoded::parse(query.as_bytes()));
+    String::from_utf8(json).unwrap_or_default().into()
 }

@@ -14,9 +14,9 @@ use std::{
 use antiphon_protocol::socket::{Args, OwnedArgs};
 
 use super::{
-    DisconnectReason, Rejection, Socket,
+    Context, DisconnectReason, Rejection, Socket,
     ack::Answer,
-    handler::{self, CatchPanic, Context, Erased},
+    handler::{self, CatchPanic, Erased},
     listeners::{Listeners, Lists},
 };
 use crate::engine::{Held, Session};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Ack, Args, DisconnectReason, Handshake, Namespace, Rejection, Server, Socket,
-    handler::{Context, OnDisconnect, OnEvent},
+    Ack, Args, Context, DisconnectReason, Handshake, Namespace, Rejection, Server, Socket,
+    handler::{OnDisconnect, OnEvent},
 };
 
 /// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`.

@@ -10,10 +10,9 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
-use antiphon_protocol::socket::Args;
 use serde::Serialize;
 
-use super::{ConnectError, DisconnectReason, Rejection, Socket, ack::Answer, extract::FromContext};
+use super::{ConnectError, Context, FromContext, Rejection};
 
 /// Marks a handler of events.
 #[derive(Debug, Clone, Copy)]
@@ -26,48 +25,6 @@ pub enum OnConnect {}
 /// Marks a handler of sockets that leave.
 #[derive(Debug, Clone, Copy)]
 pub enum OnDisconnect {}
-
-/// What has happened: extractors take their part of it.
-#[derive(Debug, Clone, Copy)]
-pub struct Context<'a> {
-    pub(crate) socket: &'a Socket,
-    pub(crate) event: &'a str,
-    pub(crate) args: Args<'a>,
-    pub(crate) answer: Option<&'a Answer>,
-    pub(crate) reason: Option<DisconnectReason>,
-}
-
-impl<'a> Context<'a> {
-    pub(crate) const fn connect(socket: &'a Socket) -> Self {
-        Self {
-            socket,
-            event: "connect",
-            args: Args::empty(),
-            answer: None,
-            reason: None,
-        }
-    }
-
-    pub(crate) const fn disconnect(socket: &'a Socket, reason: DisconnectReason) -> Self {
-        Self {
-            reason: Some(reason),
-            event: "disconnect",
-            ..Self::connect(socket)
-        }
-    }
-
-    /// The socket that it happens to.
-    #[must_use]
-    pub const fn socket(&self) -> &'a Socket {
-        self.socket
-    }
-
-    /// The name of the event.
-    #[must_use]
-    pub const fn event(&self) -> &'a str {
-        self.event
-    }
-}
 
 /// An async function whose arguments are [extractors](FromContext), up to eight, in any order.
 ///

@@ -11,7 +11,9 @@ mod args;
 mod broadcast;
 mod builder;
 mod connection;
+mod context;
 mod dispatch;
+mod emitter;
 mod error;
 mod extract;
 mod handler;
@@ -27,18 +29,20 @@ mod socket;
 
 use std::{fmt, sync::Arc};
 
-pub use ack::{Ack, BroadcastAnswers};
-pub use adapter::{RemoteSocket, Target};
+pub use ack::{Ack, Acknowledged, BroadcastAnswers};
+pub use adapter::RemoteSocket;
 pub use args::{Args, FromArgs, IntoArgs};
 pub use broadcast::{Broadcast, IntoRooms};
 pub use builder::ServerBuilder;
+pub use context::Context;
+pub use emitter::Emitter;
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use extract::{Auth, Data, Event, FromContext, State};
-pub use handler::{Context, Handler, OnConnect, OnDisconnect, OnEvent};
+pub use handler::{Handler, OnConnect, OnDisconnect, OnEvent};
 pub use handshake::Handshake;
 pub use namespace::Namespace;
 pub use reason::DisconnectReason;
-pub use rooms::Room;
+pub use rooms::{Room, Target};
 pub use socket::{Socket, SocketId};
 
 pub(crate) use shared::Shared;

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    future::Future,
     sync::{
         Arc, PoisonError, RwLock, Weak,
         atomic::{AtomicU64, Ordering},
@@ -13,9 +12,9 @@ use antiphon_protocol::socket::EncodedMessage;
 use serde::Serialize;
 
 use super::{
-    AckError, Broadcast, BroadcastAnswers, ConnectError, Emitted, FromArgs, Handler, IntoArgs,
-    IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket,
-    adapter::{Adapter, Local, Target},
+    Acknowledged, Broadcast, BroadcastAnswers, ConnectError, Emitted, FromArgs, Handler, IntoArgs,
+    IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket, Target,
+    adapter::{Adapter, Local},
     handler::{self, ConnectMiddleware, Erased},
     listeners::Listeners,
     namespaces::Namespaces,
@@ -161,12 +160,12 @@ impl Namespace {
     /// [`Broadcast::emit_with_ack`].
     ///
     /// # Errors
-    /// [`AckError::Emit`] where the event can't be encoded.
-    pub fn emit_with_ack<R: FromArgs + Send>(
+    /// [`AckError::Emit`](crate::AckError::Emit) where the event can't be encoded.
+    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         &self,
         event: &str,
         args: impl IntoArgs,
-    ) -> impl Future<Output = Result<BroadcastAnswers<R>, AckError>> + Send {
+    ) -> Acknowledged<BroadcastAnswers<R>> {
         self.broadcast().emit_with_ack(event, args)
     }
 

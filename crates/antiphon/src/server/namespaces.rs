@@ -39,6 +39,13 @@ impl Namespaces {
         if let Some(namespace) = self.get(&name) {
             return namespace;
         }
+        if name.contains([',', '?']) {
+            // Those end the name in a packet.
+            tracing::warn!(
+                name,
+                "no client can join a namespace with a comma or question mark"
+            );
+        }
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
         by_name
             .entry(name.clone().into())

@@ -10,10 +10,28 @@ use std::{
 
 use slab::Slab;
 
-use super::{Socket, SocketId, adapter::Target};
+use super::{Socket, SocketId};
 
 /// The name of a room.
 pub type Room = Arc<str>;
+
+/// Which sockets: those in any of the rooms (in all where there are none), less those in any of
+/// the excepted. Each counts once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Rooms, among them the ids of sockets.
+    pub rooms: Vec<Room>,
+    /// Rooms whose sockets are left out.
+    pub except: Vec<Room>,
+}
+
+impl Target {
+    /// Whether this is every socket of the namespace.
+    #[must_use]
+    pub const fn is_everyone(&self) -> bool {
+        self.rooms.is_empty() && self.except.is_empty()
+    }
+}
 
 /// All sockets of a namespace and their rooms.
 #[derive(Debug, Default)]

@@ -5,7 +5,6 @@ use std::{
     borrow::Borrow,
     collections::HashMap,
     fmt,
-    future::Future,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
@@ -21,13 +20,9 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    AckError, Broadcast, DisconnectReason, EmitError, Emitted, FromArgs, Handler, Handshake,
-    IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
-    ack::{Awaited, OneAnswer},
-    connection::Connection,
-    dispatch::Inbox,
-    handler::{self, Context},
-    listeners::Listeners,
+    Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
+    Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server, ack::Awaited,
+    connection::Connection, dispatch::Inbox, emitter::Emitter, handler, listeners::Listeners,
 };
 use crate::engine::{self, SendError, Session};
 
@@ -223,61 +218,31 @@ impl Socket {
 
     /// Emits an event to this client.
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
-        self.emit_as(event, args, false)
-    }
-
-    /// Emits an event to this client unless its transport can't take it at once: for values that
-    /// are soon out of date.
-    pub fn emit_volatile(&self, event: &str, args: impl IntoArgs) -> Emitted {
-        self.emit_as(event, args, true)
-    }
-
-    fn emit_as(&self, event: &str, args: impl IntoArgs, volatile: bool) -> Emitted {
-        let encoded = args.encode_event(self.namespace().name(), None, event);
-        let result = encoded.map_err(EmitError::from).and_then(|packet| {
-            self.note_outgoing(&packet);
-            self.send_event(&packet, volatile)
-        });
-        Emitted::log(result, event)
+        Emitter::new(self).emit(event, args)
     }
 
     /// Emits an event and waits for the client's acknowledgement, as long as the server's
     /// `ack_timeout` says. The event leaves at once, before the future is awaited.
     ///
     /// # Errors
-    /// [`AckError`] where the event can't be sent, or no answer that fits `R` comes in time.
-    pub fn emit_with_ack<R: FromArgs>(
+    /// [`AckError`](crate::AckError) where the event can't be sent, or no answer that fits `R` comes in time.
+    pub fn emit_with_ack<R: FromArgs + 'static>(
         &self,
         event: &str,
         args: impl IntoArgs,
-    ) -> impl Future<Output = Result<R, AckError>> + Send {
-        let timeout = self.namespace().shared().ack_timeout;
-        self.emit_with_ack_within(timeout, event, args)
+    ) -> Acknowledged<R> {
+        Emitter::new(self).emit_with_ack(event, args)
     }
 
-    /// As [`emit_with_ack`](Self::emit_with_ack), with a timeout of its own.
-    ///
-    /// # Errors
-    /// As [`emit_with_ack`](Self::emit_with_ack).
-    pub fn emit_with_ack_within<R: FromArgs>(
-        &self,
-        timeout: Duration,
-        event: &str,
-        args: impl IntoArgs,
-    ) -> impl Future<Output = Result<R, AckError>> + Send {
-        let id = self.namespace().next_ack_id();
-        let encoded = args.encode_event(self.namespace().name(), Some(id), event);
-        let sent = encoded.map_err(EmitError::from).and_then(|packet| {
-            let answer = OneAnswer {
-                answer: self.awaited().one(id),
-                socket: self.clone(),
-                id,
-            };
-            self.note_outgoing(&packet);
-            self.send_event(&packet, false)?;
-            Ok(answer)
-        });
-        async move { sent?.within(timeout).await }
+    /// What is emitted by this is dropped where the transport can't take it at once: for values
+    /// that are soon out of date.
+    pub const fn volatile(&self) -> Emitter<'_> {
+        Emitter::new(self).volatile()
+    }
+
+    /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
+    pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
+        Emitter::new(self).timeout(timeout)
     }
 
     /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
@@ -449,7 +414,11 @@ impl Socket {
     }
 
     /// Sends an event; it must be connected, or about to be.
-    fn send_event(&self, packet: &EncodedMessage, volatile: bool) -> Result<(), EmitError> {
+    pub(crate) fn send_event(
+        &self,
+        packet: &EncodedMessage,
+        volatile: bool,
+    ) -> Result<(), EmitError> {
         if self.inner.state.load(Ordering::Acquire) == DISCONNECTED {
             return Err(EmitError::Disconnected);
         }

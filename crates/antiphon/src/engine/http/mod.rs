@@ -125,12 +125,16 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    let post = polling::Post::begin(session)?;
+    let mut post = polling::Post::begin(session)?;
     let config = session.engine().config();
     let patience = config.ping_interval + config.ping_timeout;
     let body = tokio::time::timeout(patience, body::read(body, config.max_payload))
         .await
-        .map_err(|_| RequestError::BodyTimeout)??;
+        .map_err(|_| RequestError::BodyTimeout)?;
+    if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
+        post.whole();
+    }
+    let body = body?;
     let content_type = parts.headers.get(CONTENT_TYPE);
     let binary = content_type.is_some_and(|value| value.as_bytes().starts_with(BYTES.as_bytes()));
     post.receive(&body, binary)

@@ -1,0 +1,161 @@
+//! The rules of a session, each played through with made-up time: no socket, no clock, no sleep.
+
+mod closing;
+mod heartbeat;
+mod interleavings;
+mod pair;
+mod polling;
+mod queue;
+mod upgrading;
+
+use super::*;
+
+const CONFIG: SessionConfig = SessionConfig {
+    ping_interval: Duration::from_secs(25),
+    ping_timeout: Duration::from_secs(20),
+    upgrade_timeout: Duration::from_secs(10),
+    close_timeout: Duration::from_secs(30),
+    queue: QueueLimits {
+        packets: 100,
+        bytes: 10_000,
+    },
+};
+
+/// How often a waiting poll is answered while the client pauses its polling.
+const NOOP_INTERVAL: Duration = Duration::from_millis(100);
+
+const POLLING: TransportKind = TransportKind::Polling;
+const WEBSOCKET: TransportKind = TransportKind::WebSocket;
+
+/// A session and its made-up time.
+struct Server {
+    session: Session,
+    now: Instant,
+}
+
+impl Server {
+    fn new(transport: TransportKind) -> Self {
+        Self::with(Revision::V4, transport, CONFIG)
+    }
+
+    fn with(revision: Revision, transport: TransportKind, config: SessionConfig) -> Self {
+        let now = Instant::now();
+        Self {
+            session: Session::new(revision, transport, config, now),
+            now,
+        }
+    }
+
+    fn handle<'a>(&mut self, input: Input<'a>) -> Output<'a> {
+        self.session.handle(input, self.now)
+    }
+
+    /// A packet comes on the session's transport, written as on the wire.
+    fn receive<'a>(&mut self, packet: &'a str) -> Output<'a> {
+        self.handle(Input::Packet(packet_of(packet)))
+    }
+
+    /// A packet comes on the probing WebSocket.
+    fn probe(&mut self, packet: &str) -> Output<'static> {
+        match self.handle(Input::ProbePacket(packet_of(packet))) {
+            Output::Probe(step) => Output::Probe(step),
+            other => panic!("{other:?} in answer to a packet of a probe"),
+        }
+    }
+
+    /// A WebSocket is opened, and its probe is answered.
+    fn begin_upgrade(&mut self) {
+        assert_eq!(self.handle(Input::ProbeOpened), Output::Nothing);
+        assert_eq!(self.probe("2probe"), Output::Probe(ProbeStep::Answer));
+    }
+
+    fn send(&mut self, text: &str) -> Result<(), QueueFull> {
+        let packet = EncodedPacket::text(PacketType::Message, text);
+        self.session.send([&packet].into_iter())
+    }
+
+    /// A poll comes: its answer, or none if it waits.
+    fn poll(&mut self) -> Option<Vec<String>> {
+        assert_eq!(self.handle(Input::PollOpened), Output::Flush);
+        self.answer()
+    }
+
+    /// A poll comes and waits.
+    fn poll_waits(&mut self) {
+        assert_eq!(self.poll(), None);
+    }
+
+    /// The answer of the poll that waits, if it is due: its packets as on the wire.
+    fn answer(&mut self) -> Option<Vec<String>> {
+        let packets = self.session.poll_answer()?;
+        let text = |packet: &EncodedPacket| String::from_utf8(packet.payload().into()).unwrap();
+        Some(packets.iter().map(text).collect())
+    }
+
+    /// The WebSocket takes all that waits: the packets as on the wire.
+    fn written(&mut self) -> Vec<String> {
+        let mut taken = Vec::new();
+        loop {
+            let mut slices = [IoSlice::new(&[]); 1];
+            if self.session.frames(&mut slices) == 0 {
+                break taken;
+            }
+            // A short frame has a header of two bytes.
+            let frame = slices[0].to_vec();
+            taken.push(String::from_utf8(frame[2..].to_vec()).unwrap());
+            self.session.written(frame.len(), false);
+        }
+    }
+
+    /// Time passes, and every deadline on the way is kept: what was asked for, and when.
+    fn pass(&mut self, duration: Duration) -> Vec<(Duration, Output<'static>)> {
+        let start = self.now;
+        let end = start + duration;
+        let mut outputs = Vec::new();
+        while let Some(deadline) = self.session.deadline().filter(|&deadline| deadline <= end) {
+            self.now = self.now.max(deadline);
+            let due = self.timeouts();
+            outputs.extend(due.into_iter().map(|output| (self.now - start, output)));
+        }
+        self.now = end;
+        outputs
+    }
+
+    /// The deadline has come: all that is asked for until nothing more is.
+    fn timeouts(&mut self) -> Vec<Output<'static>> {
+        let mut outputs = Vec::new();
+        loop {
+            match self.handle(Input::Timeout) {
+                Output::Nothing => break,
+                output => outputs.push(output),
+            }
+            assert!(outputs.len() < 10, "a deadline that asks without end");
+        }
+        match self.session.deadline() {
+            Some(deadline) => assert!(deadline > self.now, "a driver would spin"),
+            None => assert!(self.session.closed().is_some(), "no driver would come back"),
+        }
+        outputs
+    }
+
+    fn closed(&self) -> Option<CloseReason> {
+        self.session.closed()
+    }
+}
+
+fn packet_of(text: &str) -> Packet<'_> {
+    Packet::from_text(text, Revision::V4).unwrap()
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// What an answer or a write is expected to hold.
+fn packets<const N: usize>(packets: [&str; N]) -> Vec<String> {
+    packets.map(String::from).into()
+}
+
+fn answer<const N: usize>(texts: [&str; N]) -> Option<Vec<String>> {
+    Some(packets(texts))
+}

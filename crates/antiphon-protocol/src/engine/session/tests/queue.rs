@@ -1,0 +1,101 @@
+//! The outbound queue is bounded, and says when a volatile message would leave at once.
+
+use super::*;
+
+const SMALL: SessionConfig = SessionConfig {
+    queue: QueueLimits {
+        packets: 2,
+        bytes: 1_000,
+    },
+    ..CONFIG
+};
+
+#[test]
+fn a_full_queue_refuses_a_message_and_keeps_the_others() {
+    for transport in [POLLING, WEBSOCKET] {
+        let mut server = Server::with(Revision::V4, transport, SMALL);
+        server.send("a").unwrap();
+        server.send("b").unwrap();
+        let full = server.send("c").unwrap_err();
+        assert_eq!(full.packets, 2);
+        assert!(server.session.is_open());
+        let sent = match transport {
+            TransportKind::Polling => server.poll().unwrap(),
+            TransportKind::WebSocket => server.written(),
+        };
+        assert_eq!(sent, packets(["4a", "4b"]));
+        server.send("c").unwrap();
+    }
+}
+
+#[test]
+fn a_ping_has_room_in_a_full_queue() {
+    let mut server = Server::with(Revision::V4, POLLING, SMALL);
+    server.send("a").unwrap();
+    server.send("b").unwrap();
+    server.pass(SMALL.ping_interval);
+    assert_eq!(server.poll(), answer(["4a", "4b", "2"]));
+}
+
+#[test]
+fn a_client_that_pings_and_never_reads_is_closed() {
+    let mut server = Server::with(Revision::V3, WEBSOCKET, SMALL);
+    assert_eq!(server.receive("2"), Output::Flush);
+    assert_eq!(server.receive("2"), Output::Flush);
+    assert!(server.session.is_open());
+    server.receive("2");
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn polling_is_writable_while_a_poll_waits() {
+    let mut server = Server::new(POLLING);
+    assert!(!server.session.is_writable());
+    server.poll_waits();
+    assert!(server.session.is_writable());
+    server.send("a").unwrap();
+    // A second message leaves with the same answer.
+    assert!(server.session.is_writable());
+    server.answer();
+    assert!(!server.session.is_writable());
+}
+
+#[test]
+fn a_websocket_is_writable_until_it_takes_no_more() {
+    let mut server = Server::new(WEBSOCKET);
+    assert!(server.session.is_writable());
+    server.send("a").unwrap();
+    server.session.written(1, true);
+    assert!(!server.session.is_writable());
+    assert!(server.session.is_blocked());
+    server.session.written(3, false);
+    assert!(server.session.is_writable());
+}
+
+#[test]
+fn an_upgraded_session_is_writable() {
+    let mut server = Server::new(POLLING);
+    server.begin_upgrade();
+    assert!(!server.session.is_writable());
+    server.probe("5");
+    assert!(server.session.is_writable());
+}
+
+#[test]
+fn frames_leave_by_websocket_only() {
+    let mut server = Server::new(POLLING);
+    server.send("a").unwrap();
+    assert_eq!(server.written(), packets([]));
+    assert_eq!(server.poll(), answer(["4a"]));
+}
+
+#[test]
+fn the_open_packet_leaves_with_the_handshake() {
+    let mut server = Server::new(POLLING);
+    let open = EncodedPacket::text(PacketType::Open, "{}");
+    server.session.send([&open].into_iter()).unwrap();
+    server.send("first").unwrap();
+    assert_eq!(server.session.take_queue().len(), 2);
+    assert_eq!(server.session.queued_bytes(), 0);
+    server.poll_waits();
+}

@@ -1,0 +1,311 @@
+//! What sockets and handlers do, seen from a client of bytes.
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon::{
+    Ack, AckError, Args, ConnectError, Data, DisconnectReason, QueueLimits, Server, ServerBuilder,
+    Socket, State,
+};
+use bytes::Bytes;
+use support::{Received, WebSocket, http, sid, within};
+use tokio::{net::TcpListener, sync::Notify};
+
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+async fn serve(io: &Server) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let io = io.clone();
+    tokio::spawn(async move { io.serve(listener).await });
+    address
+}
+
+async fn joined(address: SocketAddr) -> WebSocket<tokio::net::TcpStream> {
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.join().await;
+    client
+}
+
+#[tokio::test]
+async fn what_a_handler_returns_is_its_acknowledgement() {
+    let io = Server::new();
+    io.of("/")
+        .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b)
+        .on("pair", async || ("a", 1))
+        .on("nothing", async || {})
+        .on("fails", async || Err::<(), _>("no"))
+        .on("later", async |ack: Ack| {
+            tokio::spawn(async move { ack.send("later") });
+        })
+        .on("binary", async |Data(data): Data<Bytes>| data);
+    let mut client = joined(serve(&io).await).await;
+    for (sent, expected) in [
+        (r#"421["add",1,2]"#, r#"431[3]"#),
+        (r#"422["pair"]"#, r#"432["a",1]"#),
+        (r#"423["nothing"]"#, r#"433[]"#),
+        (r#"424["fails"]"#, r#"434[{"error":"no"}]"#),
+        (r#"425["later"]"#, r#"435["later"]"#),
+        (
+            r#"426["unknown"]"#,
+            r#"436[{"error":{"code":"unknown_event","message":"no handler for the event \"unknown\""}}]"#,
+        ),
+    ] {
+        client.send(sent).await;
+        client.expect(expected).await;
+    }
+    client
+        .send(r#"451-7["binary",{"_placeholder":true,"num":0}]"#)
+        .await;
+    client
+        .send_frame(antiphon_protocol::websocket::Opcode::Binary, &[1, 2, 3])
+        .await;
+    client
+        .expect(r#"461-7[{"_placeholder":true,"num":0}]"#)
+        .await;
+    assert_eq!(client.next().await, Received::Binary(vec![1, 2, 3]));
+}
+
+#[tokio::test]
+async fn the_first_of_several_handlers_that_returns_something_answers() {
+    let io = Server::new();
+    io.of("/").on("ask", async || {}).on("ask", async || {
+        tokio::task::yield_now().await;
+        "second"
+    });
+    let mut client = joined(serve(&io).await).await;
+    client.send(r#"420["ask"]"#).await;
+    client.expect(r#"430["second"]"#).await;
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_are_answered_with_their_path() {
+    #[derive(serde::Deserialize)]
+    #[expect(dead_code, reason = "only its shape matters")]
+    struct Message {
+        text: String,
+    }
+    let io = Server::new();
+    io.of("/").on(
+        "say",
+        async |Data((_room, _message)): Data<(String, Message)>| {},
+    );
+    let mut client = joined(serve(&io).await).await;
+    client.send(r#"420["say","lobby",{"text":7}]"#).await;
+    let Received::Text(answer) = client.next().await else {
+        panic!("no answer");
+    };
+    assert!(answer.contains(r#""code":"invalid_arguments""#), "{answer}");
+    assert!(answer.contains(r#""path":"[1].text""#), "{answer}");
+    assert_eq!(io.stats().events_rejected, 1);
+}
+
+#[tokio::test]
+async fn a_panic_ends_that_call_alone() {
+    let io = Server::new();
+    io.of("/")
+        .on("at once", async || panics())
+        .on("later", async || {
+            tokio::task::yield_now().await;
+            panics();
+        })
+        .on("fine", async || "fine");
+    let mut client = joined(serve(&io).await).await;
+    for id in [1, 2] {
+        let event = if id == 1 { "at once" } else { "later" };
+        client.send(&format!(r#"42{id}["{event}"]"#)).await;
+        let expected = format!(
+            r#"43{id}[{{"error":{{"code":"internal_error","message":"the handler failed"}}}}]"#
+        );
+        client.expect(&expected).await;
+    }
+    client.send(r#"423["fine"]"#).await;
+    client.expect(r#"433["fine"]"#).await;
+    assert_eq!(io.stats().handler_panics, 2);
+}
+
+fn panics() {
+    panic!("the test asked for a panic");
+}
+
+#[tokio::test]
+async fn handlers_start_in_order_of_arrival_and_events_wait_for_the_connect_handler() {
+    let order = Arc::new(Mutex::new(Vec::<u32>::new()));
+    let gate = Arc::new(Notify::new());
+    let io = Server::builder()
+        .state(Arc::clone(&order))
+        .state(Arc::clone(&gate))
+        .build();
+    io.of("/")
+        .on_connect(
+            async |State(gate): State<Arc<Notify>>, State(order): State<Arc<Mutex<Vec<u32>>>>| {
+                gate.notified().await;
+                order.lock().unwrap().push(0);
+            },
+        )
+        .on(
+            "next",
+            async |State(order): State<Arc<Mutex<Vec<u32>>>>, Data(number): Data<u32>| {
+                order.lock().unwrap().push(number);
+                tokio::task::yield_now().await;
+            },
+        );
+    let mut client = joined(serve(&io).await).await;
+    for number in 1..=100 {
+        client.send(&format!(r#"42["next",{number}]"#)).await;
+    }
+    gate.notify_one();
+    client.send(r#"421["next",101]"#).await;
+    client.expect("431[]").await;
+    assert_eq!(*order.lock().unwrap(), (0..=101).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn an_acknowledgement_fails_when_its_socket_leaves_or_the_time_is_up() {
+    let io = Server::new();
+    let (results, mut received) = tokio::sync::mpsc::unbounded_channel();
+    io.of("/").on_connect(move |socket: Socket| {
+        let results = results.clone();
+        async move {
+            for timeout in [Duration::ZERO, Duration::from_secs(60)] {
+                let asked = socket
+                    .timeout(timeout)
+                    .emit_with_ack::<Args>("question", ());
+                let results = results.clone();
+                tokio::spawn(async move { results.send(asked.await.map(|_| ())) });
+            }
+        }
+    });
+    let mut client = joined(serve(&io).await).await;
+    client.next().await;
+    client.next().await;
+    assert!(matches!(
+        received.recv().await,
+        Some(Err(AckError::Timeout))
+    ));
+    client.send("41").await;
+    let left = within("the second result", received.recv()).await;
+    assert!(
+        matches!(left, Some(Err(AckError::Disconnected))),
+        "{left:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_closed_at_the_bound_of_its_queue() {
+    let builder: ServerBuilder = Server::builder();
+    let io = builder
+        .outbound(QueueLimits {
+            packets: 1_000,
+            bytes: 1 << 20,
+        })
+        .build();
+    let reasons = Arc::new(Mutex::new(Vec::new()));
+    let left = Arc::new(Notify::new());
+    io.of("/").on_disconnect({
+        let (reasons, left) = (Arc::clone(&reasons), Arc::clone(&left));
+        move |reason: DisconnectReason| {
+            reasons.lock().unwrap().push(reason);
+            left.notify_one();
+            std::future::ready(())
+        }
+    });
+    let client = joined(serve(&io).await).await;
+    let text = "x".repeat(100_000);
+    // The kernel takes some megabytes before the queue begins to fill.
+    let mut refused = false;
+    for _ in 0..1_000 {
+        io.emit("news", &text);
+        if io.stats().slow_readers_closed == 1 {
+            refused = true;
+            break;
+        }
+    }
+    assert!(refused, "the queue grew without bound");
+    within("the end of the slow reader", left.notified()).await;
+    assert_eq!(*reasons.lock().unwrap(), [DisconnectReason::TransportError]);
+    drop(client);
+}
+
+#[tokio::test]
+async fn reading_stops_while_too_many_handlers_run() {
+    let started = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::new(tokio::sync::Semaphore::new(0));
+    let io = Server::builder()
+        .max_running_handlers(10)
+        .state(Arc::clone(&started))
+        .state(Arc::clone(&gate))
+        .build();
+    io.of("/").on(
+        "wait",
+        async |State(started): State<Arc<AtomicUsize>>,
+               State(gate): State<Arc<tokio::sync::Semaphore>>| {
+            started.fetch_add(1, Ordering::SeqCst);
+            gate.acquire().await.unwrap().forget();
+        },
+    );
+    let mut client = joined(serve(&io).await).await;
+    for _ in 0..10 {
+        client.send(r#"42["wait"]"#).await;
+    }
+    while started.load(Ordering::SeqCst) < 10 {
+        tokio::task::yield_now().await;
+    }
+    // Whatever comes now stays in the network.
+    client.send(r#"421["wait"]"#).await;
+    gate.add_permits(11);
+    client.expect("431[]").await;
+    assert_eq!(started.load(Ordering::SeqCst), 11);
+}
+
+#[tokio::test]
+async fn a_refused_socket_learns_why_and_never_joins() {
+    let io = Server::new();
+    io.of("/private").middleware(async |_: Socket| {
+        Err(ConnectError::new("no").with_data(serde_json::json!({"code": 7})))
+    });
+    let address = serve(&io).await;
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.next().await;
+    client.send("40/private,").await;
+    client
+        .expect(r#"44/private,{"message":"no","data":{"code":7}}"#)
+        .await;
+    assert_eq!(io.of("/private").sockets_count(), 0);
+    client.send("40/unknown,").await;
+    client
+        .expect(r#"44/unknown,{"message":"Invalid namespace"}"#)
+        .await;
+    assert_eq!(io.stats().connects_refused, 2);
+}
+
+#[tokio::test]
+async fn a_session_that_is_abandoned_goes_away() {
+    let io = Server::builder()
+        .ping_interval(Duration::from_millis(20))
+        .ping_timeout(Duration::from_millis(20))
+        .build();
+    let address = serve(&io).await;
+    for _ in 0..50 {
+        // A handshake and nothing more.
+        let (_, open) = http(address, "GET /socket.io/?EIO=4&transport=polling", "").await;
+        let url = format!("/socket.io/?EIO=4&transport=polling&sid={}", sid(&open));
+        // A joined socket whose client vanishes between two polls.
+        http(address, &format!("POST {url}"), "40").await;
+    }
+    assert_eq!(io.stats().sessions_opened, 50);
+    within("the end of all sessions", async {
+        while io.stats().sessions > 0 || io.of("/").sockets_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

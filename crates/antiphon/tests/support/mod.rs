@@ -1,0 +1,152 @@
+//! A client of bytes: HTTP and WebSocket by hand, over any stream.
+
+// Not every test uses all of it.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{future::Future, net::SocketAddr, time::Duration};
+
+use antiphon_protocol::websocket::{Decoder, Event, Opcode, Role, masked_frame};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+
+/// Fails a test instead of letting it hang.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// One HTTP/1.1 exchange on a connection of its own: status and body.
+pub async fn http(address: SocketAddr, request: &str, body: &str) -> (u16, String) {
+    let stream = TcpStream::connect(address).await.unwrap();
+    http_over(stream, request, body).await
+}
+
+/// As [`http`], over any stream.
+pub async fn http_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+    body: &str,
+) -> (u16, String) {
+    let head = format!(
+        "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(body.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    within("the answer", stream.read_to_end(&mut answer))
+        .await
+        .unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+/// The session's id in the open packet of a handshake.
+pub fn sid(open: &str) -> &str {
+    let (_, rest) = open.split_once("\"sid\":\"").unwrap();
+    &rest[..20]
+}
+
+/// A message of a WebSocket.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Received {
+    Text(String),
+    Binary(Vec<u8>),
+    Closed(Option<u16>),
+}
+
+/// The client's end of a WebSocket.
+pub struct WebSocket<S> {
+    stream: S,
+    decoder: Decoder,
+    buffer: Vec<u8>,
+}
+
+impl WebSocket<TcpStream> {
+    pub async fn connect(address: SocketAddr, path: &str) -> Self {
+        Self::over(TcpStream::connect(address).await.unwrap(), path).await
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// Shakes hands over a stream.
+    pub async fn over(mut stream: S, path: &str) -> Self {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut buffer = Vec::new();
+        let end = loop {
+            let read = within("the handshake", stream.read_buf(&mut buffer))
+                .await
+                .unwrap();
+            assert_ne!(read, 0, "refused: {}", String::from_utf8_lossy(&buffer));
+            if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
+        let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
+        assert!(head.starts_with("HTTP/1.1 101"), "refused: {head}");
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        buffer.drain(..end);
+        Self {
+            stream,
+            decoder: Decoder::new(Role::Client, 16 << 20),
+            buffer,
+        }
+    }
+
+    pub async fn send(&mut self, text: &str) {
+        self.send_frame(Opcode::Text, text.as_bytes()).await;
+    }
+
+    pub async fn send_frame(&mut self, opcode: Opcode, data: &[u8]) {
+        let frame = masked_frame(opcode, data, [1, 2, 3, 4]);
+        self.stream.write_all(&frame).await.unwrap();
+    }
+
+    /// The next message; pings and pongs of WebSocket itself are passed over.
+    pub async fn next(&mut self) -> Received {
+        loop {
+            let decoded = self.decoder.decode(&mut self.buffer).unwrap();
+            let consumed = decoded.consumed;
+            let received = decoded.event.and_then(|event| match event {
+                Event::Text(text) => Some(Received::Text(text.into_owned())),
+                Event::Binary(data) => Some(Received::Binary(data.into_owned())),
+                Event::Close(close) => Some(Received::Closed(close.map(|close| close.code))),
+                Event::Ping(_) | Event::Pong(_) => None,
+            });
+            self.buffer.drain(..consumed);
+            if let Some(received) = received {
+                return received;
+            }
+            if consumed == 0 {
+                let read = within("a frame", self.stream.read_buf(&mut self.buffer)).await;
+                if read.unwrap_or(0) == 0 {
+                    return Received::Closed(None);
+                }
+            }
+        }
+    }
+
+    pub async fn expect(&mut self, text: &str) {
+        assert_eq!(self.next().await, Received::Text(text.to_owned()));
+    }
+
+    /// Joins the main namespace of Socket.IO, past the engine's handshake.
+    pub async fn join(&mut self) {
+        assert!(matches!(self.next().await, Received::Text(open) if open.starts_with("0{")));
+        self.send("40").await;
+        assert!(matches!(self.next().await, Received::Text(open) if open.starts_with("40{")));
+    }
+
+    pub const fn stream(&mut self) -> &mut S {
+        &mut self.stream
+    }
+}
