@@ -1,6 +1,4 @@
-//! Socket.IO for Rust.
-//!
-//! Stock Socket.IO clients of every version connect unchanged, by HTTP long-polling or WebSocket.
+#![doc = include_str!("docs/lib.md")]
 
 #[cfg(feature = "server")]
 pub mod engine;
@@ -13,3 +11,19 @@ pub use bytes::Bytes;
 pub use engine::{Cookie, Cors, PeerAddr, QueueLimits, Revision, SameSite, Stats, TransportKind};
 #[cfg(feature = "server")]
 pub use server::*;
+
+/// Guides: how to do what one wants to do.
+#[cfg(all(feature = "server", feature = "axum"))]
+pub mod guide {
+    #[doc = include_str!("docs/handlers.md")]
+    pub mod handlers {}
+    #[doc = include_str!("docs/rooms.md")]
+    pub mod rooms {}
+    #[doc = include_str!("docs/serving.md")]
+    pub mod serving {}
+}
+
+/// The code in the README compiles.
+#[cfg(all(doctest, feature = "axum"))]
+#[doc = include_str!("../../../README.md")]
+mod readme {}

@@ -97,8 +97,8 @@ async fn a_client_of_revision_3_that_joins_again_stays_in_the_namespace() {
         .flat_map(|text| masked_frame(Opcode::Text, text.as_bytes(), [0; 4]))
         .collect();
     client.stream().write_all(&frames).await.unwrap();
-    client.expect("40/chat").await;
-    client.expect("40/chat").await;
+    client.expect("40/chat,").await;
+    client.expect("40/chat,").await;
     // What the first socket leaves behind has ended when the handlers of a third have.
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -261,8 +261,10 @@ async fn endless_timeouts_do_not_panic() {
 
 #[tokio::test]
 async fn a_client_that_pongs_and_never_reads_is_closed() {
-    tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG).init();
-    let io = quick().build();
+    let io = Server::builder()
+        .ping_interval(Duration::from_millis(500))
+        .ping_timeout(Duration::from_millis(500))
+        .build();
     io.of("/").on("flood", async |socket: Socket| {
         // More than the buffers of the network hold, less than the queue's bound.
         let text = "x".repeat(1 << 20);
@@ -354,4 +356,46 @@ async fn a_socket_that_its_middleware_disconnects_is_told() {
         matches!(&told, Received::Text(text) if text.starts_with("44{")),
         "{told:?}"
     );
+}
+
+#[tokio::test]
+async fn events_that_wait_for_a_connect_handler_are_bounded_in_bytes() {
+    const MEGABYTES: usize = 64;
+    let io = Server::builder().max_payload(2 << 20).build();
+    io.of("/")
+        .on_connect(async |_: Socket| std::future::pending::<()>().await);
+    let address = serve(&io).await;
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.join().await;
+    let event = format!(r#"42["e","{}"]"#, "x".repeat(1 << 20));
+    let frame = masked_frame(Opcode::Text, event.as_bytes(), [1, 2, 3, 4]);
+    let mut sent = 0;
+    while sent < MEGABYTES {
+        let write = client.stream().write_all(&frame);
+        // The server has stopped reading where this takes long.
+        match tokio::time::timeout(Duration::from_secs(2), write).await {
+            Ok(written) => written.unwrap(),
+            Err(_) => break,
+        }
+        sent += 1;
+    }
+    assert!(sent < MEGABYTES, "all were taken in");
+}
+
+#[tokio::test]
+async fn the_same_origin_is_known_by_the_authority_of_http_2() {
+    use axum::{body::Body, http::Request};
+    use tower_service::Service as _;
+    let io = Server::new();
+    let request = |origin: &str| {
+        // As hyper hands on what came by HTTP/2: no Host.
+        Request::get(format!("https://a.example{POLLING}"))
+            .header("origin", origin)
+            .body(Body::empty())
+            .unwrap()
+    };
+    let answer = io.service().call(request("https://a.example")).await;
+    assert_eq!(answer.unwrap().status(), 200);
+    let answer = io.service().call(request("https://evil.example")).await;
+    assert_eq!(answer.unwrap().status(), 403);
 }

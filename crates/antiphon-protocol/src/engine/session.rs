@@ -175,6 +175,8 @@ pub struct Session {
     outbound: Outbound,
     /// This side has stopped reading, so the peer's silence says nothing.
     reading_paused: bool,
+    /// By when a WebSocket that is blocked must have taken something.
+    stalled_at: Option<Instant>,
 }
 
 impl Session {
@@ -199,6 +201,7 @@ impl Session {
             upgrade: Upgrade::default(),
             outbound: Outbound::default(),
             reading_paused: false,
+            stalled_at: None,
             config,
         }
     }
@@ -247,7 +250,7 @@ impl Session {
             Phase::Closing { expires } => Some(expires),
             Phase::Open => None,
         };
-        [phase, self.upgrade.deadline()]
+        [phase, self.upgrade.deadline(), self.stalled_at]
             .into_iter()
             .flatten()
             .chain([self.heartbeat.deadline()])
@@ -311,6 +314,9 @@ impl Session {
     /// Notes that the WebSocket has taken `count` bytes, and whether it would take more.
     pub fn written(&mut self, count: usize, would_block: bool) {
         self.outbound.advance(count);
+        if count > 0 || !would_block {
+            self.stalled_at = None;
+        }
         if let Transport::WebSocket { blocked } = &mut self.transport {
             *blocked = would_block;
         }
@@ -331,6 +337,11 @@ impl Session {
     pub fn handle<'a>(&mut self, input: Input<'a>, now: Instant) -> Output<'a> {
         if self.closed().is_some() {
             return Self::handle_closed(&input);
+        }
+        if self.is_blocked() {
+            // A client may answer heartbeats and never read.
+            let patience = self.config.ping_interval + self.config.ping_timeout;
+            self.stalled_at.get_or_insert(now + patience);
         }
         match input {
             Input::PollOpened => self.handle_poll(),
@@ -490,6 +501,9 @@ impl Session {
         {
             return self.close(CloseReason::ForcedClose);
         }
+        if self.stalled_at.is_some_and(|by| now >= by) {
+            return self.close(CloseReason::TransportError);
+        }
         match self.upgrade.handle_timeout(now) {
             Some(UpgradeTimeout::Expired) => return Output::Probe(ProbeStep::Reject),
             Some(UpgradeTimeout::Noop) => {
@@ -510,7 +524,11 @@ impl Session {
             }
             Some(Beat::Expired) if self.reading_paused => {
                 self.heartbeat.postpone(now);
-                Output::Nothing
+                if self.transport() == TransportKind::WebSocket {
+                    // Where the client has gone, reading would tell; so does writing.
+                    self.outbound.push_control(noop());
+                }
+                Output::Flush
             }
             Some(Beat::Expired) => self.close(CloseReason::PingTimeout),
             None => Output::Nothing,

@@ -10,7 +10,14 @@ use super::{Cookie, Cors};
 type AllowRequest =
     dyn Fn(&Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
 
-/// The options of an [`Engine`](super::Engine), with Socket.IO's defaults.
+/// No deadline is further away than this: 12 days.
+pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
+
+/// Nor is one always due: a driver would never rest.
+const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The options of an [`Engine`](super::Engine), with Socket.IO's defaults. A duration of more than
+/// 12 days counts as 12 days.
 ///
 /// A server of Socket.IO has the same options on its [builder](crate::ServerBuilder).
 #[derive(Clone)]
@@ -75,6 +82,19 @@ impl EngineConfig {
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.allow_request = Some(Arc::new(move |request| Box::pin(allow(request))));
+    }
+
+    /// Keeps "for ever" from overflowing the clock, and a sum of two from overflowing the timers of
+    /// JavaScript (2^31 ms, 24 days): a client would take it for no time at all.
+    pub(super) fn bound_durations(&mut self) {
+        for duration in [
+            &mut self.ping_interval,
+            &mut self.ping_timeout,
+            &mut self.upgrade_timeout,
+            &mut self.close_timeout,
+        ] {
+            *duration = (*duration).clamp(SHORTEST, LONGEST);
+        }
     }
 
     pub(super) const fn session(&self) -> SessionConfig {

@@ -43,6 +43,7 @@ use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
 pub use config::EngineConfig;
+pub(crate) use config::LONGEST;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 pub use http::{EngineLayer, EngineService, OrEngine, PeerAddr};
@@ -102,7 +103,8 @@ pub struct Engine {
 impl Engine {
     /// An engine that gives its sessions to `application`.
     #[must_use]
-    pub fn new(config: EngineConfig, application: Arc<dyn Application>) -> Arc<Self> {
+    pub fn new(mut config: EngineConfig, application: Arc<dyn Application>) -> Arc<Self> {
+        config.bound_durations();
         Arc::new(Self {
             config,
             application,

@@ -92,12 +92,8 @@ impl<'s> Post<'s> {
         self.whole = true;
     }
 
-    /// Hands the packets of the body on. Waits at the end while too many handlers run.
-    pub(super) async fn receive(
-        &self,
-        body: &[u8],
-        binary: bool,
-    ) -> Result<(), payload::PayloadError> {
+    /// Hands the packets of the body on.
+    pub(super) fn receive(&self, body: &[u8], binary: bool) -> Result<(), payload::PayloadError> {
         let session = self.session;
         let limit = session.engine().config().max_packets_per_payload;
         let received = cork::scope(|| {
@@ -109,7 +105,6 @@ impl<'s> Post<'s> {
         if let Err(error) = &received {
             session.undecodable(error);
         }
-        session.unsaturated().await;
         received
     }
 }

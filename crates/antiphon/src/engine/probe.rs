@@ -26,12 +26,17 @@ pub(super) async fn run(session: Arc<Session>, mut websocket: WebSocket) {
         match probe.next_step(&mut websocket).await {
             ProbeStep::Answer => {
                 let pong = EncodedPacket::text(PacketType::Pong, "probe");
-                if websocket.write(pong.frame()).await.is_err() {
+                // One that probes and never reads is not waited for.
+                let patience = session.engine().config().upgrade_timeout;
+                let written = tokio::time::timeout(patience, websocket.write(pong.frame())).await;
+                if !matches!(written, Ok(Ok(()))) {
                     break;
                 }
             }
             ProbeStep::Complete => {
                 probe.finished = true;
+                // It would keep the memory of this task.
+                session.lock().probe = None;
                 session.engine().counters().upgrades_completed.add(1);
                 tracing::debug!(session = ?session.id(), "upgraded to WebSocket");
                 // A task of its own, so that the memory of this one is given back.
@@ -80,7 +85,6 @@ impl<'s> Probe<'s> {
             {
                 let mut state = self.session.lock();
                 if state.probes != self.number || !state.machine.is_upgrading() {
-                    self.finished = true;
                     return Poll::Ready(ProbeStep::Reject);
                 }
                 state.probe = Some(context.waker().clone());
@@ -105,6 +109,10 @@ impl Drop for Probe<'_> {
             return;
         }
         self.session.engine().counters().upgrades_failed.add(1);
-        self.session.input(Input::ProbeClosed);
+        // A late one doesn't end the attempt of its successor.
+        let last = self.session.lock().probes == self.number;
+        if last {
+            self.session.input(Input::ProbeClosed);
+        }
     }
 }

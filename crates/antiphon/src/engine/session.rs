@@ -14,8 +14,8 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, EncodedPacket, Input, Message, Open, Output, Packet, PacketType, Refusal,
-    Revision, Session as Machine, TransportKind,
+    CloseReason, EncodedPacket, Input, Message, Open, Output, Packet, PacketType, QueueFull,
+    Refusal, Revision, Session as Machine, TransportKind,
 };
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -24,6 +24,10 @@ use super::{Connection, Engine, SessionId, cork};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
+
+/// What waits for a handler counts as one more running handler for each so many bytes of it: at the
+/// default bound, 16 MiB of events may wait in one session.
+const BYTES_A_HANDLER: usize = 16 << 10;
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +85,13 @@ impl State {
             .flatten()
             .chain(self.waiting.drain(..))
             .for_each(Waker::wake);
+    }
+
+    /// Notes who waits, once: it may ask again and again while a slow reader keeps the queue full.
+    fn wait(&mut self, waker: &Waker) {
+        if !self.waiting.iter().any(|noted| noted.will_wake(waker)) {
+            self.waiting.push(waker.clone());
+        }
     }
 
     /// Gives what is queued to the transport, as far as it takes it now.
@@ -247,7 +258,7 @@ impl Session {
             if state.machine.queued_bytes() == 0 || state.machine.closed().is_some() {
                 return Poll::Ready(());
             }
-            state.waiting.push(context.waker().clone());
+            state.wait(context.waker());
             Poll::Pending
         })
         .await;
@@ -262,7 +273,7 @@ impl Session {
             if !saturated {
                 return Poll::Ready(());
             }
-            state.waiting.push(context.waker().clone());
+            state.wait(context.waker());
             Poll::Pending
         })
         .await;
@@ -303,12 +314,15 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        let queued = if self.base64 && packets.clone().any(EncodedPacket::is_binary) {
-            let texts: Vec<_> = packets.map(|one| one.to_base64(self.revision)).collect();
-            state.machine.send(texts.iter())
-        } else {
-            state.machine.send(packets)
-        };
+        let mut queued = self.queue(&mut state, packets.clone());
+        if queued.is_err() && state.corked {
+            // Much was sent in one batch of work: that says nothing of the reader yet.
+            state.write();
+            if !state.machine.is_open() {
+                return Err(SendError::Closed);
+            }
+            queued = self.queue(&mut state, packets);
+        }
         if let Err(full) = queued {
             self.engine.counters().slow_readers_closed.add(1);
             tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
@@ -318,6 +332,18 @@ impl Session {
         }
         self.flush(&mut state);
         Ok(())
+    }
+
+    fn queue<'p>(
+        &self,
+        state: &mut State,
+        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+    ) -> Result<(), QueueFull> {
+        if self.base64 && packets.clone().any(EncodedPacket::is_binary) {
+            let texts: Vec<_> = packets.map(|one| one.to_base64(self.revision)).collect();
+            return state.machine.send(texts.iter());
+        }
+        state.machine.send(packets)
     }
 
     /// Flushes now, or at the end of the cork that is open on this thread.
@@ -433,6 +459,10 @@ impl Session {
         {
             let mut state = self.lock();
             state.writer = None;
+            if state.machine.transport() == TransportKind::WebSocket {
+                // Handles may be kept for long; what nobody will write any more isn't.
+                drop(state.machine.take_queue());
+            }
             state.wake_all();
         }
         if let Some(connection) = self.connection() {
@@ -461,8 +491,17 @@ impl Session {
 
     /// Counts something as a running handler until it is dropped.
     pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        Held(Arc::clone(self))
+        self.hold_bytes(0)
+    }
+
+    /// As [`hold`](Self::hold), for what keeps so many bytes: a large one counts as several.
+    pub(crate) fn hold_bytes(self: &Arc<Self>, bytes: usize) -> Held {
+        let weight = 1 + bytes / BYTES_A_HANDLER;
+        self.running.fetch_add(weight, Ordering::Relaxed);
+        Held {
+            session: Arc::clone(self),
+            weight,
+        }
     }
 }
 
@@ -481,14 +520,19 @@ impl Future for Running {
 }
 
 /// Something that keeps its session from reading on, when there is too much of it.
-pub(crate) struct Held(Arc<Session>);
+pub(crate) struct Held {
+    session: Arc<Session>,
+    weight: usize,
+}
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let running = self.0.running.fetch_sub(1, Ordering::Relaxed);
+        let session = &self.session;
+        let before = session.running.fetch_sub(self.weight, Ordering::Relaxed);
+        let bound = session.engine.config().max_running_handlers;
         // Reading was paused at the bound: it goes on.
-        if running == self.0.engine.config().max_running_handlers {
-            self.0.lock().wake_all();
+        if before >= bound && before - self.weight < bound {
+            session.lock().wake_all();
         }
     }
 }

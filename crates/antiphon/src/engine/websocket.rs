@@ -143,8 +143,9 @@ impl WebSocket {
             let rest = &data[consumed..];
             if !rest.is_empty() {
                 let length = self.decoder.frame_length(rest).map_err(ReadError::Frame)?;
-                self.partial
-                    .reserve_exact(length.unwrap_or(0).max(rest.len()));
+                // What the header announces is believed as far as it costs little.
+                let expected = length.unwrap_or(0).min(READ_BUFFER);
+                self.partial.reserve_exact(expected.max(rest.len()));
                 self.partial.extend_from_slice(rest);
             }
             return Ok(());
@@ -284,7 +285,8 @@ pub(super) async fn drive(session: Arc<Session>, mut websocket: WebSocket) {
     if goodbye.reason.is_empty() {
         reason.as_str().clone_into(&mut goodbye.reason);
     }
-    websocket.close(goodbye.code, &goodbye.reason).await;
+    // Boxed, so that a connection that lives has no room for its end.
+    Box::pin(websocket.close(goodbye.code, &goodbye.reason)).await;
 }
 
 /// What the close frame will say.

@@ -128,17 +128,19 @@ impl Local {
     ) -> usize {
         let mut packets = PerRevision::new(packet);
         let mut count = 0;
-        self.rooms.for_each(target, |socket| {
-            if !socket.is_connected() {
-                return;
-            }
-            socket.awaited().one_of_many(id, answers.clone());
-            let packet = packets.for_revision(socket.revision());
-            if socket.send_encoded(packet, flags.volatile).is_ok() {
-                count += 1;
-            } else {
-                socket.awaited().forget(id);
-            }
+        crate::engine::cork::scope(|| {
+            self.rooms.for_each(target, |socket| {
+                if !socket.is_connected() {
+                    return;
+                }
+                socket.awaited().one_of_many(id, answers.clone());
+                let packet = packets.for_revision(socket.revision());
+                if socket.send_encoded(packet, flags.volatile).is_ok() {
+                    count += 1;
+                } else {
+                    socket.awaited().forget(id);
+                }
+            });
         });
         count
     }

@@ -153,6 +153,7 @@ impl Broadcast {
         let encoded = args.encode_event(self.namespace.name(), Some(id), event);
         let (sender, answers) = mpsc::unbounded_channel();
         let sent = encoded.map_err(EmitError::from).map(|packet| {
+            self.namespace.note_outgoing(&self.target, &packet);
             let adapter = self.namespace.adapter();
             adapter.broadcast_with_ack(&packet, id, &self.target, self.flags, sender)
         });

@@ -11,7 +11,7 @@ use super::{
     namespaces::Namespaces,
     shared::StateMap,
 };
-use crate::engine::{Cookie, Cors, Engine, EngineConfig, QueueLimits, TransportKind};
+use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
 
 /// Builds a [`Server`]; every option has Socket.IO's default.
 #[must_use = "a builder does nothing until `build` is called"]
@@ -86,6 +86,12 @@ impl ServerBuilder {
     /// How long a connection may be without a namespace before it is closed. 45 s.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a connection that is being closed waits for its last packets to be fetched. 30 s.
+    pub const fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.engine.close_timeout = timeout;
         self
     }
 
@@ -209,7 +215,7 @@ impl ServerBuilder {
     pub fn build(self) -> Server {
         let namespaces = Namespaces::new(Shared {
             path: self.path.into(),
-            connect_timeout: self.connect_timeout,
+            connect_timeout: self.connect_timeout.min(LONGEST),
             ack_timeout: self.ack_timeout,
             limits: self.limits,
             handshake_headers: self.handshake_headers,

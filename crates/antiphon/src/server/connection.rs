@@ -1,7 +1,6 @@
 //! One client's connection: which namespaces it is in, and what its packets mean.
 
 use std::{
-    collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Instant,
 };
@@ -15,8 +14,7 @@ use serde::Serializer as _;
 use serde_json::Value;
 
 use super::{
-    ConnectError, Context, DisconnectReason, Handshake, Rejection, Shared, Socket, dispatch,
-    handler::{self, CatchPanic},
+    ConnectError, Context, DisconnectReason, Handshake, Shared, Socket, dispatch, handler,
     namespaces::Namespaces,
 };
 use crate::engine::{self, Session};
@@ -32,8 +30,9 @@ pub(crate) struct Connection {
 
 struct State {
     decoder: Decoder,
-    /// The sockets by the names of their namespaces; those that are still connecting too.
-    sockets: HashMap<Box<str>, Socket>,
+    /// One for each namespace, those that are still connecting too. They are few: a list is smaller
+    /// than a map, and as quick.
+    sockets: Vec<Socket>,
     /// By when a namespace must have been joined. None: one has.
     join_by: Option<Instant>,
     /// By when the attachments that are outstanding must have come.
@@ -51,7 +50,7 @@ impl Connection {
             this: Weak::clone(this),
             state: Mutex::new(State {
                 decoder: Decoder::new(session.revision(), shared.limits),
-                sockets: HashMap::new(),
+                sockets: Vec::new(),
                 join_by: Some(Instant::now() + shared.connect_timeout),
                 attachments_by: None,
             }),
@@ -69,16 +68,16 @@ impl Connection {
     }
 
     fn socket(&self, namespace: &str) -> Option<Socket> {
-        self.lock().sockets.get(namespace).cloned()
+        let state = self.lock();
+        let mut sockets = state.sockets.iter();
+        sockets
+            .find(|socket| socket.namespace().name() == namespace)
+            .cloned()
     }
 
     /// Forgets a socket that has been disconnected.
     pub(crate) fn forget(&self, socket: &Socket) {
-        let mut state = self.lock();
-        let name = socket.namespace().name();
-        if state.sockets.get(name) == Some(socket) {
-            state.sockets.remove(name);
-        }
+        self.lock().sockets.retain(|one| one != socket);
     }
 
     fn receive(&self, session: &Arc<Session>, packet: Packet<'_>) {
@@ -153,11 +152,12 @@ impl Connection {
         let socket = Socket::new(namespace, Arc::clone(session), &this, auth);
         {
             let mut state = self.lock();
-            if state.sockets.contains_key(name) {
+            let mut sockets = state.sockets.iter();
+            if sockets.any(|socket| socket.namespace().name() == name) {
                 drop(state);
                 return self.violation(session, "a second connect to the same namespace");
             }
-            state.sockets.insert(name.into(), socket.clone());
+            state.sockets.push(socket.clone());
         }
         session.run(Box::pin(join(this, socket)));
     }
@@ -178,14 +178,14 @@ impl Connection {
 
     /// The server disconnects the client from everything.
     pub(crate) fn disconnect_all(&self, session: &Arc<Session>) {
-        let sockets: Vec<_> = self.lock().sockets.values().cloned().collect();
+        let sockets = self.lock().sockets.clone();
         sockets.iter().for_each(Socket::disconnect);
         session.close();
     }
 
     pub(crate) fn close_sockets(&self, reason: DisconnectReason) {
         let sockets = std::mem::take(&mut self.lock().sockets);
-        for socket in sockets.into_values() {
+        for socket in sockets {
             socket.close(reason);
         }
     }
@@ -281,8 +281,13 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
         return;
     }
     // It may have been disconnected meanwhile.
-    if !session.is_open() || !socket.connected() {
+    if !session.is_open() {
         socket.close(DisconnectReason::TransportClose);
+        return;
+    }
+    if !socket.connected() {
+        // By a middleware, which the client would otherwise wait for.
+        refuse(&socket, &session, &ConnectError::new("disconnected"));
         return;
     }
     connection.lock().join_by = None;
@@ -294,7 +299,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     namespace.local().add(socket.clone());
     if !socket.is_connected() {
         // The end of the session came between: nobody else takes it out again.
-        namespace.local().remove(socket.id());
+        namespace.local().remove(&socket);
         return;
     }
     tracing::debug!(socket = %socket.id(), namespace = namespace.name(), "socket connected");
@@ -305,27 +310,10 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
 async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
     let lifecycle = socket.namespace().lifecycle();
     for middleware in &lifecycle.middlewares {
-        let failed = || {
-            socket.session().engine().counters().handler_panics.add(1);
-            tracing::error!(
-                namespace = socket.namespace().name(),
-                "a middleware panicked"
-            );
-            ConnectError::new("internal error")
-        };
         let called = handler::call(middleware, &Context::connect(socket));
-        let future = called
-            .ok_or_else(failed)?
-            .map_err(|rejection| rejected(&rejection))?;
-        CatchPanic(future).await.ok_or_else(failed)??;
+        called?.await?;
     }
     Ok(())
-}
-
-/// A middleware could not be called: the client is told what it asks for.
-fn rejected(rejection: &Rejection) -> ConnectError {
-    let error = ConnectError::new(rejection.to_string());
-    error.with_data(rejection)
 }
 
 fn refuse(socket: &Socket, session: &Arc<Session>, error: &ConnectError) {

@@ -16,7 +16,7 @@ use antiphon_protocol::socket::{Args, OwnedArgs};
 use super::{
     Context, DisconnectReason, Rejection, Socket,
     ack::Answer,
-    handler::{self, CatchPanic, Erased},
+    handler::{self, BoxFuture, Erased},
     listeners::{Listeners, Lists},
 };
 use crate::engine::{Held, Session};
@@ -71,11 +71,13 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
         let mut inbox = socket.inbox().lock();
         if inbox.is_some() || has_middlewares {
             let first = inbox.is_none();
+            let attachments = args.attachments().iter().map(bytes::Bytes::len);
+            let bytes = args.json().len() + attachments.sum::<usize>();
             inbox.get_or_insert_default().push_back(Waiting {
                 event: event.into_owned(),
                 args: args.to_owned(),
                 answer,
-                _held: Session::hold(socket.session()),
+                _held: Session::hold_bytes(socket.session(), bytes),
             });
             if first {
                 drop(inbox);
@@ -125,14 +127,7 @@ async fn ask_middlewares(
     for middleware in own.iter().flat_map(|own| &own.middlewares) {
         // The context is borrowed for the call alone: it can't be held across the await.
         let called = handler::call(middleware, &waiting.context(socket));
-        match called {
-            Some(Ok(future)) => match CatchPanic(future).await {
-                Some(passed) => passed?,
-                None => return Err(panicked(socket, &waiting.event)),
-            },
-            Some(Err(rejection)) => return Err(rejection),
-            None => return Err(panicked(socket, &waiting.event)),
-        }
+        called?.await?;
     }
     Ok(())
 }
@@ -167,51 +162,10 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
-    let event = context.event;
     match handler::call(handler, context) {
-        Some(Ok(future)) => {
-            let answer = context.answer.cloned();
-            let waiting = Guarded {
-                socket: socket.clone(),
-                event: Box::from(event),
-                answer,
-            };
-            socket.session().run(Box::pin(async move {
-                if CatchPanic(future).await.is_none() {
-                    waiting.panicked();
-                }
-            }));
-        }
-        Some(Err(rejection)) => reject(socket, event, context.answer, &rejection),
-        None => {
-            let rejection = panicked(socket, event);
-            if let Some(answer) = context.answer {
-                answer.reject(&rejection);
-            }
-        }
+        Ok(future) => socket.session().run(future),
+        Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
-}
-
-/// What is needed where a handler panics.
-struct Guarded {
-    socket: Socket,
-    event: Box<str>,
-    answer: Option<Answer>,
-}
-
-impl Guarded {
-    fn panicked(self) {
-        let rejection = panicked(&self.socket, &self.event);
-        if let Some(answer) = self.answer {
-            answer.reject(&rejection);
-        }
-    }
-}
-
-fn panicked(socket: &Socket, event: &str) -> Rejection {
-    socket.session().engine().counters().handler_panics.add(1);
-    tracing::error!(socket = %socket.id(), event, "a handler panicked; its socket lives on");
-    Rejection::panicked()
 }
 
 fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
@@ -232,7 +186,7 @@ pub(crate) async fn connected(socket: &Socket) {
 }
 
 /// Lets a socket go: its handlers, its rooms, its handlers again.
-pub(crate) async fn disconnected(socket: Socket, reason: DisconnectReason) {
+pub(crate) async fn disconnected(socket: Socket, reason: DisconnectReason, held: Held) {
     let lifecycle = socket.namespace().lifecycle();
     let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(&socket, reason));
     let disconnecting = run_all(&socket, &lifecycle.disconnecting, call);
@@ -242,30 +196,24 @@ pub(crate) async fn disconnected(socket: Socket, reason: DisconnectReason) {
         std::task::Poll::Ready(disconnecting.as_mut().poll(context))
     });
     let ended = started.await.is_ready();
-    socket.namespace().local().remove(socket.id());
+    socket.namespace().local().remove(&socket);
     if !ended {
         disconnecting.await;
     }
     run_all(&socket, &lifecycle.disconnect, call).await;
+    drop(held);
 }
 
 async fn run_all(
     socket: &Socket,
     handlers: &[Arc<Erased<()>>],
-    call: impl Fn(&Erased<()>) -> Option<Result<handler::BoxFuture<()>, Rejection>>,
+    call: impl Fn(&Erased<()>) -> Result<BoxFuture<()>, Rejection>,
 ) {
     for handler in handlers {
         match call(handler) {
-            Some(Ok(future)) => {
-                if CatchPanic(future).await.is_none() {
-                    panicked(socket, "connect or disconnect");
-                }
-            }
-            Some(Err(rejection)) => {
+            Ok(future) => future.await,
+            Err(rejection) => {
                 tracing::warn!(socket = %socket.id(), %rejection, "a connect or disconnect handler was not called");
-            }
-            None => {
-                panicked(socket, "connect or disconnect");
             }
         }
     }

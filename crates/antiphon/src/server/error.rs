@@ -123,6 +123,13 @@ impl From<String> for ConnectError {
     }
 }
 
+impl From<Rejection> for ConnectError {
+    /// The client is told what it asks for: the rejection's code, message and path are the data.
+    fn from(rejection: Rejection) -> Self {
+        Self::new(rejection.to_string()).with_data(rejection)
+    }
+}
+
 /// Why a handler could not be called: an extractor didn't find what it needs.
 ///
 /// The client gets it as an error acknowledgement, `{"error":{"code","message","path"}}`.

@@ -88,11 +88,7 @@ pub struct Auth<T>(pub T);
 
 impl<K, T: DeserializeOwned> FromContext<K> for Auth<T> {
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
-        let auth = context.socket.auth_json();
-        let parsed = match auth {
-            Some(json) => serde_json::from_str(json),
-            None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
-        };
+        let parsed = context.socket.auth();
         parsed.map(Self).map_err(|error| {
             let message = format!("the auth payload doesn't fit: {error}");
             Rejection::new("invalid_auth", message)

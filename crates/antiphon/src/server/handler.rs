@@ -4,15 +4,15 @@
 //! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    task::{Context as TaskContext, Poll},
+    pin::{Pin, pin},
+    task::Poll,
 };
 
 use serde::Serialize;
 
-use super::{ConnectError, Context, FromContext, Rejection};
+use super::{ConnectError, Context, FromContext, Rejection, Socket};
 
 /// Marks a handler of events.
 #[derive(Debug, Clone, Copy)]
@@ -84,9 +84,12 @@ handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A handler of any shape: gives the future of one call.
+/// A handler of any shape: gives the future of one call, which doesn't panic.
 pub(crate) type Erased<T> =
     Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
+
+pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
+pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
 
 /// A handler of events: what it returns is the acknowledgement.
 pub(crate) fn event<H, A>(handler: H) -> Erased<()>
@@ -96,11 +99,17 @@ where
 {
     Box::new(move |context| {
         let future = handler.call(context)?;
+        let socket = context.socket.clone();
         let answer = context.answer.cloned();
         Ok(Box::pin(async move {
-            let reply = future.await;
-            if let Some(answer) = answer {
-                answer.reply(&reply);
+            let returned = catch_panic(future).await;
+            match (returned, answer) {
+                (Some(reply), Some(answer)) => answer.reply(&reply),
+                (Some(_), None) => {}
+                (None, answer) => {
+                    let rejection = panicked(&socket, std::any::type_name::<H>());
+                    answer.inspect(|answer| answer.reject(&rejection));
+                }
             }
         }))
     })
@@ -112,40 +121,58 @@ where
     K: 'static,
     H: Handler<K, A, Output = ()>,
 {
-    Box::new(move |context| Ok(Box::pin(handler.call(context)?)))
+    Box::new(move |context| {
+        let future = handler.call(context)?;
+        let socket = context.socket.clone();
+        Ok(Box::pin(async move {
+            if catch_panic(future).await.is_none() {
+                panicked(&socket, std::any::type_name::<H>());
+            }
+        }))
+    })
 }
 
-/// A middleware: lets pass, or says why not.
+/// A middleware: lets pass, or says why not. One that panics doesn't let pass.
 pub(crate) fn middleware<K, H, A, E>(handler: H) -> Erased<Result<(), E>>
 where
     K: 'static,
     H: Handler<K, A, Output = Result<(), E>>,
-    E: Send + 'static,
+    E: From<Rejection> + Send + 'static,
 {
-    Box::new(move |context| Ok(Box::pin(handler.call(context)?)))
+    Box::new(move |context| {
+        let future = handler.call(context)?;
+        let socket = context.socket.clone();
+        Ok(Box::pin(async move {
+            let passed = catch_panic(future).await;
+            passed.unwrap_or_else(|| Err(panicked(&socket, std::any::type_name::<H>()).into()))
+        }))
+    })
 }
 
-pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
-pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
-
-/// Calls a handler; a panic on the way to its future is `None`.
+/// Calls a handler up to its future. A panic on the way, in an extractor, is a rejection.
 pub(crate) fn call<T>(
     handler: &Erased<T>,
     context: &Context<'_>,
-) -> Option<Result<BoxFuture<T>, Rejection>> {
-    catch_unwind(AssertUnwindSafe(|| handler(context))).ok()
+) -> Result<BoxFuture<T>, Rejection> {
+    let called = catch_unwind(AssertUnwindSafe(|| handler(context)));
+    called.unwrap_or_else(|_| Err(panicked(context.socket, context.event)))
 }
 
-/// A future whose panic is its end: then it gives `None`.
-pub(crate) struct CatchPanic<T>(pub(crate) BoxFuture<T>);
-
-impl<T> Future for CatchPanic<T> {
-    type Output = Option<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut TaskContext<'_>) -> Poll<Option<T>> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(context))) {
+/// Runs a future whose panic is its end: then it gives `None`.
+async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(polled) => polled.map(Some),
             Err(_) => Poll::Ready(None),
-        }
-    }
+        },
+    )
+    .await
+}
+
+/// Counts and logs a panic in a handler (its type names the place in the source).
+fn panicked(socket: &Socket, handler: &str) -> Rejection {
+    socket.session().engine().counters().handler_panics.add(1);
+    tracing::error!(socket = %socket.id(), handler, "a handler panicked; its socket lives on");
+    Rejection::panicked()
 }

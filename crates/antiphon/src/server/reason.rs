@@ -12,7 +12,7 @@ pub enum DisconnectReason {
     TransportError,
     /// The client closed the connection, or lost it.
     TransportClose,
-    /// The connection was closed by this side, or for a packet that could not be decoded.
+    /// The connection was closed by this side, or for a packet of Socket.IO that can't be decoded.
     ForcedClose,
     /// The client has shown no life in time.
     PingTimeout,

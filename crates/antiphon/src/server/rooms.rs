@@ -70,8 +70,12 @@ impl Rooms {
 
     /// Adds a socket, in the room of its own id.
     pub(crate) fn add(&self, socket: Socket) {
+        // Dropped when the lock is released.
+        let _replaced;
         let mut index = self.write();
         let id = socket.id().clone();
+        // Clients of Engine.IO 3 come again under the same id; whom they replace may not have left.
+        _replaced = index.remove(&id);
         let key = index.members.insert(Member {
             socket,
             rooms: Vec::new(),
@@ -80,17 +84,15 @@ impl Rooms {
         index.by_id.insert(id, key);
     }
 
-    /// Removes a socket from all its rooms and from here.
-    pub(crate) fn remove(&self, id: &SocketId) {
+    /// Removes a socket from all its rooms and from here; not another one that has its id by now.
+    pub(crate) fn remove(&self, socket: &Socket) {
         let mut index = self.write();
-        let Some(key) = index.by_id.remove(id) else {
-            return;
-        };
-        let member = index.members.remove(key);
-        for room in member.rooms {
-            index.leave_room(room as usize, key);
+        let id = socket.id();
+        let member = index.by_id.get(id).and_then(|key| index.members.get(*key));
+        if member.is_some_and(|member| member.socket == *socket) {
+            index.remove(id);
+            index.shrink();
         }
-        index.shrink();
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -185,6 +187,16 @@ impl Rooms {
 }
 
 impl Index {
+    /// Takes the socket with this id out of everything.
+    fn remove(&mut self, id: &SocketId) -> Option<Member> {
+        let key = self.by_id.remove(id)?;
+        let mut member = self.members.remove(key);
+        for room in std::mem::take(&mut member.rooms) {
+            self.leave_room(room as usize, key);
+        }
+        Some(member)
+    }
+
     /// The keys of the sockets in any of the target's rooms (or of all), less the excepted.
     fn select(&self, target: &Target) -> Vec<usize> {
         let mut selected: Vec<usize> = if target.rooms.is_empty() {

@@ -184,11 +184,10 @@ impl Socket {
     /// # Errors
     /// Where it doesn't fit.
     pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(self.auth_json().unwrap_or("null"))
-    }
-
-    pub(crate) fn auth_json(&self) -> Option<&str> {
-        self.inner.auth.as_deref()
+        match &self.inner.auth {
+            Some(json) => serde_json::from_str(json),
+            None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
+        }
     }
 
     /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
@@ -408,7 +407,9 @@ impl Socket {
         self.awaited().fail();
         self.inbox().clear();
         if before == CONNECTED {
-            let leaving = super::dispatch::disconnected(self.clone(), reason);
+            // A client that joins and leaves all the time waits for these handlers too.
+            let held = Session::hold(self.session());
+            let leaving = super::dispatch::disconnected(self.clone(), reason, held);
             self.session().engine().spawn(leaving);
         }
     }

@@ -1,7 +1,7 @@
 //! A client of bytes: HTTP and WebSocket by hand, over any stream.
 
 // Not every test uses all of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 

@@ -141,11 +141,18 @@ impl RequestError {
 
     /// The body of the answer: `{"code":1,"message":"…","hint":"…"}`.
     pub(crate) fn to_json(&self) -> String {
-        serde_json::json!({
-            "code": self.code(),
-            "message": self.to_string(),
-            "hint": self.hint(),
-        })
-        .to_string()
+        #[derive(serde::Serialize)]
+        struct Body {
+            code: u8,
+            message: String,
+            hint: String,
+        }
+        let body = Body {
+            code: self.code(),
+            message: self.to_string(),
+            hint: self.hint(),
+        };
+        // Numbers and texts: nothing that could fail.
+        serde_json::to_string(&body).unwrap_or_default()
     }
 }

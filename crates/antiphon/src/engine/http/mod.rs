@@ -13,7 +13,7 @@ use antiphon_protocol::engine::{Refusal, Revision, TransportKind, payload::Paylo
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, SET_COOKIE},
+    header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, SET_COOKIE},
     request::Parts,
 };
 use http_body::Body;
@@ -44,18 +44,29 @@ where
     B::Data: Send,
 {
     let (mut parts, body) = request.into_parts();
+    name_host(&mut parts);
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let mut answer = match route(&engine, &parts, on_upgrade, body).await {
         Ok(answer) => answer,
         Err(error) => {
             engine.counters().requests_refused.add(1);
-            tracing::debug!(code = error.code(), %error, uri = %parts.uri, hint = error.hint(), "request refused");
+            tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
             refuse(&error)
         }
     };
     let cors = &engine.config().cors;
     cors.answer(&parts.headers, &parts.method, answer.headers_mut());
     answer
+}
+
+/// HTTP/2 names the host in the URI alone: with the header there is one place to look at.
+fn name_host(parts: &mut Parts) {
+    if !parts.headers.contains_key(HOST)
+        && let Some(authority) = parts.uri.authority()
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        parts.headers.insert(HOST, host);
+    }
 }
 
 /// The checks in the order of the reference implementation, then the transport.
@@ -126,6 +137,8 @@ where
     B::Data: Send,
 {
     let mut post = polling::Post::begin(session)?;
+    // Before anything is taken: a client that gives its POST up gets no more of them in by that.
+    session.unsaturated().await;
     let config = session.engine().config();
     let patience = config.ping_interval + config.ping_timeout;
     let body = tokio::time::timeout(patience, body::read(body, config.max_payload))
@@ -135,10 +148,13 @@ where
         post.whole();
     }
     let body = body?;
+    if session.transport() != TransportKind::Polling {
+        // The WebSocket hands packets on by now; two at a time would mix them up.
+        return Err(RequestError::transport_mismatch());
+    }
     let content_type = parts.headers.get(CONTENT_TYPE);
     let binary = content_type.is_some_and(|value| value.as_bytes().starts_with(BYTES.as_bytes()));
     post.receive(&body, binary)
-        .await
         .map_err(|error| RequestError::BadPayload(error.to_string()))?;
     // The reference implementation answers with this type: some clients ask for it.
     Ok(answer(StatusCode::OK, Some("text/html"), "ok".into()))
@@ -164,6 +180,9 @@ async fn handshake(
     }
     if let Some(allow) = &config.allow_request {
         allow(parts).await.map_err(RequestError::Forbidden)?;
+        if engine.is_closing() {
+            return Err(RequestError::ShuttingDown);
+        }
     }
     let revision = query
         .revision()

@@ -8,7 +8,7 @@ use antiphon_protocol::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderValue, StatusCode,
+    HeaderValue, Method, StatusCode,
     header::{
         CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
         SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -25,10 +25,9 @@ use crate::engine::{
 
 /// Whether the request asks for a WebSocket.
 pub(super) fn is_wanted(parts: &Parts) -> bool {
-    parts
-        .headers
-        .get(UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+    let upgrade = parts.headers.get(UPGRADE);
+    parts.method == Method::GET
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// A new session on a WebSocket.

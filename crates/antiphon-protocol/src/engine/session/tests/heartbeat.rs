@@ -150,10 +150,26 @@ fn silence_says_nothing_while_this_side_reads_nothing() {
 
 #[test]
 fn a_paused_session_pings_once() {
-    let mut server = Server::new(WEBSOCKET);
+    let mut server = Server::new(POLLING);
+    server.handle(Input::PostOpened);
     server.session.set_reading_paused(true);
     server.pass(CONFIG.ping_interval * 10);
+    assert_eq!(server.poll(), answer(["2"]));
+}
+
+#[test]
+fn a_paused_websocket_is_written_to_so_that_a_lost_one_fails() {
+    let mut server = Server::new(WEBSOCKET);
+    server.session.set_reading_paused(true);
+    server.pass(CONFIG.ping_interval);
     assert_eq!(server.written(), packets(["2"]));
+    for _ in 0..3 {
+        assert_eq!(
+            server.pass(CONFIG.ping_timeout),
+            [(CONFIG.ping_timeout, Output::Flush)]
+        );
+        assert_eq!(server.written(), packets(["6"]));
+    }
 }
 
 #[test]

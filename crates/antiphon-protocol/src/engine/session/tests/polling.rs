@@ -79,6 +79,16 @@ fn a_second_post_is_refused_and_ends_the_session() {
 }
 
 #[test]
+fn an_aborted_post_closes_the_session_and_its_poll() {
+    let mut server = Server::new(POLLING);
+    server.poll_waits();
+    server.handle(Input::PostOpened);
+    assert_eq!(server.handle(Input::PostAborted), Output::Nothing);
+    assert_eq!(server.answer(), answer(["1"]));
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
+}
+
+#[test]
 fn a_post_after_a_finished_one_is_no_overlap() {
     let mut server = Server::new(POLLING);
     for _ in 0..3 {
@@ -116,6 +126,7 @@ fn requests_of_a_session_on_websocket_are_refused_and_harm_nothing() {
     assert_eq!(server.handle(Input::PollAborted), Output::Nothing);
     assert_eq!(server.handle(Input::PostOpened), MISMATCH);
     assert_eq!(server.handle(Input::PostClosed), Output::Nothing);
+    assert_eq!(server.handle(Input::PostAborted), Output::Nothing);
     assert!(server.session.is_open());
 }
 

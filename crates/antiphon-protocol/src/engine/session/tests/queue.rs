@@ -48,6 +48,36 @@ fn a_client_that_pings_and_never_reads_is_closed() {
 }
 
 #[test]
+fn a_websocket_that_takes_nothing_is_closed_although_its_client_answers() {
+    let mut server = Server::new(WEBSOCKET);
+    server.send("a").unwrap();
+    server.session.written(1, true);
+    for _ in 0..4 {
+        server.pass(seconds(10));
+        server.receive("3");
+    }
+    assert!(server.session.is_open());
+    // At the first of the pongs it was seen to be blocked.
+    server.pass(seconds(15));
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn a_websocket_that_takes_little_by_little_stays() {
+    let mut server = Server::new(WEBSOCKET);
+    server.send(&"a".repeat(100)).unwrap();
+    for _ in 0..50 {
+        server.session.written(1, true);
+        server.pass(seconds(10));
+        server.receive("3");
+    }
+    assert!(server.session.is_open());
+    server.session.written(0, false);
+    server.pass(CONFIG.ping_interval * 2);
+    assert_eq!(server.closed(), Some(CloseReason::PingTimeout));
+}
+
+#[test]
 fn polling_is_writable_while_a_poll_waits() {
     let mut server = Server::new(POLLING);
     assert!(!server.session.is_writable());

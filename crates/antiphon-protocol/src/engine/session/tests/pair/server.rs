@@ -1,0 +1,236 @@
+//! The server's side of a pair: what the driver of a session does.
+
+use super::*;
+use crate::engine::payload;
+
+impl Pair {
+    /// Something has happened: does what a driver does after it.
+    fn input<'a>(&mut self, input: Input<'a>) -> Output<'a> {
+        let output = self.server.handle(input);
+        match output {
+            Output::Flush => self.flush(),
+            Output::Probe(_) => self.poll_woken = true,
+            _ => {}
+        }
+        self.end_of_probe_and_session();
+        output
+    }
+
+    fn end_of_probe_and_session(&mut self) {
+        let closed = self.server.closed().is_some();
+        self.poll_woken |= closed;
+        let given_up = !self.server.session.is_upgrading();
+        if let Some(websocket) = &mut self.websocket {
+            match websocket.server {
+                ServerSide::Probing if given_up && self.server.session.transport() == POLLING => {
+                    websocket.server = ServerSide::Closed;
+                    let upgrade = |frame: &Frame| matches!(frame, Frame::Packet(one) if one == "5");
+                    self.missed |= !closed && websocket.to_server.iter().any(upgrade);
+                }
+                ServerSide::Carrying if closed => websocket.server = ServerSide::Closed,
+                _ => {}
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        match self.server.session.transport() {
+            TransportKind::Polling => self.poll_woken = true,
+            TransportKind::WebSocket => self.write(),
+        }
+    }
+
+    /// Writes what is queued until the network takes no more.
+    pub(super) fn write(&mut self) {
+        let session = &mut self.server.session;
+        let Some(websocket) = &mut self.websocket else {
+            return;
+        };
+        while !session.is_blocked() {
+            let mut slices = [IoSlice::new(&[]); 3];
+            let filled = session.frames(&mut slices);
+            if filled == 0 {
+                self.drained();
+                return;
+            }
+            let room = NETWORK_ROOM.saturating_sub(websocket.to_client.len());
+            let frames: Vec<u8> = slices[..filled]
+                .iter()
+                .flat_map(|one| one.to_vec())
+                .collect();
+            let count = frames.len().min(room);
+            websocket.to_client.extend_from_slice(&frames[..count]);
+            session.written(count, count == 0);
+        }
+    }
+
+    fn drained(&mut self) {
+        if self.server.session.is_closing() {
+            self.input(Input::Drained);
+        }
+    }
+
+    fn hear(&mut self, packet: &str) {
+        let open = self.server.closed().is_none();
+        match self.input(Input::Packet(packet_of(packet))) {
+            Output::Message(Message::Text(text)) => self.heard.push(text.parse().unwrap()),
+            _ if packet == "2" => self.overwhelmed |= open && self.server.closed().is_some(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn server_sends(&mut self) -> bool {
+        self.number += 1;
+        let sent =
+            self.server.session.is_open() && self.server.send(&self.number.to_string()).is_ok();
+        if sent {
+            self.accepted.push(self.number);
+            self.flush();
+        }
+        sent
+    }
+
+    pub(super) fn server_closes(&mut self) -> bool {
+        let open = self.server.session.is_open();
+        if open {
+            self.closed_at = Some(self.server.now);
+            self.input(Input::Close);
+        }
+        open
+    }
+
+    pub(super) fn poll_arrives(&mut self) -> bool {
+        if self.poll != Request::ToServer(()) {
+            return false;
+        }
+        self.poll = match self.input(Input::PollOpened) {
+            Output::Refuse(Refusal::Closed) => Request::Refused,
+            Output::Flush => Request::AtServer,
+            other => panic!("a stock client's poll is answered with {other:?}"),
+        };
+        self.poll_woken = true;
+        true
+    }
+
+    pub(super) fn poll_is_answered(&mut self) -> bool {
+        if self.poll != Request::AtServer || !self.poll_woken {
+            return false;
+        }
+        self.poll_woken = false;
+        let Some(packets) = self.server.session.poll_answer() else {
+            return false;
+        };
+        let payload = payload::encode(&packets, self.revision, false);
+        self.poll = Request::ToClient(payload.body);
+        self.drained();
+        true
+    }
+
+    pub(super) fn post_arrives(&mut self) -> bool {
+        let Request::ToServer(packets) = &mut self.post else {
+            return false;
+        };
+        let packets = std::mem::take(packets);
+        match self.input(Input::PostOpened) {
+            Output::Refuse(Refusal::Closed) => self.post = Request::Refused,
+            Output::Nothing => {
+                self.post = Request::AtServer;
+                packets.iter().for_each(|packet| self.hear(packet));
+            }
+            other => panic!("a stock client's POST is answered with {other:?}"),
+        }
+        true
+    }
+
+    pub(super) fn post_is_answered(&mut self) -> bool {
+        let under_way = self.post == Request::AtServer;
+        if under_way {
+            self.input(Input::PostClosed);
+            self.post = Request::ToClient(());
+        }
+        under_way
+    }
+
+    pub(super) fn other_probe_opens(&mut self) -> bool {
+        let session = &self.server.session;
+        let refused = session.is_upgrading()
+            || session.transport() == WEBSOCKET
+            || session.closed().is_some();
+        if refused {
+            let output = self.input(Input::ProbeOpened);
+            assert_eq!(output, Output::Probe(ProbeStep::Reject));
+        }
+        refused
+    }
+
+    pub(super) fn frame_arrives(&mut self) -> bool {
+        let Some(websocket) = &mut self.websocket else {
+            return false;
+        };
+        let Some(frame) = websocket.to_server.pop_front() else {
+            return false;
+        };
+        match (frame, websocket.server) {
+            (Frame::Open, _) => {
+                let accepted = self.input(Input::ProbeOpened) == Output::Nothing;
+                self.set_server_side(if accepted {
+                    ServerSide::Probing
+                } else {
+                    ServerSide::Closed
+                });
+            }
+            (Frame::Packet(packet), ServerSide::Probing) => self.probe_arrives(&packet),
+            (Frame::Packet(packet), ServerSide::Carrying) => self.hear(&packet),
+            (Frame::Packet(_), _) => {}
+            (Frame::Close, side) => {
+                self.websocket = None;
+                match side {
+                    ServerSide::Probing => self.input(Input::ProbeClosed),
+                    ServerSide::Carrying => self.input(Input::TransportClosed),
+                    ServerSide::Unopened | ServerSide::Closed => Output::Nothing,
+                };
+            }
+        }
+        true
+    }
+
+    fn probe_arrives(&mut self, packet: &str) {
+        match self.input(Input::ProbePacket(packet_of(packet))) {
+            Output::Probe(ProbeStep::Answer) => {
+                let pong = EncodedPacket::text(PacketType::Pong, "probe");
+                let websocket = self.websocket.as_mut().unwrap();
+                websocket.to_client.extend_from_slice(pong.frame());
+            }
+            Output::Probe(ProbeStep::Complete) => {
+                self.set_server_side(ServerSide::Carrying);
+                self.write();
+            }
+            _ => self.set_server_side(ServerSide::Closed),
+        }
+    }
+
+    fn set_server_side(&mut self, side: ServerSide) {
+        if let Some(websocket) = &mut self.websocket {
+            websocket.server = side;
+        }
+    }
+
+    pub(super) fn time_passes(&mut self, duration: Duration) -> bool {
+        let end = self.server.now + duration;
+        while let Some(deadline) = self.server.session.deadline() {
+            if deadline > end {
+                break;
+            }
+            assert!(deadline >= self.server.now, "a deadline in the past");
+            self.server.now = deadline;
+            while self.input(Input::Timeout) != Output::Nothing {}
+            let failed = self.server.closed() == Some(CloseReason::TransportError);
+            self.overwhelmed |= failed && self.server.session.is_blocked();
+            assert!(
+                self.server.session.deadline() > Some(deadline) || self.server.closed().is_some()
+            );
+        }
+        self.server.now = end;
+        true
+    }
+}
