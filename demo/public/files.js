@@ -10,7 +10,7 @@ const SHRINK_STEPS = [[2048, 0.85], [1600, 0.8], [1200, 0.75], [900, 0.7]]; // l
 export const isPicture = (file) => PICTURES.has(file.type);
 
 export function sizeText(bytes) {
-  if (bytes < 1_000) return `${bytes} bytes`;
+  if (bytes < 1_000) return `${bytes} ${bytes === 1 ? "byte" : "bytes"}`;
   if (bytes < 1_000_000) return `${Math.round(bytes / 1_000)} KB`;
   return `${(bytes / 1_000_000).toFixed(1)} MB`;
 }

@@ -1,5 +1,7 @@
 //! What clients and pages do that mean harm, and races that only show by hand.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::{
@@ -398,4 +400,28 @@ async fn the_same_origin_is_known_by_the_authority_of_http_2() {
     assert_eq!(answer.unwrap().status(), 200);
     let answer = io.service().call(request("https://evil.example")).await;
     assert_eq!(answer.unwrap().status(), 403);
+}
+
+#[test]
+fn a_runtime_that_ends_leaves_nothing_behind() {
+    let io = Server::new();
+    io.of("/").on("later", async || {
+        tokio::task::yield_now().await;
+        7
+    });
+    for _ in 0..2 {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let client = runtime.block_on(async {
+            let address = serve(&io).await;
+            let mut client = WebSocket::connect(address, WEBSOCKET).await;
+            client.join().await;
+            client.send(r#"421["later"]"#).await;
+            client.expect("431[7]").await;
+            client
+        });
+        drop(runtime);
+        drop(client);
+        assert_eq!(io.engine().sessions_count(), 0);
+        assert_eq!(io.of("/").sockets_count(), 0);
+    }
 }

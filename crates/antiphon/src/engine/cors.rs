@@ -157,6 +157,8 @@ fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
     [header::HOST.as_str(), "x-forwarded-host"]
         .into_iter()
         .filter_map(|name| headers.get(name)?.to_str().ok())
+        // Proxies in a row make a list of it: the first is what the browser asked for.
+        .filter_map(|hosts| hosts.split(',').next().map(str::trim))
         .any(|sent_to| {
             sent_to.eq_ignore_ascii_case(host)
                 || sent_to
@@ -198,7 +200,7 @@ mod tests {
         let forwarded = headers(&[
             ("origin", "https://a.example"),
             ("host", "127.0.0.1:3000"),
-            ("x-forwarded-host", "a.example"),
+            ("x-forwarded-host", "a.example, inner.example"),
         ]);
         assert!(Cors::same_origin().allows(&forwarded));
     }

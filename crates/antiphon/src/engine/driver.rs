@@ -43,32 +43,42 @@ pub(super) fn poll_deadlines(
     }
 }
 
-/// Sees that a session ends with its driver, also where that panics or its runtime shuts down: a
-/// session without a driver would stay for ever.
-pub(super) struct Ended<'s> {
-    session: &'s Arc<Session>,
+/// A session and the duty to drive it. Where it is dropped unfulfilled, since something panicked or
+/// the runtime shuts down, the session ends: without a driver it would stay for ever.
+pub(super) struct Driven {
+    session: Arc<Session>,
+    done: bool,
 }
 
-impl<'s> Ended<'s> {
-    pub(super) const fn new(session: &'s Arc<Session>) -> Self {
-        Self { session }
+impl Driven {
+    pub(super) const fn new(session: Arc<Session>) -> Self {
+        Self {
+            session,
+            done: false,
+        }
+    }
+
+    pub(super) const fn session(&self) -> &Arc<Session> {
+        &self.session
     }
 
     /// The session is closed.
-    pub(super) fn finish(self, reason: CloseReason) {
+    pub(super) fn finish(mut self, reason: CloseReason) {
+        self.done = true;
         self.session.finish(reason);
-        std::mem::forget(self);
     }
 
     /// Another driver has taken over.
-    pub(super) const fn handed_over(self) {
-        std::mem::forget(self);
+    pub(super) fn handed_over(mut self) {
+        self.done = true;
     }
 }
 
-impl Drop for Ended<'_> {
+impl Drop for Driven {
     fn drop(&mut self) {
-        self.session.input(Input::Abort);
-        self.session.finish(CloseReason::ForcedClose);
+        if !self.done {
+            self.session.input(Input::Abort);
+            self.session.finish(CloseReason::ForcedClose);
+        }
     }
 }

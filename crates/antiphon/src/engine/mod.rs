@@ -46,6 +46,7 @@ pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
+use driver::Driven;
 pub use http::{EngineLayer, EngineService, OrEngine, PeerAddr};
 pub use id::SessionId;
 pub(crate) use session::Held;
@@ -180,8 +181,14 @@ impl Engine {
 
     /// Runs something on the runtime of the sessions.
     pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        if let Some(runtime) = self.runtime.get() {
-            runtime.spawn(future);
+        // That of the caller first: with several runtimes the first may have ended.
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(future)),
+            Err(_) => {
+                if let Some(runtime) = self.runtime.get() {
+                    runtime.spawn(future);
+                }
+            }
         }
     }
 
@@ -209,10 +216,11 @@ impl Engine {
         transport: TransportKind,
         base64: bool,
         request: &::http::request::Parts,
-    ) -> Arc<Session> {
+    ) -> Driven {
         self.runtime.get_or_init(Handle::current);
         let session = Session::open(Arc::clone(self), revision, transport, base64);
         self.sessions().insert(session.id(), Arc::clone(&session));
+        let driven = Driven::new(Arc::clone(&session));
         self.counters.sessions_opened.add(1);
         tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
         let connection = self.application.connect(&session, request);
@@ -221,7 +229,7 @@ impl Engine {
             // The shutdown began while this handshake was under way, and may not know of it.
             session.close();
         }
-        session
+        driven
     }
 
     /// Forgets a session that has ended.

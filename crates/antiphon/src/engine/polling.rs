@@ -6,12 +6,16 @@ use antiphon_protocol::engine::{
     EncodedPacket, Input, Refusal, TransportKind, payload, payload::Payload,
 };
 
-use super::{Session, cork, driver, session::refusal};
+use super::{
+    Session, cork,
+    driver::{self, Driven},
+    session::refusal,
+};
 
 /// Watches the deadlines of a session until it is closed or has left polling.
-pub(super) async fn drive(session: Arc<Session>) {
-    let ended = driver::Ended::new(&session);
-    let mut sleep = pin!(driver::sleep(&session));
+pub(super) async fn drive(driven: Driven) {
+    let session = driven.session();
+    let mut sleep = pin!(driver::sleep(session));
     let closed = std::future::poll_fn(|context| {
         {
             let mut state = session.lock();
@@ -21,12 +25,12 @@ pub(super) async fn drive(session: Arc<Session>) {
             }
             state.driver = Some(context.waker().clone());
         }
-        cork::scope(|| driver::poll_deadlines(&session, sleep.as_mut(), context)).map(Some)
+        cork::scope(|| driver::poll_deadlines(session, sleep.as_mut(), context)).map(Some)
     })
     .await;
     match closed {
-        Some(reason) => ended.finish(reason),
-        None => ended.handed_over(),
+        Some(reason) => driven.finish(reason),
+        None => driven.handed_over(),
     }
 }
 

@@ -8,6 +8,7 @@ use antiphon_protocol::engine::{EncodedPacket, Input, Output, Packet, PacketType
 
 use super::{
     Session,
+    driver::Driven,
     websocket::{self, WebSocket},
 };
 
@@ -40,7 +41,8 @@ pub(super) async fn run(session: Arc<Session>, mut websocket: WebSocket) {
                 session.engine().counters().upgrades_completed.add(1);
                 tracing::debug!(session = ?session.id(), "upgraded to WebSocket");
                 // A task of its own, so that the memory of this one is given back.
-                tokio::spawn(websocket::drive(Arc::clone(&session), websocket));
+                let driven = Driven::new(Arc::clone(&session));
+                tokio::spawn(websocket::drive(driven, websocket));
                 return;
             }
             ProbeStep::Reject => break,

@@ -395,6 +395,9 @@ impl Session {
         }
         if state.machine.closed().is_some() {
             state.wake_all();
+        } else if state.machine.is_closing() {
+            // The deadline has moved closer.
+            state.driver.take().into_iter().for_each(Waker::wake);
         }
         output
     }
@@ -476,12 +479,16 @@ impl Session {
     }
 
     /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
-    /// itself, to its end even where the session ends first.
-    pub(crate) fn run(self: &Arc<Self>, mut handler: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    /// itself, to its end even where the session ends first. `bytes` is what it may keep of its event.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        mut handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+        bytes: usize,
+    ) {
         // The task that goes on with it polls it again at once, with a waker of its own.
         let mut context = Context::from_waker(Waker::noop());
         if handler.as_mut().poll(&mut context).is_pending() {
-            let held = self.hold();
+            let held = self.hold(bytes);
             self.engine.spawn(Running {
                 handler,
                 _held: held,
@@ -489,13 +496,9 @@ impl Session {
         }
     }
 
-    /// Counts something as a running handler until it is dropped.
-    pub(crate) fn hold(self: &Arc<Self>) -> Held {
-        self.hold_bytes(0)
-    }
-
-    /// As [`hold`](Self::hold), for what keeps so many bytes: a large one counts as several.
-    pub(crate) fn hold_bytes(self: &Arc<Self>, bytes: usize) -> Held {
+    /// Counts something that keeps so many bytes as a running handler, until it is dropped: what is
+    /// large counts as several.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
         let weight = 1 + bytes / BYTES_A_HANDLER;
         self.running.fetch_add(weight, Ordering::Relaxed);
         Held {

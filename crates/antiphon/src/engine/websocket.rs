@@ -28,7 +28,10 @@ use tokio::{
     time::Sleep,
 };
 
-use super::{Session, cork, driver};
+use super::{
+    Session, cork,
+    driver::{self, Driven},
+};
 
 /// Bytes of the thread's read buffer.
 const READ_BUFFER: usize = 64 << 10;
@@ -249,8 +252,8 @@ impl WebSocket {
 }
 
 /// Reads a session's WebSocket and watches its deadlines until the session is closed.
-pub(super) async fn drive(session: Arc<Session>, mut websocket: WebSocket) {
-    let ended = driver::Ended::new(&session);
+pub(super) async fn drive(driven: Driven, mut websocket: WebSocket) {
+    let session = driven.session();
     {
         let mut state = session.lock();
         state.writer = websocket.writer.take();
@@ -261,12 +264,12 @@ pub(super) async fn drive(session: Arc<Session>, mut websocket: WebSocket) {
         reason: String::new(),
     };
     // What was read ahead with the request is decoded first.
-    websocket.decode_read_ahead(&session, &mut goodbye);
-    let mut sleep = pin!(driver::sleep(&session));
+    websocket.decode_read_ahead(session, &mut goodbye);
+    let mut sleep = pin!(driver::sleep(session));
     let reason = std::future::poll_fn(|context| {
         cork::scope(|| {
             poll_session(
-                &session,
+                session,
                 &mut websocket,
                 &mut goodbye,
                 sleep.as_mut(),
@@ -281,7 +284,7 @@ pub(super) async fn drive(session: Arc<Session>, mut websocket: WebSocket) {
         let writer = state.writer.take();
         writer.filter(|_| !state.machine.is_blocked())
     };
-    ended.finish(reason);
+    driven.finish(reason);
     if goodbye.reason.is_empty() {
         reason.as_str().clone_into(&mut goodbye.reason);
     }

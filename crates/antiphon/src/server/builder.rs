@@ -127,6 +127,8 @@ impl ServerBuilder {
     }
 
     /// Handlers of one connection that may run at a time; more is read when some have ended. 1,000.
+    /// An acknowledgement is read too: where so many handlers wait for those of their own client,
+    /// they wait until the timeout. What keeps more than 16 KiB counts as several.
     ///
     /// # Panics
     /// Where it is zero: nothing would ever be read.

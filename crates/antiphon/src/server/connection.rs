@@ -159,7 +159,7 @@ impl Connection {
             }
             state.sockets.push(socket.clone());
         }
-        session.run(Box::pin(join(this, socket)));
+        session.run(Box::pin(join(this, socket)), 0);
     }
 
     /// The client has broken a rule: the connection is closed.

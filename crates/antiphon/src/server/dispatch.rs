@@ -19,7 +19,7 @@ use super::{
     handler::{self, BoxFuture, Erased},
     listeners::{Listeners, Lists},
 };
-use crate::engine::{Held, Session};
+use crate::engine::Held;
 
 /// The events of a socket that wait. Open, it is empty and events pass it by.
 pub(crate) struct Inbox(Mutex<Option<VecDeque<Waiting>>>);
@@ -71,17 +71,15 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
         let mut inbox = socket.inbox().lock();
         if inbox.is_some() || has_middlewares {
             let first = inbox.is_none();
-            let attachments = args.attachments().iter().map(bytes::Bytes::len);
-            let bytes = args.json().len() + attachments.sum::<usize>();
             inbox.get_or_insert_default().push_back(Waiting {
                 event: event.into_owned(),
                 args: args.to_owned(),
                 answer,
-                _held: Session::hold_bytes(socket.session(), bytes),
+                _held: socket.session().hold(size(args)),
             });
             if first {
                 drop(inbox);
-                socket.session().run(Box::pin(work(socket.clone())));
+                socket.session().run(Box::pin(work(socket.clone())), 0);
             }
             return;
         }
@@ -93,6 +91,12 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
         ..Context::connect(socket)
     };
     call_handlers(socket, own.as_deref(), &context);
+}
+
+/// What is kept in memory of an event's arguments, in bytes.
+fn size(args: Args<'_>) -> usize {
+    let attachments = args.attachments().iter().map(bytes::Bytes::len);
+    args.json().len() + attachments.sum::<usize>()
 }
 
 /// Handles the events that wait, one after the other, until none does.
@@ -163,7 +167,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
     match handler::call(handler, context) {
-        Ok(future) => socket.session().run(future),
+        Ok(future) => socket.session().run(future, size(context.args)),
         Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
 }
@@ -186,22 +190,42 @@ pub(crate) async fn connected(socket: &Socket) {
 }
 
 /// Lets a socket go: its handlers, its rooms, its handlers again.
-pub(crate) async fn disconnected(socket: Socket, reason: DisconnectReason, held: Held) {
+pub(crate) fn disconnected(
+    socket: Socket,
+    reason: DisconnectReason,
+    held: Held,
+) -> impl Future<Output = ()> + Send {
+    let leaving = Leaving(socket);
+    async move {
+        let_go(&leaving.0, reason).await;
+        drop(held);
+    }
+}
+
+/// Takes a socket out of its rooms also where its runtime ends before its handlers have run.
+struct Leaving(Socket);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.namespace().local().remove(&self.0);
+    }
+}
+
+async fn let_go(socket: &Socket, reason: DisconnectReason) {
     let lifecycle = socket.namespace().lifecycle();
-    let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(&socket, reason));
-    let disconnecting = run_all(&socket, &lifecycle.disconnecting, call);
+    let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
+    let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
     // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
     let mut disconnecting = std::pin::pin!(disconnecting);
     let started = std::future::poll_fn(|context| {
         std::task::Poll::Ready(disconnecting.as_mut().poll(context))
     });
     let ended = started.await.is_ready();
-    socket.namespace().local().remove(&socket);
+    socket.namespace().local().remove(socket);
     if !ended {
         disconnecting.await;
     }
-    run_all(&socket, &lifecycle.disconnect, call).await;
-    drop(held);
+    run_all(socket, &lifecycle.disconnect, call).await;
 }
 
 async fn run_all(

@@ -46,11 +46,10 @@ impl Namespaces {
                 "no client can join a namespace with a comma or question mark"
             );
         }
+        // Made before the lock is taken: the factory of its adapter is the user's.
+        let made = Namespace::new(&name, Weak::clone(&self.this), &self.shared);
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        by_name
-            .entry(name.clone().into())
-            .or_insert_with(|| Namespace::new(&name, Weak::clone(&self.this), &self.shared))
-            .clone()
+        by_name.entry(name.into()).or_insert(made).clone()
     }
 
     /// The namespace of this name, if it was made.

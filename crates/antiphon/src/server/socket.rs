@@ -408,7 +408,7 @@ impl Socket {
         self.inbox().clear();
         if before == CONNECTED {
             // A client that joins and leaves all the time waits for these handlers too.
-            let held = Session::hold(self.session());
+            let held = self.session().hold(0);
             let leaving = super::dispatch::disconnected(self.clone(), reason, held);
             self.session().engine().spawn(leaving);
         }

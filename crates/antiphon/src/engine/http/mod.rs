@@ -7,7 +7,7 @@ mod request;
 mod service;
 mod upgrade;
 
-use std::{net::SocketAddr, sync::Arc, time::Instant};
+use std::{net::SocketAddr, sync::Arc};
 
 use antiphon_protocol::engine::{Refusal, Revision, TransportKind, payload::Payload};
 use bytes::Bytes;
@@ -191,23 +191,19 @@ async fn handshake(
     if transport == TransportKind::WebSocket {
         return upgrade::open(engine, parts, revision, query.base64, on_upgrade);
     }
-    let started = Instant::now();
     let base64 = query.base64;
-    let (session, packets) = super::cork::scope(|| {
-        let session = engine.open(revision, transport, base64, parts);
-        let packets = session.lock().machine.take_queue();
-        (session, packets)
-    });
+    let driven = super::cork::scope(|| engine.open(revision, transport, base64, parts));
+    let session = driven.session();
+    let packets = session.lock().machine.take_queue();
     let binary = !base64 && revision == Revision::V3;
-    let payload = polling::encode(&session, &packets, binary);
+    let payload = polling::encode(session, &packets, binary);
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));
-    tokio::spawn(polling::drive(session));
+    tokio::spawn(polling::drive(driven));
     let mut answer = payload_answer(payload);
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
-    tracing::trace!(elapsed = ?started.elapsed(), "handshake over polling");
     Ok(answer)
 }
 

@@ -43,9 +43,9 @@ pub(super) fn open(
     upgrade(parts, on_upgrade, async move |upgraded| {
         let websocket = WebSocket::new(upgraded, engine.config().max_payload);
         let transport = TransportKind::WebSocket;
-        let session = engine.open(revision, transport, base64, &request);
+        let driven = engine.open(revision, transport, base64, &request);
         // A task of its own, so that the memory of this one is given back.
-        tokio::spawn(websocket::drive(session, websocket));
+        tokio::spawn(websocket::drive(driven, websocket));
     })
 }
 
