@@ -13,9 +13,12 @@ use std::{sync::Arc, time::Duration};
 
 use antiphon::{
     Args, Auth, Cors, Server, Socket,
-    engine::{Application, CloseReason, Connection, Engine, EngineConfig, Message, Session},
+    engine::{Engine, EngineConfig},
 };
 use serde_json::{Value, json};
+
+#[path = "shared/engine_echo.rs"]
+mod engine_echo;
 
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);
@@ -66,7 +69,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.ping_interval = PING_INTERVAL;
     config.ping_timeout = PING_TIMEOUT;
     config.cors = Cors::any();
-    let echo = Engine::new(config, Arc::new(Echo));
+    let echo = Engine::new(config, Arc::new(engine_echo::Echo));
 
     let app = axum::Router::new()
         .merge(io.router())
@@ -75,25 +78,4 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on {}", listener.local_addr()?);
     axum::serve(listener, app).await?;
     Ok(())
-}
-
-/// Sends every message back.
-struct Echo;
-
-impl Application for Echo {
-    fn connect(&self, _: &Arc<Session>, _: &axum::http::request::Parts) -> Arc<dyn Connection> {
-        Arc::new(Self)
-    }
-}
-
-impl Connection for Echo {
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) {
-        // A session that has closed meanwhile misses nothing.
-        let _ = match message {
-            Message::Text(text) => session.send_text(text),
-            Message::Binary(data) => session.send_binary(&data),
-        };
-    }
-
-    fn closed(&self, _: &Arc<Session>, _: CloseReason) {}
 }

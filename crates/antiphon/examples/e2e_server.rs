@@ -10,12 +10,15 @@ use std::{
 use antiphon::{
     Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, Event, Namespace,
     Rejection, Server, ServerBuilder, Socket, TransportKind,
-    engine::{Application, CloseReason, Connection, Engine, Message, Revision, Session},
+    engine::{Engine, Revision},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use tokio::signal::unix::{SignalKind, signal};
+
+#[path = "shared/engine_echo.rs"]
+mod engine_echo;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -62,7 +65,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         Err(ConnectError::new("not authorized").with_data(json!({"code": "E_AUTH"})))
     });
 
-    let echo = Engine::new(io.engine().config().clone(), Arc::new(Echo));
+    let echo = Engine::new(io.engine().config().clone(), Arc::new(engine_echo::Echo));
     let app = axum::Router::new()
         .merge(io.router())
         .route_service("/engine.io/", echo.service());
@@ -305,25 +308,4 @@ fn log(event: &str, socket: &Socket, reason: DisconnectReason) {
         "rooms": rooms,
     });
     println!("{line}");
-}
-
-/// Engine.IO alone: sends every message back.
-struct Echo;
-
-impl Application for Echo {
-    fn connect(&self, _: &Arc<Session>, _: &axum::http::request::Parts) -> Arc<dyn Connection> {
-        Arc::new(Self)
-    }
-}
-
-impl Connection for Echo {
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) {
-        // A session that has closed meanwhile misses nothing.
-        let _ = match message {
-            Message::Text(text) => session.send_text(text),
-            Message::Binary(data) => session.send_binary(&data),
-        };
-    }
-
-    fn closed(&self, _: &Arc<Session>, _: CloseReason) {}
 }

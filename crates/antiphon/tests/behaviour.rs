@@ -16,18 +16,8 @@ use antiphon::{
     Socket, State,
 };
 use bytes::Bytes;
-use support::{Received, WebSocket, http, sid, within};
-use tokio::{net::TcpListener, sync::Notify};
-
-const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
-
-async fn serve(io: &Server) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let io = io.clone();
-    tokio::spawn(async move { io.serve(listener).await });
-    address
-}
+use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
+use tokio::sync::Notify;
 
 async fn joined(address: SocketAddr) -> WebSocket<tokio::net::TcpStream> {
     let mut client = WebSocket::connect(address, WEBSOCKET).await;

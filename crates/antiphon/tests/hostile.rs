@@ -15,23 +15,14 @@ use std::{
 
 use antiphon::{Data, QueueLimits, Server, ServerBuilder, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
-use support::{Received, WebSocket, http, sid, within};
+use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpSocket, TcpStream},
     sync::Semaphore,
 };
 
-const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
-
-async fn serve(io: &Server) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let io = io.clone();
-    tokio::spawn(async move { io.serve(listener).await });
-    address
-}
 
 /// With heartbeats that pass in a test's time.
 fn quick() -> ServerBuilder {

@@ -8,10 +8,7 @@ use antiphon::{Args, Server, Socket};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper_util::rt::TokioIo;
-use support::{Received, WebSocket, http, http_over, sid, within};
-use tokio::net::TcpListener;
-
-const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, within};
 
 fn echo() -> Server {
     let io = Server::new();
@@ -19,12 +16,6 @@ fn echo() -> Server {
         socket.emit("echo", args);
     });
     io
-}
-
-async fn listener() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    (listener, address)
 }
 
 async fn polling_works(address: SocketAddr, path: &str) {

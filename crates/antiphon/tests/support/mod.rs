@@ -5,10 +5,11 @@
 
 use std::{future::Future, net::SocketAddr, time::Duration};
 
+use antiphon::Server;
 use antiphon_protocol::websocket::{Decoder, Event, Opcode, Role, masked_frame};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpListener, TcpStream},
 };
 
 /// Fails a test instead of letting it hang.
@@ -16,6 +17,24 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// The request of a session over WebSocket.
+pub const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// A listener on a free port.
+pub async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Serves on a free port.
+pub async fn serve(io: &Server) -> SocketAddr {
+    let (listener, address) = listener().await;
+    let io = io.clone();
+    tokio::spawn(async move { io.serve(listener).await });
+    address
 }
 
 /// One HTTP/1.1 exchange on a connection of its own: status and body.
