@@ -299,3 +299,20 @@ async fn a_session_that_is_abandoned_goes_away() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn over_polling_the_next_ping_is_due_one_interval_after_the_pong() {
+    let io = Server::builder()
+        .ping_interval(Duration::from_millis(20))
+        // Were it waited for, the test would fail.
+        .ping_timeout(Duration::from_secs(60))
+        .build();
+    let address = serve(&io).await;
+    let (_, open) = http(address, "GET /socket.io/?EIO=4&transport=polling", "").await;
+    let url = format!("/socket.io/?EIO=4&transport=polling&sid={}", sid(&open));
+    for _ in 0..5 {
+        let (_, packets) = http(address, &format!("GET {url}"), "").await;
+        assert_eq!(packets, "2");
+        http(address, &format!("POST {url}"), "3").await;
+    }
+}

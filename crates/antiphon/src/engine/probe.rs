@@ -68,12 +68,6 @@ impl<'s> Probe<'s> {
         }
         let mut state = session.lock();
         state.probes = state.probes.wrapping_add(1);
-        // The deadline has moved closer.
-        state
-            .driver
-            .take()
-            .into_iter()
-            .for_each(std::task::Waker::wake);
         Some(Self {
             session,
             number: state.probes,

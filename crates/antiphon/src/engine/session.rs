@@ -382,11 +382,11 @@ impl Session {
     pub(super) fn input<'a>(self: &Arc<Self>, input: Input<'a>) -> Output<'a> {
         let now = Instant::now();
         let mut state = self.lock();
+        let deadline = state.machine.deadline();
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
-            // The deadline has moved, or another driver takes over; a poll that waits may have to
-            // return.
+            // Another driver may take over, and a poll that waits may have to return.
             Output::Probe(_) => {
                 let waiting = [state.poll.take(), state.driver.take()];
                 waiting.into_iter().flatten().for_each(Waker::wake);
@@ -395,8 +395,8 @@ impl Session {
         }
         if state.machine.closed().is_some() {
             state.wake_all();
-        } else if state.machine.is_closing() {
-            // The deadline has moved closer.
+        } else if state.machine.deadline() < deadline {
+            // The driver's timer is set for later.
             state.driver.take().into_iter().for_each(Waker::wake);
         }
         output
