@@ -1,0 +1,52 @@
+// The demo as a child process, which can be killed and come back on its port.
+
+import { spawn } from "node:child_process";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { within } from "../lib/wait.js";
+
+const root = fileURLToPath(new URL("../..", import.meta.url));
+const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
+
+export class Demo {
+  /** Where the chat is, from the first start on: `http://localhost:PORT`. */
+  url = "";
+  #port = 0;
+  #child;
+  #exited;
+
+  async start() {
+    const program = join(target, "debug", "antiphon-demo");
+    const env = { ...process.env, PORT: String(this.#port), RUST_LOG: "warn" };
+    const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"], env });
+    this.#child = child;
+    const killed = () => child.kill("SIGKILL");
+    process.on("exit", killed);
+    this.#exited = new Promise((resolve) => {
+      child.on("error", (error) => resolve(error.message));
+      child.on("close", (code, signal) => resolve(code ?? signal));
+    }).finally(() => process.off("exit", killed));
+    const lines = createInterface(child.stdout);
+    const listening = new Promise((resolve, reject) => {
+      lines.on("line", (line) => {
+        const [url, port] = /http:\/\/\S+:(\d+)/.exec(line) ?? [];
+        if (url) resolve([url, Number(port)]);
+      });
+      this.#exited.then((status) => reject(new Error(`${program} ended: ${status}`)));
+    });
+    [this.url, this.#port] = await within(listening, () => "the demo listens");
+  }
+
+  /** Ends it without a goodbye, as a crash would. */
+  async kill() {
+    this.#child.kill("SIGKILL");
+    await this.#exited;
+  }
+
+  /** Ends it in order; gives its exit status. */
+  stop() {
+    this.#child.kill("SIGTERM");
+    return within(this.#exited, () => "the demo's end after SIGTERM");
+  }
+}

@@ -1,0 +1,66 @@
+// A TCP proxy that behaves like a network: it can be slow, and can be cut.
+
+import { connect, createServer } from "node:net";
+import { Transform } from "node:stream";
+import { until } from "./wait.js";
+
+/** With `webSocketDelay`, the first chunks of a WebSocket connection take that many milliseconds. */
+export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
+  const links = new Set();
+  let isCut = false;
+  const server = createServer({ noDelay: true }, (client) => {
+    if (isCut) return client.destroy();
+    const upstream = connect({ port, host: "127.0.0.1", noDelay: true });
+    const link = { client, upstream, isWebSocket: false, slowChunks: 10, isAsking: false };
+    links.add(link);
+    client.pipe(line(link, true, webSocketDelay)).pipe(upstream);
+    upstream.pipe(line(link, false, webSocketDelay)).pipe(client);
+    for (const [from, to] of [[client, upstream], [upstream, client]]) {
+      from.on("error", () => to.destroy());
+      from.on("close", () => {
+        links.delete(link);
+        if (!from.readableEnded) to.destroy();
+      });
+    }
+  });
+  await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
+
+  return {
+    url: `http://127.0.0.1:${server.address().port}`,
+    /** Waits until a request has reached the server and waits for its answer. */
+    pending() {
+      const isPending = ({ upstream, isAsking }) =>
+        isAsking && !upstream.connecting && upstream.writableLength === 0;
+      return until(() => [...links].some(isPending), "a pending request");
+    },
+    /** Ends all connections, and lets no new one through until `restore`. */
+    cut() {
+      isCut = true;
+      for (const { client, upstream } of links) {
+        client.destroy();
+        upstream.destroy();
+      }
+    },
+    restore() {
+      isCut = false;
+    },
+    close() {
+      const closed = new Promise((resolve) => server.close(resolve));
+      this.cut();
+      return closed;
+    },
+  };
+}
+
+/** One direction of a link. */
+function line(link, isFromClient, delay) {
+  return new Transform({
+    transform(chunk, _encoding, done) {
+      link.isAsking = isFromClient;
+      link.isWebSocket ||= /^upgrade: *websocket/im.test(chunk.toString("latin1"));
+      const isSlow = delay > 0 && link.isWebSocket && link.slowChunks-- > 0;
+      if (isSlow) setTimeout(done, delay, null, chunk);
+      else done(null, chunk);
+    },
+  });
+}
