@@ -14,8 +14,8 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, EncodedPacket, Input, Message, Open, Output, Packet, PacketType, QueueFull,
-    Refusal, Revision, Session as Machine, TransportKind,
+    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, QueueFull, Refusal,
+    Revision, Session as Machine, TransportKind,
 };
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -404,14 +404,17 @@ impl Session {
 
     /// A packet has come on the session's transport.
     pub(super) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
-        if let Output::Message(message) = self.input(Input::Packet(packet)) {
-            self.deliver(message);
-        }
-    }
-
-    fn deliver(self: &Arc<Self>, message: Message<'_>) {
-        if let Some(connection) = self.connection() {
-            connection.message(self, message);
+        match packet {
+            // What nearly all are; no deadline depends on them.
+            Packet::Message(message) => {
+                let open = self.is_open();
+                if let Some(connection) = self.connection().filter(|_| open) {
+                    connection.message(self, message);
+                }
+            }
+            packet => {
+                self.input(Input::Packet(packet));
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use antiphon_protocol::{
     engine::{CloseReason, Message, Revision},
-    socket::{self as codec, Args, Assembled, DecodeError, Decoder, Packet},
+    socket::{self as codec, DecodeError, Decoder, Packet},
 };
 use bytes::Bytes;
 use serde::Serializer as _;
@@ -39,6 +39,15 @@ struct State {
     attachments_by: Option<Instant>,
 }
 
+impl State {
+    /// The socket of a namespace that the client has joined.
+    fn joined(&self, namespace: &str) -> Option<Socket> {
+        let mut sockets = self.sockets.iter();
+        let socket = sockets.find(|socket| socket.namespace().name() == namespace)?;
+        socket.is_connected().then(|| socket.clone())
+    }
+}
+
 impl Connection {
     pub(crate) fn new(
         namespaces: Weak<Namespaces>,
@@ -67,72 +76,41 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn socket(&self, namespace: &str) -> Option<Socket> {
-        let state = self.lock();
-        let mut sockets = state.sockets.iter();
-        sockets
-            .find(|socket| socket.namespace().name() == namespace)
-            .cloned()
-    }
-
     /// Forgets a socket that has been disconnected.
     pub(crate) fn forget(&self, socket: &Socket) {
         self.lock().sockets.retain(|one| one != socket);
     }
 
-    fn receive(&self, session: &Arc<Session>, packet: Packet<'_>) {
-        match packet {
-            Packet::Connect {
-                namespace,
-                query,
-                auth,
-            } => {
+    /// A packet has come, from the client's socket in its namespace, if it is in that.
+    fn receive(&self, session: &Arc<Session>, packet: Packet<'_>, socket: Option<Socket>) {
+        match (packet, socket) {
+            (
+                Packet::Connect {
+                    namespace,
+                    query,
+                    auth,
+                },
+                _,
+            ) => {
                 let auth = match query {
                     Some(query) => Some(query_as_json(query)),
                     None => auth.map(Box::from),
                 };
                 self.connect(session, namespace, auth);
             }
-            Packet::Event {
-                namespace,
-                id,
-                name,
-                args,
-            } => match self.joined(session, namespace) {
-                Some(socket) => dispatch::receive(&socket, id, name, args),
-                None => self.violation(session, "an event for a namespace that it hasn't joined"),
-            },
-            Packet::Ack {
-                namespace,
-                id,
-                args,
-            } => self.acknowledge(session, namespace, id, args),
-            Packet::Disconnect { namespace } => match self.joined(session, namespace) {
-                Some(socket) => socket.close(DisconnectReason::ClientNamespaceDisconnect),
-                None => self.violation(
-                    session,
-                    "a disconnect from a namespace that it hasn't joined",
-                ),
-            },
-            Packet::ConnectError { .. } => {
+            (Packet::ConnectError { .. }, _) => {
                 self.violation(session, "a connect error, which only servers send");
             }
-        }
-    }
-
-    /// The socket of a namespace that the client has joined.
-    fn joined(&self, session: &Arc<Session>, namespace: &str) -> Option<Socket> {
-        let socket = self.socket(namespace);
-        socket.filter(|socket| socket.is_connected() && session.is_open())
-    }
-
-    fn acknowledge(&self, session: &Arc<Session>, namespace: &str, id: u64, args: Args<'_>) {
-        match self.joined(session, namespace) {
-            Some(socket) => socket.awaited().resolve(socket.id(), id, args),
-            None => self.violation(
-                session,
-                "an acknowledgement for a namespace that it hasn't joined",
-            ),
+            (Packet::Event { id, name, args, .. }, Some(socket)) => {
+                dispatch::receive(&socket, id, name, args);
+            }
+            (Packet::Ack { id, args, .. }, Some(socket)) => {
+                socket.awaited().resolve(socket.id(), id, args);
+            }
+            (Packet::Disconnect { .. }, Some(socket)) => {
+                socket.close(DisconnectReason::ClientNamespaceDisconnect);
+            }
+            (_, None) => self.violation(session, "a packet for a namespace that it hasn't joined"),
         }
     }
 
@@ -189,50 +167,42 @@ impl Connection {
             socket.close(reason);
         }
     }
-
-    /// What came of a message, the decoder being done with it.
-    fn decoded(&self, session: &Arc<Session>, decoded: Result<Option<Packet<'_>>, DecodeError>) {
-        match decoded {
-            Ok(Some(packet)) => self.receive(session, packet),
-            Ok(None) => {}
-            Err(error) => self.undecodable(session, &error),
-        }
-    }
 }
 
 impl engine::Connection for Connection {
     fn message(&self, session: &Arc<Session>, message: Message<'_>) {
+        let mut state = self.lock();
         match message {
-            Message::Text(text) => {
-                let decoded = {
-                    let mut state = self.lock();
-                    let decoded = state.decoder.text(text);
-                    if matches!(decoded, Ok(None)) {
-                        let config = session.engine().config();
-                        let patience = config.ping_interval + config.ping_timeout;
-                        state.attachments_by = Some(Instant::now() + patience);
-                    }
-                    decoded
-                };
-                self.decoded(session, decoded);
-            }
-            Message::Binary(data) => {
-                let decoded = {
-                    let mut state = self.lock();
-                    let decoded = state.decoder.binary(Bytes::from(data.into_owned()));
-                    if !state.decoder.is_incomplete() {
-                        state.attachments_by = None;
-                    }
-                    decoded
-                };
-                let packet = decoded
-                    .as_ref()
-                    .map(|assembled| assembled.as_ref().map(Assembled::packet));
-                match packet {
-                    Ok(packet) => self.decoded(session, Ok(packet)),
-                    Err(error) => self.undecodable(session, error),
+            Message::Text(text) => match state.decoder.text(text) {
+                Ok(Some(packet)) => {
+                    let socket = state.joined(packet.namespace());
+                    drop(state);
+                    self.receive(session, packet, socket);
                 }
-            }
+                Ok(None) => {
+                    let config = session.engine().config();
+                    let patience = config.ping_interval + config.ping_timeout;
+                    state.attachments_by = Some(Instant::now() + patience);
+                }
+                Err(error) => {
+                    drop(state);
+                    self.undecodable(session, &error);
+                }
+            },
+            Message::Binary(data) => match state.decoder.binary(Bytes::from(data.into_owned())) {
+                Ok(Some(assembled)) => {
+                    state.attachments_by = None;
+                    let packet = assembled.packet();
+                    let socket = state.joined(packet.namespace());
+                    drop(state);
+                    self.receive(session, packet, socket);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    drop(state);
+                    self.undecodable(session, &error);
+                }
+            },
         }
     }
 
