@@ -343,7 +343,8 @@ export function suite(client) {
           assert.notEqual(socket.id, id);
           assert.deepEqual(await ask(socket, "rooms"), [[socket.id]]);
           const gone = await server.entry({ id, event: "disconnect" });
-          assert.equal(gone.reason, reason);
+          // The client's last POST says `1`, and may be there before the end of its GET.
+          assert.ok([reason, "transport close"].includes(gone.reason), gone.reason);
         } finally {
           socket.disconnect();
           await proxy.close();

@@ -19,7 +19,8 @@ pub(crate) fn scope<R>(work: impl FnOnce() -> R) -> R {
         corked.get_or_insert_default();
         outermost
     });
-    let _uncork = outermost.then_some(Uncork);
+    // Made only where it is wanted: dropped, it ends the scope of another.
+    let _uncork = outermost.then(|| Uncork);
     work()
 }
 
