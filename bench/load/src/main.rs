@@ -1,0 +1,225 @@
+//! Drives Antiphon, socketioxide and Node's socket.io in turn with the raw protocol, checks every
+//! answer, and says what each cost the server. See `bench/README.md`.
+
+mod broadcast;
+mod connect;
+mod echo;
+#[cfg(test)]
+mod faults;
+mod frame;
+mod histogram;
+mod http;
+mod machine;
+mod message;
+mod net;
+mod polling;
+mod report;
+mod results;
+mod scenarios;
+mod server;
+mod svg;
+
+use std::{env, fs, path::Path, process::ExitCode, time::Duration};
+
+use echo::Refill;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use results::Results;
+use scenarios::{SCENARIOS, Scenario};
+use server::Kind;
+
+pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const USAGE: &str = "\
+usage: bench/run [OPTIONS]
+  --quick            fewer connections, shorter, one round: under 3 minutes
+  --only SERVERS     of ours,socketioxide,node
+  --scenario NAMES   see --list
+  --rounds N         for each server and scenario (3)
+  --burst            in flight: send anew when all answers are there, not one for each answer
+  --out FOLDER       where results.md and plots/ go (bench for a full run, else target/bench)
+  --list             the scenarios";
+
+/// How much is measured.
+#[derive(Clone, Copy)]
+pub struct Settings {
+    pub rounds: usize,
+    pub warm: Duration,
+    pub measure: Duration,
+    pub connections: usize,
+    pub growth: [usize; 3],
+    pub rooms: [usize; 2],
+    pub refill: Refill,
+}
+
+impl Settings {
+    /// For the many points of a plot.
+    fn for_growth(self) -> Self {
+        Self {
+            warm: self.warm / 2,
+            measure: self.measure / 2,
+            ..self
+        }
+    }
+}
+
+struct Options {
+    settings: Settings,
+    kinds: Vec<Kind>,
+    scenarios: Vec<&'static Scenario>,
+    out: String,
+    command: String,
+}
+
+/// Descriptors that are not for connections.
+const SPARE: usize = 500;
+
+fn options(limit: usize) -> Result<Option<Options>> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let mut quick = false;
+    let mut rounds = None;
+    let mut kinds = Kind::ALL.to_vec();
+    let mut scenarios: Vec<&Scenario> = SCENARIOS.iter().collect();
+    let mut refill = Refill::Each;
+    let mut out = None;
+    let mut is_full = true;
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || {
+            rest.next()
+                .ok_or_else(|| format!("{argument} wants a value\n{USAGE}"))
+        };
+        match argument.as_str() {
+            "--quick" => quick = true,
+            "--burst" => refill = Refill::Empty,
+            "--rounds" => rounds = Some(value()?.parse()?),
+            "--out" => out = Some(value()?.clone()),
+            "--only" => {
+                is_full = false;
+                let names: Vec<&str> = value()?.split(',').collect();
+                kinds.retain(|kind| names.contains(&kind.name()));
+            }
+            "--scenario" => {
+                is_full = false;
+                let names: Vec<&str> = value()?.split(',').collect();
+                scenarios.retain(|scenario| names.contains(&scenario.name));
+            }
+            "--list" => {
+                for scenario in SCENARIOS {
+                    println!("{:<18} {}", scenario.name, scenario.about);
+                }
+                return Ok(None);
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(None);
+            }
+            _ => return Err(format!("unknown {argument}\n{USAGE}").into()),
+        }
+    }
+    if kinds.is_empty() || scenarios.is_empty() {
+        return Err(format!("nothing to run\n{USAGE}").into());
+    }
+    is_full &= !quick;
+
+    let most = limit.saturating_sub(SPARE);
+    let settings = if quick {
+        Settings {
+            rounds: rounds.unwrap_or(1),
+            warm: Duration::from_millis(400),
+            measure: Duration::from_millis(500),
+            connections: 2_000.min(most),
+            growth: [500, 1_000, 2_000].map(|count| count.min(most)),
+            rooms: [1_000, 10_000],
+            refill,
+        }
+    } else {
+        Settings {
+            rounds: rounds.unwrap_or(3),
+            warm: Duration::from_secs(1),
+            measure: Duration::from_secs(2),
+            connections: 10_000.min(most),
+            growth: [1_000.min(most), 10_000.min(most), most.min(100_000)],
+            rooms: [1_000, 100_000],
+            refill,
+        }
+    };
+    Ok(Some(Options {
+        settings,
+        kinds,
+        scenarios,
+        out: out.unwrap_or_else(|| if is_full { "bench" } else { "target/bench" }.to_owned()),
+        command: format!("bench/run {}", arguments.join(" "))
+            .trim()
+            .to_owned(),
+    }))
+}
+
+/// Allows as many descriptors as this user may have, here and in the servers.
+fn raise_file_limit() -> Result<usize> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(usize::try_from(hard)?)
+}
+
+fn run() -> Result<bool> {
+    let limit = raise_file_limit()?;
+    let Some(options) = options(limit)? else {
+        return Ok(true);
+    };
+    let Options {
+        settings,
+        kinds,
+        scenarios,
+        out,
+        command,
+    } = options;
+    kinds.iter().try_for_each(|kind| kind.set_aside())?;
+    let machine = machine::Watch::start(limit)?;
+
+    let mut results = Results::default();
+    for scenario in scenarios {
+        eprintln!("{}: {}", scenario.name, scenario.about);
+        let settings = if scenario.name.starts_with("grow-") {
+            settings.for_growth()
+        } else {
+            settings
+        };
+        for round in 1..=settings.rounds {
+            for kind in &kinds {
+                if let Err(error) = scenario.run(*kind, &settings, &mut results) {
+                    let name = scenario.name;
+                    let failure = format!("{kind}, scenario {name}, round {round}: {error}");
+                    eprintln!("FAILED: {failure}");
+                    results.failures.push(failure);
+                }
+            }
+        }
+    }
+
+    let machine = machine.stop()?;
+    println!("{}", report::table(&results, &kinds));
+    let plots = Path::new(&out).join("plots");
+    fs::create_dir_all(&plots)?;
+    let drawn = svg::draw_all(&results, &kinds, &plots)?;
+    let path = Path::new(&out).join("results.md");
+    fs::write(
+        &path,
+        report::document(&results, &kinds, &settings, &machine, &command, &drawn),
+    )?;
+    println!("written to {}", path.display());
+    for failure in &results.failures {
+        println!("FAILED: {failure}");
+    }
+    Ok(results.failures.is_empty())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! All connections of a scenario on one thread: bytes in and out, frames and responses found in
+//! them. What they mean is the business of the [`Load`] that is running.
+//!
+//! It is kept light, because it shares the machine with the server: one read buffer for all, one
+//! write for all that a read led to.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Ipv4Addr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    Result, frame, http,
+    message::{random, shown},
+};
+
+/// How long a server may say nothing while an answer is due. Then the answer counts as lost.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Connections from one source address: there are some 28,000 ports for each.
+const PER_ADDRESS: usize = 20_000;
+
+/// What came from the server.
+pub enum Message<'a> {
+    Text(&'a [u8]),
+    Binary(&'a [u8]),
+    Response(http::Response<'a>),
+}
+
+impl Message<'_> {
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Text(text) => shown(text),
+            Self::Binary(bytes) => format!("binary {}", shown(bytes)),
+            Self::Response(it) => format!("HTTP {} {}", it.status, shown(it.body)),
+        }
+    }
+}
+
+/// What is done with a net of connections.
+pub trait Load {
+    /// A message came on a connection; an error where it is not the one that is due.
+    fn message(
+        &mut self,
+        net: &mut Net,
+        id: usize,
+        message: Message<'_>,
+        now: Instant,
+    ) -> Result<()>;
+
+    /// Whether all that was sent has been answered and no more will be sent.
+    fn is_done(&self) -> bool;
+
+    /// What is still due, for the error when it doesn't come.
+    fn waits_for(&self) -> String;
+}
+
+struct Connection {
+    stream: TcpStream,
+    is_websocket: bool,
+    /// The start of a message whose rest hasn't come.
+    inbox: Vec<u8>,
+    outbox: Vec<u8>,
+    written: usize,
+    is_dirty: bool,
+}
+
+pub struct Net {
+    server: SocketAddr,
+    poll: Poll,
+    events: Events,
+    connections: Vec<Connection>,
+    dirty: Vec<usize>,
+    buffer: Vec<u8>,
+    random: u64,
+    heard: Instant,
+    patience: Duration,
+}
+
+impl Net {
+    pub fn new(server: SocketAddr) -> Result<Self> {
+        Ok(Self {
+            server,
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            connections: Vec::new(),
+            dirty: Vec::new(),
+            buffer: vec![0; 256 * 1024],
+            random: 0x9e37_79b9_7f4a_7c15,
+            heard: Instant::now(),
+            patience: PATIENCE,
+        })
+    }
+
+    #[cfg(test)]
+    pub fn patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
+    }
+
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// The server's address, for the `Host` header.
+    pub fn host(&self) -> String {
+        self.server.to_string()
+    }
+
+    /// Starts a connection. It can be written to at once.
+    pub fn connect(&mut self) -> Result<usize> {
+        let id = self.connections.len();
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.set_tcp_nodelay(true)?;
+        if let source @ 1.. = id / PER_ADDRESS {
+            let source = Ipv4Addr::new(127, 0, 0, 1 + source as u8);
+            socket.bind(&SocketAddr::from((source, 0)).into())?;
+        }
+        match socket.connect(&self.server.into()) {
+            Err(error) if error.raw_os_error() != Some(nix::libc::EINPROGRESS) => {
+                return Err(format!("connection {id}: {error}").into());
+            }
+            _ => {}
+        }
+        let mut stream = TcpStream::from_std(socket.into());
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll
+            .registry()
+            .register(&mut stream, Token(id), interest)?;
+        self.connections.push(Connection {
+            stream,
+            is_websocket: false,
+            inbox: Vec::new(),
+            outbox: Vec::new(),
+            written: 0,
+            is_dirty: false,
+        });
+        Ok(id)
+    }
+
+    /// From here on there are frames on the connection.
+    pub fn is_websocket_now(&mut self, id: usize) {
+        self.connections[id].is_websocket = true;
+    }
+
+    pub fn send_http(&mut self, id: usize, request: &str) {
+        self.outbox(id).extend_from_slice(request.as_bytes());
+    }
+
+    pub fn send_text(&mut self, id: usize, text: &[u8]) {
+        self.send_frame(id, frame::TEXT, text);
+    }
+
+    pub fn send_binary(&mut self, id: usize, bytes: &[u8]) {
+        self.send_frame(id, frame::BINARY, bytes);
+    }
+
+    fn send_frame(&mut self, id: usize, opcode: u8, payload: &[u8]) {
+        let mask = (random(&mut self.random) as u32).to_ne_bytes();
+        frame::push(self.outbox(id), opcode, payload, mask);
+    }
+
+    fn outbox(&mut self, id: usize) -> &mut Vec<u8> {
+        let connection = &mut self.connections[id];
+        if !connection.is_dirty {
+            connection.is_dirty = true;
+            self.dirty.push(id);
+        }
+        &mut connection.outbox
+    }
+
+    /// Ends all connections as a client does that leaves.
+    pub fn close_all(&mut self) -> Result<()> {
+        for id in 0..self.len() {
+            if self.connections[id].is_websocket {
+                self.send_frame(id, frame::CLOSE, &1001u16.to_be_bytes());
+            }
+        }
+        // Here a full socket or one that is gone already is no failure.
+        for id in std::mem::take(&mut self.dirty) {
+            let connection = &mut self.connections[id];
+            let _ = connection.stream.write(&connection.outbox);
+        }
+        self.connections.clear();
+        Ok(())
+    }
+
+    /// Works until the load is done.
+    pub fn run(&mut self, load: &mut impl Load) -> Result<()> {
+        self.heard = Instant::now();
+        while !(load.is_done() && self.dirty.is_empty()) {
+            self.turn(load, self.patience / 10)?;
+            if self.heard.elapsed() > self.patience {
+                let (waits_for, patience) = (load.waits_for(), self.patience);
+                return Err(
+                    format!("lost: expected {waits_for}, got nothing for {patience:?}").into(),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers heartbeats for a while, in which nothing else may come.
+    pub fn quiet(&mut self, time: Duration) -> Result<()> {
+        self.idle(&mut Quiet, time)
+    }
+
+    /// Works for a while with a load that may have nothing to do.
+    pub fn idle(&mut self, load: &mut impl Load, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            self.turn(load, left)?;
+            if left.is_zero() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One wait for events and the work on them.
+    fn turn(&mut self, load: &mut impl Load, wait: Duration) -> Result<()> {
+        // What was queued before the wait.
+        self.flush()?;
+        let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
+        let result = self.poll.poll(&mut events, Some(wait));
+        let result = match result {
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(()) => events.iter().try_for_each(|event| {
+                let Token(id) = event.token();
+                if event.is_writable() && !self.connections[id].outbox.is_empty() {
+                    self.write(id)?;
+                }
+                if event.is_readable() || event.is_read_closed() || event.is_error() {
+                    self.heard = Instant::now();
+                    self.read(load, id)
+                        .map_err(|error| format!("connection {id}: {error}"))?;
+                }
+                self.flush()
+            }),
+        };
+        self.events = events;
+        result
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        while let Some(id) = self.dirty.pop() {
+            self.connections[id].is_dirty = false;
+            self.write(id)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, id: usize) -> Result<()> {
+        let it = &mut self.connections[id];
+        while it.written < it.outbox.len() {
+            match it.stream.write(&it.outbox[it.written..]) {
+                Ok(written) => it.written += written,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::NotConnected
+                    ) =>
+                {
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("connection {id}: can't write: {error}").into()),
+            }
+        }
+        it.outbox.clear();
+        it.written = 0;
+        Ok(())
+    }
+
+    fn read(&mut self, load: &mut impl Load, id: usize) -> Result<()> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let result = self.read_into(&mut buffer, load, id);
+        self.buffer = buffer;
+        result
+    }
+
+    fn read_into(&mut self, buffer: &mut [u8], load: &mut impl Load, id: usize) -> Result<()> {
+        loop {
+            let length = match self.connections[id].stream.read(buffer) {
+                Ok(0) => return Err("expected it to stay open, the server closed it".into()),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("can't read: {error}").into()),
+            };
+            let now = Instant::now();
+            let mut inbox = std::mem::take(&mut self.connections[id].inbox);
+            if inbox.is_empty() {
+                let used = self.messages(load, id, &buffer[..length], now)?;
+                inbox.extend_from_slice(&buffer[used..length]);
+            } else {
+                inbox.extend_from_slice(&buffer[..length]);
+                let used = self.messages(load, id, &inbox, now)?;
+                inbox.drain(..used);
+            }
+            if inbox.is_empty() {
+                inbox = Vec::new(); // thousands of idle connections share the machine
+            }
+            self.connections[id].inbox = inbox;
+            if length < buffer.len() {
+                return Ok(()); // a short read has emptied the socket
+            }
+        }
+    }
+
+    /// Hands on the whole messages in `bytes`, and says how many bytes these were.
+    fn messages(
+        &mut self,
+        load: &mut impl Load,
+        id: usize,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<usize> {
+        let mut used = 0;
+        while used < bytes.len() {
+            if !self.connections[id].is_websocket {
+                let Some(response) = http::parse(&bytes[used..])? else {
+                    break;
+                };
+                used += response.size;
+                load.message(self, id, Message::Response(response), now)?;
+                continue;
+            }
+            let Some(frame) = frame::parse(&bytes[used..])? else {
+                break;
+            };
+            used += frame.size;
+            match frame.opcode {
+                frame::TEXT if frame.payload == b"2" => self.send_text(id, b"3"), // the heartbeat
+                frame::TEXT => load.message(self, id, Message::Text(frame.payload), now)?,
+                frame::BINARY => load.message(self, id, Message::Binary(frame.payload), now)?,
+                frame::PING => self.send_frame(id, frame::PONG, frame.payload),
+                frame::PONG => {}
+                opcode => {
+                    let payload = shown(frame.payload);
+                    return Err(format!("got a frame of type {opcode}: {payload}").into());
+                }
+            }
+        }
+        Ok(used)
+    }
+}
+
+/// When nothing is due.
+struct Quiet;
+
+impl Load for Quiet {
+    fn message(&mut self, _: &mut Net, _: usize, message: Message<'_>, _: Instant) -> Result<()> {
+        Err(format!("expected nothing more, got {}", message.shown()).into())
+    }
+
+    fn is_done(&self) -> bool {
+        true
+    }
+
+    fn waits_for(&self) -> String {
+        "nothing".to_owned()
+    }
+}

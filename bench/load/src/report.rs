@@ -1,0 +1,292 @@
+//! The table on the screen, and `results.md`.
+
+use std::{fmt::Write, time::Duration};
+
+use crate::{
+    Settings,
+    machine::Machine,
+    results::{Plot, Results, Row},
+    server::Kind,
+};
+
+/// A table whose columns are padded, readable as it stands and as Markdown.
+#[derive(Default)]
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    fn new(head: &[&str]) -> Self {
+        Self(vec![head.iter().map(|&it| it.to_owned()).collect()])
+    }
+
+    fn row(&mut self, cells: Vec<String>) {
+        self.0.push(cells);
+    }
+}
+
+impl std::fmt::Display for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |at: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(at));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..columns).map(width).collect();
+        for (number, row) in self.0.iter().enumerate() {
+            for (cell, width) in row.iter().zip(&widths) {
+                write!(f, "| {cell:<width$} ")?;
+            }
+            f.write_str("|\n")?;
+            if number == 0 {
+                for width in &widths {
+                    write!(f, "|{}", "-".repeat(width + 2))?;
+                }
+                f.write_str("|\n")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Three digits that count.
+fn number(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    let digits = 2 - value.abs().log10().floor() as i32;
+    let digits = digits.clamp(0, 4) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text
+    } else {
+        thousands(&text)
+    }
+}
+
+/// A whole number with its thousands set apart.
+fn thousands(digits: &str) -> String {
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+fn goal(ratio: f64, goal: Option<f64>) -> String {
+    match goal {
+        None => number(ratio),
+        Some(goal) => {
+            let verdict = if ratio <= goal { "ok" } else { "**miss**" };
+            format!("{} (≤ {}) {verdict}", number(ratio), number(goal))
+        }
+    }
+}
+
+/// The one table: medians, ratios and goals.
+pub fn table(results: &Results, kinds: &[Kind]) -> String {
+    let mut head = vec!["scenario", "unit"];
+    head.extend(kinds.iter().map(|kind| kind.name()));
+    head.extend(["ours / socketioxide", "ours / node", "goal's machine"]);
+    let mut table = Table::new(&head);
+    for row in Row::ALL {
+        let median = |kind| results.spread(row, kind).map(|it| it.median);
+        if kinds.iter().all(|kind| median(*kind).is_none()) {
+            continue;
+        }
+        let about = row.about();
+        let mut cells = vec![about.title.to_owned(), about.unit.to_owned()];
+        for kind in kinds {
+            let absolute = about.absolute.filter(|_| *kind == Kind::Ours);
+            cells.push(match (median(*kind), absolute) {
+                (Some(value), None) => number(value),
+                (Some(value), limit) => goal(value, limit),
+                (None, _) => "-".to_owned(),
+            });
+        }
+        for (peer, limit) in [
+            (Kind::Socketioxide, about.to_socketioxide),
+            (Kind::Node, about.to_node),
+        ] {
+            cells.push(match (median(Kind::Ours), median(peer)) {
+                (Some(ours), Some(peer)) => goal(ours / peer, limit),
+                _ => String::new(),
+            });
+        }
+        cells.push(about.reference.to_owned());
+        table.row(cells);
+    }
+    table.to_string()
+}
+
+fn micros(latency: Option<Duration>) -> String {
+    latency.map_or_else(String::new, |it| number(it.as_secs_f64() * 1e6))
+}
+
+/// Spread, latency and load of each measurement.
+fn details(results: &Results, kinds: &[Kind]) -> Table {
+    let mut table = Table::new(&[
+        "scenario",
+        "server",
+        "median (low - high)",
+        "units/s",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "load generator us/unit",
+        "its share of a core",
+        "out of order",
+    ]);
+    for row in Row::ALL {
+        for kind in kinds {
+            let (Some(it), samples) = (results.spread(row, *kind), results.samples(row, *kind))
+            else {
+                continue;
+            };
+            let about = row.about();
+            let count = samples.len() as f64;
+            let mean = |of: fn(&crate::results::Sample) -> f64| {
+                samples.iter().map(of).sum::<f64>() / count
+            };
+            let mut cells = vec![
+                about.title.to_owned(),
+                kind.to_string(),
+                format!(
+                    "{} ({} - {}) {}",
+                    number(it.median),
+                    number(it.low),
+                    number(it.high),
+                    about.unit
+                ),
+            ];
+            if samples.iter().any(|sample| sample.client.is_some()) {
+                let latency = results.latency(row, *kind);
+                let at = |part| micros(latency.as_ref().and_then(|it| it.at(part)));
+                let reordered: u64 = samples.iter().map(|sample| sample.reordered).sum();
+                cells.extend([
+                    number(mean(|it| it.rate)),
+                    at(0.5),
+                    at(0.99),
+                    at(0.999),
+                    number(mean(|it| it.client.unwrap_or(0.0))),
+                    format!("{:.0} %", mean(|it| it.client_busy) * 100.0),
+                    reordered.to_string(),
+                ]);
+            } else {
+                cells.extend(vec![String::new(); 7]);
+            }
+            table.row(cells);
+        }
+    }
+    table
+}
+
+/// The points of a plot, and how the last compares with the first.
+fn growth(results: &Results, kinds: &[Kind], plot: Plot) -> Table {
+    let (_, _, of) = plot.about();
+    let lines: Vec<_> = kinds.iter().map(|kind| results.line(plot, *kind)).collect();
+    let mut places: Vec<usize> = lines.iter().flatten().map(|(x, _)| *x).collect();
+    places.sort_unstable();
+    places.dedup();
+    let mut head = vec![of];
+    head.extend(kinds.iter().map(|kind| kind.name()));
+    let mut table = Table::new(&head);
+    for place in places {
+        let mut cells = vec![thousands(&place.to_string())];
+        for line in &lines {
+            let value = line.iter().find(|(x, _)| *x == place);
+            cells.push(value.map_or_else(|| "-".to_owned(), |(_, value)| number(*value)));
+        }
+        table.row(cells);
+    }
+    let mut cells = vec!["last / first".to_owned()];
+    for line in &lines {
+        cells.push(match (line.first(), line.last()) {
+            (Some((_, first)), Some((_, last))) => number(last / first),
+            _ => "-".to_owned(),
+        });
+    }
+    table.row(cells);
+    table
+}
+
+/// All of `results.md`.
+pub fn document(
+    results: &Results,
+    kinds: &[Kind],
+    settings: &Settings,
+    machine: &Machine,
+    command: &str,
+    drawn: &[(Plot, String)],
+) -> String {
+    let mut out = String::new();
+    let mut add = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    add("# Results\n".to_owned());
+    add(format!(
+        "Written by `{command}`. A unit is a message there and back, a connection, or a delivery of \
+         a broadcast; \"us\" is CPU time of the server process for one, user and system, by the \
+         kernel's accounting. Each figure is the median of {} round{} on fresh servers, taken in turn; \
+         ratios are of medians. What each scenario does is in [README.md](README.md).\n",
+        settings.rounds,
+        if settings.rounds == 1 { "" } else { "s" }
+    ));
+    if !results.failures.is_empty() {
+        add("## FAILED\n".to_owned());
+        for failure in &results.failures {
+            add(format!("* {failure}"));
+        }
+        add(String::new());
+    }
+    add(table(results, kinds));
+    add(format!(
+        "\"all\" is {} connections.\n",
+        thousands(&settings.connections.to_string())
+    ));
+
+    add("## Memory, MB\n".to_owned());
+    let mut memory = Table::new(&[
+        "server",
+        "at the start",
+        "with all connections",
+        "after them",
+    ]);
+    for kind in kinds {
+        if let Some(it) = results.memory_of(*kind) {
+            let mut cells = vec![kind.to_string()];
+            cells.extend(it.map(|bytes| number(bytes / 1e6)));
+            memory.row(cells);
+        }
+    }
+    add(memory.to_string());
+
+    add("## Each measurement\n".to_owned());
+    add(details(results, kinds).to_string());
+
+    add("## Growth\n".to_owned());
+    for (plot, file) in drawn {
+        let (_, title, _) = plot.about();
+        add(format!("### {title}\n\n![{title}](plots/{file})\n"));
+        add(growth(results, kinds, *plot).to_string());
+    }
+
+    add("## Machine\n".to_owned());
+    let mut facts = Table::new(&["what", ""]);
+    for (name, value) in &machine.facts {
+        facts.row(vec![(*name).to_owned(), value.clone()]);
+    }
+    add(facts.to_string());
+    let mut busy = String::new();
+    if machine.others > 0.05 {
+        busy.push_str(" So it was measured on a busy machine.");
+    }
+    write!(busy, " The run took {:.0} s.", machine.took.as_secs_f64()).expect("memory takes it");
+    add(format!(
+        "Meanwhile other processes had {:.0} % of the processors.{busy}",
+        machine.others * 100.0
+    ));
+    out
+}

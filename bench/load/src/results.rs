@@ -1,0 +1,282 @@
+//! What was measured, and what it should have been.
+
+use std::collections::BTreeMap;
+
+use crate::{histogram::Histogram, server::Kind};
+
+/// A line of the table.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Row {
+    Idle,
+    IdlePolling,
+    Connect,
+    Echo,
+    Echo32,
+    Ack32,
+    Broadcast,
+    Broadcast32,
+    RoomFew,
+    RoomMany,
+    Binary,
+    Polling,
+    Gone,
+}
+
+/// What a line says, and the goal of our share in it.
+pub struct About {
+    pub title: &'static str,
+    pub unit: &'static str,
+    /// At most this part of socketioxide's.
+    pub to_socketioxide: Option<f64>,
+    /// At most this part of Node's.
+    pub to_node: Option<f64>,
+    /// At most this by itself.
+    pub absolute: Option<f64>,
+    /// The order of magnitude on the machine where the goals were set.
+    pub reference: &'static str,
+}
+
+impl Row {
+    pub const ALL: [Self; 13] = [
+        Self::Idle,
+        Self::IdlePolling,
+        Self::Connect,
+        Self::Echo,
+        Self::Echo32,
+        Self::Ack32,
+        Self::Broadcast,
+        Self::Broadcast32,
+        Self::RoomFew,
+        Self::RoomMany,
+        Self::Binary,
+        Self::Polling,
+        Self::Gone,
+    ];
+
+    pub const fn about(self) -> About {
+        const fn about(
+            title: &'static str,
+            unit: &'static str,
+            to_socketioxide: Option<f64>,
+            to_node: Option<f64>,
+            reference: &'static str,
+        ) -> About {
+            About {
+                title,
+                unit,
+                to_socketioxide,
+                to_node,
+                absolute: None,
+                reference,
+            }
+        }
+        const fn part(of: f64) -> Option<f64> {
+            Some(1.0 / of)
+        }
+        match self {
+            Self::Idle => about(
+                "idle WebSocket connection",
+                "bytes",
+                part(10.0),
+                part(7.0),
+                "2,500",
+            ),
+            Self::IdlePolling => about("idle long-polling connection", "bytes", None, None, ""),
+            Self::Connect => about(
+                "connect + namespace handshake",
+                "us",
+                part(2.0),
+                part(10.0),
+                "30",
+            ),
+            Self::Echo => about("echo, 1 in flight", "us", Some(0.56), part(3.0), "4.5"),
+            Self::Echo32 => about("echo, 32 in flight", "us", part(5.0), part(18.0), "0.6"),
+            Self::Ack32 => about("ack, 32 in flight", "us", part(5.0), part(17.0), "0.65"),
+            Self::Broadcast => about(
+                "broadcast to 1,000, a delivery",
+                "us",
+                Some(0.75),
+                Some(0.37),
+                "3.3",
+            ),
+            Self::Broadcast32 => about(
+                "32 broadcasts to 1,000, a delivery",
+                "us",
+                part(4.0),
+                part(25.0),
+                "0.22",
+            ),
+            Self::RoomFew => about("room of 50 among 100, a delivery", "us", None, None, ""),
+            Self::RoomMany => about("room of 50 among all, a delivery", "us", None, None, ""),
+            Self::Binary => about("64 KiB binary echo", "us", None, part(6.0), "30"),
+            Self::Polling => about("long-polling echo", "us", Some(0.7), part(5.0), "12"),
+            Self::Gone => About {
+                absolute: Some(1.2),
+                ..about("memory after all have gone / before", "", None, None, "")
+            },
+        }
+    }
+}
+
+/// A plot of how a cost grows.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Plot {
+    Idle,
+    Connect,
+    Broadcast,
+    Room,
+    Join,
+    RoomMemory,
+    RoomsBroadcast,
+    Payload,
+}
+
+impl Plot {
+    pub const ALL: [Self; 8] = [
+        Self::Idle,
+        Self::Connect,
+        Self::Broadcast,
+        Self::Room,
+        Self::Join,
+        Self::RoomMemory,
+        Self::RoomsBroadcast,
+        Self::Payload,
+    ];
+
+    /// Its file, its title with the unit of what goes up, and what goes to the right.
+    pub const fn about(self) -> (&'static str, &'static str, &'static str) {
+        match self {
+            Self::Idle => ("idle", "bytes an idle connection", "connections"),
+            Self::Connect => ("connect", "connect, us CPU each", "connections"),
+            Self::Broadcast => (
+                "broadcast",
+                "broadcast to all, us CPU a delivery",
+                "connections",
+            ),
+            Self::Room => ("room", "room of 50, us CPU a delivery", "connections"),
+            Self::Join => ("join", "join of a room, us CPU each", "rooms"),
+            Self::RoomMemory => ("room-memory", "bytes a room with one member", "rooms"),
+            Self::RoomsBroadcast => ("rooms", "room of 50, us CPU a delivery", "rooms"),
+            Self::Payload => ("payload", "text echo, us CPU each", "bytes of text"),
+        }
+    }
+}
+
+/// One measurement.
+#[derive(Clone, Default)]
+pub struct Sample {
+    pub value: f64,
+    /// The load generator's own CPU for a unit, in microseconds.
+    pub client: Option<f64>,
+    /// How much of the time the load generator was at work, 0 to 1.
+    pub client_busy: f64,
+    /// Units a second.
+    pub rate: f64,
+    pub latency: Option<Histogram>,
+    /// Units that came before their turn.
+    pub reordered: u64,
+}
+
+impl Sample {
+    pub fn of(value: f64) -> Self {
+        Self {
+            value,
+            ..Self::default()
+        }
+    }
+}
+
+/// Everything measured so far.
+#[derive(Default)]
+pub struct Results {
+    rows: BTreeMap<(Row, Kind), Vec<Sample>>,
+    plots: BTreeMap<(Plot, Kind), BTreeMap<usize, Vec<f64>>>,
+    memory: BTreeMap<Kind, Vec<[u64; 3]>>,
+    pub failures: Vec<String>,
+}
+
+/// The middle of some measurements, and the lowest and highest.
+#[derive(Clone, Copy)]
+pub struct Spread {
+    pub median: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        let (low, high) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        Some(Self { median, low, high })
+    }
+}
+
+impl Results {
+    pub fn add(&mut self, row: Row, kind: Kind, sample: Sample) {
+        let about = row.about();
+        let value = sample.value;
+        eprintln!(
+            "    {kind:<13} {:<38} {value:>10.3} {}",
+            about.title, about.unit
+        );
+        self.rows.entry((row, kind)).or_default().push(sample);
+    }
+
+    pub fn point(&mut self, plot: Plot, kind: Kind, x: usize, value: f64) {
+        let (_, title, of) = plot.about();
+        eprintln!("    {kind:<13} {title:<38} {value:>10.3} at {x} {of}");
+        self.plots
+            .entry((plot, kind))
+            .or_default()
+            .entry(x)
+            .or_default()
+            .push(value);
+    }
+
+    pub fn memory(&mut self, kind: Kind, start_full_gone: [u64; 3]) {
+        self.memory.entry(kind).or_default().push(start_full_gone);
+    }
+
+    pub fn samples(&self, row: Row, kind: Kind) -> &[Sample] {
+        self.rows.get(&(row, kind)).map_or(&[], Vec::as_slice)
+    }
+
+    pub fn spread(&self, row: Row, kind: Kind) -> Option<Spread> {
+        Spread::of(self.samples(row, kind).iter().map(|sample| sample.value))
+    }
+
+    /// The latencies of all rounds together.
+    pub fn latency(&self, row: Row, kind: Kind) -> Option<Histogram> {
+        let mut all: Option<Histogram> = None;
+        for latency in self
+            .samples(row, kind)
+            .iter()
+            .filter_map(|sample| sample.latency.as_ref())
+        {
+            all.get_or_insert_default().merge(latency);
+        }
+        all
+    }
+
+    /// The medians of a plot's line, from left to right.
+    pub fn line(&self, plot: Plot, kind: Kind) -> Vec<(usize, f64)> {
+        let points = self.plots.get(&(plot, kind)).into_iter().flatten();
+        points
+            .filter_map(|(x, values)| Some((*x, Spread::of(values.iter().copied())?.median)))
+            .collect()
+    }
+
+    /// The median memory at the start, with all connections, and after them.
+    pub fn memory_of(&self, kind: Kind) -> Option<[f64; 3]> {
+        let all = self.memory.get(&kind)?;
+        let median = |at: usize| Spread::of(all.iter().map(|it| it[at] as f64)).map(|it| it.median);
+        Some([median(0)?, median(1)?, median(2)?])
+    }
+}

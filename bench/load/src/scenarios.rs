@@ -1,0 +1,407 @@
+//! What is measured, one function for each scenario. Each gets a fresh server.
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    Result, Settings,
+    broadcast::{Broadcast, Join},
+    connect::{Connect, Poll},
+    echo::{Echo, Shape},
+    histogram::Histogram,
+    net::Net,
+    polling::PollingEcho,
+    results::{Plot, Results, Row, Sample},
+    server::{Kind, Server, own_cpu},
+};
+
+/// The text in an echo, an acknowledgement or a broadcast.
+const TEXT_SIZE: usize = 64;
+const BINARY_SIZE: usize = 64 * 1024;
+
+/// How many are in the one room.
+const MEMBERS: usize = 50;
+
+pub struct Scenario {
+    pub name: &'static str,
+    pub about: &'static str,
+    run: fn(&mut Run<'_>) -> Result<()>,
+}
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "connections",
+        about: "idle WebSocket connections: memory, connect CPU, memory after they have gone",
+        run: connections,
+    },
+    Scenario {
+        name: "idle-polling",
+        about: "idle long-polling connections: memory",
+        run: idle_polling,
+    },
+    Scenario {
+        name: "echo",
+        about: "echo, 100 connections, 1 in flight",
+        run: |run| echo(run, Row::Echo, Shape::Text, 100, 1, TEXT_SIZE),
+    },
+    Scenario {
+        name: "echo32",
+        about: "echo, 100 connections, 32 in flight",
+        run: |run| echo(run, Row::Echo32, Shape::Text, 100, 32, TEXT_SIZE),
+    },
+    Scenario {
+        name: "ack32",
+        about: "acknowledgement, 100 connections, 32 in flight",
+        run: |run| echo(run, Row::Ack32, Shape::Ack, 100, 32, TEXT_SIZE),
+    },
+    Scenario {
+        name: "broadcast",
+        about: "broadcast to 1,000, one at a time",
+        run: |run| broadcast(run, Row::Broadcast, 1),
+    },
+    Scenario {
+        name: "broadcast32",
+        about: "32 broadcasts back to back to 1,000",
+        run: |run| broadcast(run, Row::Broadcast32, 32),
+    },
+    Scenario {
+        name: "room",
+        about: "broadcast to a room of 50, among few and among many",
+        run: room,
+    },
+    Scenario {
+        name: "binary",
+        about: "64 KiB binary echo, 16 connections, 1 in flight",
+        run: |run| echo(run, Row::Binary, Shape::Binary, 16, 1, BINARY_SIZE),
+    },
+    Scenario {
+        name: "polling",
+        about: "long-polling echo, 100 sessions",
+        run: polling,
+    },
+    Scenario {
+        name: "grow-connections",
+        about: "the same with ever more connections, to the file limit",
+        run: grow_connections,
+    },
+    Scenario {
+        name: "grow-rooms",
+        about: "the same with ever more rooms",
+        run: grow_rooms,
+    },
+    Scenario {
+        name: "grow-payload",
+        about: "echo of ever larger texts",
+        run: grow_payload,
+    },
+];
+
+/// One scenario on one server.
+pub struct Run<'a> {
+    kind: Kind,
+    settings: &'a Settings,
+    results: &'a mut Results,
+    server: Server,
+    net: Net,
+}
+
+/// What a piece of work took.
+struct Cost {
+    server: Duration,
+    client: Duration,
+    wall: Duration,
+}
+
+impl Cost {
+    fn sample(&self, units: u64, latency: Option<Histogram>, reordered: u64) -> Sample {
+        let units = units as f64;
+        Sample {
+            value: self.server.as_secs_f64() * 1e6 / units,
+            client: Some(self.client.as_secs_f64() * 1e6 / units),
+            client_busy: self.client.as_secs_f64() / self.wall.as_secs_f64(),
+            rate: units / self.wall.as_secs_f64(),
+            latency,
+            reordered,
+        }
+    }
+}
+
+impl Scenario {
+    /// Runs it once on a server of a kind.
+    pub fn run(&self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
+        let server = Server::start(kind)?;
+        let net = Net::new(server.address)?;
+        (self.run)(&mut Run {
+            kind,
+            settings,
+            results,
+            server,
+            net,
+        })
+    }
+}
+
+impl Run<'_> {
+    /// Does a piece of work, from rest to rest.
+    fn measured<T>(&mut self, work: impl FnOnce(&mut Net) -> Result<T>) -> Result<(T, Cost)> {
+        // A running thread's share of the current tick isn't in the process' clock yet; one that
+        // has gone to sleep is.
+        const REST: Duration = Duration::from_millis(20);
+        self.net.quiet(REST)?;
+        let (server, client, start) = (self.server.cpu()?, own_cpu()?, Instant::now());
+        let done = work(&mut self.net)?;
+        let (client, wall) = (own_cpu()? - client, start.elapsed());
+        self.net.quiet(REST)?;
+        Ok((
+            done,
+            Cost {
+                server: self.server.cpu()? - server,
+                client,
+                wall,
+            },
+        ))
+    }
+
+    /// The server's memory once it has come to rest.
+    fn resident(&mut self, mut wait: impl FnMut(&mut Net, Duration) -> Result<()>) -> Result<u64> {
+        let mut last = self.server.resident()?;
+        let mut calm = 0;
+        for _ in 0..40 {
+            wait(&mut self.net, Duration::from_millis(100))?;
+            let now = self.server.resident()?;
+            calm = if now.abs_diff(last) * 500 < now {
+                calm + 1
+            } else {
+                0
+            };
+            last = now;
+            if calm == 5 {
+                break;
+            }
+        }
+        Ok(last)
+    }
+
+    /// The server's memory at the start: after a few came and went, so that what a server takes
+    /// once doesn't count as the connections'.
+    fn resident_at_start(&mut self) -> Result<u64> {
+        Connect::run(&mut self.net, 100)?;
+        self.net.close_all()?;
+        self.resident(Net::quiet)
+    }
+
+    /// Opens connections up to a number.
+    fn open(&mut self, count: usize) -> Result<()> {
+        Connect::run(&mut self.net, count)?;
+        if !self.kind.is_ready_when_connected() {
+            self.net.quiet(Duration::from_millis(300))?;
+        }
+        Ok(())
+    }
+
+    /// Opens connections up to a number and says what that cost; the first tenth is the warm-up.
+    fn connect(&mut self, count: usize) -> Result<Sample> {
+        Connect::run(&mut self.net, count / 10)?;
+        let (latency, cost) = self.measured(|net| Connect::run(net, count))?;
+        Ok(cost.sample((count - count / 10) as u64, Some(latency), 0))
+    }
+
+    /// Broadcasts to `receivers` by an event, after a warm-up.
+    fn broadcast(&mut self, event: &str, receivers: usize, burst: u64) -> Result<Sample> {
+        let mut load =
+            Broadcast::new(event, receivers, burst, TEXT_SIZE).keeps_order(self.kind.keeps_order());
+        let Settings { warm, measure, .. } = *self.settings;
+        load.run(&mut self.net, warm)?;
+        load.reordered = 0;
+        let ((), cost) = self.measured(|net| load.run(net, measure))?;
+        Ok(cost.sample(load.delivered, Some(load.latency), load.reordered))
+    }
+
+    fn echo(
+        &mut self,
+        shape: Shape,
+        connections: usize,
+        in_flight: u64,
+        size: usize,
+    ) -> Result<Sample> {
+        let mut load = Echo::new(shape, connections, in_flight, size)
+            .refill(self.settings.refill)
+            .keeps_order(self.kind.keeps_order());
+        let Settings { warm, measure, .. } = *self.settings;
+        load.run(&mut self.net, warm)?;
+        load.reordered = 0;
+        let ((), cost) = self.measured(|net| load.run(net, measure))?;
+        Ok(cost.sample(load.answered, Some(load.latency), load.reordered))
+    }
+
+    /// Lets the first ones join the room.
+    fn join_members(&mut self) -> Result<()> {
+        Join::run(&mut self.net, vec![vec!["r".to_owned()]; MEMBERS])
+    }
+
+    fn add(&mut self, row: Row, sample: Sample) {
+        self.results.add(row, self.kind, sample);
+    }
+
+    fn point(&mut self, plot: Plot, x: usize, value: f64) {
+        self.results.point(plot, self.kind, x, value);
+    }
+}
+
+fn connections(run: &mut Run<'_>) -> Result<()> {
+    let count = run.settings.connections;
+    let start = run.resident_at_start()?;
+    let connect = run.connect(count)?;
+    let full = run.resident(Net::quiet)?;
+    run.net.close_all()?;
+    let gone = run.resident(Net::quiet)?;
+    run.add(
+        Row::Idle,
+        Sample::of(full.saturating_sub(start) as f64 / count as f64),
+    );
+    run.add(Row::Connect, connect);
+    run.add(Row::Gone, Sample::of(gone as f64 / start as f64));
+    run.results.memory(run.kind, [start, full, gone]);
+    Ok(())
+}
+
+fn idle_polling(run: &mut Run<'_>) -> Result<()> {
+    let count = run.settings.connections;
+    Poll::run(&mut run.net, 100)?;
+    run.net.close_all()?;
+    let start = run.resident(Net::quiet)?;
+    let mut sessions = Poll::run(&mut run.net, count)?;
+    let full = run.resident(|net, time| net.idle(&mut sessions, time))?;
+    run.add(
+        Row::IdlePolling,
+        Sample::of(full.saturating_sub(start) as f64 / count as f64),
+    );
+    Ok(())
+}
+
+fn echo(
+    run: &mut Run<'_>,
+    row: Row,
+    shape: Shape,
+    connections: usize,
+    in_flight: u64,
+    size: usize,
+) -> Result<()> {
+    run.open(connections)?;
+    let sample = run.echo(shape, connections, in_flight, size)?;
+    run.add(row, sample);
+    Ok(())
+}
+
+fn broadcast(run: &mut Run<'_>, row: Row, burst: u64) -> Result<()> {
+    const RECEIVERS: usize = 1000;
+    run.open(RECEIVERS)?;
+    let sample = run.broadcast("broadcast", RECEIVERS, burst)?;
+    run.add(row, sample);
+    Ok(())
+}
+
+fn room(run: &mut Run<'_>) -> Result<()> {
+    let count = run.settings.connections;
+    run.open(2 * MEMBERS)?;
+    run.join_members()?;
+    let few = run.broadcast("room", MEMBERS, 1)?;
+    run.open(count)?;
+    // The numbers go on where they were only within a load: the room's next starts anew.
+    let many = run.broadcast("room", MEMBERS, 1)?;
+    run.add(Row::RoomFew, few);
+    run.add(Row::RoomMany, many);
+    Ok(())
+}
+
+fn polling(run: &mut Run<'_>) -> Result<()> {
+    let Settings { warm, measure, .. } = *run.settings;
+    let mut load = PollingEcho::open(&mut run.net, 100, TEXT_SIZE)?;
+    load.run(&mut run.net, warm)?;
+    let ((), cost) = run.measured(|net| load.run(net, measure))?;
+    run.add(
+        Row::Polling,
+        cost.sample(load.answered, Some(load.latency), 0),
+    );
+    Ok(())
+}
+
+fn grow_connections(run: &mut Run<'_>) -> Result<()> {
+    for count in run.settings.growth {
+        run.restart()?;
+        let start = run.resident_at_start()?;
+        let connect = run.connect(count)?;
+        let full = run.resident(Net::quiet)?;
+        let all = run.broadcast("broadcast", count, 1)?;
+        run.join_members()?;
+        let room = run.broadcast("room", MEMBERS, 1)?;
+        run.point(
+            Plot::Idle,
+            count,
+            full.saturating_sub(start) as f64 / count as f64,
+        );
+        run.point(Plot::Connect, count, connect.value);
+        run.point(Plot::Broadcast, count, all.value);
+        run.point(Plot::Room, count, room.value);
+    }
+    Ok(())
+}
+
+fn grow_rooms(run: &mut Run<'_>) -> Result<()> {
+    const SOCKETS: usize = 1000;
+    run.open(SOCKETS)?;
+    run.join_members()?;
+    let start = run.resident(Net::quiet)?;
+    let mut rooms = 1;
+    let room = run.broadcast("room", MEMBERS, 1)?;
+    run.point(Plot::RoomsBroadcast, rooms, room.value);
+    for more in run.settings.rooms {
+        let mut todo = vec![Vec::new(); SOCKETS];
+        for room in rooms..more {
+            todo[room % SOCKETS].push(format!("room-{room}"));
+        }
+        let ((), cost) = run.measured(|net| Join::run(net, todo))?;
+        let full = run.resident(Net::quiet)?;
+        let room = run.broadcast("room", MEMBERS, 1)?;
+        run.point(
+            Plot::Join,
+            more,
+            cost.server.as_secs_f64() * 1e6 / (more - rooms) as f64,
+        );
+        run.point(
+            Plot::RoomMemory,
+            more,
+            full.saturating_sub(start) as f64 / more as f64,
+        );
+        run.point(Plot::RoomsBroadcast, more, room.value);
+        rooms = more;
+    }
+    Ok(())
+}
+
+fn grow_payload(run: &mut Run<'_>) -> Result<()> {
+    const CONNECTIONS: usize = 10;
+    // Stock limits on a message: ours and Node's 1,000,000 bytes, socketioxide's 100,000.
+    let limit = if run.kind == Kind::Socketioxide {
+        100_000
+    } else {
+        1_000_000
+    };
+    for size in [64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 960 << 10] {
+        if size < limit {
+            run.restart()?;
+            run.open(CONNECTIONS)?;
+            let sample = run.echo(Shape::Text, CONNECTIONS, 1, size)?;
+            run.point(Plot::Payload, size, sample.value);
+        }
+    }
+    Ok(())
+}
+
+impl Run<'_> {
+    /// A fresh server and no connections.
+    fn restart(&mut self) -> Result<()> {
+        self.server = Server::start(self.kind)?;
+        self.net = Net::new(self.server.address)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! The servers, each a child process: how they are started, and what the kernel says they used.
+
+use std::{
+    env, fmt, fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    sys::{prctl, signal::Signal},
+    time::{ClockId, clock_getcpuclockid},
+    unistd::Pid,
+};
+
+use crate::Result;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Kind {
+    Ours,
+    Socketioxide,
+    Node,
+}
+
+impl Kind {
+    pub const ALL: [Self; 3] = [Self::Ours, Self::Socketioxide, Self::Node];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Socketioxide => "socketioxide",
+            Self::Node => "node",
+        }
+    }
+
+    /// Whether it promises that a socket's events are handled in the order in which they came.
+    ///
+    /// socketioxide runs each handler in a task of its own, and so promises none. What it swaps is
+    /// counted and reported; lost, doubled or changed messages are failures with it as well.
+    pub const fn keeps_order(self) -> bool {
+        !matches!(self, Self::Socketioxide)
+    }
+
+    /// Whether a message that a client sends as soon as it is told that it is connected is handled.
+    ///
+    /// socketioxide tells the client before it calls the connect handler, in which its users
+    /// register their events: what comes in between is lost. The load waits a moment with it.
+    pub const fn is_ready_when_connected(self) -> bool {
+        !matches!(self, Self::Socketioxide)
+    }
+
+    /// What cargo built for it.
+    const fn binary(self) -> Option<&'static str> {
+        match self {
+            Self::Ours => Some("examples/bench_server"),
+            Self::Socketioxide => Some("bench-socketioxide"),
+            Self::Node => None,
+        }
+    }
+
+    /// Sets what was built aside, so that a build meanwhile doesn't change what is measured.
+    pub fn set_aside(self) -> Result<()> {
+        let Some(binary) = self.binary() else {
+            return Ok(());
+        };
+        let (from, to) = (target().join("release").join(binary), self.path());
+        fs::create_dir_all(target().join("bench"))?;
+        // Another name first: what runs under the old one stays as it is.
+        let new = to.with_extension("new");
+        fs::copy(&from, &new).map_err(|error| format!("{}: {error}", from.display()))?;
+        Ok(fs::rename(new, to)?)
+    }
+
+    fn path(self) -> PathBuf {
+        target().join("bench").join(self.name())
+    }
+
+    fn command(self) -> Command {
+        if self.binary().is_some() {
+            return Command::new(self.path());
+        }
+        let mut command = Command::new("node");
+        command
+            .arg("bench/node/server.js")
+            .env("NODE_ENV", "production");
+        command
+    }
+}
+
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A running server; it ends with this value, and with this process whatever ends that.
+pub struct Server {
+    child: Child,
+    clock: ClockId,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(kind: Kind) -> Result<Self> {
+        let mut command = kind.command();
+        command.arg("0").stdin(Stdio::null()).stdout(Stdio::piped());
+        // SAFETY: the closure makes one system call, which is allowed between fork and exec.
+        unsafe {
+            command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
+        }
+        let mut child = command
+            .spawn()
+            .map_err(|error| format!("can't start {command:?}: {error}"))?;
+        let mut line = String::new();
+        if let Some(stdout) = child.stdout.as_mut() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let clock = clock_getcpuclockid(Pid::from_raw(child.id() as i32))?;
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .and_then(|it| it.parse().ok());
+        let mut server = Self {
+            child,
+            clock,
+            address: ([127, 0, 0, 1], 0).into(),
+        };
+        match address {
+            Some(address) => server.address = address,
+            None => return Err(format!("expected \"listening on ADDRESS\", got {line:?}").into()),
+        }
+        Ok(server)
+    }
+
+    /// The processor time of all its threads since it was started, also of those that have ended.
+    ///
+    /// It is the process' CPU clock, in nanoseconds and of the scheduler's own accounting, where
+    /// `utime` and `stime` in `/proc` are rounded to ticks and `schedstat` forgets ended threads.
+    pub fn cpu(&self) -> Result<Duration> {
+        Ok(self.clock.now()?.into())
+    }
+
+    /// Its resident memory in bytes, counted page by page.
+    ///
+    /// `VmRSS` of `/proc/PID/status` is kept in counters of each processor and is inexact.
+    pub fn resident(&self) -> Result<u64> {
+        let path = format!("/proc/{}/smaps_rollup", self.child.id());
+        let text = fs::read_to_string(path)?;
+        let kilobytes: Option<u64> = text.lines().find_map(|line| {
+            line.strip_prefix("Rss:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse()
+                .ok()
+        });
+        Ok(kilobytes.ok_or("smaps_rollup has no Rss")? * 1024)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The processor time of this process.
+pub fn own_cpu() -> Result<Duration> {
+    Ok(ClockId::CLOCK_PROCESS_CPUTIME_ID.now()?.into())
+}
