@@ -45,3 +45,28 @@ impl Drop for Uncork {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_open() -> bool {
+        CORKED.with_borrow(Option::is_some)
+    }
+
+    #[test]
+    fn a_scope_lasts_until_its_outermost_ends() {
+        scope(|| {
+            scope(|| assert!(is_open()));
+            assert!(is_open());
+        });
+        assert!(!is_open());
+    }
+
+    #[test]
+    fn a_panic_ends_the_scope() {
+        let panicked = std::panic::catch_unwind(|| scope(|| panic!("the test panics")));
+        assert!(panicked.is_err());
+        assert!(!is_open());
+    }
+}

@@ -121,7 +121,12 @@ impl State {
                 self.drained();
                 return;
             }
-            match writer.try_write_vectored(&slices[..filled]) {
+            // One frame, the common case, is the cheaper call.
+            let written = match &slices[..filled] {
+                [frame] => writer.try_write(frame),
+                frames => writer.try_write_vectored(frames),
+            };
+            match written {
                 Ok(count) => self.machine.written(count, false),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     self.machine.written(0, true);
