@@ -34,7 +34,10 @@ use super::{
 };
 
 /// Bytes of the thread's read buffer.
-const READ_BUFFER: usize = 64 << 10;
+const READ_BUFFER: usize = 256 << 10;
+
+/// Bytes that are reserved at the most for a frame that has only announced its length.
+const RESERVED: usize = 64 << 10;
 
 /// Reads that a connection may do before others on its thread have a turn.
 const READS_A_TURN: usize = 16;
@@ -147,7 +150,7 @@ impl WebSocket {
             if !rest.is_empty() {
                 let length = self.decoder.frame_length(rest).map_err(ReadError::Frame)?;
                 // What the header announces is believed as far as it costs little.
-                let expected = length.unwrap_or(0).min(READ_BUFFER);
+                let expected = length.unwrap_or(0).min(RESERVED);
                 self.partial.reserve_exact(expected.max(rest.len()));
                 self.partial.extend_from_slice(rest);
             }
