@@ -223,6 +223,9 @@ impl Socket {
     /// Emits an event and waits for the client's acknowledgement, as long as the server's
     /// `ack_timeout` says. The event leaves at once, before the future is awaited.
     ///
+    /// What a handler does with the answer runs in a task of its own: the handlers of events that
+    /// the client sent right behind it may start before.
+    ///
     /// # Errors
     /// [`AckError`](crate::AckError) where the event can't be sent, or no answer that fits `R` comes in time.
     pub fn emit_with_ack<R: FromArgs + 'static>(
