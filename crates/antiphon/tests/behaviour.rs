@@ -316,3 +316,30 @@ async fn over_polling_the_next_ping_is_due_one_interval_after_the_pong() {
         http(address, &format!("POST {url}"), "3").await;
     }
 }
+
+#[tokio::test]
+async fn closing_waits_for_disconnect_handlers_and_those_under_way() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let io = Server::builder().state(Arc::clone(&ended)).build();
+    io.of("/")
+        .on(
+            "work",
+            async |socket: Socket, State(ended): State<Arc<AtomicUsize>>| {
+                socket.emit("started", ());
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                ended.fetch_add(1, Ordering::SeqCst);
+            },
+        )
+        .on_disconnect(
+            async |reason: DisconnectReason, State(ended): State<Arc<AtomicUsize>>| {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                assert_eq!(reason, DisconnectReason::ServerShuttingDown);
+                ended.fetch_add(1, Ordering::SeqCst);
+            },
+        );
+    let mut client = joined(serve(&io).await).await;
+    client.send(r#"42["work"]"#).await;
+    client.expect(r#"42["started"]"#).await;
+    within("close", io.close()).await;
+    assert_eq!(ended.load(Ordering::SeqCst), 2);
+}

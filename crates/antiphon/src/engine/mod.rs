@@ -34,7 +34,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -94,6 +94,8 @@ pub struct Engine {
     application: Arc<dyn Application>,
     sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
     closing: AtomicBool,
+    /// Handlers that were suspended, or run for sockets that leave.
+    handlers: AtomicUsize,
     /// Wakes who waits for the engine's close, or for its last session to end.
     changed: tokio::sync::Notify,
     /// The runtime that sessions live on: who ends one may be elsewhere.
@@ -111,6 +113,7 @@ impl Engine {
             application,
             sessions: Mutex::default(),
             closing: AtomicBool::new(false),
+            handlers: AtomicUsize::new(0),
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
@@ -143,7 +146,8 @@ impl Engine {
     }
 
     /// Refuses new sessions, closes those that there are, and waits until the last has ended. What
-    /// is queued has 5 s (or [`EngineConfig::close_timeout`], if that is less) to leave.
+    /// is queued has 5 s (or [`EngineConfig::close_timeout`], if that is less) to leave, and handlers
+    /// that run have as long to end.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
@@ -151,7 +155,8 @@ impl Engine {
         cork::scope(|| sessions.iter().for_each(Session::close));
         drop(sessions);
         let patience = self.config.close_timeout.min(SHUTDOWN_PATIENCE);
-        let ended = self.until(|| self.sessions().is_empty());
+        let idle = || self.handlers.load(Ordering::SeqCst) == 0;
+        let ended = self.until(|| self.sessions().is_empty() && idle());
         if tokio::time::timeout(patience, ended).await.is_ok() {
             return;
         }
@@ -179,8 +184,13 @@ impl Engine {
         }
     }
 
-    /// Runs something on the runtime of the sessions.
-    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a handler on the runtime of the sessions. [`close`](Self::close) waits for it.
+    pub(crate) fn spawn(self: &Arc<Self>, handler: impl Future<Output = ()> + Send + 'static) {
+        let counted = Handler::begin(self);
+        let future = async move {
+            handler.await;
+            drop(counted);
+        };
         // That of the caller first: with several runtimes the first may have ended.
         match Handle::try_current() {
             Ok(runtime) => drop(runtime.spawn(future)),
@@ -243,6 +253,24 @@ impl Engine {
         if sessions.is_empty() {
             drop(sessions);
             self.changed.notify_waiters();
+        }
+    }
+}
+
+/// A handler that runs by itself, counted until it has ended.
+struct Handler(Arc<Engine>);
+
+impl Handler {
+    fn begin(engine: &Arc<Engine>) -> Self {
+        engine.handlers.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(engine))
+    }
+}
+
+impl Drop for Handler {
+    fn drop(&mut self) {
+        if self.0.handlers.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_closing() {
+            self.0.changed.notify_waiters();
         }
     }
 }

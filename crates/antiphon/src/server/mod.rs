@@ -129,7 +129,7 @@ impl Server {
 
     /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
     /// connections are refused, and what is queued may still leave. Resolves when the last
-    /// connection has ended.
+    /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most.
     ///
     /// Clients take this for a lost connection and connect again.
     pub async fn close(&self) {
