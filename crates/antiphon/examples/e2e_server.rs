@@ -73,14 +73,27 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
     println!("listening on {}", listener.local_addr()?);
 
     let mut terminated = signal(SignalKind::terminate())?;
+    let (closed, is_closed) = tokio::sync::oneshot::channel();
+    let serving = axum::serve(listener, app).with_graceful_shutdown(async move {
+        terminated.recv().await;
+        // Who polls may have gone without a word, and would be waited for.
+        let _ = tokio::time::timeout(PATIENCE, io.close()).await;
+        let _ = closed.send(());
+    });
+    // A request that was begun and never ended isn't waited for either.
+    let given_up = async {
+        let _ = is_closed.await;
+        tokio::time::sleep(PATIENCE).await;
+    };
     tokio::select! {
-        served = axum::serve(listener, app) => served?,
-        _ = terminated.recv() => {}
+        served = serving => served?,
+        () = given_up => {}
     }
-    // A poll that nobody fetches any more would be waited for.
-    let _ = tokio::time::timeout(Duration::from_secs(2), io.close()).await;
     Ok(())
 }
+
+/// How long the end of the server may take for what it waits for.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The flags, on top of the stock settings.
 fn options(
