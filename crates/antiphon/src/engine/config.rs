@@ -97,6 +97,12 @@ impl EngineConfig {
         }
     }
 
+    /// How long a client may show no sign of life: also what it may take for anything else that it
+    /// has begun.
+    pub(crate) fn longest_silence(&self) -> Duration {
+        self.ping_interval + self.ping_timeout
+    }
+
     pub(super) const fn session(&self) -> SessionConfig {
         SessionConfig {
             ping_interval: self.ping_interval,

@@ -298,15 +298,9 @@ impl Session {
         self.push(packets, false)
     }
 
-    /// As [`send`](Self::send), but drops the message where the transport can't take it at once.
-    pub(crate) fn send_volatile<'p>(
-        self: &Arc<Self>,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
-    ) -> Result<(), SendError> {
-        self.push(packets, true)
-    }
-
-    fn push<'p>(
+    /// As [`send`](Self::send); a volatile message is dropped where the transport can't take it at
+    /// once.
+    pub(crate) fn push<'p>(
         self: &Arc<Self>,
         packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
         volatile: bool,

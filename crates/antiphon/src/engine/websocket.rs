@@ -314,6 +314,7 @@ fn poll_session(
         if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
             state.driver = Some(context.waker().clone());
         }
+        state.machine.set_reading_paused(false);
     }
     websocket.poll_receive(session, goodbye, context);
     websocket.poll_send(session, context);
@@ -336,9 +337,8 @@ impl WebSocket {
         context: &mut Context<'_>,
     ) {
         for _ in 0..READS_A_TURN {
-            let paused = session.is_saturated();
-            session.lock().machine.set_reading_paused(paused);
-            if paused {
+            if session.is_saturated() {
+                session.lock().machine.set_reading_paused(true);
                 return;
             }
             match self.poll_read(context, &mut |event| receive(session, event)) {

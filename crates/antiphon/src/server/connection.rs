@@ -180,8 +180,7 @@ impl engine::Connection for Connection {
                     self.receive(session, packet, socket);
                 }
                 Ok(None) => {
-                    let config = session.engine().config();
-                    let patience = config.ping_interval + config.ping_timeout;
+                    let patience = session.engine().config().longest_silence();
                     state.attachments_by = Some(Instant::now() + patience);
                 }
                 Err(error) => {

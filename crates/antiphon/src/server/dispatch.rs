@@ -195,14 +195,15 @@ pub(crate) fn disconnected(
     reason: DisconnectReason,
     held: Held,
 ) -> impl Future<Output = ()> + Send {
-    let leaving = Leaving(socket);
+    let leaving = Leaving(socket.clone());
     async move {
-        let_go(&leaving.0, reason).await;
+        let_go(&socket, leaving, reason).await;
         drop(held);
     }
 }
 
-/// Takes a socket out of its rooms also where its runtime ends before its handlers have run.
+/// Takes a socket out of its rooms when it is dropped: also where its runtime ends before its
+/// handlers have run.
 struct Leaving(Socket);
 
 impl Drop for Leaving {
@@ -211,7 +212,7 @@ impl Drop for Leaving {
     }
 }
 
-async fn let_go(socket: &Socket, reason: DisconnectReason) {
+async fn let_go(socket: &Socket, leaving: Leaving, reason: DisconnectReason) {
     let lifecycle = socket.namespace().lifecycle();
     let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
     let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
@@ -221,7 +222,7 @@ async fn let_go(socket: &Socket, reason: DisconnectReason) {
         std::task::Poll::Ready(disconnecting.as_mut().poll(context))
     });
     let ended = started.await.is_ready();
-    socket.namespace().local().remove(socket);
+    drop(leaving);
     if !ended {
         disconnecting.await;
     }

@@ -444,11 +444,7 @@ impl Socket {
         packet: &EncodedMessage,
         volatile: bool,
     ) -> Result<(), SendError> {
-        if volatile {
-            self.session().send_volatile(packet.packets())
-        } else {
-            self.session().send(packet.packets())
-        }
+        self.session().push(packet.packets(), volatile)
     }
 
     /// Tells the catch-all listeners of an event that goes out.

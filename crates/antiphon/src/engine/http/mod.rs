@@ -140,10 +140,12 @@ where
     // Before anything is taken: a client that gives its POST up gets no more of them in by that.
     session.unsaturated().await;
     let config = session.engine().config();
-    let patience = config.ping_interval + config.ping_timeout;
-    let body = tokio::time::timeout(patience, body::read(body, config.max_payload))
-        .await
-        .map_err(|_| RequestError::BodyTimeout)?;
+    let body = tokio::time::timeout(
+        config.longest_silence(),
+        body::read(body, config.max_payload),
+    )
+    .await
+    .map_err(|_| RequestError::BodyTimeout)?;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
         post.whole();
     }
