@@ -3,12 +3,16 @@
 import { io } from "socket.io-client";
 import { transports, withFallback } from "@antiphon/transports";
 
+/** Options of the streaming transport: `?silence=3000`. */
+const streaming = Object.fromEntries(
+  [...new URLSearchParams(location.search)].map(([name, value]) => [name, Number(value)]),
+);
 const start = performance.now();
 const socket = io({
   transports,
   reconnectionDelay: 100,
   reconnectionDelayMax: 500,
-  transportOptions: { streaming: { probeTimeout: 2_000, silence: 3_000 } },
+  transportOptions: { streaming },
 });
 /** Ways, and transports to which an upgrade failed, in order. */
 const history = [];

@@ -81,7 +81,7 @@ export interface FallbackSocket extends Events {
 
 /**
  * Calls by `socket`, and by the server's API when the socket's connection fails. The client goes on trying
- * to connect, in its own time. No call is sent twice, and each is answered or rejected.
+ * to connect, in its own time. Each call is made once, by one way, and is answered or rejected.
  */
 export function withFallback(socket: FallbackSocket, options: FallbackOptions = {}): Fallback {
   return new Calls(socket, options);
@@ -287,7 +287,9 @@ class Calls implements Fallback {
     const host = hostname.includes(":") ? `[${hostname}]` : hostname;
     const { path = "/socket.io" } = io.opts as { path?: string };
     const base = this.options.url ?? `${secure ? "https" : "http"}://${host}:${port}${path.replace(/\/$/, "")}/call`;
-    return [base.replace(/\/$/, ""), ...namespace, encodeURIComponent(event)].join("/");
+    const address = [base.replace(/\/$/, ""), ...namespace, encodeURIComponent(event)].join("/");
+    // A browser may repeat a POST by itself, when its connection is cut: a server can tell by this.
+    return `${address}?t=${unique()}`;
   }
 
   /** The auth payload as the value of a header: JSON, with escapes for all that isn't plain ASCII. */
@@ -300,6 +302,10 @@ class Calls implements Fallback {
       (unit) => "\\u" + unit.charCodeAt(0).toString(16).padStart(4, "0"),
     );
   }
+}
+
+function unique(): string {
+  return Date.now().toString(36) + Math.random().toString(36).slice(2);
 }
 
 function parse(text: string): unknown {

@@ -95,12 +95,14 @@ export class AdaptivePolling extends HttpTransport {
       if (this.isClosed) return undefined;
       // Without a session there is nothing to go on with.
       if (!this.query.sid || pause === undefined) return this.gaveUp(reason);
+      // A browser repeats a GET by itself when its connection is cut: the time may be that of several.
       const half = Math.floor((Date.now() - start) / 2);
-      if (half >= TOO_SOON / 2) {
+      if (half < TOO_SOON / 2) {
+        await this.sleep(pause);
+      } else {
         wait = Math.min(half, Math.floor((wait ?? Infinity) / 2));
         if (wait < SHORTEST_WAIT) wait = 0;
       }
-      await this.sleep(pause);
     }
     return undefined;
   }

@@ -65,6 +65,21 @@ function calls(t, options) {
 
 const turn = () => new Promise((resolve) => setTimeout(resolve, 5));
 
+test("each call by the API has a name of its own, by which a server knows it when it comes again", async (t) => {
+  const { network, socket, fallback } = calls(t, { attempts: 1 });
+  socket.fails();
+  const names = new Set();
+  for (let i = 0; i < 10; i++) {
+    const call = fallback.emitWithAck("x");
+    const post = await network.next("POST");
+    names.add(post.query.t);
+    post.answer("[]");
+    await call;
+  }
+  assert.equal(names.size, 10);
+  assert.ok(!names.has(undefined));
+});
+
 test("with a connection, calls go by it", async (t) => {
   const { socket, ways, fallback } = calls(t);
   socket.connects();
