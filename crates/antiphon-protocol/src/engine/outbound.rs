@@ -57,28 +57,40 @@ impl Outbound {
         self.bytes
     }
 
-    /// Queues the packets of one message side by side, so that nothing comes between a header and
-    /// its attachments. An empty queue takes any message.
-    ///
-    /// # Errors
-    /// [`QueueFull`] where the message would exceed a limit; none of it is queued then.
-    pub fn push<'p>(
-        &mut self,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+    /// Whether the packets of a message can be queued: [`QueueFull`] where they would exceed a limit.
+    /// An empty queue takes any message.
+    pub fn room_for(
+        &self,
+        packet: &EncodedPacket,
+        attachments: &[EncodedPacket],
         limits: QueueLimits,
     ) -> Result<(), QueueFull> {
-        let (count, bytes) = packets.clone().fold((0, 0), |(count, bytes), packet| {
-            (count + 1, bytes + packet.frame().len())
-        });
-        let full = self.packets.len() + count > limits.packets || self.bytes + bytes > limits.bytes;
+        let full = self.packets.len() + 1 + attachments.len() > limits.packets
+            || self.bytes + length(packet, attachments) > limits.bytes;
         if full && !self.is_empty() {
             return Err(QueueFull {
                 packets: self.packets.len(),
                 bytes: self.bytes,
             });
         }
-        self.packets.extend(packets.cloned());
-        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Queues the packets of one message side by side, so that nothing comes between a header and
+    /// its attachments.
+    ///
+    /// # Errors
+    /// [`QueueFull`] where there is no [room](Self::room_for); none of it is queued then.
+    pub fn push(
+        &mut self,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
+        limits: QueueLimits,
+    ) -> Result<(), QueueFull> {
+        self.room_for(&packet, attachments, limits)?;
+        self.bytes += length(&packet, attachments);
+        self.packets.push_back(packet);
+        self.packets.extend(attachments.iter().cloned());
         Ok(())
     }
 
@@ -125,6 +137,12 @@ impl Outbound {
     }
 }
 
+/// The length of a message's frames, in bytes.
+fn length(packet: &EncodedPacket, attachments: &[EncodedPacket]) -> usize {
+    let attachments = attachments.iter().map(|one| one.frame().len());
+    packet.frame().len() + attachments.sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,7 +156,10 @@ mod tests {
     fn frames_leave_in_order_whatever_the_writes_cut() {
         let mut queue = Outbound::default();
         let packets = [message("first"), message("second"), message("third")];
-        queue.push(packets.iter(), QueueLimits::default()).unwrap();
+        let [first, attachments @ ..] = &packets;
+        queue
+            .push(first.clone(), attachments, QueueLimits::default())
+            .unwrap();
         let expected: Vec<u8> = packets.iter().flat_map(|p| p.frame().to_vec()).collect();
         let mut written = Vec::new();
         while !queue.is_empty() {
@@ -160,9 +181,9 @@ mod tests {
             bytes: 1_000,
         };
         let mut queue = Outbound::default();
-        let two = [message("a"), message("b")];
-        queue.push(two.iter(), limits).unwrap();
-        let full = queue.push(two.iter(), limits).unwrap_err();
+        queue.push(message("a"), &[message("b")], limits).unwrap();
+        let full = queue.push(message("c"), &[message("d")], limits);
+        let full = full.unwrap_err();
         assert_eq!(full.packets, 2);
         assert_eq!(queue.take().len(), 2);
     }
@@ -174,7 +195,7 @@ mod tests {
             bytes: 10,
         };
         let mut queue = Outbound::default();
-        let large = [message(&"x".repeat(100)), message("y")];
-        assert_eq!(queue.push(large.iter(), limits), Ok(()));
+        let large = message(&"x".repeat(100));
+        assert_eq!(queue.push(large, &[message("y")], limits), Ok(()));
     }
 }

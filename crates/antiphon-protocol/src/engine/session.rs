@@ -261,11 +261,19 @@ impl Session {
     ///
     /// # Errors
     /// [`QueueFull`] where the outbound queue has no room; none of the message is queued then.
-    pub fn send<'p>(
+    pub fn send(
         &mut self,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
     ) -> Result<(), QueueFull> {
-        self.outbound.push(packets, self.config.queue)
+        self.outbound.push(packet, attachments, self.config.queue)
+    }
+
+    /// Whether the outbound queue has room for the packets of a message.
+    #[must_use]
+    pub fn has_room(&self, packet: &EncodedPacket, attachments: &[EncodedPacket]) -> bool {
+        let limits = self.config.queue;
+        self.outbound.room_for(packet, attachments, limits).is_ok()
     }
 
     /// Whether a message would leave at once: what a volatile message asks.
@@ -446,7 +454,7 @@ impl Session {
                 let pong = EncodedPacket::text(PacketType::Pong, data);
                 let answered = self.heartbeat.handle_ping(now).is_ok()
                     // A client that pings and never reads doesn't grow the queue.
-                    && self.send([&pong].into_iter()).is_ok();
+                    && self.send(pong, &[]).is_ok();
                 if answered {
                     Output::Flush
                 } else {

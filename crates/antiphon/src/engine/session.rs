@@ -1,21 +1,22 @@
 //! One session: who holds it can send to it, whatever transport carries it.
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
-    io::{ErrorKind, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, QueueFull, Refusal,
-    Revision, Session as Machine, TransportKind,
+    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, Refusal, Revision,
+    Session as Machine, TransportKind,
 };
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -24,6 +25,14 @@ use super::{Connection, Engine, SessionId, cork};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
+
+/// Several frames of at most so many bytes together are copied side by side for one plain write: for
+/// small ones the kernel takes longer over a list than they take to copy.
+const JOINED: usize = 16 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one session.
@@ -54,6 +63,8 @@ pub struct Session {
     base64: bool,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
+    /// It is closing or closed by an input: messages that still come are not handed on.
+    ended: AtomicBool,
     /// Handlers that have been suspended and not ended yet.
     running: AtomicUsize,
     state: Mutex<State>,
@@ -121,10 +132,9 @@ impl State {
                 self.drained();
                 return;
             }
-            // One frame, the common case, is the cheaper call.
             let written = match &slices[..filled] {
                 [frame] => writer.try_write(frame),
-                frames => writer.try_write_vectored(frames),
+                frames => write_several(writer, frames),
             };
             match written {
                 Ok(count) => self.machine.written(count, false),
@@ -154,6 +164,22 @@ impl State {
     }
 }
 
+fn write_several(writer: &OwnedWriteHalf, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+    let length: usize = frames.iter().map(|frame| frame.len()).sum();
+    if length > JOINED {
+        return writer.try_write_vectored(frames);
+    }
+    let mut buffer = BUFFER.take();
+    buffer.reserve(JOINED);
+    for frame in frames {
+        buffer.extend_from_slice(frame);
+    }
+    let written = writer.try_write(&buffer);
+    buffer.clear();
+    BUFFER.set(buffer);
+    written
+}
+
 impl Session {
     pub(super) fn open(
         engine: Arc<Engine>,
@@ -173,13 +199,14 @@ impl Session {
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
         // An empty queue takes any message.
-        let _ = machine.send([&packet].into_iter());
+        let _ = machine.send(packet, &[]);
         Arc::new(Self {
             id,
             revision,
             base64,
             engine,
             connection: OnceLock::new(),
+            ended: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             state: Mutex::new(State {
                 machine,
@@ -234,7 +261,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] where it wasn't queued.
     pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
-        self.send([&EncodedPacket::text(PacketType::Message, text)].into_iter())
+        self.push(EncodedPacket::text(PacketType::Message, text), &[], false)
     }
 
     /// Sends a binary message.
@@ -242,7 +269,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] where it wasn't queued.
     pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
-        self.send([&EncodedPacket::binary(data, self.revision)].into_iter())
+        self.push(EncodedPacket::binary(data, self.revision), &[], false)
     }
 
     /// Closes the session when what is queued has left.
@@ -289,22 +316,24 @@ impl Session {
         &self.engine
     }
 
-    /// Sends the packets of one message, which nothing comes between. They are encoded in the
-    /// session's revision.
-    pub(crate) fn send<'p>(
+    /// Sends a packet and its attachments, which nothing comes between. They are encoded in the
+    /// session's revision. A volatile message is dropped where the transport can't take it at once.
+    pub(crate) fn push(
         self: &Arc<Self>,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
-    ) -> Result<(), SendError> {
-        self.push(packets, false)
-    }
-
-    /// As [`send`](Self::send); a volatile message is dropped where the transport can't take it at
-    /// once.
-    pub(crate) fn push<'p>(
-        self: &Arc<Self>,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
         volatile: bool,
     ) -> Result<(), SendError> {
+        let texts: Vec<_>;
+        let (packet, attachments) = if self.base64 {
+            texts = attachments
+                .iter()
+                .map(|one| one.to_base64(self.revision))
+                .collect();
+            (packet.to_base64(self.revision), &*texts)
+        } else {
+            (packet, attachments)
+        };
         let mut state = self.lock();
         if !state.machine.is_open() {
             return Err(SendError::Closed);
@@ -313,16 +342,14 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        let mut queued = self.queue(&mut state, packets.clone());
-        if queued.is_err() && state.corked {
+        if state.corked && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
             state.write();
             if !state.machine.is_open() {
                 return Err(SendError::Closed);
             }
-            queued = self.queue(&mut state, packets);
         }
-        if let Err(full) = queued {
+        if let Err(full) = state.machine.send(packet, attachments) {
             self.engine.counters().slow_readers_closed.add(1);
             tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
             state.machine.handle(Input::TransportFailed, Instant::now());
@@ -331,18 +358,6 @@ impl Session {
         }
         self.flush(&mut state);
         Ok(())
-    }
-
-    fn queue<'p>(
-        &self,
-        state: &mut State,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
-    ) -> Result<(), QueueFull> {
-        if self.base64 && packets.clone().any(EncodedPacket::is_binary) {
-            let texts: Vec<_> = packets.map(|one| one.to_base64(self.revision)).collect();
-            return state.machine.send(texts.iter());
-        }
-        state.machine.send(packets)
     }
 
     /// Flushes now, or at the end of the cork that is open on this thread.
@@ -392,6 +407,9 @@ impl Session {
             }
             _ => {}
         }
+        if !state.machine.is_open() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
         if state.machine.closed().is_some() {
             state.wake_all();
         } else if state.machine.deadline() < deadline {
@@ -406,8 +424,8 @@ impl Session {
         match packet {
             // What nearly all are; no deadline depends on them.
             Packet::Message(message) => {
-                let open = self.is_open();
-                if let Some(connection) = self.connection().filter(|_| open) {
+                let ended = self.ended.load(Ordering::Relaxed);
+                if let Some(connection) = self.connection().filter(|_| !ended) {
                     connection.message(self, message);
                 }
             }
@@ -428,7 +446,7 @@ impl Session {
     pub(super) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
         let mut state = self.lock();
         let packet = EncodedPacket::control(frame);
-        if state.machine.send([&packet].into_iter()).is_ok() {
+        if state.machine.send(packet, &[]).is_ok() {
             self.flush(&mut state);
         }
     }

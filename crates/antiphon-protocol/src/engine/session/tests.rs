@@ -71,7 +71,7 @@ impl Server {
 
     fn send(&mut self, text: &str) -> Result<(), QueueFull> {
         let packet = EncodedPacket::text(PacketType::Message, text);
-        self.session.send([&packet].into_iter())
+        self.session.send(packet, &[])
     }
 
     /// A poll comes: its answer, or none if it waits.
