@@ -1,7 +1,7 @@
 //! Which handlers take an event: those of a namespace, and those of one socket.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -21,7 +21,7 @@ pub(crate) struct Listeners(ArcSwap<Lists>);
 
 #[derive(Default, Clone)]
 pub(crate) struct Lists {
-    by_name: HashMap<Box<str>, Vec<Listener>>,
+    by_name: BTreeMap<Box<str>, Vec<Listener>>,
     pub(crate) any: Vec<Arc<Erased<()>>>,
     pub(crate) any_outgoing: Vec<Arc<Erased<()>>>,
     pub(crate) middlewares: Vec<Arc<EventMiddleware>>,
