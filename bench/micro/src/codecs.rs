@@ -72,6 +72,7 @@ pub const CODECS: &[Codec] = &[
         Box::new(|| drop(black_box(socket::ack("/", 7, &black_box(Move::SAMPLE)))))
     }),
     codec("packet_encode_ack_raw", packet_encode_ack_raw),
+    codec("packet_encode_attachments", packet_encode_attachments),
     codec("args_deserialize", args_deserialize),
 ];
 
@@ -206,6 +207,17 @@ fn packet_encode_ack_raw() -> Box<dyn FnMut()> {
     Box::new(move || {
         let packet = socket::ack_from("/", 7, black_box(&args).as_args());
         drop(black_box(packet));
+    })
+}
+
+/// Two attachments, each a placeholder in the text.
+fn packet_encode_attachments() -> Box<dyn FnMut()> {
+    let data = Bytes::from_static(TEXT.as_bytes());
+    let args = (data.clone(), data);
+    Box::new(move || {
+        let packet = socket::event("/", None, "file", black_box(&args));
+        let packet = packet.expect("the arguments can be written");
+        assert_eq!(black_box(packet).attachments().len(), 2);
     })
 }
 

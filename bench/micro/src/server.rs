@@ -3,12 +3,13 @@
 
 use std::{future::Future, time::Duration};
 
-use antiphon::{Ack, Args, Server, Socket};
+use antiphon::{Ack, Args, Data, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_close_frame, masked_frame};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     net::{TcpListener, TcpStream},
@@ -19,11 +20,13 @@ use tower_service::Service as _;
 use crate::{Path, Run, TEXT};
 
 /// All of them.
-pub const PATHS: [Path; 11] = [
+pub const PATHS: [Path; 13] = [
     path("echo_duplex", 200, |n| block_on(echo_duplex(n))),
     path("echo_tcp", 200, |n| block_on(echo_tcp(n, 1))),
     path("echo_tcp_32", 20, |n| block_on(echo_tcp(n, 32))),
     path("ack_duplex", 200, |n| block_on(ack_duplex(n))),
+    path("data_duplex", 200, |n| block_on(data_duplex(n))),
+    path("binary_tcp", 200, |n| block_on(binary_tcp(n))),
     path("broadcast_64", 40, |n| block_on(broadcast(n, None))),
     path("broadcast_room_of_8", 100, |n| {
         block_on(broadcast(n, Some("room")))
@@ -70,8 +73,19 @@ fn server() -> (Server, mpsc::UnboundedReceiver<Socket>) {
         .on("echo", async |socket: Socket, args: Args| {
             socket.emit("echo", args);
         })
-        .on("ack", async |args: Args, ack: Ack| ack.send_args(&args));
+        .on("ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("move", async |Data(step): Data<Move>, ack: Ack| {
+            ack.send(&step)
+        });
     (io, sockets)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Move {
+    player: String,
+    x: f64,
+    y: f64,
+    done: bool,
 }
 
 /// The client's end of a WebSocket.
@@ -187,6 +201,29 @@ async fn echo_tcp(times: u64, batch: usize) {
     let event = echo_event();
     let send = text_frame(&event).repeat(batch);
     let expected = answer_frame(&event).repeat(batch);
+    client.exchange(times, &send, &expected).await;
+}
+
+/// An event with an attachment of 64 bytes, and the same back.
+async fn binary_tcp(times: u64) {
+    let (io, _sockets) = server();
+    let mut client = open_tcp(&io, 1).await.remove(0);
+    let event = r#"451-["echo",{"_placeholder":true,"num":0}]"#;
+    let mut send = text_frame(event);
+    send.extend(masked_frame(Opcode::Binary, TEXT.as_bytes(), [1, 2, 3, 4]));
+    let mut expected = answer_frame(event);
+    expected.extend([0x82, TEXT.len() as u8]);
+    expected.extend(TEXT.as_bytes());
+    client.exchange(times, &send, &expected).await;
+}
+
+/// A handler that takes its argument as a type of the application, and acknowledges with one.
+async fn data_duplex(times: u64) {
+    let (io, _sockets) = server();
+    let mut client = open_duplex(&io).await;
+    let step = r#"{"player":"alice","x":12.5,"y":-3.25,"done":false}"#;
+    let send = text_frame(&format!(r#"427["move",{step}]"#));
+    let expected = answer_frame(&format!("437[{step}]"));
     client.exchange(times, &send, &expected).await;
 }
 
