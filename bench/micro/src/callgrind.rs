@@ -71,9 +71,8 @@ pub(crate) fn count(paths: &[Path]) -> Result<Vec<(Path, Counts)>, Error> {
     thread::scope(|scope| {
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        let ends = workers.into_iter().map(|worker| worker.join());
-        ends.map(|end| end.unwrap_or_else(|_| Err("a worker panicked".into())))
-            .collect::<Result<(), Error>>()
+        let mut ends = workers.into_iter().map(|worker| worker.join());
+        ends.try_for_each(|end| end.unwrap_or_else(|_| Err("a worker panicked".into())))
     })?;
     let counted = counted.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(counted.into_values().collect())
