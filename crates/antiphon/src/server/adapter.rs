@@ -110,8 +110,8 @@ impl Local {
                     return;
                 }
                 // A socket that can't take it has been counted and logged.
-                let packet = packets.for_revision(socket.revision()).clone();
-                let _ = socket.send_encoded(packet, flags.volatile);
+                let packet = packets.for_revision(socket.revision());
+                let _ = socket.send_shared(packet, flags.volatile);
             });
         });
     }
@@ -134,8 +134,8 @@ impl Local {
                     return;
                 }
                 socket.awaited().one_of_many(id, answers.clone());
-                let packet = packets.for_revision(socket.revision()).clone();
-                if socket.send_encoded(packet, flags.volatile).is_ok() {
+                let packet = packets.for_revision(socket.revision());
+                if socket.send_shared(packet, flags.volatile).is_ok() {
                     count += 1;
                 } else {
                     socket.awaited().forget(id);

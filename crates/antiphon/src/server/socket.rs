@@ -426,7 +426,9 @@ impl Socket {
         if self.inner.state.load(Ordering::Acquire) == DISCONNECTED {
             return Err(EmitError::Disconnected);
         }
-        self.send_encoded(message.into_revision(self.revision()), volatile)?;
+        let (packet, attachments) = message.into_revision(self.revision()).into_parts();
+        let attachments = attachments.as_deref().unwrap_or_default();
+        self.session().push(packet, attachments, volatile)?;
         Ok(())
     }
 
@@ -435,15 +437,14 @@ impl Socket {
         self.send_event(message, false)
     }
 
-    /// Sends a packet that is encoded in the revision of its client.
-    pub(crate) fn send_encoded(
+    /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
+    pub(crate) fn send_shared(
         &self,
-        message: EncodedMessage,
+        message: &EncodedMessage,
         volatile: bool,
     ) -> Result<(), SendError> {
-        let (packet, attachments) = message.into_parts();
-        let attachments = attachments.as_deref().unwrap_or_default();
-        self.session().push(packet, attachments, volatile)
+        let packet = message.text().clone();
+        self.session().push(packet, message.attachments(), volatile)
     }
 
     /// Tells the catch-all listeners of an event that goes out.
