@@ -19,9 +19,10 @@ fn a_full_queue_refuses_a_message_and_keeps_the_others() {
         let full = server.send("c").unwrap_err();
         assert_eq!(full.packets, 2);
         assert!(server.session.is_open());
-        let sent = match transport {
-            TransportKind::Polling => server.poll().unwrap(),
-            TransportKind::WebSocket => server.written(),
+        let sent = if transport == POLLING {
+            server.poll().unwrap()
+        } else {
+            server.written()
         };
         assert_eq!(sent, packets(["4a", "4b"]));
         server.send("c").unwrap();
