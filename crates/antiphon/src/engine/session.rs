@@ -21,7 +21,7 @@ use antiphon_protocol::engine::{
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Connection, Engine, SessionId, cork};
+use super::{Connection, Engine, Opening, SessionId, cork, requests::Requests};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
@@ -79,8 +79,9 @@ pub(super) struct State {
     corked: bool,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
-    /// Wakes the poll that waits.
+    /// Wakes the GET that waits, or the streamed response.
     pub(super) poll: Option<Waker>,
+    requests: Option<Box<Requests>>,
     /// Wakes the task of the probing WebSocket.
     pub(super) probe: Option<Waker>,
     /// Counts the probes, so that a late one doesn't take itself for its successor.
@@ -90,12 +91,20 @@ pub(super) struct State {
 }
 
 impl State {
-    fn wake_all(&mut self) {
+    pub(super) fn wake_all(&mut self) {
+        if let Some(requests) = &mut self.requests {
+            requests.wake_probe();
+        }
         [self.driver.take(), self.poll.take(), self.probe.take()]
             .into_iter()
             .flatten()
             .chain(self.waiting.drain(..))
             .for_each(Waker::wake);
+    }
+
+    /// What is remembered of requests.
+    pub(super) fn requests(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
     }
 
     /// Notes who waits, once: it may ask again and again while a slow reader keeps the queue full.
@@ -108,7 +117,7 @@ impl State {
     /// Gives what is queued to the transport, as far as it takes it now.
     fn flush(&mut self) {
         match self.machine.transport() {
-            TransportKind::Polling => {
+            TransportKind::Polling | TransportKind::Streaming => {
                 if let Some(poll) = self.poll.take() {
                     poll.wake();
                 }
@@ -181,20 +190,27 @@ fn write_several(writer: &OwnedWriteHalf, frames: &[IoSlice<'_>]) -> io::Result<
 }
 
 impl Session {
-    pub(super) fn open(
-        engine: Arc<Engine>,
-        revision: Revision,
-        transport: TransportKind,
-        base64: bool,
-    ) -> Arc<Self> {
+    pub(super) fn open(engine: Arc<Engine>, opening: Opening) -> Arc<Self> {
+        let Opening {
+            revision,
+            transport,
+            base64,
+            ..
+        } = opening;
+        let mut config = engine.config().session();
+        config.ping_timeout += opening.interval;
+        let ping_timeout = config.ping_timeout;
+        let mut machine = Machine::new(revision, transport, config, Instant::now());
+        if opening.is_tracked && transport == TransportKind::Polling {
+            machine.track();
+        }
         let config = engine.config();
-        let mut machine = Machine::new(revision, transport, config.session(), Instant::now());
         let id = SessionId::random();
         let open = Open {
             sid: id.as_str(),
-            upgrades: config.upgrades(transport),
+            upgrades: config.upgrades(transport, revision),
             ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
+            ping_timeout,
             max_payload: config.max_payload as u64,
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
@@ -214,6 +230,7 @@ impl Session {
                 corked: false,
                 driver: None,
                 poll: None,
+                requests: None,
                 probe: None,
                 probes: 0,
                 waiting: Vec::new(),
@@ -400,10 +417,13 @@ impl Session {
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
-            // Another driver may take over, and a poll that waits may have to return.
+            // Another driver may take over, a GET may have to return, another attempt may be over.
             Output::Probe(_) => {
-                let waiting = [state.poll.take(), state.driver.take()];
+                let waiting = [state.poll.take(), state.driver.take(), state.probe.take()];
                 waiting.into_iter().flatten().for_each(Waker::wake);
+                if let Some(requests) = &mut state.requests {
+                    requests.wake_probe();
+                }
             }
             _ => {}
         }
@@ -417,6 +437,30 @@ impl Session {
             state.driver.take().into_iter().for_each(Waker::wake);
         }
         output
+    }
+
+    /// A GET waits for packets; its client has had as many as `offset` says. The number of the GET,
+    /// where the session is tracked: the one before is superseded.
+    pub(super) fn begin_get(self: &Arc<Self>, offset: Option<u64>) -> Result<Option<u32>, Refusal> {
+        if let Some(refusal) = refusal(&self.input(Input::Resumed(offset))) {
+            return Err(refusal);
+        }
+        let mut state = self.lock();
+        if !state.machine.is_tracked() {
+            return Ok(None);
+        }
+        state.poll.take().into_iter().for_each(Waker::wake);
+        Ok(Some(state.requests().begin_get()))
+    }
+
+    /// A POST says how many packets its client has had.
+    pub(super) fn confirm(&self, offset: u64) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let confirmed = state.machine.confirm(offset);
+        if state.machine.closed().is_some() {
+            state.wake_all();
+        }
+        confirmed.map_err(Refusal::BadOffset)
     }
 
     /// A packet has come on the session's transport.
@@ -460,16 +504,7 @@ impl Session {
 
     /// The deadline has come.
     pub(super) fn timeout(self: &Arc<Self>) {
-        loop {
-            match self.input(Input::Timeout) {
-                Output::Nothing => break,
-                Output::Probe(_) => {
-                    let probe = self.lock().probe.take();
-                    probe.into_iter().for_each(Waker::wake);
-                }
-                _ => {}
-            }
-        }
+        while self.input(Input::Timeout) != Output::Nothing {}
         if let Some(connection) = self.connection() {
             connection.timeout(self, Instant::now());
         }

@@ -1,7 +1,17 @@
 //! The query of a request: what a client of Engine.IO says in it.
 
+use std::{borrow::Cow, time::Duration};
+
 use antiphon_protocol::engine::{Revision, TransportKind};
-use http::Uri;
+use http::{Uri, request::Parts};
+
+use super::RequestError;
+
+/// The largest whole number that JavaScript knows exactly.
+const LARGEST: u64 = 1 << 53;
+
+/// A client that polls at intervals comes as seldom as this.
+const LONGEST_INTERVAL: u64 = 60_000;
 
 /// The parameters that the engine looks at. The first of a name counts.
 #[derive(Debug, Default)]
@@ -11,6 +21,9 @@ pub(super) struct Query {
     pub(super) sid: Option<String>,
     /// The client can't take binary.
     pub(super) base64: bool,
+    offset: Option<String>,
+    wait: Option<String>,
+    interval: Option<String>,
 }
 
 impl Query {
@@ -21,6 +34,9 @@ impl Query {
                 "EIO" => &mut query.eio,
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
+                "offset" => &mut query.offset,
+                "wait" => &mut query.wait,
+                "interval" => &mut query.interval,
                 "b64" => {
                     query.base64 = true;
                     continue;
@@ -36,13 +52,51 @@ impl Query {
         Revision::from_query(self.eio.as_deref()?)
     }
 
+    /// How many packets the client has had.
+    pub(super) fn offset(&self) -> Result<Option<u64>, RequestError> {
+        number("offset", self.offset.as_deref())
+    }
+
+    /// How long a poll may wait for packets.
+    pub(super) fn wait(&self) -> Result<Option<Duration>, RequestError> {
+        Ok(number("wait", self.wait.as_deref())?.map(Duration::from_millis))
+    }
+
+    /// How seldom the client comes.
+    pub(super) fn interval(&self) -> Result<Duration, RequestError> {
+        let interval = number("interval", self.interval.as_deref())?;
+        Ok(Duration::from_millis(
+            interval.unwrap_or(0).min(LONGEST_INTERVAL),
+        ))
+    }
+
     pub(super) fn transport(&self) -> Option<TransportKind> {
         match self.transport.as_deref()? {
             "polling" => Some(TransportKind::Polling),
+            "streaming" => Some(TransportKind::Streaming),
             "websocket" => Some(TransportKind::WebSocket),
             _ => None,
         }
     }
+}
+
+fn number(name: &'static str, value: Option<&str>) -> Result<Option<u64>, RequestError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number| digits && *number <= LARGEST);
+    number.map(Some).ok_or(RequestError::BadNumber(name))
+}
+
+/// A parameter of the query that few requests are asked for.
+pub(super) fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<Cow<'p, str>> {
+    let query = parts.uri.query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
 }
 
 #[cfg(test)]
@@ -67,5 +121,28 @@ mod tests {
         let query = parse("sid=a&sid=b&b64=1");
         assert_eq!(query.sid.as_deref(), Some("a"));
         assert!(query.base64);
+    }
+
+    #[test]
+    fn numbers_are_digits_that_javascript_knows() {
+        assert_eq!(parse("").offset(), Ok(None));
+        assert_eq!(parse("offset=07").offset(), Ok(Some(7)));
+        assert_eq!(parse("offset=9007199254740992").offset(), Ok(Some(LARGEST)));
+        for junk in [
+            "",
+            "-1",
+            "%2B1",
+            "1.5",
+            "x",
+            "9007199254740993",
+            "99999999999999999999",
+        ] {
+            let error = Err(RequestError::BadNumber("offset"));
+            assert_eq!(parse(&format!("offset={junk}")).offset(), error, "{junk}");
+        }
+        assert_eq!(
+            parse("interval=3600000").interval(),
+            Ok(Duration::from_secs(60))
+        );
     }
 }
