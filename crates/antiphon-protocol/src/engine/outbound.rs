@@ -99,9 +99,12 @@ impl Outbound {
         attachments: &[EncodedPacket],
         limits: QueueLimits,
     ) -> Result<(), QueueFull> {
+        self.room(1 + attachments.len(), length(packet, attachments), limits)
+    }
+
+    fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
         let bytes = self.bytes + self.kept.as_ref().map_or(0, |kept| kept.bytes);
-        let full = self.packets.len() + 1 + attachments.len() > limits.packets
-            || bytes + length(packet, attachments) > limits.bytes;
+        let full = self.packets.len() + count > limits.packets || bytes + length > limits.bytes;
         if full && !(self.is_empty() && self.keeps_little(limits)) {
             return Err(QueueFull {
                 packets: self.packets.len(),
@@ -130,8 +133,9 @@ impl Outbound {
         attachments: &[EncodedPacket],
         limits: QueueLimits,
     ) -> Result<(), QueueFull> {
-        self.room_for(&packet, attachments, limits)?;
-        self.bytes += length(&packet, attachments);
+        let length = length(&packet, attachments);
+        self.room(1 + attachments.len(), length, limits)?;
+        self.bytes += length;
         self.packets.push_back(packet);
         self.packets.extend(attachments.iter().cloned());
         Ok(())
@@ -256,7 +260,8 @@ impl Outbound {
             self.packets.pop_front();
         }
         if self.packets.is_empty() {
-            *self = Self::default();
+            self.packets = VecDeque::new();
+            self.written = 0;
         }
     }
 }

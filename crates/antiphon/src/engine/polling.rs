@@ -132,12 +132,13 @@ impl<'s> Post<'s> {
     /// Begins to read a POST, whose parameter `t` tells it from others. None: it was handled already.
     pub(super) fn begin(
         session: &'s Arc<Session>,
-        t: Option<Cow<'s, str>>,
+        parameter: impl FnOnce() -> Option<Cow<'s, str>>,
     ) -> Result<Option<Self>, Refusal> {
-        let mut number = None;
+        let (mut number, mut t) = (None, None);
         {
             let mut state = session.lock();
             if state.machine.is_tracked() {
+                t = parameter();
                 number = state.requests().begin_post(t.as_deref());
                 if number.is_none() {
                     return Ok(None);

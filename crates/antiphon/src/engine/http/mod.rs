@@ -85,7 +85,7 @@ where
     let transport = query
         .transport()
         .filter(|transport| config.transports.contains(transport))
-        .ok_or_else(|| RequestError::UnknownTransport(query.transport.clone()))?;
+        .ok_or_else(|| query.unknown_transport())?;
     if !config.cors.allows(&parts.headers) {
         return Err(RequestError::origin(&parts.headers));
     }
@@ -103,7 +103,7 @@ where
 async fn existing<B>(
     session: &Arc<Session>,
     parts: &Parts,
-    query: &Query,
+    query: &Query<'_>,
     transport: TransportKind,
     on_upgrade: Option<OnUpgrade>,
     body: B,
@@ -144,7 +144,7 @@ where
 async fn post<B>(
     session: &Arc<Session>,
     parts: &Parts,
-    query: &Query,
+    query: &Query<'_>,
     transport: TransportKind,
     body: B,
 ) -> Result<Answer, RequestError>
@@ -167,7 +167,7 @@ where
         };
     }
     let offset = query.offset()?;
-    let Some(mut post) = polling::Post::begin(session, request::parameter(parts, "t"))? else {
+    let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
         return Ok(taken());
     };
     // Before anything is taken: a client that gives its POST up gets no more of them in by that.
@@ -198,7 +198,7 @@ where
 async fn handshake(
     engine: &Arc<Engine>,
     parts: &Parts,
-    query: &Query,
+    query: &Query<'_>,
     transport: TransportKind,
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, RequestError> {
@@ -221,7 +221,7 @@ async fn handshake(
     let revision = query
         .revision()
         .filter(|revision| config.allow_eio3 || *revision != Revision::V3)
-        .ok_or_else(|| RequestError::UnsupportedRevision(query.eio.clone()))?;
+        .ok_or_else(|| query.unsupported_revision())?;
     let opening = Opening {
         revision,
         transport,
@@ -233,7 +233,7 @@ async fn handshake(
         return upgrade::open(engine, parts, opening, on_upgrade);
     }
     if transport == TransportKind::Streaming && revision == Revision::V3 {
-        return Err(RequestError::UnknownTransport(query.transport.clone()));
+        return Err(query.unknown_transport());
     }
     let driven = super::cork::scope(|| engine.open(opening, parts));
     let session = driven.session();

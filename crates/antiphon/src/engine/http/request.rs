@@ -15,19 +15,19 @@ const LONGEST_INTERVAL: u64 = 60_000;
 
 /// The parameters that the engine looks at. The first of a name counts.
 #[derive(Debug, Default)]
-pub(super) struct Query {
-    pub(super) eio: Option<String>,
-    pub(super) transport: Option<String>,
-    pub(super) sid: Option<String>,
+pub(super) struct Query<'u> {
+    pub(super) eio: Option<Cow<'u, str>>,
+    pub(super) transport: Option<Cow<'u, str>>,
+    pub(super) sid: Option<Cow<'u, str>>,
     /// The client can't take binary.
     pub(super) base64: bool,
-    offset: Option<String>,
-    wait: Option<String>,
-    interval: Option<String>,
+    offset: Option<Cow<'u, str>>,
+    wait: Option<Cow<'u, str>>,
+    interval: Option<Cow<'u, str>>,
 }
 
-impl Query {
-    pub(super) fn parse(uri: &Uri) -> Self {
+impl<'u> Query<'u> {
+    pub(super) fn parse(uri: &'u Uri) -> Self {
         let mut query = Self::default();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             let slot = match &*name {
@@ -43,13 +43,21 @@ impl Query {
                 }
                 _ => continue,
             };
-            slot.get_or_insert_with(|| value.into_owned());
+            slot.get_or_insert(value);
         }
         query
     }
 
     pub(super) fn revision(&self) -> Option<Revision> {
         Revision::from_query(self.eio.as_deref()?)
+    }
+
+    pub(super) fn unknown_transport(&self) -> RequestError {
+        RequestError::UnknownTransport(self.transport.as_deref().map(str::to_owned))
+    }
+
+    pub(super) fn unsupported_revision(&self) -> RequestError {
+        RequestError::UnsupportedRevision(self.eio.as_deref().map(str::to_owned))
     }
 
     /// How many packets the client has had.
@@ -103,31 +111,35 @@ pub(super) fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<Cow<'p, str>
 mod tests {
     use super::*;
 
-    fn parse(query: &str) -> Query {
-        Query::parse(&format!("/socket.io/?{query}").parse().unwrap())
+    fn uri(query: &str) -> Uri {
+        format!("/socket.io/?{query}").parse().unwrap()
     }
 
     #[test]
     fn only_3_and_4_are_revisions() {
-        assert_eq!(parse("EIO=3").revision(), Some(Revision::V3));
-        assert_eq!(parse("EIO=4").revision(), Some(Revision::V4));
+        assert_eq!(Query::parse(&uri("EIO=3")).revision(), Some(Revision::V3));
+        assert_eq!(Query::parse(&uri("EIO=4")).revision(), Some(Revision::V4));
         for query in ["", "EIO=", "EIO=5", "EIO=04", "eio=4"] {
-            assert_eq!(parse(query).revision(), None, "{query}");
+            assert_eq!(Query::parse(&uri(query)).revision(), None, "{query}");
         }
     }
 
     #[test]
     fn the_first_parameter_of_a_name_counts() {
-        let query = parse("sid=a&sid=b&b64=1");
+        let uri = uri("sid=a&sid=b&b64=1");
+        let query = Query::parse(&uri);
         assert_eq!(query.sid.as_deref(), Some("a"));
         assert!(query.base64);
     }
 
     #[test]
     fn numbers_are_digits_that_javascript_knows() {
-        assert_eq!(parse("").offset(), Ok(None));
-        assert_eq!(parse("offset=07").offset(), Ok(Some(7)));
-        assert_eq!(parse("offset=9007199254740992").offset(), Ok(Some(LARGEST)));
+        assert_eq!(Query::parse(&uri("")).offset(), Ok(None));
+        assert_eq!(Query::parse(&uri("offset=07")).offset(), Ok(Some(7)));
+        assert_eq!(
+            Query::parse(&uri("offset=9007199254740992")).offset(),
+            Ok(Some(LARGEST))
+        );
         for junk in [
             "",
             "-1",
@@ -138,10 +150,14 @@ mod tests {
             "99999999999999999999",
         ] {
             let error = Err(RequestError::BadNumber("offset"));
-            assert_eq!(parse(&format!("offset={junk}")).offset(), error, "{junk}");
+            assert_eq!(
+                Query::parse(&uri(&format!("offset={junk}"))).offset(),
+                error,
+                "{junk}"
+            );
         }
         assert_eq!(
-            parse("interval=3600000").interval(),
+            Query::parse(&uri("interval=3600000")).interval(),
             Ok(Duration::from_secs(60))
         );
     }
