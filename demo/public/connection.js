@@ -1,18 +1,29 @@
 // The connection to the server: the stock socket.io-client, plus what a person may want to know of it:
 // which transport is in use, when it changed and why, how fast an answer comes, what is going on when none does.
 
-import { io } from "/vendor/socket.io.esm.min.js";
+import { io } from "socket.io-client";
+import { ShortPolling, transports } from "@antiphon/transports";
 
 /** Ways to connect that a person can force, by the page's `?transport=` or in the connection panel. */
+const [AdaptivePolling, Streaming, WebSocket] = transports;
 export const WAYS = [
-  { id: "auto", label: "Automatic", transports: ["polling", "websocket"] },
-  { id: "polling", label: "Long-polling", transports: ["polling"] },
-  { id: "websocket", label: "WebSocket", transports: ["websocket"] },
+  { id: "auto", label: "Automatic", transports },
+  { id: "websocket", label: "WebSocket", transports: [WebSocket] },
+  { id: "streaming", label: "Streaming", transports: [Streaming] },
+  { id: "polling", label: "Long-polling", transports: [AdaptivePolling] },
+  { id: "short-polling", label: "Short polling", transports: [ShortPolling] },
 ];
 
-const TRANSPORT_NAMES = { polling: "Long-polling", websocket: "WebSocket", webtransport: "WebTransport" };
+const TRANSPORT_NAMES = {
+  websocket: "WebSocket",
+  streaming: "Streaming",
+  polling: "Long-polling",
+  "short-polling": "Short polling",
+};
 export const transportName = (id) => TRANSPORT_NAMES[id] ?? id;
-const inSentence = (id) => transportName(id).replace(/^L/, "l");
+const inSentence = (id) => transportName(id).replace(/^[LS](?=[a-z]+[- ]?)/, (letter) => letter.toLowerCase());
+/** What is in use: polls that are answered at once are a way of their own. */
+const wayOf = (transport) => (transport.isShort ? "short-polling" : transport.name);
 
 const REASONS = {
   "ping timeout": "the server went silent",
@@ -142,8 +153,8 @@ export class Connection extends EventTarget {
   #opened(engine) {
     const openedAt = performance.now();
     const since = () => `${Math.round(performance.now() - openedAt)} ms`;
-    this.#note("good", `Connected by ${inSentence(engine.transport.name)}`);
-    this.#set({ transport: engine.transport.name, upgradingTo: null });
+    this.#note("good", `Connected by ${inSentence(wayOf(engine.transport))}`);
+    this.#set({ transport: wayOf(engine.transport), upgradingTo: null });
 
     engine.on("upgrading", (transport) => {
       this.#note("plain", `${transportName(transport.name)} answers; switching over`);
@@ -155,8 +166,12 @@ export class Connection extends EventTarget {
       this.#measure();
     });
     engine.on("upgradeError", (error) => {
-      this.#note("bad", `No upgrade (${error.message}); staying on ${inSentence(engine.transport.name)}`);
+      this.#note("bad", `No upgrade (${error.message}); staying on ${inSentence(wayOf(engine.transport))}`);
       this.#set({ upgradingTo: null });
+    });
+    engine.on("pollWait", (wait) => {
+      this.#note("plain", `Requests that wait are cut on this network; asking every ${Math.max(wait, 1_000) / 1_000} s`);
+      this.#set({ transport: wayOf(engine.transport) });
     });
   }
 

@@ -10,7 +10,7 @@ use std::{path::Path, process::ExitCode, time::Duration};
 
 use antiphon::{
     Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Rejection, Server, Socket,
-    State,
+    State, TransportKind,
 };
 use axum::{
     Router,
@@ -24,7 +24,14 @@ use tracing_subscriber::EnvFilter;
 use chat::{Chat, ChatError, Joined, LIMITS, Limits, Message, NewMessage, Person, RoomSummary};
 
 fn server() -> Server {
-    let io = Server::builder().state(Chat::default()).build();
+    let io = Server::builder()
+        .transports([
+            TransportKind::Polling,
+            TransportKind::Streaming,
+            TransportKind::WebSocket,
+        ])
+        .state(Chat::default())
+        .build();
     io.of("/chat")
         .middleware(let_in)
         .on_connect(welcome)
@@ -256,20 +263,34 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), String> {
-    let client = Path::new(HERE).join("node_modules/socket.io-client/dist");
-    if !client.is_dir() {
-        return Err(
-            "The page needs the Socket.IO client: run `npm install` in the folder demo/ first."
-                .to_owned(),
-        );
+/// The libraries of the page.
+fn vendor() -> Result<Router, String> {
+    let libraries = [
+        ("socket.io-client", "node_modules/socket.io-client/dist"),
+        ("engine.io-client", "node_modules/engine.io-client/dist"),
+        ("transports", "../packages/transports/dist"),
+    ];
+    let mut vendor = Router::new();
+    for (name, folder) in libraries {
+        let folder = Path::new(HERE).join(folder);
+        if !folder.is_dir() {
+            return Err(format!(
+                "The page needs {name}: `./dev demo` installs all that is missing. By hand: `npm install` in the folder \
+                 demo/, and `npm install && npm run build` in packages/transports/."
+            ));
+        }
+        vendor = vendor.nest_service(&format!("/vendor/{name}"), ServeDir::new(folder));
     }
+    Ok(vendor)
+}
+
+async fn run() -> Result<(), String> {
+    let vendor = vendor()?;
     let listener = host::listen(host::host()?, host::port()?).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
     let io = server();
-    let files = Router::new()
-        .nest_service("/vendor", ServeDir::new(client))
+    let files = vendor
         .fallback_service(ServeDir::new(Path::new(HERE).join("public")))
         // The browser may keep the files, but asks whether they have changed.
         .layer(SetResponseHeaderLayer::overriding(

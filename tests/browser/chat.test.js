@@ -250,6 +250,23 @@ test("the badge shows the upgrade live, and a transport can be forced", async ()
   assert.equal(await ben.get("person").count(), 2);
 });
 
+test("each transport can be forced, and is shown", async () => {
+  const [ada, ben] = await meet(["Ada", "Ben"]);
+  ada.expected = EARLY_END;
+  for (const way of ["streaming", "short-polling", "polling", "websocket"]) {
+    await ada.get("transport").click();
+    await ada.get(`way-${way}`).check();
+    await ada.online(way);
+    await ada.screenshot(`11-forced-${way}`);
+    await ada.page.keyboard.press("Escape");
+    await ada.say(`by ${way}`);
+    await ben.hears(`by ${way}`, "Ada");
+    await ben.say(`heard ${way}`);
+    await ada.hears(`heard ${way}`, "Ben");
+  }
+  assert.equal(await ben.get("person").count(), 2);
+});
+
 for (const [transport, query] of [["websocket", ""], ["polling", "?transport=polling"]]) {
   test(`the server is killed and comes back (${transport}): what was written meanwhile arrives once`, async () => {
     const [ada, ben] = await meet(["Ada", "Ben"], { query });

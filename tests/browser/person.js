@@ -62,7 +62,7 @@ export class Person {
     page.on("requestfailed", (request) => {
       const { errorText } = request.failure();
       // A poll under way when the page leaves, reconnects or changes its transport.
-      const isPoll = request.url().includes("transport=polling") && errorText === "net::ERR_ABORTED";
+      const isPoll = /transport=(polling|streaming)/.test(request.url()) && errorText === "net::ERR_ABORTED";
       if (!isPoll) problem(`failed: ${request.method()} ${request.url()}: ${errorText}`);
     });
     page.on("response", async (response) => {
