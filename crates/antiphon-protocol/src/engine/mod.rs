@@ -2,6 +2,7 @@
 
 mod encoded;
 mod heartbeat;
+pub mod jsonp;
 mod open;
 mod outbound;
 mod packet;

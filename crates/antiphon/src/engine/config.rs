@@ -45,6 +45,8 @@ pub struct EngineConfig {
     pub allow_upgrades: bool,
     /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
     pub allow_eio3: bool,
+    /// Whether polling by JSONP (`j` in the query) is taken. True.
+    pub allow_jsonp: bool,
     /// Which web pages may connect. Those of the same origin.
     pub cors: Cors,
     /// The cookie of a handshake over polling. None.
@@ -66,6 +68,7 @@ impl Default for EngineConfig {
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,
             allow_eio3: true,
+            allow_jsonp: true,
             cors: Cors::default(),
             cookie: None,
             allow_request: None,

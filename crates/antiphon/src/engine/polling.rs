@@ -3,7 +3,7 @@
 use std::{pin::pin, sync::Arc, task::Poll};
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, Refusal, TransportKind, payload, payload::Payload,
+    EncodedPacket, Input, Refusal, TransportKind, jsonp, payload, payload::Payload,
 };
 
 use super::{
@@ -110,6 +110,17 @@ impl<'s> Post<'s> {
             session.undecodable(error);
         }
         received
+    }
+
+    /// As [`receive`](Self::receive), of the form that a client of JSONP posts.
+    pub(super) fn receive_form(&self, body: &[u8]) -> Result<(), payload::PayloadError> {
+        match jsonp::decode_form(body) {
+            Ok(payload) => self.receive(&payload, false),
+            Err(error) => {
+                self.session.undecodable(&error);
+                Err(error.into())
+            }
+        }
     }
 }
 

@@ -166,6 +166,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
+    /// (`forceJSONP`). Pages need the leave of [`cors`](Self::cors) for it as for all else. True.
+    pub const fn allow_jsonp(mut self, allow: bool) -> Self {
+        self.engine.allow_jsonp = allow;
+        self
+    }
+
     /// Which web pages may connect, by polling and by WebSocket. Those of the same origin.
     pub fn cors(mut self, cors: Cors) -> Self {
         self.engine.cors = cors;

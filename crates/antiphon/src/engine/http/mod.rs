@@ -3,13 +3,16 @@
 
 mod body;
 mod error;
+mod jsonp;
 mod request;
 mod service;
 mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use antiphon_protocol::engine::{Refusal, Revision, TransportKind, payload::Payload};
+use antiphon_protocol::engine::{
+    Refusal, Revision, TransportKind, jsonp::Callback, payload::Payload,
+};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, Request, Response, StatusCode,
@@ -92,13 +95,17 @@ where
     if !config.cors.allows(&parts.headers) {
         return Err(RequestError::origin(&parts.headers));
     }
+    let callback = match transport {
+        TransportKind::Polling => jsonp::callback(config, &query, &parts.headers)?,
+        TransportKind::WebSocket => None,
+    };
     match &query.sid {
         Some(sid) => {
             let session = SessionId::parse(sid).and_then(|id| engine.session(id));
             let session = session.ok_or(RequestError::UnknownSession)?;
-            existing(&session, parts, transport, on_upgrade, body).await
+            existing(&session, parts, transport, callback, on_upgrade, body).await
         }
-        None => handshake(engine, parts, &query, transport, on_upgrade).await,
+        None => handshake(engine, parts, &query, transport, callback, on_upgrade).await,
     }
 }
 
@@ -107,6 +114,7 @@ async fn existing<B>(
     session: &Arc<Session>,
     parts: &Parts,
     transport: TransportKind,
+    callback: Option<Callback>,
     on_upgrade: Option<OnUpgrade>,
     body: B,
 ) -> Result<Answer, RequestError>
@@ -122,16 +130,22 @@ where
     }
     match parts.method {
         Method::GET => {
-            let binary = !session.is_base64() && session.revision() == Revision::V3;
+            let base64 = session.is_base64() || callback.is_some();
+            let binary = !base64 && session.revision() == Revision::V3;
             let payload = polling::poll(session, binary).await?;
-            Ok(payload_answer(payload))
+            Ok(payload_answer(payload, callback))
         }
-        Method::POST => post(session, parts, body).await,
+        Method::POST => post(session, parts, callback, body).await,
         _ => Err(RequestError::BadMethod(parts.method.clone())),
     }
 }
 
-async fn post<B>(session: &Arc<Session>, parts: &Parts, body: B) -> Result<Answer, RequestError>
+async fn post<B>(
+    session: &Arc<Session>,
+    parts: &Parts,
+    callback: Option<Callback>,
+    body: B,
+) -> Result<Answer, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
@@ -156,8 +170,11 @@ where
     }
     let content_type = parts.headers.get(CONTENT_TYPE);
     let binary = content_type.is_some_and(|value| value.as_bytes().starts_with(BYTES.as_bytes()));
-    post.receive(&body, binary)
-        .map_err(|error| RequestError::BadPayload(error.to_string()))?;
+    let received = match callback {
+        Some(_) => post.receive_form(&body),
+        None => post.receive(&body, binary),
+    };
+    received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
     // The reference implementation answers with this type: some clients ask for it.
     Ok(answer(StatusCode::OK, Some("text/html"), "ok".into()))
 }
@@ -168,6 +185,7 @@ async fn handshake(
     parts: &Parts,
     query: &Query,
     transport: TransportKind,
+    callback: Option<Callback>,
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, RequestError> {
     let config = engine.config();
@@ -197,12 +215,12 @@ async fn handshake(
     let driven = super::cork::scope(|| engine.open(revision, transport, base64, parts));
     let session = driven.session();
     let packets = session.lock().machine.take_queue();
-    let binary = !base64 && revision == Revision::V3;
+    let binary = !base64 && callback.is_none() && revision == Revision::V3;
     let payload = polling::encode(session, &packets, binary);
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));
     tokio::spawn(polling::drive(driven));
-    let mut answer = payload_answer(payload);
+    let mut answer = payload_answer(payload, callback);
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
@@ -219,7 +237,10 @@ fn answer(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -
     answer
 }
 
-fn payload_answer(payload: Payload) -> Answer {
+fn payload_answer(payload: Payload, callback: Option<Callback>) -> Answer {
+    if let Some(callback) = callback {
+        return jsonp::answer(callback, &payload.body);
+    }
     let content_type = if payload.binary { BYTES } else { TEXT };
     let mut answer = answer(StatusCode::OK, Some(content_type), payload.body.into());
     let headers = answer.headers_mut();

@@ -11,6 +11,8 @@ pub(super) struct Query {
     pub(super) sid: Option<String>,
     /// The client can't take binary.
     pub(super) base64: bool,
+    /// The index of the callback that is called with the answer of a poll (JSONP).
+    pub(super) jsonp: Option<String>,
 }
 
 impl Query {
@@ -21,6 +23,7 @@ impl Query {
                 "EIO" => &mut query.eio,
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
+                "j" => &mut query.jsonp,
                 "b64" => {
                     query.base64 = true;
                     continue;
