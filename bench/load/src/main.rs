@@ -32,7 +32,7 @@ pub type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 const USAGE: &str = "\
 usage: bench/run [OPTIONS]
   --quick            fewer connections, shorter, one round: under 3 minutes
-  --only SERVERS     of ours,socketioxide,node
+  --only SERVERS     of ours,tuned,socketioxide,node,floor
   --scenario NAMES   see --list
   --rounds N         for each server and scenario (3)
   --burst            in flight: send anew when all answers are there, not one for each answer
@@ -185,7 +185,7 @@ fn run() -> Result<bool> {
             settings
         };
         for round in 1..=settings.rounds {
-            for kind in &kinds {
+            for kind in kinds.iter().filter(|it| it.takes_part_in(scenario.name)) {
                 if let Err(error) = scenario.run(*kind, &settings, &mut results) {
                     let name = scenario.name;
                     let failure = format!("{kind}, scenario {name}, round {round}: {error}");

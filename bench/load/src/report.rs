@@ -88,7 +88,12 @@ fn goal(ratio: f64, goal: Option<f64>) -> String {
 pub fn table(results: &Results, kinds: &[Kind]) -> String {
     let mut head = vec!["scenario", "unit"];
     head.extend(kinds.iter().map(|kind| kind.name()));
-    head.extend(["ours / socketioxide", "ours / node", "goal's machine"]);
+    head.extend([
+        "ours / socketioxide",
+        "ours / node",
+        "ours / floor",
+        "goal's machine",
+    ]);
     let mut table = Table::new(&head);
     for row in Row::ALL {
         let median = |kind| results.spread(row, kind).map(|it| it.median);
@@ -98,7 +103,9 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
         let about = row.about();
         let mut cells = vec![about.title.to_owned(), about.unit.to_owned()];
         for kind in kinds {
-            let absolute = about.absolute.filter(|_| *kind == Kind::Ours);
+            let absolute = about
+                .absolute
+                .filter(|_| matches!(kind, Kind::Ours | Kind::Tuned));
             cells.push(match (median(*kind), absolute) {
                 (Some(value), None) => number(value),
                 (Some(value), limit) => goal(value, limit),
@@ -108,6 +115,7 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
         for (peer, limit) in [
             (Kind::Socketioxide, about.to_socketioxide),
             (Kind::Node, about.to_node),
+            (Kind::Floor, None),
         ] {
             cells.push(match (median(Kind::Ours), median(peer)) {
                 (Some(ours), Some(peer)) => goal(ours / peer, limit),

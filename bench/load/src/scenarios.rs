@@ -161,11 +161,12 @@ impl Run<'_> {
         ))
     }
 
-    /// The server's memory once it has come to rest.
+    /// The server's memory once it has come to rest: an allocator may take a second to give back.
     fn resident(&mut self, mut wait: impl FnMut(&mut Net, Duration) -> Result<()>) -> Result<u64> {
+        const CALM: u32 = 15;
         let mut last = self.server.resident()?;
         let mut calm = 0;
-        for _ in 0..40 {
+        for _ in 0..60 {
             wait(&mut self.net, Duration::from_millis(100))?;
             let now = self.server.resident()?;
             calm = if now.abs_diff(last) * 500 < now {
@@ -174,7 +175,7 @@ impl Run<'_> {
                 0
             };
             last = now;
-            if calm == 5 {
+            if calm == CALM {
                 break;
             }
         }

@@ -20,19 +20,45 @@ use crate::Result;
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
+    /// Under plain `axum::serve`, with the C library's allocator.
     Ours,
+    /// Ours as a binary of its own can be.
+    Tuned,
     Socketioxide,
     Node,
+    /// The same bytes without a protocol.
+    Floor,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Ours, Self::Socketioxide, Self::Node];
+    pub const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Tuned,
+        Self::Socketioxide,
+        Self::Node,
+        Self::Floor,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Tuned => "tuned",
+            Self::Floor => "floor",
             Self::Socketioxide => "socketioxide",
             Self::Node => "node",
+        }
+    }
+
+    /// Whether a scenario is for it.
+    pub fn takes_part_in(self, scenario: &str) -> bool {
+        match self {
+            Self::Ours | Self::Socketioxide | Self::Node => true,
+            Self::Tuned => !scenario.starts_with("grow-"),
+            // It knows no namespaces, rooms or acknowledgements, and no HTTP.
+            Self::Floor => matches!(
+                scenario,
+                "connections" | "echo" | "echo32" | "broadcast" | "broadcast32"
+            ),
         }
     }
 
@@ -56,7 +82,9 @@ impl Kind {
     const fn binary(self) -> Option<&'static str> {
         match self {
             Self::Ours => Some("examples/bench_server"),
+            Self::Tuned => Some("bench-tuned"),
             Self::Socketioxide => Some("bench-socketioxide"),
+            Self::Floor => Some("bench-floor"),
             Self::Node => None,
         }
     }
@@ -80,7 +108,11 @@ impl Kind {
 
     fn command(self) -> Command {
         if self.binary().is_some() {
-            return Command::new(self.path());
+            let mut command = Command::new(self.path());
+            if self == Self::Tuned {
+                command.env("_RJEM_MALLOC_CONF", JEMALLOC);
+            }
+            return command;
         }
         let mut command = Command::new("node");
         command
@@ -89,6 +121,10 @@ impl Kind {
         command
     }
 }
+
+/// What is free goes back to the system after a second at most, and not only when the program next
+/// asks for memory.
+const JEMALLOC: &str = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
 
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)

@@ -112,7 +112,8 @@ fn draw(title: &str, of: &str, lines: &[(Kind, Vec<(usize, f64)>)]) -> String {
     ));
     for (at, (kind, line)) in lines.iter().enumerate() {
         let color = match kind {
-            Kind::Ours => "#c2255c",
+            Kind::Ours | Kind::Tuned => "#c2255c",
+            Kind::Floor => "#495057",
             Kind::Socketioxide => "#e8890c",
             Kind::Node => "#2b8a3e",
         };

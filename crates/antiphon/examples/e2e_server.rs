@@ -115,6 +115,7 @@ fn options(
             "--max-packets" => builder.max_packets_per_payload(value()?.parse()?),
             "--transports" => builder.transports(value()?.split(',').map(|name| match name {
                 "polling" => TransportKind::Polling,
+                "streaming" => TransportKind::Streaming,
                 _ => TransportKind::WebSocket,
             })),
             "--no-upgrades" => builder.allow_upgrades(false),

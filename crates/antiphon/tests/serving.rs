@@ -4,9 +4,7 @@ mod support;
 
 use std::{convert::Infallible, net::SocketAddr};
 
-use antiphon::{Args, Server, Socket};
-use bytes::Bytes;
-use http_body_util::Full;
+use antiphon::{Args, Server, Socket, engine::EngineBody};
 use hyper_util::rt::TokioIo;
 use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, within};
 
@@ -155,7 +153,7 @@ async fn http_without_upgrades_says_what_is_missing() {
                 // What an HTTP server that knows no upgrades would hand over.
                 http::Request::<hyper::body::Incoming>::extensions_mut(&mut request).clear();
                 let answered = tower_service::Service::call(&mut service, request).await;
-                answered as Result<http::Response<Full<Bytes>>, Infallible>
+                answered as Result<http::Response<EngineBody>, Infallible>
             }
         });
         let connection = hyper::server::conn::http1::Builder::new()

@@ -4,8 +4,10 @@
 //! of a server (header and payload), and the payload alone is what HTTP long-polling carries.
 //! Clones share the bytes.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use super::{
     PacketType, Revision,
@@ -14,6 +16,14 @@ use super::{
 
 /// Room that a [`PacketWriter`] leaves for the longest header of an unmasked frame (RFC 6455 §5.2).
 const LONGEST_HEADER: usize = 10;
+
+/// A packet of at most so many bytes is written in the thread's buffer, and then copied to memory of
+/// its exact size: that is one allocation, where a buffer with spare room would be two.
+const COPIED: usize = 4 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 const FIN_TEXT: u8 = 0x81;
 const FIN_BINARY: u8 = 0x82;
@@ -133,7 +143,9 @@ impl PacketWriter {
     }
 
     fn new(opcode: u8, capacity: usize) -> Self {
-        let mut buffer = Vec::with_capacity(LONGEST_HEADER + capacity);
+        // Empty where a packet is begun while another is being written.
+        let mut buffer = BUFFER.take();
+        buffer.reserve(LONGEST_HEADER + capacity);
         buffer.resize(LONGEST_HEADER, 0);
         Self { buffer, opcode }
     }
@@ -167,8 +179,18 @@ impl PacketWriter {
                     .copy_from_slice(&(length as u64).to_be_bytes());
             }
         }
+        let frame = if self.buffer.capacity() <= COPIED {
+            let frame = Bytes::copy_from_slice(&self.buffer[start..]);
+            self.buffer.clear();
+            BUFFER.set(self.buffer);
+            frame
+        } else {
+            let mut frame = Bytes::from(self.buffer);
+            frame.advance(start);
+            frame
+        };
         EncodedPacket {
-            frame: Bytes::from(self.buffer).slice(start..),
+            frame,
             header: header as u8,
         }
     }

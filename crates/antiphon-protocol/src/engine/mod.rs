@@ -1,6 +1,7 @@
-//! Engine.IO: packets over long-polling and WebSocket, with a heartbeat and an upgrade between them.
+//! Engine.IO: packets over long-polling, streaming and WebSocket, with a heartbeat and upgrades between them.
 
 mod encoded;
+pub mod event_stream;
 mod heartbeat;
 pub mod jsonp;
 mod open;
@@ -13,8 +14,10 @@ mod upgrade;
 pub use encoded::{EncodedPacket, PacketWriter};
 pub use heartbeat::{Beat, Heartbeat, WrongDirection};
 pub use open::{Handshake, HandshakeError, Open};
-pub use outbound::{Outbound, QueueFull, QueueLimits};
+pub use outbound::{BadOffset, Outbound, QueueFull, QueueLimits};
 pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};
 pub use payload::{Payload, PayloadError};
-pub use session::{CloseReason, Input, Output, Refusal, Session, SessionConfig, TransportKind};
+pub use session::{
+    CloseReason, Input, Output, Refusal, Session, SessionConfig, StreamStep, TransportKind,
+};
 pub use upgrade::{ProbeStep, Upgrade, UpgradeTimeout};

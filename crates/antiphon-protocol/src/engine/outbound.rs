@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, io::IoSlice};
 
-use super::EncodedPacket;
+use super::{EncodedPacket, PacketType};
 
 /// What a session's outbound queue holds at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,22 +33,53 @@ pub struct QueueFull {
     pub bytes: usize,
 }
 
+/// A client asks for packets that it has had already, or that were never sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the offset {asked} is not one of {first} to {last}, of which packets are kept")]
+pub struct BadOffset {
+    /// What was asked for.
+    pub asked: u64,
+    /// The first packet that is kept.
+    pub first: u64,
+    /// The packet that is sent next.
+    pub last: u64,
+}
+
 /// Packets in the order in which they leave, bounded in number and bytes.
 ///
-/// An empty queue owns no memory beyond itself.
+/// Where the queue is [tracked](Self::track), what was taken is kept until the client confirms it,
+/// and counts in the bounds. An empty queue owns no memory beyond itself.
 #[derive(Debug, Default)]
 pub struct Outbound {
+    /// Those that are kept first, then those that wait.
     packets: VecDeque<EncodedPacket>,
+    /// Bytes that wait.
     bytes: usize,
     /// Bytes of the first packet's frame that have been written.
     written: usize,
+    kept: Option<Box<Kept>>,
+}
+
+/// What a client may ask for again.
+#[derive(Debug, Default)]
+struct Kept {
+    /// The number of the first packet of the queue.
+    offset: u64,
+    /// How many packets were taken and not confirmed.
+    count: usize,
+    bytes: usize,
+    /// A noop is to be sent where nothing else is. It has no number.
+    noop: bool,
 }
 
 impl Outbound {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
+        match &self.kept {
+            None => self.packets.is_empty(),
+            Some(kept) => self.packets.len() == kept.count && !kept.noop,
+        }
     }
 
     /// Bytes that wait, frame headers included.
@@ -57,28 +88,56 @@ impl Outbound {
         self.bytes
     }
 
-    /// Queues the packets of one message side by side, so that nothing comes between a header and
-    /// its attachments. An empty queue takes any message.
+    /// Whether the packets of a message can be queued. An empty queue takes any message, and so does
+    /// one that keeps no more than half of the limits.
     ///
     /// # Errors
-    /// [`QueueFull`] where the message would exceed a limit; none of it is queued then.
-    pub fn push<'p>(
-        &mut self,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+    /// [`QueueFull`] where they would exceed a limit.
+    pub fn room_for(
+        &self,
+        packet: &EncodedPacket,
+        attachments: &[EncodedPacket],
         limits: QueueLimits,
     ) -> Result<(), QueueFull> {
-        let (count, bytes) = packets.clone().fold((0, 0), |(count, bytes), packet| {
-            (count + 1, bytes + packet.frame().len())
-        });
-        let full = self.packets.len() + count > limits.packets || self.bytes + bytes > limits.bytes;
-        if full && !self.is_empty() {
+        self.room(1 + attachments.len(), length(packet, attachments), limits)
+    }
+
+    fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
+        let bytes = self.bytes + self.kept.as_ref().map_or(0, |kept| kept.bytes);
+        let full = self.packets.len() + count > limits.packets || bytes + length > limits.bytes;
+        if full && !(self.is_empty() && self.keeps_little(limits)) {
             return Err(QueueFull {
                 packets: self.packets.len(),
-                bytes: self.bytes,
+                bytes,
             });
         }
-        self.packets.extend(packets.cloned());
-        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Whether what is kept takes no more than half of the limits.
+    #[must_use]
+    pub fn keeps_little(&self, limits: QueueLimits) -> bool {
+        self.kept
+            .as_ref()
+            .is_none_or(|kept| kept.count <= limits.packets / 2 && kept.bytes <= limits.bytes / 2)
+    }
+
+    /// Queues the packets of one message side by side, so that nothing comes between a header and
+    /// its attachments.
+    ///
+    /// # Errors
+    /// [`QueueFull`] where there is no [room](Self::room_for); none of it is queued then.
+    pub fn push(
+        &mut self,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
+        limits: QueueLimits,
+    ) -> Result<(), QueueFull> {
+        let length = length(&packet, attachments);
+        self.room(1 + attachments.len(), length, limits)?;
+        self.bytes += length;
+        self.packets.push_back(packet);
+        self.packets.extend(attachments.iter().cloned());
         Ok(())
     }
 
@@ -88,11 +147,92 @@ impl Outbound {
         self.packets.push_back(packet);
     }
 
+    /// Queues a noop, which is never kept.
+    pub fn push_noop(&mut self) {
+        match &mut self.kept {
+            Some(kept) => kept.noop = true,
+            None => self.push_control(EncodedPacket::text(PacketType::Noop, "")),
+        }
+    }
+
     /// Takes all that waits, for the answer of one poll.
     pub fn take(&mut self) -> VecDeque<EncodedPacket> {
-        self.bytes = 0;
-        self.written = 0;
-        std::mem::take(&mut self.packets)
+        let Some(kept) = &mut self.kept else {
+            self.bytes = 0;
+            self.written = 0;
+            return std::mem::take(&mut self.packets);
+        };
+        let mut taken: VecDeque<_> = self.packets.range(kept.count..).cloned().collect();
+        if std::mem::take(&mut kept.noop) && taken.is_empty() {
+            taken.push_back(EncodedPacket::text(PacketType::Noop, ""));
+        }
+        kept.count = self.packets.len();
+        kept.bytes += std::mem::take(&mut self.bytes);
+        taken
+    }
+
+    /// Keeps from now on what is taken, until it is confirmed. The packet that is sent next has the
+    /// number 0; what was kept so far is forgotten.
+    pub fn track(&mut self) {
+        self.untrack();
+        self.kept = Some(Box::default());
+    }
+
+    /// Forgets what is kept, and keeps no more.
+    pub fn untrack(&mut self) {
+        if let Some(kept) = self.kept.take() {
+            self.packets.drain(..kept.count);
+        }
+    }
+
+    /// Whether what is taken is kept.
+    #[must_use]
+    pub const fn is_tracked(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// The number of the packet that is taken next, where the queue is tracked.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        let kept = self.kept.as_ref();
+        kept.map_or(0, |kept| kept.offset + kept.count as u64)
+    }
+
+    /// The client has all packets before `offset`: they are forgotten. Nothing happens where the
+    /// queue isn't tracked.
+    ///
+    /// # Errors
+    /// [`BadOffset`] where it is before what is kept, or after what was taken.
+    pub fn confirm(&mut self, offset: u64) -> Result<(), BadOffset> {
+        let Some(kept) = &mut self.kept else {
+            return Ok(());
+        };
+        let last = kept.offset + kept.count as u64;
+        if !(kept.offset..=last).contains(&offset) {
+            return Err(BadOffset {
+                asked: offset,
+                first: kept.offset,
+                last,
+            });
+        }
+        let confirmed = (offset - kept.offset) as usize;
+        for packet in self.packets.drain(..confirmed) {
+            kept.bytes -= packet.frame().len();
+        }
+        kept.count -= confirmed;
+        kept.offset = offset;
+        if self.packets.is_empty() {
+            self.packets = VecDeque::new();
+        }
+        Ok(())
+    }
+
+    /// What is kept waits again: it hasn't come.
+    pub fn rewind(&mut self) {
+        if let Some(kept) = &mut self.kept {
+            kept.count = 0;
+            self.bytes += std::mem::take(&mut kept.bytes);
+        }
     }
 
     /// Fills `slices` with the frames that wait, for one vectored write; returns how many it filled.
@@ -120,15 +260,23 @@ impl Outbound {
             self.packets.pop_front();
         }
         if self.packets.is_empty() {
-            *self = Self::default();
+            self.packets = VecDeque::new();
+            self.written = 0;
         }
     }
 }
 
+/// The length of a message's frames, in bytes.
+fn length(packet: &EncodedPacket, attachments: &[EncodedPacket]) -> usize {
+    let attachments = attachments.iter().map(|one| one.frame().len());
+    packet.frame().len() + attachments.sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::engine::PacketType;
 
     fn message(text: &str) -> EncodedPacket {
         EncodedPacket::text(PacketType::Message, text)
@@ -138,7 +286,10 @@ mod tests {
     fn frames_leave_in_order_whatever_the_writes_cut() {
         let mut queue = Outbound::default();
         let packets = [message("first"), message("second"), message("third")];
-        queue.push(packets.iter(), QueueLimits::default()).unwrap();
+        let [first, attachments @ ..] = &packets;
+        queue
+            .push(first.clone(), attachments, QueueLimits::default())
+            .unwrap();
         let expected: Vec<u8> = packets.iter().flat_map(|p| p.frame().to_vec()).collect();
         let mut written = Vec::new();
         while !queue.is_empty() {
@@ -160,9 +311,9 @@ mod tests {
             bytes: 1_000,
         };
         let mut queue = Outbound::default();
-        let two = [message("a"), message("b")];
-        queue.push(two.iter(), limits).unwrap();
-        let full = queue.push(two.iter(), limits).unwrap_err();
+        queue.push(message("a"), &[message("b")], limits).unwrap();
+        let full = queue.push(message("c"), &[message("d")], limits);
+        let full = full.unwrap_err();
         assert_eq!(full.packets, 2);
         assert_eq!(queue.take().len(), 2);
     }
@@ -174,7 +325,126 @@ mod tests {
             bytes: 10,
         };
         let mut queue = Outbound::default();
-        let large = [message(&"x".repeat(100)), message("y")];
-        assert_eq!(queue.push(large.iter(), limits), Ok(()));
+        let large = message(&"x".repeat(100));
+        assert_eq!(queue.push(large, &[message("y")], limits), Ok(()));
+    }
+
+    fn texts(packets: &VecDeque<EncodedPacket>) -> Vec<String> {
+        let text = |packet: &EncodedPacket| String::from_utf8_lossy(packet.payload()).into_owned();
+        packets.iter().map(text).collect()
+    }
+
+    #[test]
+    fn what_was_taken_comes_again_until_it_is_confirmed() {
+        let limits = QueueLimits::default();
+        let mut queue = Outbound::default();
+        queue.track();
+        for text in ["a", "b", "c"] {
+            queue.push(message(text), &[], limits).unwrap();
+        }
+        assert_eq!(texts(&queue.take()), ["4a", "4b", "4c"]);
+        assert!(queue.is_empty());
+        queue.confirm(1).unwrap();
+        queue.rewind();
+        assert_eq!(queue.offset(), 1);
+        assert_eq!(texts(&queue.take()), ["4b", "4c"]);
+        queue.confirm(3).unwrap();
+        queue.rewind();
+        assert!(queue.is_empty());
+        assert_eq!(queue.bytes(), 0);
+    }
+
+    #[test]
+    fn an_offset_of_something_else_is_refused() {
+        let mut queue = Outbound::default();
+        queue.track();
+        for text in ["a", "b"] {
+            queue
+                .push(message(text), &[], QueueLimits::default())
+                .unwrap();
+        }
+        queue.take();
+        queue.confirm(1).unwrap();
+        let bad = |asked| BadOffset {
+            asked,
+            first: 1,
+            last: 2,
+        };
+        assert_eq!(queue.confirm(0), Err(bad(0)));
+        assert_eq!(queue.confirm(3), Err(bad(3)));
+        assert_eq!(queue.confirm(u64::MAX), Err(bad(u64::MAX)));
+        assert_eq!(queue.confirm(2), Ok(()));
+    }
+
+    #[test]
+    fn a_noop_is_sent_alone_and_never_kept() {
+        let mut queue = Outbound::default();
+        queue.track();
+        queue.push_noop();
+        assert!(!queue.is_empty());
+        assert_eq!(texts(&queue.take()), ["6"]);
+        assert_eq!(queue.offset(), 0);
+        queue.push_noop();
+        queue
+            .push(message("a"), &[], QueueLimits::default())
+            .unwrap();
+        assert_eq!(texts(&queue.take()), ["4a"]);
+    }
+
+    #[test]
+    fn what_is_never_confirmed_fills_the_queue() {
+        let limits = QueueLimits {
+            packets: 10,
+            bytes: 1_000,
+        };
+        let mut queue = Outbound::default();
+        queue.track();
+        let sent = (0..100).take_while(|_| {
+            queue.take();
+            queue.push(message("a"), &[], limits).is_ok()
+        });
+        assert_eq!(sent.count(), 10);
+        queue.track();
+        let large = message(&"x".repeat(400));
+        let sent = (0..100).take_while(|_| {
+            queue.take();
+            queue.push(large.clone(), &[], limits).is_ok()
+        });
+        assert_eq!(sent.count(), 2);
+    }
+
+    proptest! {
+        /// However often a client comes again, from whatever it has, it gets each packet once.
+        #[test]
+        fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0..4u8, 0..8usize), 0..100)) {
+            let mut queue = Outbound::default();
+            queue.track();
+            let (mut sent, mut received) = (0_u64, 0_u64);
+            for (step, part) in steps {
+                if step == 0 {
+                    queue.push(message(&sent.to_string()), &[], QueueLimits::default()).unwrap();
+                    sent += 1;
+                    continue;
+                }
+                if step == 1 {
+                    queue.confirm(received).unwrap();
+                    queue.rewind();
+                }
+                // A part of what is sent arrives; after a cut the client comes again.
+                let mut number = queue.offset();
+                let taken = queue.take();
+                for packet in taken.iter().take(if step == 2 { usize::MAX } else { part }) {
+                    let expected = format!("4{number}");
+                    prop_assert_eq!(packet.payload(), expected.as_bytes());
+                    number += 1;
+                    received += u64::from(number > received);
+                }
+                queue.confirm(received).unwrap();
+                queue.rewind();
+            }
+            let number = queue.offset();
+            prop_assert_eq!(number, received);
+            prop_assert_eq!(queue.take().len() as u64, sent - received);
+        }
     }
 }

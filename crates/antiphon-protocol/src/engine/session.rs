@@ -12,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Beat, EncodedPacket, Heartbeat, Message, Outbound, Packet, PacketType, ProbeStep, QueueFull,
-    QueueLimits, Revision, Upgrade, UpgradeTimeout,
+    BadOffset, Beat, EncodedPacket, Heartbeat, Message, Outbound, Packet, PacketType, ProbeStep,
+    QueueFull, QueueLimits, Revision, Upgrade, UpgradeTimeout,
 };
 
 /// The deadlines and bounds of a session.
@@ -65,6 +65,8 @@ impl CloseReason {
 pub enum TransportKind {
     /// HTTP long-polling.
     Polling,
+    /// HTTP streaming: one response that stays open.
+    Streaming,
     /// WebSocket.
     WebSocket,
 }
@@ -75,6 +77,7 @@ impl TransportKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Polling => "polling",
+            Self::Streaming => "streaming",
             Self::WebSocket => "websocket",
         }
     }
@@ -85,7 +88,11 @@ impl TransportKind {
 pub enum Input<'a> {
     /// A GET has come and waits for packets.
     PollOpened,
-    /// The client has gone away from the GET that waited.
+    /// A GET has come that says how many packets its client has had. In a session that is tracked it
+    /// takes over from the one before.
+    Resumed(Option<u64>),
+    /// The GET has ended before it was answered, or the client has gone away from it. In a session
+    /// that is tracked this is no error: its client comes again.
     PollAborted,
     /// A POST has come; its packets follow.
     PostOpened,
@@ -97,12 +104,12 @@ pub enum Input<'a> {
     Packet(Packet<'a>),
     /// What came on the session's transport could not be decoded.
     Undecodable,
-    /// A WebSocket was opened for this session.
-    ProbeOpened,
-    /// A packet came on the probing WebSocket.
-    ProbePacket(Packet<'a>),
-    /// The probing WebSocket was closed or failed.
-    ProbeClosed,
+    /// Another transport of this kind was opened for this session.
+    ProbeOpened(TransportKind),
+    /// A packet came on the probing transport.
+    ProbePacket(TransportKind, Packet<'a>),
+    /// The probing transport was closed or failed.
+    ProbeClosed(TransportKind),
     /// The client has closed the session's WebSocket.
     TransportClosed,
     /// The session's transport failed.
@@ -126,6 +133,8 @@ pub enum Refusal {
     TransportMismatch,
     /// Another request of the same method is under way. The session is closed for it.
     Overlap,
+    /// The packets that it asks for are not kept. The session is closed for it.
+    BadOffset(BadOffset),
 }
 
 /// What is to be done after an input.
@@ -139,13 +148,26 @@ pub enum Output<'a> {
     Flush,
     /// Refuse the HTTP request.
     Refuse(Refusal),
-    /// Do this with the probing WebSocket.
+    /// Do this with the probing transport.
     Probe(ProbeStep),
+}
+
+/// What a streamed response carries next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum StreamStep {
+    /// These packets.
+    Packets(VecDeque<EncodedPacket>),
+    /// Nothing for now.
+    Wait,
+    /// It ends.
+    End,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Transport {
-    Polling {
+    Http {
+        /// Packets leave by a response that stays open, and not by polls.
+        streaming: bool,
         /// A GET waits.
         poll: bool,
         /// A POST is under way.
@@ -171,8 +193,13 @@ pub struct Session {
     transport: Transport,
     phase: Phase,
     heartbeat: Heartbeat,
+    /// To WebSocket.
     upgrade: Upgrade,
+    /// To streaming. Stock clients try both side by side: the first that is completed counts.
+    stream_upgrade: Option<Box<Upgrade>>,
     outbound: Outbound,
+    /// By when the client of a tracked session must come again.
+    away_until: Option<Box<Instant>>,
     /// This side has stopped reading, so the peer's silence says nothing.
     reading_paused: bool,
     /// By when a WebSocket that is blocked must have taken something.
@@ -188,9 +215,14 @@ impl Session {
         config: SessionConfig,
         now: Instant,
     ) -> Self {
+        let mut outbound = Outbound::default();
+        if transport == TransportKind::Streaming {
+            outbound.track();
+        }
         Self {
             transport: match transport {
-                TransportKind::Polling => Transport::Polling {
+                TransportKind::Polling | TransportKind::Streaming => Transport::Http {
+                    streaming: transport == TransportKind::Streaming,
                     poll: false,
                     post: false,
                 },
@@ -199,7 +231,9 @@ impl Session {
             phase: Phase::Open,
             heartbeat: Heartbeat::server(revision, config.ping_interval, config.ping_timeout, now),
             upgrade: Upgrade::default(),
-            outbound: Outbound::default(),
+            stream_upgrade: None,
+            outbound,
+            away_until: None,
             reading_paused: false,
             stalled_at: None,
             config,
@@ -210,9 +244,26 @@ impl Session {
     #[must_use]
     pub const fn transport(&self) -> TransportKind {
         match self.transport {
-            Transport::Polling { .. } => TransportKind::Polling,
+            Transport::Http {
+                streaming: false, ..
+            } => TransportKind::Polling,
+            Transport::Http {
+                streaming: true, ..
+            } => TransportKind::Streaming,
             Transport::WebSocket { .. } => TransportKind::WebSocket,
         }
+    }
+
+    /// Keeps the packets that are sent by polling until the client confirms them, so that a poll
+    /// which is cut loses nothing. A session that is opened on streaming always does.
+    pub fn track(&mut self) {
+        self.outbound.track();
+    }
+
+    /// Whether packets are kept until they are confirmed.
+    #[must_use]
+    pub const fn is_tracked(&self) -> bool {
+        self.outbound.is_tracked()
     }
 
     /// Whether messages are taken: the session is neither closing nor closed.
@@ -236,10 +287,17 @@ impl Session {
         matches!(self.phase, Phase::Closing { .. })
     }
 
-    /// Whether an upgrade is under way.
+    /// Whether an upgrade to this kind of transport is under way.
     #[must_use]
-    pub const fn is_upgrading(&self) -> bool {
-        self.upgrade.is_running()
+    pub fn is_upgrading(&self, to: TransportKind) -> bool {
+        match to {
+            TransportKind::Polling => false,
+            TransportKind::WebSocket => self.upgrade.is_running(),
+            TransportKind::Streaming => {
+                let upgrade = self.stream_upgrade.as_ref();
+                upgrade.is_some_and(|upgrade| upgrade.is_running())
+            }
+        }
     }
 
     /// When [`Input::Timeout`] is due. None: the session is closed.
@@ -250,29 +308,46 @@ impl Session {
             Phase::Closing { expires } => Some(expires),
             Phase::Open => None,
         };
-        [phase, self.upgrade.deadline(), self.stalled_at]
-            .into_iter()
-            .flatten()
-            .chain([self.heartbeat.deadline()])
-            .min()
+        let streaming = self.stream_upgrade.as_ref();
+        [
+            phase,
+            self.upgrade.deadline(),
+            streaming.and_then(|upgrade| upgrade.deadline()),
+            self.stalled_at,
+            self.away_until.as_deref().copied(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain([self.heartbeat.deadline()])
+        .min()
     }
 
     /// Queues the packets of one message.
     ///
     /// # Errors
     /// [`QueueFull`] where the outbound queue has no room; none of the message is queued then.
-    pub fn send<'p>(
+    pub fn send(
         &mut self,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
     ) -> Result<(), QueueFull> {
-        self.outbound.push(packets, self.config.queue)
+        self.outbound.push(packet, attachments, self.config.queue)
+    }
+
+    /// Whether the outbound queue has room for the packets of a message.
+    #[must_use]
+    pub fn has_room(&self, packet: &EncodedPacket, attachments: &[EncodedPacket]) -> bool {
+        let limits = self.config.queue;
+        self.outbound.room_for(packet, attachments, limits).is_ok()
     }
 
     /// Whether a message would leave at once: what a volatile message asks.
     #[must_use]
-    pub const fn is_writable(&self) -> bool {
+    pub fn is_writable(&self) -> bool {
         match self.transport {
-            Transport::Polling { poll, .. } => poll,
+            Transport::Http {
+                poll, streaming, ..
+            } => poll && (!streaming || self.outbound.is_empty()),
             Transport::WebSocket { blocked } => !blocked,
         }
     }
@@ -287,14 +362,78 @@ impl Session {
     /// a noop where the session has left polling.
     pub fn poll_answer(&mut self) -> Option<VecDeque<EncodedPacket>> {
         match &mut self.transport {
-            Transport::Polling { poll, .. }
-                if !self.outbound.is_empty() || matches!(self.phase, Phase::Closed(_)) =>
-            {
-                *poll = false;
-                Some(self.outbound.take())
+            Transport::Http {
+                streaming: false,
+                poll,
+                ..
+            } => {
+                let due = !self.outbound.is_empty() || matches!(self.phase, Phase::Closed(_));
+                due.then(|| {
+                    *poll = false;
+                    self.outbound.take()
+                })
             }
-            Transport::Polling { .. } => None,
-            Transport::WebSocket { .. } => Some(VecDeque::from([noop()])),
+            _ => Some(noops()),
+        }
+    }
+
+    /// The answer of a poll that has waited for long enough: a noop where there is nothing else.
+    pub fn poll_gives_up(&mut self) -> VecDeque<EncodedPacket> {
+        if let Transport::Http { poll, .. } = &mut self.transport {
+            *poll = false;
+        }
+        noops()
+    }
+
+    /// What the streamed response carries next, which the session's packets leave by.
+    pub fn stream_step(&mut self) -> StreamStep {
+        let streams = matches!(
+            self.transport,
+            Transport::Http {
+                streaming: true,
+                ..
+            }
+        );
+        if !streams {
+            return StreamStep::End;
+        }
+        if self.is_closing() && self.outbound.is_empty() {
+            self.close(CloseReason::ForcedClose);
+        }
+        if !self.outbound.is_empty() {
+            return StreamStep::Packets(self.outbound.take());
+        }
+        // A client that goes on to WebSocket waits for the end of the stream.
+        if self.closed().is_some() || self.upgrade.is_probed() {
+            return StreamStep::End;
+        }
+        StreamStep::Wait
+    }
+
+    /// The number of the packet that a streamed response carries next.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.outbound.offset()
+    }
+
+    /// Whether so much is kept that the client should confirm some, by coming again.
+    #[must_use]
+    pub fn keeps_much(&self) -> bool {
+        !self.outbound.keeps_little(self.config.queue)
+    }
+
+    /// A POST says how many packets its client has had: they are forgotten. What was forgotten before
+    /// does no harm.
+    ///
+    /// # Errors
+    /// [`BadOffset`] where so many were never sent; the session is closed for it.
+    pub fn confirm(&mut self, offset: u64) -> Result<(), BadOffset> {
+        match self.outbound.confirm(offset) {
+            Err(bad) if offset > bad.last => {
+                self.close(CloseReason::TransportError);
+                Err(bad)
+            }
+            _ => Ok(()),
         }
     }
 
@@ -307,7 +446,7 @@ impl Session {
     pub fn frames<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         match self.transport {
             Transport::WebSocket { .. } => self.outbound.frames(slices),
-            Transport::Polling { .. } => 0,
+            Transport::Http { .. } => 0,
         }
     }
 
@@ -345,32 +484,38 @@ impl Session {
         }
         match input {
             Input::PollOpened => self.handle_poll(),
+            Input::Resumed(offset) => self.handle_resumed(offset),
             Input::PollAborted => {
-                if matches!(self.transport, Transport::Polling { poll: true, .. }) {
-                    self.transport = Transport::Polling {
-                        poll: false,
-                        post: false,
-                    };
-                    self.close(CloseReason::TransportError);
+                if let Transport::Http { poll, post, .. } = &mut self.transport {
+                    let waited = std::mem::take(poll);
+                    if self.outbound.is_tracked() {
+                        self.away_until = Some(Box::new(now + self.config.ping_timeout));
+                    } else if waited {
+                        *post = false;
+                        self.close(CloseReason::TransportError);
+                    }
                 }
                 Output::Nothing
             }
             Input::PostOpened => match &mut self.transport {
                 Transport::WebSocket { .. } => Output::Refuse(Refusal::TransportMismatch),
-                Transport::Polling { post: true, .. } => self.overlap(),
-                Transport::Polling { post, .. } => {
+                Transport::Http { post: true, .. } if !self.outbound.is_tracked() => self.overlap(),
+                Transport::Http { post, .. } => {
                     *post = true;
                     Output::Nothing
                 }
             },
             Input::PostAborted => {
-                if matches!(self.transport, Transport::Polling { post: true, .. }) {
+                if matches!(self.transport, Transport::Http { post: true, .. }) {
+                    if self.outbound.is_tracked() {
+                        return self.handle(Input::PostClosed, now);
+                    }
                     self.close(CloseReason::TransportError);
                 }
                 Output::Nothing
             }
             Input::PostClosed => {
-                if let Transport::Polling { post, .. } = &mut self.transport {
+                if let Transport::Http { post, .. } = &mut self.transport {
                     *post = false;
                     // Also where its client went away from it while this side didn't read.
                     self.reading_paused = false;
@@ -379,18 +524,22 @@ impl Session {
             }
             Input::Packet(packet) => self.handle_packet(packet, now),
             Input::Undecodable => self.close(CloseReason::ParseError),
-            Input::ProbeOpened => {
-                let accepted = self.transport() == TransportKind::Polling
-                    && self.upgrade.handle_opened(now, self.config.upgrade_timeout);
-                if accepted {
+            Input::ProbeOpened(to) => {
+                let possible = match self.transport() {
+                    TransportKind::Polling => true,
+                    TransportKind::Streaming => to == TransportKind::WebSocket,
+                    TransportKind::WebSocket => false,
+                };
+                let timeout = self.config.upgrade_timeout;
+                if possible && self.upgrade_to(to).handle_opened(now, timeout) {
                     Output::Nothing
                 } else {
                     Output::Probe(ProbeStep::Reject)
                 }
             }
-            Input::ProbePacket(packet) => self.handle_probe(&packet, now),
-            Input::ProbeClosed => {
-                self.upgrade.handle_closed();
+            Input::ProbePacket(to, packet) => self.handle_probe(to, &packet, now),
+            Input::ProbeClosed(to) => {
+                self.upgrade_to(to).handle_closed();
                 Output::Nothing
             }
             Input::TransportClosed => self.close(CloseReason::TransportClose),
@@ -412,8 +561,10 @@ impl Session {
     /// A closed session refuses requests and probes and takes no notice of the rest.
     const fn handle_closed<'a>(input: &Input<'_>) -> Output<'a> {
         match input {
-            Input::PollOpened | Input::PostOpened => Output::Refuse(Refusal::Closed),
-            Input::ProbeOpened | Input::ProbePacket(_) => Output::Probe(ProbeStep::Reject),
+            Input::PollOpened | Input::Resumed(_) | Input::PostOpened => {
+                Output::Refuse(Refusal::Closed)
+            }
+            Input::ProbeOpened(_) | Input::ProbePacket(..) => Output::Probe(ProbeStep::Reject),
             _ => Output::Nothing,
         }
     }
@@ -421,8 +572,8 @@ impl Session {
     fn handle_poll(&mut self) -> Output<'static> {
         match &mut self.transport {
             Transport::WebSocket { .. } => Output::Refuse(Refusal::TransportMismatch),
-            Transport::Polling { poll: true, .. } => self.overlap(),
-            Transport::Polling { poll, .. } => {
+            Transport::Http { poll: true, .. } => self.overlap(),
+            Transport::Http { poll, .. } => {
                 *poll = true;
                 // Packets first, alone: a client that reads its close packet may forget the rest.
                 if self.is_closing() && self.outbound.is_empty() {
@@ -430,6 +581,31 @@ impl Session {
                 }
                 Output::Flush
             }
+        }
+    }
+
+    /// A client comes again: what it hasn't had is sent again, and a GET that still waits ends.
+    fn handle_resumed(&mut self, offset: Option<u64>) -> Output<'static> {
+        if !self.outbound.is_tracked() {
+            return self.handle_poll();
+        }
+        if let Some(Err(bad)) = offset.map(|offset| self.outbound.confirm(offset)) {
+            self.close(CloseReason::TransportError);
+            return Output::Refuse(Refusal::BadOffset(bad));
+        }
+        self.outbound.rewind();
+        self.away_until = None;
+        if let Transport::Http { poll, .. } = &mut self.transport {
+            *poll = false;
+        }
+        self.handle_poll()
+    }
+
+    /// The upgrade to this kind of transport.
+    fn upgrade_to(&mut self, to: TransportKind) -> &mut Upgrade {
+        match to {
+            TransportKind::Streaming => self.stream_upgrade.get_or_insert_default(),
+            TransportKind::Polling | TransportKind::WebSocket => &mut self.upgrade,
         }
     }
 
@@ -446,7 +622,7 @@ impl Session {
                 let pong = EncodedPacket::text(PacketType::Pong, data);
                 let answered = self.heartbeat.handle_ping(now).is_ok()
                     // A client that pings and never reads doesn't grow the queue.
-                    && self.send([&pong].into_iter()).is_ok();
+                    && self.send(pong, &[]).is_ok();
                 if answered {
                     Output::Flush
                 } else {
@@ -459,8 +635,8 @@ impl Session {
             },
             Packet::Close => {
                 // The client expects no more than that its poll returns.
-                if matches!(self.transport, Transport::Polling { poll: true, .. }) {
-                    self.outbound.push_control(noop());
+                if matches!(self.transport, Transport::Http { poll: true, .. }) {
+                    self.outbound.push_noop();
                 }
                 self.end(CloseReason::TransportClose)
             }
@@ -471,11 +647,30 @@ impl Session {
         }
     }
 
-    fn handle_probe(&mut self, packet: &Packet<'_>, now: Instant) -> Output<'static> {
-        let step = self.upgrade.handle_packet(packet, now);
+    fn handle_probe(
+        &mut self,
+        to: TransportKind,
+        packet: &Packet<'_>,
+        now: Instant,
+    ) -> Output<'static> {
+        let step = self.upgrade_to(to).handle_packet(packet, now);
         if step == ProbeStep::Complete {
-            // What is queued leaves by the new transport; a poll that still waits gets a noop.
-            self.transport = Transport::WebSocket { blocked: false };
+            // What is queued leaves by the new transport; a poll that still waits gets a noop. What
+            // was sent has come: the client has waited for it.
+            self.upgrade = Upgrade::Idle;
+            self.stream_upgrade = None;
+            self.away_until = None;
+            if to == TransportKind::WebSocket {
+                self.transport = Transport::WebSocket { blocked: false };
+                self.outbound.untrack();
+            } else {
+                self.transport = Transport::Http {
+                    streaming: true,
+                    poll: true,
+                    post: false,
+                };
+                self.outbound.track();
+            }
         }
         Output::Probe(step)
     }
@@ -484,8 +679,7 @@ impl Session {
         if !self.is_open() {
             return Output::Nothing;
         }
-        if matches!(self.transport, Transport::Polling { poll: true, .. })
-            && self.outbound.is_empty()
+        if matches!(self.transport, Transport::Http { poll: true, .. }) && self.outbound.is_empty()
         {
             return self.close(CloseReason::ForcedClose);
         }
@@ -504,13 +698,24 @@ impl Session {
         if self.stalled_at.is_some_and(|by| now >= by) {
             return self.close(CloseReason::TransportError);
         }
-        match self.upgrade.handle_timeout(now) {
+        if self.away_until.as_deref().is_some_and(|by| now >= *by) {
+            return self.close(CloseReason::TransportClose);
+        }
+        let streaming = self.stream_upgrade.as_mut();
+        let streaming = streaming.and_then(|upgrade| upgrade.handle_timeout(now));
+        match streaming.or_else(|| self.upgrade.handle_timeout(now)) {
             Some(UpgradeTimeout::Expired) => return Output::Probe(ProbeStep::Reject),
             Some(UpgradeTimeout::Noop) => {
-                if matches!(self.transport, Transport::Polling { poll: true, .. })
-                    && self.outbound.is_empty()
+                if matches!(
+                    self.transport,
+                    Transport::Http {
+                        streaming: false,
+                        poll: true,
+                        ..
+                    }
+                ) && self.outbound.is_empty()
                 {
-                    self.outbound.push_control(noop());
+                    self.outbound.push_noop();
                 }
                 return Output::Flush;
             }
@@ -526,7 +731,7 @@ impl Session {
                 self.heartbeat.postpone(now);
                 if self.transport() == TransportKind::WebSocket {
                     // Where the client has gone, reading would tell; so does writing.
-                    self.outbound.push_control(noop());
+                    self.outbound.push_noop();
                 }
                 Output::Flush
             }
@@ -537,7 +742,7 @@ impl Session {
 
     /// Ends the session. A poll that waits is told by a close packet behind what is queued.
     fn close(&mut self, reason: CloseReason) -> Output<'static> {
-        if matches!(self.transport, Transport::Polling { poll: true, .. }) {
+        if matches!(self.transport, Transport::Http { poll: true, .. }) {
             self.outbound
                 .push_control(EncodedPacket::text(PacketType::Close, ""));
         }
@@ -547,13 +752,14 @@ impl Session {
     /// Nothing more happens, and no upgrade either: who probes has to see that.
     fn end(&mut self, reason: CloseReason) -> Output<'static> {
         self.upgrade = Upgrade::Idle;
+        self.stream_upgrade = None;
         self.phase = Phase::Closed(reason);
         Output::Flush
     }
 }
 
-fn noop() -> EncodedPacket {
-    EncodedPacket::text(PacketType::Noop, "")
+fn noops() -> VecDeque<EncodedPacket> {
+    VecDeque::from([EncodedPacket::text(PacketType::Noop, "")])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The server's side of an upgrade from polling to another transport.
+//! The server's side of an upgrade from polling or streaming to another transport.
 //!
 //! ```text
 //!            opened            ping "probe"             upgrade
@@ -62,6 +62,12 @@ impl Upgrade {
     #[must_use]
     pub const fn is_running(&self) -> bool {
         !matches!(self, Self::Idle)
+    }
+
+    /// Whether the probe was answered: the client is pausing its old transport.
+    #[must_use]
+    pub const fn is_probed(&self) -> bool {
+        matches!(self, Self::Probed { .. })
     }
 
     /// A transport was opened for the session. False: one is under way already, so close this one.

@@ -54,12 +54,12 @@ impl EncodedMessage {
     /// The text is shared, and so are attachments that have the form already. Revision 3 puts a
     /// byte in front of every attachment, so that these are copied.
     #[must_use]
-    pub fn into_revision(&self, revision: Revision) -> Self {
+    pub fn into_revision(self, revision: Revision) -> Self {
         let Some(attachments) = &self.attachments else {
-            return self.clone();
+            return self;
         };
         if revision == self.revision {
-            return self.clone();
+            return self;
         }
         let type_byte = usize::from(self.revision == Revision::V3);
         let attachments = attachments
@@ -67,7 +67,7 @@ impl EncodedMessage {
             .map(|packet| EncodedPacket::binary(&packet.payload()[type_byte..], revision))
             .collect();
         Self {
-            text: self.text.clone(),
+            text: self.text,
             attachments: Some(attachments),
             revision,
         }
@@ -77,6 +77,12 @@ impl EncodedMessage {
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         self.packets().map(|packet| packet.frame().len()).sum()
+    }
+
+    /// The text, and the attachments if there are any.
+    #[must_use]
+    pub fn into_parts(self) -> (EncodedPacket, Option<Arc<[EncodedPacket]>>) {
+        (self.text, self.attachments)
     }
 
     /// The packets in the order of the wire: the text, then the attachments.

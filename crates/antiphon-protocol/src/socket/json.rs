@@ -235,13 +235,14 @@ pub(super) fn string(bytes: &[u8], start: usize) -> Result<usize, Fault> {
 }
 
 /// The first byte at or after `at` that is not plain text of a string: a quote, a backslash, a
-/// control character. Eight bytes at a time.
+/// control character. Eight bytes at a time, as most strings are short.
 fn plain(bytes: &[u8], mut at: usize) -> usize {
     const ONES: u64 = u64::MAX / 255;
     const HIGH: u64 = ONES << 7;
     const fn zero(word: u64) -> u64 {
         word.wrapping_sub(ONES) & !word & HIGH
     }
+    let start = at;
     while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let word = u64::from_le_bytes(*chunk);
         // The lowest bit set is exact; those above it may be the borrow of a subtraction.
@@ -253,14 +254,37 @@ fn plain(bytes: &[u8], mut at: usize) -> usize {
             return at + (found.trailing_zeros() / 8) as usize;
         }
         at += 8;
+        if at - start == 16 {
+            at = plain_blocks(bytes, at);
+        }
     }
     while let Some(&byte) = bytes.get(at) {
-        if byte < 0x20 || byte == b'"' || byte == b'\\' {
+        if is_special(byte) {
             break;
         }
         at += 1;
     }
     at
+}
+
+/// As [`plain`] in blocks of 32 bytes, which the compiler makes wide instructions of: where the
+/// first block that isn't plain begins.
+fn plain_blocks(bytes: &[u8], mut at: usize) -> usize {
+    let (blocks, _) = bytes.get(at..).unwrap_or_default().as_chunks::<32>();
+    for block in blocks {
+        if block
+            .iter()
+            .fold(false, |any, &byte| any | is_special(byte))
+        {
+            break;
+        }
+        at += 32;
+    }
+    at
+}
+
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
 /// The text of a string, given with its quotes. `None` if it is not Unicode (a lone surrogate).

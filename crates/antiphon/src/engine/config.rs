@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use antiphon_protocol::engine::{QueueLimits, SessionConfig, TransportKind};
+use antiphon_protocol::engine::{QueueLimits, Revision, SessionConfig, TransportKind};
 use http::request::Parts;
 
 use super::{Cookie, Cors};
@@ -39,9 +39,11 @@ pub struct EngineConfig {
     pub outbound: QueueLimits,
     /// Handlers of one session that may run at a time; more is read only when some have ended. 1,000.
     pub max_running_handlers: usize,
-    /// Transports that are offered. Both.
+    /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
+    pub max_stream_bytes: usize,
+    /// Transports that are offered. Polling and WebSocket: streaming is for clients that know it.
     pub transports: Vec<TransportKind>,
-    /// Whether the upgrade from polling to WebSocket is advertised. True.
+    /// Whether upgrades from polling (and streaming) are advertised. True.
     pub allow_upgrades: bool,
     /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
     pub allow_eio3: bool,
@@ -65,6 +67,7 @@ impl Default for EngineConfig {
             max_packets_per_payload: 10_000,
             outbound: QueueLimits::default(),
             max_running_handlers: 1_000,
+            max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,
             allow_eio3: true,
@@ -117,11 +120,22 @@ impl EngineConfig {
     }
 
     /// The upgrades that a session on `transport` is offered.
-    pub(super) fn upgrades(&self, transport: TransportKind) -> &'static [&'static str] {
-        let offered = self.allow_upgrades
-            && transport == TransportKind::Polling
-            && self.transports.contains(&TransportKind::WebSocket);
-        if offered { &["websocket"] } else { &[] }
+    pub(super) fn upgrades(
+        &self,
+        transport: TransportKind,
+        revision: Revision,
+    ) -> &'static [&'static str] {
+        let offers = |kind| self.allow_upgrades && self.transports.contains(&kind);
+        let streaming = transport == TransportKind::Polling
+            && revision == Revision::V4
+            && offers(TransportKind::Streaming);
+        let websocket = transport != TransportKind::WebSocket && offers(TransportKind::WebSocket);
+        match (websocket, streaming) {
+            (true, true) => &["websocket", "streaming"],
+            (true, false) => &["websocket"],
+            (false, true) => &["streaming"],
+            (false, false) => &[],
+        }
     }
 }
 

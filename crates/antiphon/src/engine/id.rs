@@ -1,20 +1,39 @@
 //! Session and socket ids: 120 random bits as 20 characters, the form that every peer expects.
 
-use std::{fmt, sync::Arc};
+use std::{cell::RefCell, fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 const RANDOM_BYTES: usize = 15;
 const LENGTH: usize = 20;
 
+/// Ids that one call to the operating system is enough for: it gives up to 256 bytes at once.
+const POOLED: usize = 16;
+
+thread_local! {
+    /// Random bytes that no id has had yet.
+    static POOL: RefCell<Vec<[u8; RANDOM_BYTES]>> = const { RefCell::new(Vec::new()) };
+}
+
+fn random_bytes() -> [u8; RANDOM_BYTES] {
+    POOL.with_borrow_mut(|pool| {
+        pool.pop().unwrap_or_else(|| {
+            let mut random = [[0; RANDOM_BYTES]; POOLED];
+            // Without randomness ids could be guessed, and an id is the credential of its session.
+            getrandom::fill(random.as_flattened_mut())
+                .expect("the operating system gives no random bytes");
+            let [first, others @ ..] = random;
+            pool.extend(others);
+            first
+        })
+    })
+}
+
 /// A random id of 20 characters from `A-Z a-z 0-9 - _`.
 fn random() -> [u8; LENGTH] {
-    let mut random = [0; RANDOM_BYTES];
-    // Without randomness ids could be guessed, and an id is the credential of its session.
-    getrandom::fill(&mut random).expect("the operating system gives no random bytes");
     let mut id = [0; LENGTH];
     URL_SAFE_NO_PAD
-        .encode_slice(random, &mut id)
+        .encode_slice(random_bytes(), &mut id)
         .expect("15 bytes are 20 characters of base64");
     id
 }
@@ -58,6 +77,12 @@ impl fmt::Debug for SessionId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_ids_are_the_same() {
+        let ids: std::collections::HashSet<_> = (0..1_000).map(|_| SessionId::random()).collect();
+        assert_eq!(ids.len(), 1_000);
+    }
 
     #[test]
     fn an_id_reads_back() {

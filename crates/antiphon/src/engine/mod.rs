@@ -1,4 +1,4 @@
-//! Engine.IO: sessions over HTTP long-polling and WebSocket.
+//! Engine.IO: sessions over HTTP long-polling, HTTP streaming and WebSocket.
 //!
 //! The engine owns connections: which sessions there are, what each still has to send, and by when
 //! each must have shown life. It knows nothing of namespaces or events. What uses it implements
@@ -6,8 +6,8 @@
 //! order, whatever transport carries them.
 //!
 //! ```text
-//! HTTP request -> http (routes, checks) -> polling, or websocket -> Session -> Connection
-//! Connection   -> Session::send -> outbound queue -> the poll that waits, or the WebSocket
+//! HTTP request -> http (routes, checks) -> polling, streaming or websocket -> Session -> Connection
+//! Connection   -> Session::push -> outbound queue -> the poll that waits, the stream or the WebSocket
 //! ```
 //!
 //! Each session has one driver, a task that watches its deadlines, reads its WebSocket if it has
@@ -23,8 +23,10 @@ mod http;
 pub(crate) mod id;
 mod polling;
 mod probe;
+mod requests;
 mod session;
 mod stats;
+mod streaming;
 mod websocket;
 
 use std::{
@@ -47,7 +49,7 @@ pub(crate) use config::LONGEST;
 pub use cookie::{Cookie, SameSite};
 pub use cors::Cors;
 use driver::Driven;
-pub use http::{EngineLayer, EngineService, OrEngine, PeerAddr};
+pub use http::{EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr};
 pub use id::SessionId;
 pub(crate) use session::Held;
 pub use session::{SendError, Session};
@@ -220,15 +222,14 @@ impl Engine {
 
     /// Opens a session: it is registered, its handshake is queued and the application knows it.
     /// Whoever calls this starts its driver at once.
-    fn open(
-        self: &Arc<Self>,
-        revision: Revision,
-        transport: TransportKind,
-        base64: bool,
-        request: &::http::request::Parts,
-    ) -> Driven {
+    fn open(self: &Arc<Self>, opening: Opening, request: &::http::request::Parts) -> Driven {
         self.runtime.get_or_init(Handle::current);
-        let session = Session::open(Arc::clone(self), revision, transport, base64);
+        let Opening {
+            revision,
+            transport,
+            ..
+        } = opening;
+        let session = Session::open(Arc::clone(self), opening);
         self.sessions().insert(session.id(), Arc::clone(&session));
         let driven = Driven::new(Arc::clone(&session));
         self.counters.sessions_opened.add(1);
@@ -255,6 +256,19 @@ impl Engine {
             self.changed.notify_waiters();
         }
     }
+}
+
+/// What a client asks for when it opens a session.
+#[derive(Debug, Clone, Copy)]
+struct Opening {
+    revision: Revision,
+    transport: TransportKind,
+    /// It can't take binary.
+    base64: bool,
+    /// It says how many packets it has had: what is sent by polling is kept until then.
+    is_tracked: bool,
+    /// How seldom it comes: so much longer may it be silent.
+    interval: Duration,
 }
 
 /// A handler that runs by itself, counted until it has ended.

@@ -1,25 +1,28 @@
 //! HTTP long-polling: a GET waits for packets, a POST brings them.
 
-use std::{pin::pin, sync::Arc, task::Poll};
+use std::{
+    borrow::Cow, collections::VecDeque, future::Future, pin::pin, sync::Arc, task::Poll,
+    time::Duration,
+};
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, Refusal, TransportKind, jsonp, payload, payload::Payload,
+    EncodedPacket, Input, PacketType, Refusal, TransportKind, jsonp, payload, payload::Payload,
 };
 
 use super::{
     Session, cork,
     driver::{self, Driven},
-    session::refusal,
+    session::{State, refusal},
 };
 
-/// Watches the deadlines of a session until it is closed or has left polling.
+/// Watches the deadlines of a session until it is closed or has moved to WebSocket.
 pub(super) async fn drive(driven: Driven) {
     let session = driven.session();
     let mut sleep = pin!(driver::sleep(session));
     let closed = std::future::poll_fn(|context| {
         {
             let mut state = session.lock();
-            if state.machine.transport() != TransportKind::Polling {
+            if state.machine.transport() == TransportKind::WebSocket {
                 // The driver of the WebSocket has taken over.
                 return Poll::Ready(None);
             }
@@ -34,24 +37,45 @@ pub(super) async fn drive(driven: Driven) {
     }
 }
 
-/// Waits for packets: the answer of a GET.
-pub(super) async fn poll(session: &Arc<Session>, binary: bool) -> Result<Payload, Refusal> {
-    if let Some(refusal) = refusal(&session.input(Input::PollOpened)) {
-        return Err(refusal);
+/// Waits for packets: the answer of a GET. `offset` is how many packets its client has had; `wait`
+/// is how long it waits at the most.
+pub(super) async fn poll(
+    session: &Arc<Session>,
+    binary: bool,
+    offset: Option<u64>,
+    wait: Option<Duration>,
+) -> Result<Payload, Refusal> {
+    if session.transport() == TransportKind::Streaming {
+        return Err(Refusal::TransportMismatch);
     }
-    let waiting = Waiting(session);
+    let poll = Waiting {
+        session,
+        get: session.begin_get(offset)?,
+    };
+    let mut patience = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
     let packets = std::future::poll_fn(|context| {
         let mut state = session.lock();
+        if poll.is_superseded(&mut state) {
+            return Poll::Ready(VecDeque::from([noop()]));
+        }
         if let Some(packets) = state.machine.poll_answer() {
             state.drained();
             return Poll::Ready(packets);
+        }
+        let patience = patience.as_mut();
+        if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(state.machine.poll_gives_up());
         }
         state.poll = Some(context.waker().clone());
         Poll::Pending
     })
     .await;
-    std::mem::forget(waiting);
+    poll.answered();
     Ok(encode(session, &packets, binary))
+}
+
+fn noop() -> EncodedPacket {
+    EncodedPacket::text(PacketType::Noop, "")
 }
 
 /// The payload of a GET.
@@ -64,12 +88,33 @@ pub(super) fn encode<'p>(
 }
 
 /// A GET that waits; dropped when its client goes away.
-struct Waiting<'s>(&'s Arc<Session>);
+struct Waiting<'s> {
+    session: &'s Arc<Session>,
+    /// Its number, where the session is tracked.
+    get: Option<u32>,
+}
+
+impl Waiting<'_> {
+    /// Another GET has taken over.
+    fn is_superseded(&self, state: &mut State) -> bool {
+        self.get.is_some_and(|get| state.requests().get != get)
+    }
+
+    fn answered(self) {
+        if self.get.is_none() {
+            std::mem::forget(self);
+        }
+    }
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        tracing::debug!(session = ?self.0.id(), "the client went away from its poll");
-        self.0.input(Input::PollAborted);
+        if self.get.is_none() {
+            tracing::debug!(session = ?self.session.id(), "the client went away from its poll");
+        } else if self.is_superseded(&mut self.session.lock()) {
+            return;
+        }
+        self.session.input(Input::PollAborted);
     }
 }
 
@@ -78,22 +123,49 @@ pub(super) struct Post<'s> {
     session: &'s Arc<Session>,
     /// The body has come, or was refused: the client hasn't gone away from it.
     whole: bool,
+    /// Its number, where the session is tracked.
+    number: Option<u32>,
+    t: Option<Cow<'s, str>>,
 }
 
 impl<'s> Post<'s> {
-    pub(super) fn begin(session: &'s Arc<Session>) -> Result<Self, Refusal> {
+    /// Begins to read a POST, whose parameter `t` tells it from others. None: it was handled already.
+    pub(super) fn begin(
+        session: &'s Arc<Session>,
+        parameter: impl FnOnce() -> Option<Cow<'s, str>>,
+    ) -> Result<Option<Self>, Refusal> {
+        let (mut number, mut t) = (None, None);
+        {
+            let mut state = session.lock();
+            if state.machine.is_tracked() {
+                t = parameter();
+                number = state.requests().begin_post(t.as_deref());
+                if number.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
         match refusal(&session.input(Input::PostOpened)) {
             Some(refusal) => Err(refusal),
-            None => Ok(Self {
+            None => Ok(Some(Self {
                 session,
                 whole: false,
-            }),
+                number,
+                t,
+            })),
         }
     }
 
     /// The whole body has come, or it is refused.
     pub(super) const fn whole(&mut self) {
         self.whole = true;
+    }
+
+    /// Whether it is to be handled: no later one has taken its place.
+    pub(super) fn counts(&self) -> bool {
+        let t = self.t.as_deref();
+        self.number
+            .is_none_or(|number| self.session.lock().requests().handle_post(number, t))
     }
 
     /// Hands the packets of the body on.

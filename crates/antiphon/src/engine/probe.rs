@@ -1,10 +1,12 @@
-//! A WebSocket that was opened for a session on polling: it is probed, then takes the session over.
+//! A WebSocket that was opened for a session on HTTP: it is probed, then takes the session over.
 //!
-//! Whatever goes wrong here closes this WebSocket alone; the session goes on by polling.
+//! Whatever goes wrong here closes this WebSocket alone; the session goes on as it was.
 
 use std::{sync::Arc, task::Poll};
 
-use antiphon_protocol::engine::{EncodedPacket, Input, Output, Packet, PacketType, ProbeStep};
+use antiphon_protocol::engine::{
+    EncodedPacket, Input, Output, Packet, PacketType, ProbeStep, TransportKind,
+};
 
 use super::{
     Session,
@@ -63,7 +65,7 @@ struct Probe<'s> {
 
 impl<'s> Probe<'s> {
     fn begin(session: &'s Arc<Session>) -> Option<Self> {
-        if session.input(Input::ProbeOpened) != Output::Nothing {
+        if session.input(Input::ProbeOpened(TransportKind::WebSocket)) != Output::Nothing {
             return None;
         }
         let mut state = session.lock();
@@ -80,7 +82,9 @@ impl<'s> Probe<'s> {
         std::future::poll_fn(|context| {
             {
                 let mut state = self.session.lock();
-                if state.probes != self.number || !state.machine.is_upgrading() {
+                if state.probes != self.number
+                    || !state.machine.is_upgrading(TransportKind::WebSocket)
+                {
                     return Poll::Ready(ProbeStep::Reject);
                 }
                 state.probe = Some(context.waker().clone());
@@ -88,7 +92,8 @@ impl<'s> Probe<'s> {
             let revision = self.session.revision();
             let step = websocket.poll_text(context, &mut |text| {
                 let packet = Packet::from_text(text, revision).unwrap_or(Packet::Noop);
-                match self.session.input(Input::ProbePacket(packet)) {
+                let input = Input::ProbePacket(TransportKind::WebSocket, packet);
+                match self.session.input(input) {
                     Output::Probe(step) => step,
                     _ => ProbeStep::Reject,
                 }
@@ -108,7 +113,8 @@ impl Drop for Probe<'_> {
         // A late one doesn't end the attempt of its successor.
         let last = self.session.lock().probes == self.number;
         if last {
-            self.session.input(Input::ProbeClosed);
+            self.session
+                .input(Input::ProbeClosed(TransportKind::WebSocket));
         }
     }
 }

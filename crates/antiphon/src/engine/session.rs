@@ -1,29 +1,38 @@
 //! One session: who holds it can send to it, whatever transport carries it.
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
-    io::{ErrorKind, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::Instant,
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, QueueFull, Refusal,
-    Revision, Session as Machine, TransportKind,
+    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, Refusal, Revision,
+    Session as Machine, TransportKind,
 };
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Connection, Engine, SessionId, cork};
+use super::{Connection, Engine, Opening, SessionId, cork, requests::Requests};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
+
+/// Several frames of at most so many bytes together are copied side by side for one plain write: for
+/// small ones the kernel takes longer over a list than they take to copy.
+const JOINED: usize = 16 << 10;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one session.
@@ -54,6 +63,8 @@ pub struct Session {
     base64: bool,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
+    /// It is closing or closed by an input: messages that still come are not handed on.
+    ended: AtomicBool,
     /// Handlers that have been suspended and not ended yet.
     running: AtomicUsize,
     state: Mutex<State>,
@@ -68,8 +79,9 @@ pub(super) struct State {
     corked: bool,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
-    /// Wakes the poll that waits.
+    /// Wakes the GET that waits, or the streamed response.
     pub(super) poll: Option<Waker>,
+    requests: Option<Box<Requests>>,
     /// Wakes the task of the probing WebSocket.
     pub(super) probe: Option<Waker>,
     /// Counts the probes, so that a late one doesn't take itself for its successor.
@@ -79,12 +91,20 @@ pub(super) struct State {
 }
 
 impl State {
-    fn wake_all(&mut self) {
+    pub(super) fn wake_all(&mut self) {
+        if let Some(requests) = &mut self.requests {
+            requests.wake_probe();
+        }
         [self.driver.take(), self.poll.take(), self.probe.take()]
             .into_iter()
             .flatten()
             .chain(self.waiting.drain(..))
             .for_each(Waker::wake);
+    }
+
+    /// What is remembered of requests.
+    pub(super) fn requests(&mut self) -> &mut Requests {
+        self.requests.get_or_insert_default()
     }
 
     /// Notes who waits, once: it may ask again and again while a slow reader keeps the queue full.
@@ -97,7 +117,7 @@ impl State {
     /// Gives what is queued to the transport, as far as it takes it now.
     fn flush(&mut self) {
         match self.machine.transport() {
-            TransportKind::Polling => {
+            TransportKind::Polling | TransportKind::Streaming => {
                 if let Some(poll) = self.poll.take() {
                     poll.wake();
                 }
@@ -121,10 +141,9 @@ impl State {
                 self.drained();
                 return;
             }
-            // One frame, the common case, is the cheaper call.
             let written = match &slices[..filled] {
                 [frame] => writer.try_write(frame),
-                frames => writer.try_write_vectored(frames),
+                frames => write_several(writer, frames),
             };
             match written {
                 Ok(count) => self.machine.written(count, false),
@@ -154,32 +173,56 @@ impl State {
     }
 }
 
+fn write_several(writer: &OwnedWriteHalf, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+    let length: usize = frames.iter().map(|frame| frame.len()).sum();
+    if length > JOINED {
+        return writer.try_write_vectored(frames);
+    }
+    let mut buffer = BUFFER.take();
+    buffer.reserve(JOINED);
+    for frame in frames {
+        buffer.extend_from_slice(frame);
+    }
+    let written = writer.try_write(&buffer);
+    buffer.clear();
+    BUFFER.set(buffer);
+    written
+}
+
 impl Session {
-    pub(super) fn open(
-        engine: Arc<Engine>,
-        revision: Revision,
-        transport: TransportKind,
-        base64: bool,
-    ) -> Arc<Self> {
+    pub(super) fn open(engine: Arc<Engine>, opening: Opening) -> Arc<Self> {
+        let Opening {
+            revision,
+            transport,
+            base64,
+            ..
+        } = opening;
+        let mut config = engine.config().session();
+        config.ping_timeout += opening.interval;
+        let ping_timeout = config.ping_timeout;
+        let mut machine = Machine::new(revision, transport, config, Instant::now());
+        if opening.is_tracked && transport == TransportKind::Polling {
+            machine.track();
+        }
         let config = engine.config();
-        let mut machine = Machine::new(revision, transport, config.session(), Instant::now());
         let id = SessionId::random();
         let open = Open {
             sid: id.as_str(),
-            upgrades: config.upgrades(transport),
+            upgrades: config.upgrades(transport, revision),
             ping_interval: config.ping_interval,
-            ping_timeout: config.ping_timeout,
+            ping_timeout,
             max_payload: config.max_payload as u64,
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
         // An empty queue takes any message.
-        let _ = machine.send([&packet].into_iter());
+        let _ = machine.send(packet, &[]);
         Arc::new(Self {
             id,
             revision,
             base64,
             engine,
             connection: OnceLock::new(),
+            ended: AtomicBool::new(false),
             running: AtomicUsize::new(0),
             state: Mutex::new(State {
                 machine,
@@ -187,6 +230,7 @@ impl Session {
                 corked: false,
                 driver: None,
                 poll: None,
+                requests: None,
                 probe: None,
                 probes: 0,
                 waiting: Vec::new(),
@@ -234,7 +278,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] where it wasn't queued.
     pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
-        self.send([&EncodedPacket::text(PacketType::Message, text)].into_iter())
+        self.push(EncodedPacket::text(PacketType::Message, text), &[], false)
     }
 
     /// Sends a binary message.
@@ -242,7 +286,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] where it wasn't queued.
     pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
-        self.send([&EncodedPacket::binary(data, self.revision)].into_iter())
+        self.push(EncodedPacket::binary(data, self.revision), &[], false)
     }
 
     /// Closes the session when what is queued has left.
@@ -289,22 +333,24 @@ impl Session {
         &self.engine
     }
 
-    /// Sends the packets of one message, which nothing comes between. They are encoded in the
-    /// session's revision.
-    pub(crate) fn send<'p>(
+    /// Sends a packet and its attachments, which nothing comes between. They are encoded in the
+    /// session's revision. A volatile message is dropped where the transport can't take it at once.
+    pub(crate) fn push(
         self: &Arc<Self>,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
-    ) -> Result<(), SendError> {
-        self.push(packets, false)
-    }
-
-    /// As [`send`](Self::send); a volatile message is dropped where the transport can't take it at
-    /// once.
-    pub(crate) fn push<'p>(
-        self: &Arc<Self>,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
         volatile: bool,
     ) -> Result<(), SendError> {
+        let texts: Vec<_>;
+        let (packet, attachments) = if self.base64 {
+            texts = attachments
+                .iter()
+                .map(|one| one.to_base64(self.revision))
+                .collect();
+            (packet.to_base64(self.revision), &*texts)
+        } else {
+            (packet, attachments)
+        };
         let mut state = self.lock();
         if !state.machine.is_open() {
             return Err(SendError::Closed);
@@ -313,16 +359,14 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        let mut queued = self.queue(&mut state, packets.clone());
-        if queued.is_err() && state.corked {
+        if state.corked && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
             state.write();
             if !state.machine.is_open() {
                 return Err(SendError::Closed);
             }
-            queued = self.queue(&mut state, packets);
         }
-        if let Err(full) = queued {
+        if let Err(full) = state.machine.send(packet, attachments) {
             self.engine.counters().slow_readers_closed.add(1);
             tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
             state.machine.handle(Input::TransportFailed, Instant::now());
@@ -331,18 +375,6 @@ impl Session {
         }
         self.flush(&mut state);
         Ok(())
-    }
-
-    fn queue<'p>(
-        &self,
-        state: &mut State,
-        packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
-    ) -> Result<(), QueueFull> {
-        if self.base64 && packets.clone().any(EncodedPacket::is_binary) {
-            let texts: Vec<_> = packets.map(|one| one.to_base64(self.revision)).collect();
-            return state.machine.send(texts.iter());
-        }
-        state.machine.send(packets)
     }
 
     /// Flushes now, or at the end of the cork that is open on this thread.
@@ -385,12 +417,18 @@ impl Session {
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
-            // Another driver may take over, and a poll that waits may have to return.
+            // Another driver may take over, a GET may have to return, another attempt may be over.
             Output::Probe(_) => {
-                let waiting = [state.poll.take(), state.driver.take()];
+                let waiting = [state.poll.take(), state.driver.take(), state.probe.take()];
                 waiting.into_iter().flatten().for_each(Waker::wake);
+                if let Some(requests) = &mut state.requests {
+                    requests.wake_probe();
+                }
             }
             _ => {}
+        }
+        if !state.machine.is_open() {
+            self.ended.store(true, Ordering::Relaxed);
         }
         if state.machine.closed().is_some() {
             state.wake_all();
@@ -401,13 +439,37 @@ impl Session {
         output
     }
 
+    /// A GET waits for packets; its client has had as many as `offset` says. The number of the GET,
+    /// where the session is tracked: the one before is superseded.
+    pub(super) fn begin_get(self: &Arc<Self>, offset: Option<u64>) -> Result<Option<u32>, Refusal> {
+        if let Some(refusal) = refusal(&self.input(Input::Resumed(offset))) {
+            return Err(refusal);
+        }
+        let mut state = self.lock();
+        if !state.machine.is_tracked() {
+            return Ok(None);
+        }
+        state.poll.take().into_iter().for_each(Waker::wake);
+        Ok(Some(state.requests().begin_get()))
+    }
+
+    /// A POST says how many packets its client has had.
+    pub(super) fn confirm(&self, offset: u64) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let confirmed = state.machine.confirm(offset);
+        if state.machine.closed().is_some() {
+            state.wake_all();
+        }
+        confirmed.map_err(Refusal::BadOffset)
+    }
+
     /// A packet has come on the session's transport.
     pub(super) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
         match packet {
             // What nearly all are; no deadline depends on them.
             Packet::Message(message) => {
-                let open = self.is_open();
-                if let Some(connection) = self.connection().filter(|_| open) {
+                let ended = self.ended.load(Ordering::Relaxed);
+                if let Some(connection) = self.connection().filter(|_| !ended) {
                     connection.message(self, message);
                 }
             }
@@ -428,7 +490,7 @@ impl Session {
     pub(super) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
         let mut state = self.lock();
         let packet = EncodedPacket::control(frame);
-        if state.machine.send([&packet].into_iter()).is_ok() {
+        if state.machine.send(packet, &[]).is_ok() {
             self.flush(&mut state);
         }
     }
@@ -442,16 +504,7 @@ impl Session {
 
     /// The deadline has come.
     pub(super) fn timeout(self: &Arc<Self>) {
-        loop {
-            match self.input(Input::Timeout) {
-                Output::Nothing => break,
-                Output::Probe(_) => {
-                    let probe = self.lock().probe.take();
-                    probe.into_iter().for_each(Waker::wake);
-                }
-                _ => {}
-            }
-        }
+        while self.input(Input::Timeout) != Output::Nothing {}
         if let Some(connection) = self.connection() {
             connection.timeout(self, Instant::now());
         }

@@ -121,7 +121,10 @@ impl WebSocket {
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Poll<Result<(), ReadError>> {
         let mut buffer = BUFFER.take();
-        buffer.resize(READ_BUFFER, 0);
+        if buffer.is_empty() {
+            // Fresh from the system, so that what is never read into takes no memory.
+            buffer = vec![0; READ_BUFFER];
+        }
         let mut read = ReadBuf::new(&mut buffer);
         let polled = match &mut self.stream {
             Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),

@@ -82,7 +82,7 @@ impl Pending {
         });
         if let Ok(message) = encoded {
             // A socket that has left has no use for it.
-            let _ = self.socket.send(&message);
+            let _ = self.socket.send(message);
         }
     }
 }

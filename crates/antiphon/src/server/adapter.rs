@@ -110,8 +110,8 @@ impl Local {
                     return;
                 }
                 // A socket that can't take it has been counted and logged.
-                let _ =
-                    socket.send_encoded(packets.for_revision(socket.revision()), flags.volatile);
+                let packet = packets.for_revision(socket.revision());
+                let _ = socket.send_shared(packet, flags.volatile);
             });
         });
     }
@@ -135,7 +135,7 @@ impl Local {
                 }
                 socket.awaited().one_of_many(id, answers.clone());
                 let packet = packets.for_revision(socket.revision());
-                if socket.send_encoded(packet, flags.volatile).is_ok() {
+                if socket.send_shared(packet, flags.volatile).is_ok() {
                     count += 1;
                 } else {
                     socket.awaited().forget(id);
@@ -209,7 +209,7 @@ impl<'p> PerRevision<'p> {
             Revision::V3 => {
                 let v4 = self.v4;
                 self.v3
-                    .get_or_insert_with(|| v4.into_revision(Revision::V3))
+                    .get_or_insert_with(|| v4.clone().into_revision(Revision::V3))
             }
         }
     }

@@ -141,7 +141,8 @@ impl ServerBuilder {
         self
     }
 
-    /// The transports that are offered. Both.
+    /// The transports that are offered. Polling and WebSocket; streaming is for clients that know
+    /// it, as those with the npm package `@antiphon/transports` do.
     ///
     /// # Panics
     /// Where there is none.
@@ -154,7 +155,14 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether clients are offered the upgrade from polling to WebSocket. True.
+    /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB. Less
+    /// suits proxies that keep what they pass on.
+    pub const fn max_stream_bytes(mut self, bytes: usize) -> Self {
+        self.engine.max_stream_bytes = bytes;
+        self
+    }
+
+    /// Whether clients are offered the upgrade from polling to another transport. True.
     pub const fn allow_upgrades(mut self, allow: bool) -> Self {
         self.engine.allow_upgrades = allow;
         self

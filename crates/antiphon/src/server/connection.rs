@@ -121,7 +121,7 @@ impl Connection {
             session.engine().counters().connects_refused.add(1);
             tracing::debug!(namespace = name, "an unknown namespace was asked for");
             // A session that has ended has no use for it.
-            let _ = session.send(codec::invalid_namespace(name).packets());
+            let _ = session.push(codec::invalid_namespace(name).into_parts().0, &[], false);
             return;
         };
         let Some(this) = self.this.upgrade() else {
@@ -264,7 +264,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
     let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
-    let _ = socket.send(&codec::connect(namespace.name(), sid));
+    let _ = socket.send(codec::connect(namespace.name(), sid));
     namespace.local().add(socket.clone());
     if !socket.is_connected() {
         // The end of the session came between: nobody else takes it out again.
@@ -290,7 +290,7 @@ fn refuse(socket: &Socket, session: &Arc<Session>, error: &ConnectError) {
     let (message, data) = (&error.message, error.data.as_ref());
     match codec::connect_error::<Value>(name, session.revision(), message, data) {
         // A session that has ended has no use for it.
-        Ok(packet) => drop(session.send(packet.packets())),
+        Ok(packet) => drop(session.push(packet.into_parts().0, &[], false)),
         Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
     }
 }

@@ -8,7 +8,10 @@ use std::{
     borrow::Cow,
     collections::VecDeque,
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use antiphon_protocol::socket::{Args, OwnedArgs};
@@ -21,8 +24,14 @@ use super::{
 };
 use crate::engine::Held;
 
-/// The events of a socket that wait. Open, it is empty and events pass it by.
-pub(crate) struct Inbox(Mutex<Option<VecDeque<Waiting>>>);
+/// The events of a socket that wait, for its connect handler or for a middleware.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    /// Nothing waits, and events pass the inbox by. From the first event that has to wait until the
+    /// last of them has had its turn it is closed.
+    open: AtomicBool,
+    waiting: Mutex<VecDeque<Waiting>>,
+}
 
 /// An event that waits. It counts as a running handler, so that reading stops at the bound.
 struct Waiting {
@@ -32,31 +41,32 @@ struct Waiting {
     _held: Held,
 }
 
-impl Default for Inbox {
-    /// Closed: a socket's events wait for its connect handler.
-    fn default() -> Self {
-        Self(Mutex::new(Some(VecDeque::new())))
-    }
-}
-
 impl Inbox {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<VecDeque<Waiting>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts an event behind those that wait. True: nobody works on them yet.
+    fn push(&self, event: Waiting) -> bool {
+        let mut waiting = self.lock();
+        waiting.push_back(event);
+        self.open.swap(false, Ordering::Relaxed)
     }
 
     /// The next event that waits. None: nothing waits, and the inbox is open from now on.
     fn next_or_open(&self) -> Option<Waiting> {
         let mut waiting = self.lock();
-        let next = waiting.as_mut().and_then(VecDeque::pop_front);
+        let next = waiting.pop_front();
         if next.is_none() {
-            *waiting = None;
+            *waiting = VecDeque::new();
+            self.open.store(true, Ordering::Release);
         }
         next
     }
 
-    /// Forgets what waits, and takes no more: its socket has gone.
+    /// Forgets what waits: its socket has gone.
     pub(crate) fn clear(&self) {
-        let cleared = self.lock().as_mut().map(std::mem::take);
+        let cleared = std::mem::take(&mut *self.lock());
         // Unanswered acknowledgements run on drop: not under the lock.
         drop(cleared);
     }
@@ -67,22 +77,17 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
     let answer = id.map(|id| Answer::new(socket.clone(), id));
     let own = socket.listeners().map(Listeners::lists);
     let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
-    {
-        let mut inbox = socket.inbox().lock();
-        if inbox.is_some() || has_middlewares {
-            let first = inbox.is_none();
-            inbox.get_or_insert_default().push_back(Waiting {
-                event: event.into_owned(),
-                args: args.to_owned(),
-                answer,
-                _held: socket.session().hold(size(args)),
-            });
-            if first {
-                drop(inbox);
-                socket.session().run(Box::pin(work(socket.clone())), 0);
-            }
-            return;
+    if has_middlewares || !socket.inbox().open.load(Ordering::Acquire) {
+        let first = socket.inbox().push(Waiting {
+            event: event.into_owned(),
+            args: args.to_owned(),
+            answer,
+            _held: socket.session().hold(size(args)),
+        });
+        if first {
+            socket.session().run(Box::pin(work(socket.clone())), 0);
         }
+        return;
     }
     let context = Context {
         event: &event,
@@ -90,7 +95,7 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
         answer: answer.as_ref(),
         ..Context::connect(socket)
     };
-    call_handlers(socket, own.as_deref(), &context);
+    call_handlers(socket, own.as_ref().map(|own| &***own), &context);
 }
 
 /// What is kept in memory of an event's arguments, in bytes.
@@ -102,12 +107,13 @@ fn size(args: Args<'_>) -> usize {
 /// Handles the events that wait, one after the other, until none does.
 pub(crate) async fn work(socket: Socket) {
     while let Some(waiting) = socket.inbox().next_or_open() {
-        let own = socket.listeners().map(Listeners::lists);
+        let own = socket.listeners().map(Listeners::shared);
         if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &waiting).await {
             reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
             continue;
         }
-        let own = socket.listeners().map(Listeners::lists);
+        // A middleware may have changed them.
+        let own = socket.listeners().map(Listeners::shared);
         call_handlers(&socket, own.as_deref(), &waiting.context(&socket));
     }
 }

@@ -39,7 +39,7 @@ impl<'s> Emitter<'s> {
         let encoded = args.encode_event(self.socket.namespace().name(), None, event);
         let result = encoded.map_err(EmitError::from).and_then(|packet| {
             self.socket.note_outgoing(&packet);
-            self.socket.send_event(&packet, self.volatile)
+            self.socket.send_event(packet, self.volatile)
         });
         Emitted::log(result, event)
     }
@@ -64,7 +64,7 @@ impl<'s> Emitter<'s> {
                 id,
             };
             socket.note_outgoing(&packet);
-            socket.send_event(&packet, self.volatile)?;
+            socket.send_event(packet, self.volatile)?;
             Ok(answer)
         });
         let timeout = self.timeout;

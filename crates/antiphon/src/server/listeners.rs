@@ -1,25 +1,27 @@
 //! Which handlers take an event: those of a namespace, and those of one socket.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     sync::{
-        Arc, PoisonError, RwLock,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
+
+use arc_swap::{ArcSwap, Guard};
 
 use super::handler::{Erased, EventMiddleware};
 
 /// The handlers of events that were registered in one place.
 ///
-/// Changing them copies the lists; calling them copies one pointer, so that no lock is held while
-/// a handler runs.
+/// Changing them copies the lists. Calling them takes no lock and writes to nothing that threads
+/// share: each event of a namespace comes here, on whatever thread.
 #[derive(Default)]
-pub(crate) struct Listeners(RwLock<Arc<Lists>>);
+pub(crate) struct Listeners(ArcSwap<Lists>);
 
 #[derive(Default, Clone)]
 pub(crate) struct Lists {
-    by_name: HashMap<Box<str>, Vec<Listener>>,
+    by_name: BTreeMap<Box<str>, Vec<Listener>>,
     pub(crate) any: Vec<Arc<Erased<()>>>,
     pub(crate) any_outgoing: Vec<Arc<Erased<()>>>,
     pub(crate) middlewares: Vec<Arc<EventMiddleware>>,
@@ -50,8 +52,15 @@ impl Lists {
 }
 
 impl Listeners {
-    pub(crate) fn lists(&self) -> Arc<Lists> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    /// The lists as they are now; not to be held across an await, for which there is
+    /// [`shared`](Self::shared).
+    pub(crate) fn lists(&self) -> Guard<Arc<Lists>> {
+        self.0.load()
+    }
+
+    /// As [`lists`](Self::lists), for longer.
+    pub(crate) fn shared(&self) -> Arc<Lists> {
+        self.0.load_full()
     }
 
     pub(crate) fn on(&self, event: &str, handler: Erased<()>, once: bool) {
@@ -67,7 +76,7 @@ impl Listeners {
                     .as_ref()
                     .is_some_and(|spent| spent.load(Ordering::Relaxed))
             });
-            named.push(listener);
+            named.push(listener.clone());
         });
     }
 
@@ -78,20 +87,27 @@ impl Listeners {
     }
 
     pub(crate) fn on_any(&self, handler: Erased<()>) {
-        self.change(|lists| lists.any.push(Arc::new(handler)));
+        let handler = Arc::new(handler);
+        self.change(|lists| lists.any.push(Arc::clone(&handler)));
     }
 
     pub(crate) fn on_any_outgoing(&self, handler: Erased<()>, registered: &AtomicUsize) {
         registered.fetch_add(1, Ordering::Relaxed);
-        self.change(|lists| lists.any_outgoing.push(Arc::new(handler)));
+        let handler = Arc::new(handler);
+        self.change(|lists| lists.any_outgoing.push(Arc::clone(&handler)));
     }
 
     pub(crate) fn middleware(&self, middleware: EventMiddleware) {
-        self.change(|lists| lists.middlewares.push(Arc::new(middleware)));
+        let middleware = Arc::new(middleware);
+        self.change(|lists| lists.middlewares.push(Arc::clone(&middleware)));
     }
 
-    fn change(&self, change: impl FnOnce(&mut Lists)) {
-        let mut lists = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut lists));
+    /// Changes a copy; once more where another change came between.
+    fn change(&self, change: impl Fn(&mut Lists)) {
+        self.0.rcu(|lists| {
+            let mut changed = Lists::clone(lists);
+            change(&mut changed);
+            changed
+        });
     }
 }

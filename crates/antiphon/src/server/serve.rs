@@ -4,14 +4,13 @@ use std::{convert::Infallible, io, pin::pin};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, ToSocketAddrs};
 use tower_service::Service as _;
 
 use super::Server;
-use crate::engine::{EngineService, PeerAddr, is_below};
+use crate::engine::{EngineBody, EngineService, PeerAddr, is_below};
 
 impl Server {
     /// A router for axum: `Router::new().merge(io.router())`.
@@ -86,11 +85,11 @@ async fn respond(
     mut service: EngineService,
     ours: bool,
     request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<EngineBody>, Infallible> {
     if ours {
         return service.call(request).await;
     }
-    let mut answer = Response::new(Full::from("not found\n"));
+    let mut answer = Response::new(EngineBody::from(Bytes::from_static(b"not found\n")));
     *answer.status_mut() = StatusCode::NOT_FOUND;
     Ok(answer)
 }

@@ -350,7 +350,7 @@ impl Socket {
     pub fn disconnect(&self) {
         if self.is_connected() {
             // Whoever has gone already needs no goodbye.
-            let _ = self.send(&codec::disconnect(self.namespace().name()));
+            let _ = self.send(codec::disconnect(self.namespace().name()));
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
@@ -420,31 +420,31 @@ impl Socket {
     /// Sends an event; it must be connected, or about to be.
     pub(crate) fn send_event(
         &self,
-        packet: &EncodedMessage,
+        message: EncodedMessage,
         volatile: bool,
     ) -> Result<(), EmitError> {
         if self.inner.state.load(Ordering::Acquire) == DISCONNECTED {
             return Err(EmitError::Disconnected);
         }
-        match self.revision() {
-            Revision::V4 => self.send_encoded(packet, volatile)?,
-            Revision::V3 => self.send_encoded(&packet.into_revision(Revision::V3), volatile)?,
-        }
+        let (packet, attachments) = message.into_revision(self.revision()).into_parts();
+        let attachments = attachments.as_deref().unwrap_or_default();
+        self.session().push(packet, attachments, volatile)?;
         Ok(())
     }
 
     /// Sends a packet of Socket.IO.
-    pub(crate) fn send(&self, packet: &EncodedMessage) -> Result<(), EmitError> {
-        self.send_event(packet, false)
+    pub(crate) fn send(&self, message: EncodedMessage) -> Result<(), EmitError> {
+        self.send_event(message, false)
     }
 
-    /// Sends a packet that is encoded in the revision of its client.
-    pub(crate) fn send_encoded(
+    /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
+    pub(crate) fn send_shared(
         &self,
-        packet: &EncodedMessage,
+        message: &EncodedMessage,
         volatile: bool,
     ) -> Result<(), SendError> {
-        self.session().push(packet.packets(), volatile)
+        let packet = message.text().clone();
+        self.session().push(packet, message.attachments(), volatile)
     }
 
     /// Tells the catch-all listeners of an event that goes out.

@@ -6,6 +6,8 @@ mod interleavings;
 mod pair;
 mod polling;
 mod queue;
+mod streaming;
+mod tracked;
 mod upgrading;
 
 use super::*;
@@ -25,6 +27,7 @@ const CONFIG: SessionConfig = SessionConfig {
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
 const POLLING: TransportKind = TransportKind::Polling;
+const STREAMING: TransportKind = TransportKind::Streaming;
 const WEBSOCKET: TransportKind = TransportKind::WebSocket;
 
 /// A session and its made-up time.
@@ -57,7 +60,7 @@ impl Server {
 
     /// A packet comes on the probing WebSocket.
     fn probe(&mut self, packet: &str) -> Output<'static> {
-        match self.handle(Input::ProbePacket(packet_of(packet))) {
+        match self.handle(Input::ProbePacket(WEBSOCKET, packet_of(packet))) {
             Output::Probe(step) => Output::Probe(step),
             other => panic!("{other:?} in answer to a packet of a probe"),
         }
@@ -65,13 +68,13 @@ impl Server {
 
     /// A WebSocket is opened, and its probe is answered.
     fn begin_upgrade(&mut self) {
-        assert_eq!(self.handle(Input::ProbeOpened), Output::Nothing);
+        assert_eq!(self.handle(Input::ProbeOpened(WEBSOCKET)), Output::Nothing);
         assert_eq!(self.probe("2probe"), Output::Probe(ProbeStep::Answer));
     }
 
     fn send(&mut self, text: &str) -> Result<(), QueueFull> {
         let packet = EncodedPacket::text(PacketType::Message, text);
-        self.session.send([&packet].into_iter())
+        self.session.send(packet, &[])
     }
 
     /// A poll comes: its answer, or none if it waits.
@@ -87,9 +90,20 @@ impl Server {
 
     /// The answer of the poll that waits, if it is due: its packets as on the wire.
     fn answer(&mut self) -> Option<Vec<String>> {
-        let packets = self.session.poll_answer()?;
-        let text = |packet: &EncodedPacket| String::from_utf8(packet.payload().into()).unwrap();
-        Some(packets.iter().map(text).collect())
+        self.session.poll_answer().map(|packets| texts(&packets))
+    }
+
+    /// A GET comes that says how many packets its client has had.
+    fn resume(&mut self, offset: u64) {
+        assert_eq!(self.handle(Input::Resumed(Some(offset))), Output::Flush);
+    }
+
+    /// What the stream carries now: its packets as on the wire.
+    fn streamed(&mut self) -> Vec<String> {
+        match self.session.stream_step() {
+            StreamStep::Packets(packets) => texts(&packets),
+            step => panic!("{step:?} where packets were due"),
+        }
     }
 
     /// The WebSocket takes all that waits: the packets as on the wire.
@@ -141,6 +155,11 @@ impl Server {
     fn closed(&self) -> Option<CloseReason> {
         self.session.closed()
     }
+}
+
+fn texts(packets: &VecDeque<EncodedPacket>) -> Vec<String> {
+    let text = |packet: &EncodedPacket| String::from_utf8(packet.payload().into()).unwrap();
+    packets.iter().map(text).collect()
 }
 
 fn packet_of(text: &str) -> Packet<'_> {

@@ -279,22 +279,22 @@ fn a_connect_error_has_the_form_of_its_revision() {
 #[test]
 fn revision_3_has_its_own_attachments_and_shares_the_text() {
     let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
-    let old = message.into_revision(Revision::V3);
+    let old = message.clone().into_revision(Revision::V3);
     assert_eq!(old.text().frame().as_ptr(), message.text().frame().as_ptr());
     assert_eq!(
         old.attachments(),
         [EncodedPacket::binary(b"abc", Revision::V3)]
     );
-    assert_eq!(old.into_revision(Revision::V3), old);
-    assert_eq!(old.into_revision(Revision::V4), message);
+    assert_eq!(old.clone().into_revision(Revision::V3), old);
+    assert_eq!(old.clone().into_revision(Revision::V4), message);
 
-    let new = message.into_revision(Revision::V4);
+    let new = message.clone().into_revision(Revision::V4);
     assert_eq!(
         new.attachments()[0].frame().as_ptr(),
         message.attachments()[0].frame().as_ptr()
     );
     let plain = event("/", None, "x", &1).unwrap();
-    assert_eq!(plain.into_revision(Revision::V3), plain);
+    assert_eq!(plain.clone().into_revision(Revision::V3), plain);
 }
 
 #[test]

@@ -125,7 +125,7 @@ fn revision() -> impl Strategy<Value = Revision> {
 
 /// Sends a message as its connection would, and hands what arrives to `check`.
 fn transport(message: &EncodedMessage, revision: Revision, check: impl FnOnce(Packet<'_>)) {
-    let message = message.into_revision(revision);
+    let message = message.clone().into_revision(revision);
     let mut decoder = Decoder::new(
         revision,
         Limits {

@@ -1,7 +1,7 @@
 //! Why a request is refused: the protocol's code and message, and a hint for the person who reads
 //! it.
 
-use antiphon_protocol::engine::{TransportKind, jsonp::CallbackError};
+use antiphon_protocol::engine::{BadOffset, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 /// A request of the engine that is refused. The codes are those of the reference implementation.
@@ -17,6 +17,12 @@ pub(crate) enum RequestError {
     TransportMismatch,
     #[error("Bad request")]
     Overlap,
+    #[error("Bad request")]
+    Superseded,
+    #[error("Bad request")]
+    BadOffset(BadOffset),
+    #[error("Bad request")]
+    BadNumber(&'static str),
     #[error("Bad request")]
     NoUpgrade,
     #[error("Bad request")]
@@ -108,6 +114,13 @@ impl RequestError {
             Self::Overlap => {
                 "another request of this method was under way for the session; it is closed for it"
                     .to_owned()
+            }
+            Self::Superseded => {
+                "a later POST has taken the place of this one, which was not handled".to_owned()
+            }
+            Self::BadOffset(bad) => format!("{bad}; the session is closed for it"),
+            Self::BadNumber(name) => {
+                format!("the query parameter `{name}` is a whole number up to 2^53, of digits alone")
             }
             Self::NoUpgrade => {
                 "transport=websocket needs the headers of a WebSocket handshake: a proxy may drop \

@@ -21,7 +21,7 @@ const SCRIPT: &str = "text/javascript; charset=UTF-8";
 /// The callback that a request of polling asks for, if its page may.
 pub(super) fn callback(
     config: &EngineConfig,
-    query: &Query,
+    query: &Query<'_>,
     headers: &HeaderMap,
 ) -> Result<Option<Callback>, RequestError> {
     let Some(j) = &query.jsonp else {

@@ -1,6 +1,7 @@
 //! The HTTP side: every request of a session arrives here and is checked, then goes to its
 //! transport.
 
+mod answer;
 mod body;
 mod error;
 mod jsonp;
@@ -10,35 +11,29 @@ mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use antiphon_protocol::engine::{
-    Refusal, Revision, TransportKind, jsonp::Callback, payload::Payload,
-};
+use antiphon_protocol::engine::{Refusal, Revision, TransportKind};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, HOST, RETRY_AFTER, SET_COOKIE},
+    HeaderValue, Method, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST, SET_COOKIE},
     request::Parts,
 };
 use http_body::Body;
-use http_body_util::Full;
 use hyper::upgrade::OnUpgrade;
 
-use super::{Engine, Session, SessionId, polling};
+use super::{Engine, Opening, Session, SessionId, polling, streaming::EventStream};
+use answer::{BYTES, answer, payload_answer, refuse, stream_answer};
 use error::RequestError;
 use request::Query;
 
+pub(crate) use answer::Answer;
+pub use answer::EngineBody;
 pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
-
-/// The answer to a request of the engine.
-pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// The address of the client, as a request extension: who accepts connections puts it there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
-
-const TEXT: &str = "text/plain; charset=UTF-8";
-const BYTES: &str = "application/octet-stream";
 
 /// Answers one request. Every answer, errors included, has the CORS headers that it needs.
 pub(super) async fn handle<B>(engine: Arc<Engine>, request: Request<B>) -> Answer
@@ -87,25 +82,24 @@ where
         return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()));
     }
     let config = engine.config();
-    let query = Query::parse(&parts.uri);
+    let mut query = Query::parse(&parts.uri);
     let transport = query
         .transport()
         .filter(|transport| config.transports.contains(transport))
-        .ok_or_else(|| RequestError::UnknownTransport(query.transport.clone()))?;
+        .ok_or_else(|| query.unknown_transport())?;
     if !config.cors.allows(&parts.headers) {
         return Err(RequestError::origin(&parts.headers));
     }
-    let callback = match transport {
-        TransportKind::Polling => jsonp::callback(config, &query, &parts.headers)?,
-        TransportKind::WebSocket => None,
-    };
+    if transport == TransportKind::Polling {
+        query.callback = jsonp::callback(config, &query, &parts.headers)?;
+    }
     match &query.sid {
         Some(sid) => {
             let session = SessionId::parse(sid).and_then(|id| engine.session(id));
             let session = session.ok_or(RequestError::UnknownSession)?;
-            existing(&session, parts, transport, callback, on_upgrade, body).await
+            existing(&session, parts, &query, transport, on_upgrade, body).await
         }
-        None => handshake(engine, parts, &query, transport, callback, on_upgrade).await,
+        None => handshake(engine, parts, &query, transport, on_upgrade).await,
     }
 }
 
@@ -113,8 +107,8 @@ where
 async fn existing<B>(
     session: &Arc<Session>,
     parts: &Parts,
+    query: &Query<'_>,
     transport: TransportKind,
-    callback: Option<Callback>,
     on_upgrade: Option<OnUpgrade>,
     body: B,
 ) -> Result<Answer, RequestError>
@@ -122,70 +116,98 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    if transport == TransportKind::WebSocket {
-        if !upgrade::is_wanted(parts) {
-            return Err(RequestError::transport_mismatch());
+    match (transport, &parts.method) {
+        (TransportKind::WebSocket, _) => {
+            if !upgrade::is_wanted(parts) {
+                return Err(RequestError::transport_mismatch());
+            }
+            upgrade::probe(session, parts, on_upgrade)
         }
-        return upgrade::probe(session, parts, on_upgrade);
-    }
-    match parts.method {
-        Method::GET => {
-            let base64 = session.is_base64() || callback.is_some();
+        (TransportKind::Polling, &Method::GET) => {
+            let base64 = session.is_base64() || query.callback.is_some();
             let binary = !base64 && session.revision() == Revision::V3;
-            let payload = polling::poll(session, binary).await?;
-            Ok(payload_answer(payload, callback))
+            let (offset, wait) = (query.offset()?, query.wait()?);
+            let payload = polling::poll(session, binary, offset, wait).await?;
+            Ok(payload_answer(payload, query.callback))
         }
-        Method::POST => post(session, parts, callback, body).await,
-        _ => Err(RequestError::BadMethod(parts.method.clone())),
+        (TransportKind::Streaming, &Method::GET) => {
+            let offset = query.offset()?;
+            let stream = match session.transport() {
+                TransportKind::Streaming => EventStream::resume(session, offset)?,
+                TransportKind::Polling if session.revision() == Revision::V4 => {
+                    EventStream::probe(session)?
+                }
+                _ => return Err(RequestError::transport_mismatch()),
+            };
+            Ok(stream_answer(stream))
+        }
+        (_, &Method::POST) => post(session, parts, query, transport, body).await,
+        (_, method) => Err(RequestError::BadMethod(method.clone())),
     }
 }
 
 async fn post<B>(
     session: &Arc<Session>,
     parts: &Parts,
-    callback: Option<Callback>,
+    query: &Query<'_>,
+    transport: TransportKind,
     body: B,
 ) -> Result<Answer, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
 {
-    let mut post = polling::Post::begin(session)?;
-    // Before anything is taken: a client that gives its POST up gets no more of them in by that.
-    session.unsaturated().await;
+    // The reference implementation answers with this type: some clients ask for it.
+    let taken = || answer(StatusCode::OK, Some("text/html"), "ok".into());
     let config = session.engine().config();
-    let body = tokio::time::timeout(
+    let read = tokio::time::timeout(
         config.longest_silence(),
         body::read(body, config.max_payload),
-    )
-    .await
-    .map_err(|_| RequestError::BodyTimeout)?;
+    );
+    if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
+        let body = read.await.map_err(|_| RequestError::BodyTimeout)??;
+        return match super::streaming::receive_probe(session, &body) {
+            true => Ok(taken()),
+            false => Err(RequestError::transport_mismatch()),
+        };
+    }
+    let offset = query.offset()?;
+    let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
+        return Ok(taken());
+    };
+    // Before anything is taken: a client that gives its POST up gets no more of them in by that.
+    session.unsaturated().await;
+    let body = read.await.map_err(|_| RequestError::BodyTimeout)?;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
         post.whole();
     }
     let body = body?;
-    if session.transport() != TransportKind::Polling {
-        // The WebSocket hands packets on by now; two at a time would mix them up.
+    if session.transport() != transport {
+        // Another transport hands packets on by now; two at a time would mix them up.
         return Err(RequestError::transport_mismatch());
+    }
+    if let Some(offset) = offset {
+        session.confirm(offset)?;
     }
     let content_type = parts.headers.get(CONTENT_TYPE);
     let binary = content_type.is_some_and(|value| value.as_bytes().starts_with(BYTES.as_bytes()));
-    let received = match callback {
+    if !post.counts() {
+        return Err(RequestError::Superseded);
+    }
+    let received = match query.callback {
         Some(_) => post.receive_form(&body),
         None => post.receive(&body, binary),
     };
     received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
-    // The reference implementation answers with this type: some clients ask for it.
-    Ok(answer(StatusCode::OK, Some("text/html"), "ok".into()))
+    Ok(taken())
 }
 
 /// A request without a session: makes one.
 async fn handshake(
     engine: &Arc<Engine>,
     parts: &Parts,
-    query: &Query,
+    query: &Query<'_>,
     transport: TransportKind,
-    callback: Option<Callback>,
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, RequestError> {
     let config = engine.config();
@@ -207,63 +229,37 @@ async fn handshake(
     let revision = query
         .revision()
         .filter(|revision| config.allow_eio3 || *revision != Revision::V3)
-        .ok_or_else(|| RequestError::UnsupportedRevision(query.eio.clone()))?;
+        .ok_or_else(|| query.unsupported_revision())?;
+    let opening = Opening {
+        revision,
+        transport,
+        base64: query.base64,
+        is_tracked: query.offset()? == Some(0),
+        interval: query.interval()?,
+    };
     if transport == TransportKind::WebSocket {
-        return upgrade::open(engine, parts, revision, query.base64, on_upgrade);
+        return upgrade::open(engine, parts, opening, on_upgrade);
     }
-    let base64 = query.base64;
-    let driven = super::cork::scope(|| engine.open(revision, transport, base64, parts));
+    if transport == TransportKind::Streaming && revision == Revision::V3 {
+        return Err(query.unknown_transport());
+    }
+    let driven = super::cork::scope(|| engine.open(opening, parts));
     let session = driven.session();
-    let packets = session.lock().machine.take_queue();
-    let binary = !base64 && callback.is_none() && revision == Revision::V3;
-    let payload = polling::encode(session, &packets, binary);
+    let mut answer = if transport == TransportKind::Streaming {
+        stream_answer(EventStream::resume(session, Some(0))?)
+    } else {
+        let packets = session.lock().machine.take_queue();
+        let base64 = query.base64 || query.callback.is_some();
+        let binary = !base64 && revision == Revision::V3;
+        payload_answer(polling::encode(session, &packets, binary), query.callback)
+    };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));
-    tokio::spawn(polling::drive(driven));
-    let mut answer = payload_answer(payload, callback);
     if let Some(cookie) = cookie.and_then(|cookie| HeaderValue::try_from(cookie).ok()) {
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
+    tokio::spawn(polling::drive(driven));
     Ok(answer)
-}
-
-fn answer(status: StatusCode, content_type: Option<&'static str>, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
-    *answer.status_mut() = status;
-    if let Some(content_type) = content_type {
-        let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    }
-    answer
-}
-
-fn payload_answer(payload: Payload, callback: Option<Callback>) -> Answer {
-    if let Some(callback) = callback {
-        return jsonp::answer(callback, &payload.body);
-    }
-    let content_type = if payload.binary { BYTES } else { TEXT };
-    let mut answer = answer(StatusCode::OK, Some(content_type), payload.body.into());
-    let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    answer
-}
-
-fn refuse(error: &RequestError) -> Answer {
-    let body = Bytes::from(error.to_json());
-    let mut answer = answer(error.status(), Some("application/json"), body);
-    let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    match error {
-        RequestError::ShuttingDown => {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
-        }
-        RequestError::WebSocketVersion => {
-            let version = HeaderValue::from_static("13");
-            headers.insert(http::header::SEC_WEBSOCKET_VERSION, version);
-        }
-        _ => {}
-    }
-    answer
 }
 
 impl From<Refusal> for RequestError {
@@ -272,6 +268,7 @@ impl From<Refusal> for RequestError {
             Refusal::Closed => Self::UnknownSession,
             Refusal::TransportMismatch => Self::transport_mismatch(),
             Refusal::Overlap => Self::Overlap,
+            Refusal::BadOffset(bad) => Self::BadOffset(bad),
         }
     }
 }

@@ -1,22 +1,36 @@
 //! The query of a request: what a client of Engine.IO says in it.
 
-use antiphon_protocol::engine::{Revision, TransportKind};
-use http::Uri;
+use std::{borrow::Cow, time::Duration};
+
+use antiphon_protocol::engine::{Revision, TransportKind, jsonp::Callback};
+use http::{Uri, request::Parts};
+
+use super::RequestError;
+
+/// The largest whole number that JavaScript knows exactly.
+const LARGEST: u64 = 1 << 53;
+
+/// A client that polls at intervals comes as seldom as this.
+const LONGEST_INTERVAL: u64 = 60_000;
 
 /// The parameters that the engine looks at. The first of a name counts.
 #[derive(Debug, Default)]
-pub(super) struct Query {
-    pub(super) eio: Option<String>,
-    pub(super) transport: Option<String>,
-    pub(super) sid: Option<String>,
+pub(super) struct Query<'u> {
+    pub(super) eio: Option<Cow<'u, str>>,
+    pub(super) transport: Option<Cow<'u, str>>,
+    pub(super) sid: Option<Cow<'u, str>>,
     /// The client can't take binary.
     pub(super) base64: bool,
-    /// The index of the callback that is called with the answer of a poll (JSONP).
-    pub(super) jsonp: Option<String>,
+    /// What is to be called with the answer of a poll: JSONP.
+    pub(super) callback: Option<Callback>,
+    pub(super) jsonp: Option<Cow<'u, str>>,
+    offset: Option<Cow<'u, str>>,
+    wait: Option<Cow<'u, str>>,
+    interval: Option<Cow<'u, str>>,
 }
 
-impl Query {
-    pub(super) fn parse(uri: &Uri) -> Self {
+impl<'u> Query<'u> {
+    pub(super) fn parse(uri: &'u Uri) -> Self {
         let mut query = Self::default();
         for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
             let slot = match &*name {
@@ -24,13 +38,16 @@ impl Query {
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
                 "j" => &mut query.jsonp,
+                "offset" => &mut query.offset,
+                "wait" => &mut query.wait,
+                "interval" => &mut query.interval,
                 "b64" => {
                     query.base64 = true;
                     continue;
                 }
                 _ => continue,
             };
-            slot.get_or_insert_with(|| value.into_owned());
+            slot.get_or_insert(value);
         }
         query
     }
@@ -39,36 +56,113 @@ impl Query {
         Revision::from_query(self.eio.as_deref()?)
     }
 
+    pub(super) fn unknown_transport(&self) -> RequestError {
+        RequestError::UnknownTransport(self.transport.as_deref().map(str::to_owned))
+    }
+
+    pub(super) fn unsupported_revision(&self) -> RequestError {
+        RequestError::UnsupportedRevision(self.eio.as_deref().map(str::to_owned))
+    }
+
+    /// How many packets the client has had.
+    pub(super) fn offset(&self) -> Result<Option<u64>, RequestError> {
+        number("offset", self.offset.as_deref())
+    }
+
+    /// How long a poll may wait for packets.
+    pub(super) fn wait(&self) -> Result<Option<Duration>, RequestError> {
+        Ok(number("wait", self.wait.as_deref())?.map(Duration::from_millis))
+    }
+
+    /// How seldom the client comes.
+    pub(super) fn interval(&self) -> Result<Duration, RequestError> {
+        let interval = number("interval", self.interval.as_deref())?;
+        Ok(Duration::from_millis(
+            interval.unwrap_or(0).min(LONGEST_INTERVAL),
+        ))
+    }
+
     pub(super) fn transport(&self) -> Option<TransportKind> {
         match self.transport.as_deref()? {
             "polling" => Some(TransportKind::Polling),
+            "streaming" => Some(TransportKind::Streaming),
             "websocket" => Some(TransportKind::WebSocket),
             _ => None,
         }
     }
 }
 
+fn number(name: &'static str, value: Option<&str>) -> Result<Option<u64>, RequestError> {
+    let Some(value) = value else {
+        return Ok(None);
+    };
+    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
+    let number = value
+        .parse()
+        .ok()
+        .filter(|number| digits && *number <= LARGEST);
+    number.map(Some).ok_or(RequestError::BadNumber(name))
+}
+
+/// A parameter of the query that few requests are asked for.
+pub(super) fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<Cow<'p, str>> {
+    let query = parts.uri.query().unwrap_or_default();
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(query: &str) -> Query {
-        Query::parse(&format!("/socket.io/?{query}").parse().unwrap())
+    fn uri(query: &str) -> Uri {
+        format!("/socket.io/?{query}").parse().unwrap()
     }
 
     #[test]
     fn only_3_and_4_are_revisions() {
-        assert_eq!(parse("EIO=3").revision(), Some(Revision::V3));
-        assert_eq!(parse("EIO=4").revision(), Some(Revision::V4));
+        assert_eq!(Query::parse(&uri("EIO=3")).revision(), Some(Revision::V3));
+        assert_eq!(Query::parse(&uri("EIO=4")).revision(), Some(Revision::V4));
         for query in ["", "EIO=", "EIO=5", "EIO=04", "eio=4"] {
-            assert_eq!(parse(query).revision(), None, "{query}");
+            assert_eq!(Query::parse(&uri(query)).revision(), None, "{query}");
         }
     }
 
     #[test]
     fn the_first_parameter_of_a_name_counts() {
-        let query = parse("sid=a&sid=b&b64=1");
+        let uri = uri("sid=a&sid=b&b64=1");
+        let query = Query::parse(&uri);
         assert_eq!(query.sid.as_deref(), Some("a"));
         assert!(query.base64);
+    }
+
+    #[test]
+    fn numbers_are_digits_that_javascript_knows() {
+        assert_eq!(Query::parse(&uri("")).offset(), Ok(None));
+        assert_eq!(Query::parse(&uri("offset=07")).offset(), Ok(Some(7)));
+        assert_eq!(
+            Query::parse(&uri("offset=9007199254740992")).offset(),
+            Ok(Some(LARGEST))
+        );
+        for junk in [
+            "",
+            "-1",
+            "%2B1",
+            "1.5",
+            "x",
+            "9007199254740993",
+            "99999999999999999999",
+        ] {
+            let error = Err(RequestError::BadNumber("offset"));
+            assert_eq!(
+                Query::parse(&uri(&format!("offset={junk}"))).offset(),
+                error,
+                "{junk}"
+            );
+        }
+        assert_eq!(
+            Query::parse(&uri("interval=3600000")).interval(),
+            Ok(Duration::from_secs(60))
+        );
     }
 }

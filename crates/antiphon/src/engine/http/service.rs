@@ -9,14 +9,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Full};
+use http_body_util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Answer, Engine, handle};
+use super::{Engine, EngineBody, handle};
 
 /// Answers every request that it is given, for axum, plain hyper, or anything else that takes a
 /// tower service. Cloning is cheap.
@@ -46,9 +45,9 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    type Response = Answer;
+    type Response = Response<EngineBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -101,7 +100,7 @@ where
     B: Body + Send + 'static,
     B::Data: Send,
 {
-    type Response = Response<Either<Full<Bytes>, R>>;
+    type Response = Response<Either<EngineBody, R>>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 

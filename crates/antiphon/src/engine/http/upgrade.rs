@@ -2,10 +2,7 @@
 
 use std::{future::Future, sync::Arc};
 
-use antiphon_protocol::{
-    engine::{Revision, TransportKind},
-    websocket::{accept_key, is_valid_key},
-};
+use antiphon_protocol::websocket::{accept_key, is_valid_key};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
@@ -19,7 +16,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::{Answer, RequestError, answer};
 use crate::engine::{
-    Engine, Session, probe,
+    Engine, Opening, Session, probe,
     websocket::{self, WebSocket},
 };
 
@@ -34,16 +31,14 @@ pub(super) fn is_wanted(parts: &Parts) -> bool {
 pub(super) fn open(
     engine: &Arc<Engine>,
     parts: &Parts,
-    revision: Revision,
-    base64: bool,
+    opening: Opening,
     on_upgrade: Option<OnUpgrade>,
 ) -> Result<Answer, RequestError> {
     let engine = Arc::clone(engine);
     let request = parts.clone();
     upgrade(parts, on_upgrade, async move |upgraded| {
         let websocket = WebSocket::new(upgraded, engine.config().max_payload);
-        let transport = TransportKind::WebSocket;
-        let driven = engine.open(revision, transport, base64, &request);
+        let driven = engine.open(opening, &request);
         // A task of its own, so that the memory of this one is given back.
         tokio::spawn(websocket::drive(driven, websocket));
     })

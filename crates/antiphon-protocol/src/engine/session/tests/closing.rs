@@ -183,7 +183,7 @@ fn closing_does_not_wait_for_an_upgrade() {
     for probed in [false, true] {
         let mut server = Server::new(POLLING);
         server.poll_waits();
-        server.handle(Input::ProbeOpened);
+        server.handle(Input::ProbeOpened(WEBSOCKET));
         if probed {
             server.probe("2probe");
         }
@@ -212,7 +212,7 @@ fn a_closing_session_survives_a_failing_probe_until_its_queue_has_left() {
     server.begin_upgrade();
     server.send("a").unwrap();
     server.handle(Input::Close);
-    server.handle(Input::ProbeClosed);
+    server.handle(Input::ProbeClosed(WEBSOCKET));
     assert_eq!(server.poll(), answer(["4a"]));
     assert_eq!(server.poll(), answer(["1"]));
     assert_eq!(server.closed(), Some(CloseReason::ForcedClose));

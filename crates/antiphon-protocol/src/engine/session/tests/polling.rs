@@ -139,7 +139,7 @@ fn requests_of_a_closed_session_are_refused() {
         assert_eq!(server.handle(Input::PollOpened), GONE);
         assert_eq!(server.handle(Input::PostOpened), GONE);
         assert_eq!(
-            server.handle(Input::ProbeOpened),
+            server.handle(Input::ProbeOpened(WEBSOCKET)),
             Output::Probe(ProbeStep::Reject)
         );
     }

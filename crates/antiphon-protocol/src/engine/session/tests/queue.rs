@@ -19,9 +19,10 @@ fn a_full_queue_refuses_a_message_and_keeps_the_others() {
         let full = server.send("c").unwrap_err();
         assert_eq!(full.packets, 2);
         assert!(server.session.is_open());
-        let sent = match transport {
-            TransportKind::Polling => server.poll().unwrap(),
-            TransportKind::WebSocket => server.written(),
+        let sent = if transport == POLLING {
+            server.poll().unwrap()
+        } else {
+            server.written()
         };
         assert_eq!(sent, packets(["4a", "4b"]));
         server.send("c").unwrap();
@@ -123,7 +124,7 @@ fn frames_leave_by_websocket_only() {
 fn the_open_packet_leaves_with_the_handshake() {
     let mut server = Server::new(POLLING);
     let open = EncodedPacket::text(PacketType::Open, "{}");
-    server.session.send([&open].into_iter()).unwrap();
+    server.session.send(open, &[]).unwrap();
     server.send("first").unwrap();
     assert_eq!(server.session.take_queue().len(), 2);
     assert_eq!(server.session.queued_bytes(), 0);

@@ -19,7 +19,7 @@ impl Pair {
     fn end_of_probe_and_session(&mut self) {
         let closed = self.server.closed().is_some();
         self.poll_woken |= closed;
-        let given_up = !self.server.session.is_upgrading();
+        let given_up = !self.server.session.is_upgrading(WEBSOCKET);
         if let Some(websocket) = &mut self.websocket {
             match websocket.server {
                 ServerSide::Probing if given_up && self.server.session.transport() == POLLING => {
@@ -35,7 +35,7 @@ impl Pair {
 
     fn flush(&mut self) {
         match self.server.session.transport() {
-            TransportKind::Polling => self.poll_woken = true,
+            TransportKind::Polling | TransportKind::Streaming => self.poll_woken = true,
             TransportKind::WebSocket => self.write(),
         }
     }
@@ -153,11 +153,11 @@ impl Pair {
 
     pub(super) fn other_probe_opens(&mut self) -> bool {
         let session = &self.server.session;
-        let refused = session.is_upgrading()
+        let refused = session.is_upgrading(WEBSOCKET)
             || session.transport() == WEBSOCKET
             || session.closed().is_some();
         if refused {
-            let output = self.input(Input::ProbeOpened);
+            let output = self.input(Input::ProbeOpened(WEBSOCKET));
             assert_eq!(output, Output::Probe(ProbeStep::Reject));
         }
         refused
@@ -172,7 +172,7 @@ impl Pair {
         };
         match (frame, websocket.server) {
             (Frame::Open, _) => {
-                let accepted = self.input(Input::ProbeOpened) == Output::Nothing;
+                let accepted = self.input(Input::ProbeOpened(WEBSOCKET)) == Output::Nothing;
                 self.set_server_side(if accepted {
                     ServerSide::Probing
                 } else {
@@ -185,7 +185,7 @@ impl Pair {
             (Frame::Close, side) => {
                 self.websocket = None;
                 match side {
-                    ServerSide::Probing => self.input(Input::ProbeClosed),
+                    ServerSide::Probing => self.input(Input::ProbeClosed(WEBSOCKET)),
                     ServerSide::Carrying => self.input(Input::TransportClosed),
                     ServerSide::Unopened | ServerSide::Closed => Output::Nothing,
                 };
@@ -195,7 +195,7 @@ impl Pair {
     }
 
     fn probe_arrives(&mut self, packet: &str) {
-        match self.input(Input::ProbePacket(packet_of(packet))) {
+        match self.input(Input::ProbePacket(WEBSOCKET, packet_of(packet))) {
             Output::Probe(ProbeStep::Answer) => {
                 let pong = EncodedPacket::text(PacketType::Pong, "probe");
                 let websocket = self.websocket.as_mut().unwrap();

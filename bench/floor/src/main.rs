@@ -1,0 +1,155 @@
+//! The floor: a bare tokio server that sends the bytes which the load expects, and knows nothing of
+//! HTTP, WebSocket, Engine.IO or Socket.IO beyond what it takes to find the end of a frame.
+//!
+//! What a real server costs above this is its own; what this costs is the kernel's, and tokio's.
+//!
+//! `bench-floor PORT`
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+};
+
+/// The answer to the one key that the load uses (RFC 6455 §1.3), and the packet that opens a session.
+const OPENING: [&[u8]; 2] = [
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+      Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n",
+    b"\x81\x6b0{\"sid\":\"aaaaaaaaaaaaaaaaaaaa\",\"upgrades\":[],\"pingInterval\":25000,\
+      \"pingTimeout\":20000,\"maxPayload\":1000000}",
+];
+
+/// The answer to the packet that joins the main namespace.
+const JOINED: &[u8] = b"\x81\x2040{\"sid\":\"aaaaaaaaaaaaaaaaaaaa\"}";
+
+type Everyone = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
+
+#[tokio::main]
+async fn main() -> io::Result<()> {
+    let port = std::env::args().nth(1).and_then(|port| port.parse().ok());
+    let Some(port) = port else {
+        return Err(io::Error::other("usage: bench-floor PORT"));
+    };
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+    println!("listening on {}", listener.local_addr()?);
+    let everyone = Everyone::default();
+    loop {
+        let (stream, _) = listener.accept().await?;
+        let everyone = Arc::clone(&everyone);
+        tokio::spawn(async move {
+            // A client that goes away is no failure.
+            // The load says what was lost by it.
+            if let Err(error) = serve(stream, everyone).await {
+                eprintln!("a connection failed: {error}");
+            }
+        });
+    }
+}
+
+async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let (mut reader, writer) = stream.into_split();
+    let writer = Arc::new(writer);
+    // The request, and the answer to it, as the load sends and expects them.
+    let mut request = [0; 1024];
+    reader.read(&mut request).await?;
+    for answer in OPENING {
+        write(&writer, answer)?;
+    }
+    let mut joined = false;
+    // The frame that has not come as a whole.
+    let mut partial = Vec::new();
+    let result = loop {
+        reader.readable().await?;
+        // As with a real server, a connection that is idle owns no buffer.
+        let read = READ.with_borrow_mut(|buffer| {
+            let kept = partial.len();
+            buffer[..kept].copy_from_slice(&partial);
+            partial.clear();
+            let count = match reader.try_read(&mut buffer[kept..]) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            };
+            let rest = answer(&mut buffer[..kept + count], &mut joined, &writer, &everyone)?;
+            partial.extend_from_slice(rest);
+            Ok(count > 0)
+        });
+        match read {
+            Ok(true) => {}
+            Ok(false) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    lock(&everyone).retain(|one| !Arc::ptr_eq(one, &writer));
+    result
+}
+
+thread_local! {
+    static READ: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 256 << 10]);
+}
+
+/// Sends every frame back, unmasked; those that begin as a broadcast to all. Gives what is left.
+fn answer<'d>(
+    mut data: &'d mut [u8],
+    joined: &mut bool,
+    writer: &Arc<OwnedWriteHalf>,
+    everyone: &Everyone,
+) -> io::Result<&'d [u8]> {
+    let (mut own, mut shared) = (Vec::new(), Vec::new());
+    while data.len() > 6 {
+        // Masked texts of fewer than 126 bytes: the load sends no other here.
+        let length = usize::from(data[1] & 0x7f);
+        if data[0] != 0x81 || length > 125 {
+            return Err(io::Error::other("a frame that the floor doesn't know"));
+        }
+        if data.len() < 6 + length {
+            break;
+        }
+        let (frame, rest) = std::mem::take(&mut data).split_at_mut(6 + length);
+        data = rest;
+        let (header, payload) = frame.split_at_mut(6);
+        for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
+            *byte ^= mask;
+        }
+        let answers = match payload.starts_with(b"42[\"broadcast\"") {
+            true => &mut shared,
+            false => &mut own,
+        };
+        if *joined {
+            answers.extend_from_slice(&[0x81, length as u8]);
+            answers.extend_from_slice(payload);
+        } else {
+            *joined = true;
+            answers.extend_from_slice(JOINED);
+            lock(everyone).push(Arc::clone(writer));
+        }
+    }
+    if !own.is_empty() {
+        write(writer, &own)?;
+    }
+    if !shared.is_empty() {
+        for one in &*lock(everyone) {
+            // Who has gone is taken out by its own task.
+            let _ = write(one, &shared);
+        }
+    }
+    Ok(data)
+}
+
+/// Writes all, or fails: what the load leaves unanswered always fits the socket's buffer.
+fn write(writer: &OwnedWriteHalf, data: &[u8]) -> io::Result<()> {
+    match writer.try_write(data)? {
+        count if count == data.len() => Ok(()),
+        _ => Err(io::Error::other("the socket's buffer is full")),
+    }
+}
+
+fn lock(everyone: &Everyone) -> std::sync::MutexGuard<'_, Vec<Arc<OwnedWriteHalf>>> {
+    everyone.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,31 @@
+//! The events of the benchmark, on the main namespace:
+//!
+//! * `echo` and `binary` emit themselves back with the same arguments;
+//! * `ack` acknowledges with the same arguments;
+//! * `broadcast` emits `broadcast` with them to all;
+//! * `join` enters the room that it names, and acknowledges with the name;
+//! * `room` emits `room` with its arguments to the room `r`.
+
+use antiphon::{Ack, Args, Data, Server, Socket};
+
+/// Registers them.
+pub(crate) fn register(io: &Server) {
+    io.of("/")
+        .on("echo", async |socket: Socket, args: Args| {
+            socket.emit("echo", args);
+        })
+        .on("binary", async |socket: Socket, args: Args| {
+            socket.emit("binary", args);
+        })
+        .on("ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("broadcast", async |io: Server, args: Args| {
+            io.emit("broadcast", args);
+        })
+        .on("join", async |socket: Socket, Data(room): Data<String>| {
+            socket.join(room.as_str());
+            room
+        })
+        .on("room", async |io: Server, args: Args| {
+            io.to("r").emit("room", args);
+        });
+}

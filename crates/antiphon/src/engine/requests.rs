@@ -1,0 +1,84 @@
+//! The requests of a session whose packets are tracked: which of them counts, where a client or its
+//! browser makes one again while the first is still under way.
+
+use std::task::Waker;
+
+/// What is remembered of them. Stock clients make none such, and their sessions own none of it.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// The number of the GET that packets leave by: the one before has been superseded.
+    pub(super) get: u32,
+    /// The number of the POST that is handled.
+    post: u32,
+    /// The parameter `t` of the last POST that was handled.
+    handled: Option<Box<str>>,
+    /// The stream that is being probed.
+    pub(super) probe: Option<StreamProbe>,
+    probes: u32,
+}
+
+/// A streamed response that a session on polling may move to.
+pub(super) struct StreamProbe {
+    pub(super) number: u32,
+    /// Its answer is to be sent.
+    pub(super) answer_due: bool,
+    /// It has become the session's stream, with this number.
+    pub(super) completed: Option<u32>,
+    /// Wakes the response.
+    pub(super) waker: Option<Waker>,
+}
+
+/// Longer values of `t` aren't remembered: clients send some ten characters.
+const LONGEST_T: usize = 64;
+
+impl Requests {
+    /// Another GET: it supersedes the one before.
+    pub(super) const fn begin_get(&mut self) -> u32 {
+        self.get = self.get.wrapping_add(1);
+        self.get
+    }
+
+    /// Another POST, which supersedes the one before. None: it is the one that was handled last,
+    /// made again by a browser whose connection was cut before the answer.
+    pub(super) fn begin_post(&mut self, t: Option<&str>) -> Option<u32> {
+        if t.is_some() && t == self.handled.as_deref() {
+            return None;
+        }
+        self.post = self.post.wrapping_add(1);
+        Some(self.post)
+    }
+
+    /// A POST is about to be handled. False: another has superseded it.
+    pub(super) fn handle_post(&mut self, number: u32, t: Option<&str>) -> bool {
+        let counts = self.post == number;
+        if counts {
+            self.handled = t.filter(|t| t.len() <= LONGEST_T).map(Box::from);
+        }
+        counts
+    }
+
+    /// Another response is probed, and ends the attempt of the one before.
+    pub(super) fn begin_probe(&mut self) -> u32 {
+        self.end_probe();
+        self.probes = self.probes.wrapping_add(1);
+        self.probe = Some(StreamProbe {
+            number: self.probes,
+            answer_due: false,
+            completed: None,
+            waker: None,
+        });
+        self.probes
+    }
+
+    /// The attempt has ended; its response sees that.
+    pub(super) fn end_probe(&mut self) {
+        self.wake_probe();
+        self.probe = None;
+    }
+
+    pub(super) fn wake_probe(&mut self) {
+        let probe = self.probe.as_mut();
+        let waker = probe.and_then(|probe| probe.waker.take());
+        waker.into_iter().for_each(Waker::wake);
+    }
+}

@@ -1,0 +1,503 @@
+//! Streaming, polls that are asked again, and short polls, to the byte.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon::{Data, QueueLimits, Server, ServerBuilder, Socket, TransportKind};
+use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+const STREAMING: &str = "/socket.io/?EIO=4&transport=streaming";
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+fn all() -> ServerBuilder {
+    use TransportKind::{Polling, Streaming, WebSocket};
+    Server::builder().transports([Polling, Streaming, WebSocket])
+}
+
+/// A server that echoes the event `echo`.
+fn echo(builder: ServerBuilder) -> Server {
+    let io = builder.build();
+    io.of("/")
+        .on("echo", async |socket: Socket, Data(text): Data<String>| {
+            socket.emit("echo", text);
+        });
+    io
+}
+
+/// A streamed response.
+struct Stream {
+    tcp: TcpStream,
+    head: String,
+    /// What has come and was not looked at.
+    body: String,
+    ended: bool,
+}
+
+impl Stream {
+    async fn open(address: SocketAddr, path: &str) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let byte = within("the head", tcp.read_u8()).await.unwrap();
+            head.push(char::from(byte));
+        }
+        Self {
+            tcp,
+            head: head.to_ascii_lowercase(),
+            body: String::new(),
+            ended: false,
+        }
+    }
+
+    /// Reads one chunk of the body.
+    async fn chunk(&mut self) {
+        let mut line = String::new();
+        while !line.ends_with("\r\n") {
+            let byte = within("a chunk", self.tcp.read_u8()).await.unwrap();
+            line.push(char::from(byte));
+        }
+        let length = usize::from_str_radix(line.trim(), 16).unwrap();
+        let mut data = vec![0; length + 2];
+        within("a chunk", self.tcp.read_exact(&mut data))
+            .await
+            .unwrap();
+        self.body += std::str::from_utf8(&data[..length]).unwrap();
+        self.ended = length == 0;
+    }
+
+    /// The next event, or comment. None: the response has ended in order.
+    async fn event(&mut self) -> Option<String> {
+        loop {
+            if let Some((event, rest)) = self.body.split_once("\n\n") {
+                let event = event.to_owned();
+                self.body = rest.to_owned();
+                return Some(event);
+            }
+            if self.ended {
+                assert_eq!(self.body, "", "half an event");
+                return None;
+            }
+            self.chunk().await;
+        }
+    }
+
+    async fn expect(&mut self, expected: &str) {
+        assert_eq!(self.event().await.as_deref(), Some(expected));
+    }
+
+    async fn expect_end(&mut self) {
+        assert_eq!(self.event().await, None);
+    }
+}
+
+async fn post(address: SocketAddr, path: &str, body: &str) {
+    let answered = http(address, &format!("POST {path}"), body).await;
+    assert_eq!(answered, (200, "ok".to_owned()), "POST {body}");
+}
+
+/// Opens a session on streaming and joins the main namespace: its path, with two packets had.
+async fn joined(address: SocketAddr) -> (Stream, String) {
+    let mut stream = Stream::open(address, STREAMING).await;
+    stream.expect("id: 0").await;
+    let open = stream.event().await.unwrap();
+    let path = format!(
+        "{STREAMING}&sid={}",
+        sid(open.strip_prefix("data: ").unwrap())
+    );
+    post(address, &path, "40").await;
+    let joined = stream.event().await.unwrap();
+    assert!(joined.starts_with("data: 40{\"sid\":"), "{joined}");
+    (stream, path)
+}
+
+#[tokio::test]
+async fn a_session_begins_with_a_stream() {
+    let address = serve(&echo(all())).await;
+    let mut stream = Stream::open(address, STREAMING).await;
+    for line in [
+        "http/1.1 200 ok\r\n",
+        "content-type: text/event-stream; charset=utf-8\r\n",
+        "cache-control: no-store, no-transform\r\n",
+        "x-accel-buffering: no\r\n",
+        "transfer-encoding: chunked\r\n",
+    ] {
+        assert!(stream.head.contains(line), "{line} in {}", stream.head);
+    }
+    stream.expect("id: 0").await;
+    let open = stream.event().await.unwrap();
+    assert!(open.contains(r#""upgrades":["websocket"]"#), "{open}");
+}
+
+#[tokio::test]
+async fn messages_go_both_ways() {
+    let address = serve(&echo(all())).await;
+    let (mut stream, path) = joined(address).await;
+    post(address, &path, "42[\"echo\",\"a\"]\u{1e}42[\"echo\",\"b\"]").await;
+    stream.expect("data: 42[\"echo\",\"a\"]").await;
+    stream.expect("data: 42[\"echo\",\"b\"]").await;
+    post(address, &path, "1").await;
+    stream.expect("data: 6").await;
+    stream.expect_end().await;
+    let (status, _) = http(address, &format!("POST {path}"), "40").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn a_stream_that_was_cut_goes_on_where_the_client_says() {
+    let address = serve(&echo(all())).await;
+    for had in 2..=5 {
+        let (mut stream, path) = joined(address).await;
+        for text in ["a", "b", "c"] {
+            post(address, &path, &format!("42[\"echo\",\"{text}\"]")).await;
+            stream
+                .expect(&format!("data: 42[\"echo\",\"{text}\"]"))
+                .await;
+        }
+        drop(stream);
+        post(address, &path, "42[\"echo\",\"d\"]").await;
+        let mut stream = Stream::open(address, &format!("{path}&offset={had}")).await;
+        stream.expect(&format!("id: {had}")).await;
+        for text in ["a", "b", "c", "d"].iter().skip(had - 2) {
+            stream
+                .expect(&format!("data: 42[\"echo\",\"{text}\"]"))
+                .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_newer_stream_takes_over() {
+    let address = serve(&echo(all())).await;
+    let (mut old, path) = joined(address).await;
+    let mut new = Stream::open(address, &format!("{path}&offset=2")).await;
+    new.expect("id: 2").await;
+    old.expect_end().await;
+    post(address, &path, "42[\"echo\",\"a\"]").await;
+    new.expect("data: 42[\"echo\",\"a\"]").await;
+}
+
+#[tokio::test]
+async fn a_long_stream_ends_in_order_and_the_next_goes_on() {
+    let address = serve(&echo(all().max_stream_bytes(1_000))).await;
+    let (mut stream, path) = joined(address).await;
+    let text = "x".repeat(900);
+    let message = format!("42[\"echo\",\"{text}\"]");
+    post(address, &path, &message).await;
+    stream.expect(&format!("data: {message}")).await;
+    stream.expect_end().await;
+    post(address, &path, &message).await;
+    let mut stream = Stream::open(address, &format!("{path}&offset=3")).await;
+    stream.expect("id: 3").await;
+    stream.expect(&format!("data: {message}")).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_hits_the_bound_of_its_queue() {
+    let limits = QueueLimits {
+        packets: 1_000,
+        bytes: 1 << 20,
+    };
+    let io = all().outbound(limits).build();
+    let address = serve(&io).await;
+    let (stream, _) = joined(address).await;
+    let text = "x".repeat(10_000);
+    within("the bound", async {
+        while io.stats().slow_readers_closed == 0 {
+            io.emit("much", &text);
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(io.stats().slow_readers_closed, 1);
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_client_that_never_confirms_hits_the_bound_too() {
+    let limits = QueueLimits {
+        packets: 10,
+        bytes: 1 << 20,
+    };
+    let io = all().outbound(limits).build();
+    let address = serve(&io).await;
+    let (mut stream, path) = joined(address).await;
+    // Half of the bound was sent: the stream ends, so that the client confirms.
+    for _ in 0..4 {
+        io.emit("x", ());
+        stream.expect("data: 42[\"x\"]").await;
+    }
+    stream.expect_end().await;
+    for _ in 0..5 {
+        io.emit("x", ());
+    }
+    assert_eq!(io.stats().slow_readers_closed, 1);
+    let (status, _) = http(address, &format!("GET {path}&offset=2"), "").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn offsets_and_numbers_that_make_no_sense_are_refused() {
+    let address = serve(&echo(all())).await;
+    for junk in [
+        "offset=x",
+        "offset=-1",
+        "offset=9007199254740993",
+        "offset=",
+    ] {
+        let (stream, path) = joined(address).await;
+        let (status, error) = http(address, &format!("GET {path}&{junk}"), "").await;
+        assert_eq!(status, 400);
+        assert!(error.starts_with(r#"{"code":3,"#), "{junk}: {error}");
+        drop(stream);
+        // The session lives on: nothing was done.
+        post(address, &path, "42[\"echo\",\"a\"]").await;
+    }
+    for wrong in [3, 1_000_000] {
+        let (_stream, path) = joined(address).await;
+        let (status, error) = http(address, &format!("GET {path}&offset={wrong}"), "").await;
+        assert_eq!(status, 400);
+        assert!(error.contains("is not one of 0 to 2"), "{wrong}: {error}");
+        let (status, error) = http(address, &format!("POST {path}"), "3").await;
+        assert_eq!((status, &error[..9]), (400, "{\"code\":1"), "{error}");
+    }
+    for junk in ["wait=x", "interval=1.5"] {
+        let (status, error) = http(address, &format!("GET {POLLING}&{junk}"), "").await;
+        let expected = if junk.starts_with("wait") { 200 } else { 400 };
+        assert_eq!(status, expected, "{junk}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn streaming_is_for_revision_4_and_for_who_turned_it_on() {
+    let address = serve(&echo(all())).await;
+    let (status, error) = http(address, "GET /socket.io/?EIO=3&transport=streaming", "").await;
+    assert_eq!((status, &error[..9]), (400, "{\"code\":0"));
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    assert!(
+        open.contains(r#""upgrades":["websocket","streaming"]"#),
+        "{open}"
+    );
+    let (_, open) = http(address, "GET /socket.io/?EIO=3&transport=polling", "").await;
+    assert!(open.contains(r#""upgrades":["websocket"]"#), "{open}");
+
+    let address = serve(&echo(Server::builder())).await;
+    let (status, error) = http(address, &format!("GET {STREAMING}"), "").await;
+    assert_eq!((status, &error[..9]), (400, "{\"code\":0"));
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    assert!(open.contains(r#""upgrades":["websocket"]"#), "{open}");
+}
+
+/// Opens a session by polling, with these parameters, and joins the main namespace: its id.
+async fn polling(address: SocketAddr, parameters: &str) -> String {
+    let (_, open) = http(address, &format!("GET {POLLING}{parameters}"), "").await;
+    let sid = sid(&open).to_owned();
+    post(address, &format!("{POLLING}&sid={sid}"), "40").await;
+    sid
+}
+
+#[tokio::test]
+async fn a_session_on_polling_moves_to_a_stream() {
+    let address = serve(&echo(all())).await;
+    let sid = polling(address, "&offset=0").await;
+    let mut stream = Stream::open(address, &format!("{STREAMING}&sid={sid}")).await;
+    stream.expect(":").await;
+    let path = format!("{STREAMING}&sid={sid}");
+    post(address, &path, "2probe").await;
+    stream.expect("data: 3probe").await;
+    let poll = format!("GET {POLLING}&sid={sid}&offset=1");
+    let (_, joined) = http(address, &poll, "").await;
+    assert!(joined.starts_with("40{"), "{joined}");
+    // The next one is ended, so that the client can pause.
+    let poll = format!("GET {POLLING}&sid={sid}&offset=2");
+    assert_eq!(http(address, &poll, "").await, (200, "6".to_owned()));
+    // What follows in the same request is for the session already.
+    post(address, &path, "5\u{1e}42[\"echo\",\"a\"]").await;
+    stream.expect("id: 0").await;
+    stream.expect("data: 42[\"echo\",\"a\"]").await;
+    let (status, _) = http(address, &poll, "").await;
+    assert_eq!(status, 400, "a poll of a session that streams");
+    drop(stream);
+    let mut stream = Stream::open(address, &format!("{path}&offset=1")).await;
+    stream.expect("id: 1").await;
+    post(address, &path, "42[\"echo\",\"b\"]").await;
+    stream.expect("data: 42[\"echo\",\"b\"]").await;
+}
+
+#[tokio::test]
+async fn a_probe_that_fails_leaves_the_session_alone() {
+    let io = echo(all());
+    let address = serve(&io).await;
+    let sid = polling(address, "").await;
+    let path = format!("{STREAMING}&sid={sid}");
+    // Without a stream there is nothing to probe.
+    let (status, _) = http(address, &format!("POST {path}"), "2probe").await;
+    assert_eq!(status, 400);
+    for wrong in ["4hello", "2other", "\u{1e}"] {
+        let mut stream = Stream::open(address, &path).await;
+        stream.expect(":").await;
+        let (status, _) = http(address, &format!("POST {path}"), wrong).await;
+        assert_eq!(status, 400, "{wrong:?}");
+        stream.expect_end().await;
+    }
+    // A second one ends the first, and a client that goes away the second.
+    let mut first = Stream::open(address, &path).await;
+    first.expect(":").await;
+    let mut second = Stream::open(address, &path).await;
+    second.expect(":").await;
+    first.expect_end().await;
+    drop(second);
+    within("the end of the attempt", async {
+        while http(address, &format!("POST {path}"), "2probe").await.0 == 200 {}
+    })
+    .await;
+    let (_, joined) = http(address, &format!("GET {POLLING}&sid={sid}"), "").await;
+    assert!(joined.starts_with("40{"), "{joined}");
+    assert_eq!(io.stats().upgrades_completed, 0);
+}
+
+#[tokio::test]
+async fn of_two_probes_the_first_that_is_completed_counts() {
+    let address = serve(&echo(all())).await;
+    let sid = polling(address, "").await;
+    let path = format!("{STREAMING}&sid={sid}");
+    let mut stream = Stream::open(address, &path).await;
+    stream.expect(":").await;
+    post(address, &path, "2probe").await;
+    stream.expect("data: 3probe").await;
+    let mut websocket = WebSocket::connect(address, &format!("{WEBSOCKET}&sid={sid}")).await;
+    websocket.send("2probe").await;
+    websocket.expect("3probe").await;
+    websocket.send("5").await;
+    stream.expect_end().await;
+    let joined = websocket.next().await;
+    assert!(matches!(joined, Received::Text(text) if text.starts_with("40{")));
+    websocket.send("42[\"echo\",\"a\"]").await;
+    websocket.expect("42[\"echo\",\"a\"]").await;
+}
+
+#[tokio::test]
+async fn a_session_on_streaming_moves_to_websocket() {
+    let address = serve(&echo(all())).await;
+    let (mut stream, path) = joined(address).await;
+    let sid = path.split_once("sid=").unwrap().1;
+    let mut websocket = WebSocket::connect(address, &format!("{WEBSOCKET}&sid={sid}")).await;
+    websocket.send("2probe").await;
+    websocket.expect("3probe").await;
+    // The end of the stream tells the client that nothing is on its way any more.
+    stream.expect_end().await;
+    websocket.send("5").await;
+    websocket.send("42[\"echo\",\"a\"]").await;
+    websocket.expect("42[\"echo\",\"a\"]").await;
+    let (status, _) = http(address, &format!("GET {path}&offset=2"), "").await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
+async fn a_poll_that_was_cut_is_answered_again() {
+    let address = serve(&echo(all())).await;
+    let sid = polling(address, "&offset=0").await;
+    let path = format!("{POLLING}&sid={sid}");
+    let (_, joined) = http(address, &format!("GET {path}&offset=1"), "").await;
+    assert_eq!(
+        http(address, &format!("GET {path}&offset=1"), "").await.1,
+        joined
+    );
+    // A client that goes away from its poll, and comes again.
+    let mut tcp = TcpStream::connect(address).await.unwrap();
+    let poll = format!("GET {path}&offset=2 HTTP/1.1\r\nHost: test\r\n\r\n");
+    tcp.write_all(poll.as_bytes()).await.unwrap();
+    drop(tcp);
+    post(address, &path, "42[\"echo\",\"a\"]").await;
+    let answered = http(address, &format!("GET {path}&offset=2"), "").await;
+    assert_eq!(answered, (200, "42[\"echo\",\"a\"]".to_owned()));
+}
+
+#[tokio::test]
+async fn a_post_that_a_browser_repeats_is_handled_once() {
+    let handled = Arc::new(AtomicUsize::new(0));
+    let io = all().build();
+    let count = Arc::clone(&handled);
+    io.of("/").on("count", move || {
+        let count = Arc::clone(&count);
+        async move {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let address = serve(&io).await;
+    let (_stream, path) = joined(address).await;
+    for t in ["a", "a", "b", "b", "b"] {
+        post(address, &format!("{path}&t={t}"), "42[\"count\"]").await;
+    }
+    assert_eq!(handled.load(Ordering::Relaxed), 2);
+    // A stock client's session takes each as it comes: its protocol knows no repetition.
+    let sid = polling(address, "").await;
+    for _ in 0..2 {
+        let path = format!("{POLLING}&sid={sid}&t=a");
+        post(address, &path, "42[\"count\"]").await;
+    }
+    assert_eq!(handled.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test]
+async fn a_short_poll_is_answered_in_time() {
+    let address = serve(&echo(all())).await;
+    for is_tracked in [false, true] {
+        let offset = |count| match is_tracked {
+            true => format!("&offset={count}"),
+            false => String::new(),
+        };
+        let sid = polling(address, &offset(0)).await;
+        let poll = async |had, wait| {
+            let path = format!("{POLLING}&sid={sid}&wait={wait}{}", offset(had));
+            http(address, &format!("GET {path}"), "").await
+        };
+        let (_, joined) = poll(1, 0).await;
+        assert!(joined.starts_with("40{"), "{joined}");
+        for wait in [0, 20] {
+            assert_eq!(poll(2, wait).await, (200, "6".to_owned()));
+        }
+        post(
+            address,
+            &format!("{POLLING}&sid={sid}"),
+            "42[\"echo\",\"a\"]",
+        )
+        .await;
+        let answered = poll(2, 0).await;
+        assert_eq!(answered, (200, "42[\"echo\",\"a\"]".to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_comes_at_intervals_may_be_silent_for_longer() {
+    let io = all()
+        .ping_interval(Duration::from_millis(50))
+        .ping_timeout(Duration::from_millis(50))
+        .build();
+    let address = serve(&io).await;
+    let (_, open) = http(address, &format!("GET {POLLING}&interval=60000"), "").await;
+    assert!(open.contains(r#""pingTimeout":60050"#), "{open}");
+    let (_, short) = http(address, &format!("GET {POLLING}"), "").await;
+    within("the end of the session that isn't late", async {
+        let poll = format!("GET {POLLING}&sid={}&wait=0", sid(&short));
+        while http(address, &poll, "").await.0 == 200 {}
+    })
+    .await;
+    let poll = format!("GET {POLLING}&sid={}&wait=0", sid(&open));
+    assert_eq!(http(address, &poll, "").await, (200, "2".to_owned()));
+}
