@@ -84,7 +84,7 @@ where
     let config = engine.config();
     let mut query = Query::parse(&parts.uri);
     let transport = query
-        .transport()
+        .transport(config.allow_flashsocket)
         .filter(|transport| config.transports.contains(transport))
         .ok_or_else(|| query.unknown_transport())?;
     if !config.cors.allows(&parts.headers) {

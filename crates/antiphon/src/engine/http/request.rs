@@ -82,11 +82,13 @@ impl<'u> Query<'u> {
         ))
     }
 
-    pub(super) fn transport(&self) -> Option<TransportKind> {
+    /// The transport. `flash` says that a WebSocket of Flash is taken for one.
+    pub(super) fn transport(&self, flash: bool) -> Option<TransportKind> {
         match self.transport.as_deref()? {
             "polling" => Some(TransportKind::Polling),
             "streaming" => Some(TransportKind::Streaming),
             "websocket" => Some(TransportKind::WebSocket),
+            "flashsocket" if flash => Some(TransportKind::WebSocket),
             _ => None,
         }
     }
