@@ -19,10 +19,15 @@ fuzz_target!(|data: &[u8]| {
     }
     let script = Callback::parse("0").expect("digits").script(data);
     let script = String::from_utf8(script).expect("as the payload was");
-    let literal = script.strip_prefix("___eio[0](").and_then(|rest| rest.strip_suffix(");"));
+    let literal = script
+        .strip_prefix("___eio[0](")
+        .and_then(|rest| rest.strip_suffix(");"));
     let literal = literal.expect("a call");
     assert!(!literal.contains(['\n', '\r', '\u{2028}', '\u{2029}']));
-    assert_eq!(serde_json::from_str::<String>(literal).expect("a literal"), text);
+    assert_eq!(
+        serde_json::from_str::<String>(literal).expect("a literal"),
+        text
+    );
 
     // The one thing that the escape of a client can't carry, and that no JSON has.
     if !text.contains("\\\n") {

@@ -1,5 +1,7 @@
 //! Flash sockets: the policy on the port of the server and on one of its own, and HTTP beside it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod support;
 
 use std::{net::SocketAddr, time::Duration};

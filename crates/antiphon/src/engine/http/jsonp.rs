@@ -82,6 +82,31 @@ mod tests {
     }
 
     #[test]
+    fn it_can_be_turned_off() {
+        let uri = "/?j=0".parse().unwrap();
+        let query = Query::parse(&uri);
+        let mut config = EngineConfig {
+            cors: Cors::any(),
+            ..EngineConfig::default()
+        };
+        let headers = HeaderMap::new();
+        assert_eq!(
+            callback(&config, &query, &headers),
+            Ok(Callback::parse("0").ok())
+        );
+        config.allow_jsonp = false;
+        assert_eq!(
+            callback(&config, &query, &headers),
+            Err(RequestError::JsonpOff)
+        );
+        let without = "/".parse().unwrap();
+        assert_eq!(
+            callback(&config, &Query::parse(&without), &headers),
+            Ok(None)
+        );
+    }
+
+    #[test]
     fn the_page_of_a_script_is_known_by_its_referer() {
         let cors = Cors::origins(["https://app.example"]);
         for allowed in [
