@@ -3,6 +3,7 @@
 mod encoded;
 pub mod event_stream;
 mod heartbeat;
+pub mod jsonp;
 mod open;
 mod outbound;
 mod packet;

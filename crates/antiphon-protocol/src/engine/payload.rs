@@ -11,7 +11,7 @@
 
 use std::iter::FusedIterator;
 
-use super::{EncodedPacket, Packet, PacketError, Revision};
+use super::{EncodedPacket, Packet, PacketError, Revision, jsonp::FormError};
 
 const SEPARATOR: char = '\x1e';
 
@@ -164,6 +164,9 @@ pub enum PayloadError {
         "a packet of the payload starts with the byte {0:#04x}: expected 0 (text) or 1 (binary)"
     )]
     Kind(u8),
+    /// The form of a POST by JSONP has no payload.
+    #[error(transparent)]
+    Form(#[from] FormError),
     /// One of the packets is invalid.
     #[error("invalid packet in a payload: {0}")]
     Packet(#[from] PacketError),

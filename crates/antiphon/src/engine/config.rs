@@ -47,6 +47,10 @@ pub struct EngineConfig {
     pub allow_upgrades: bool,
     /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
     pub allow_eio3: bool,
+    /// Whether polling by JSONP (`j` in the query) is taken. True.
+    pub allow_jsonp: bool,
+    /// Whether `transport=flashsocket` is taken for WebSocket. False.
+    pub allow_flashsocket: bool,
     /// Which web pages may connect. Those of the same origin.
     pub cors: Cors,
     /// The cookie of a handshake over polling. None.
@@ -69,6 +73,8 @@ impl Default for EngineConfig {
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,
             allow_eio3: true,
+            allow_jsonp: true,
+            allow_flashsocket: false,
             cors: Cors::default(),
             cookie: None,
             allow_request: None,
@@ -127,6 +133,9 @@ impl EngineConfig {
             && revision == Revision::V4
             && offers(TransportKind::Streaming);
         let websocket = transport != TransportKind::WebSocket && offers(TransportKind::WebSocket);
+        if websocket && self.allow_flashsocket && revision == Revision::V3 {
+            return &["websocket", "flashsocket"];
+        }
         match (websocket, streaming) {
             (true, true) => &["websocket", "streaming"],
             (true, false) => &["websocket"],

@@ -88,9 +88,14 @@ impl Cors {
 
     /// Whether a request with these headers may connect.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
-        let Some(origin) = headers.get(header::ORIGIN) else {
-            return true;
-        };
+        match headers.get(header::ORIGIN) {
+            Some(origin) => self.permits(origin, headers),
+            None => true,
+        }
+    }
+
+    /// Whether the page with this origin may send a request with these headers.
+    pub(super) fn permits(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
         match &self.origins {
             Origins::Any => true,
             Origins::Same => is_same_origin(origin, headers),
@@ -101,6 +106,11 @@ impl Cors {
                     || is_same_origin(origin, headers)
             }
         }
+    }
+
+    /// Whether pages of every origin may connect.
+    pub(super) const fn is_any(&self) -> bool {
+        matches!(self.origins, Origins::Any)
     }
 
     /// The CORS headers of an answer to a request with these headers, errors included: without

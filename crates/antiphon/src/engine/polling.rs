@@ -6,7 +6,7 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, PacketType, Refusal, TransportKind, payload, payload::Payload,
+    EncodedPacket, Input, PacketType, Refusal, TransportKind, jsonp, payload, payload::Payload,
 };
 
 use super::{
@@ -182,6 +182,17 @@ impl<'s> Post<'s> {
             session.undecodable(error);
         }
         received
+    }
+
+    /// As [`receive`](Self::receive), of the form that a client of JSONP posts.
+    pub(super) fn receive_form(&self, body: &[u8]) -> Result<(), payload::PayloadError> {
+        match jsonp::decode_form(body) {
+            Ok(payload) => self.receive(&payload, false),
+            Err(error) => {
+                self.session.undecodable(&error);
+                Err(error.into())
+            }
+        }
     }
 }
 

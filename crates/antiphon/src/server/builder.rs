@@ -6,7 +6,7 @@ use antiphon_protocol::socket::Limits;
 use http::{HeaderName, header, request::Parts};
 
 use super::{
-    Server, Shared,
+    FlashPolicy, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     namespaces::Namespaces,
     shared::StateMap,
@@ -22,6 +22,7 @@ pub struct ServerBuilder {
     ack_timeout: Duration,
     limits: Limits,
     handshake_headers: Vec<HeaderName>,
+    flash: Option<FlashPolicy>,
     state: StateMap,
     adapter: Box<AdapterFactory>,
 }
@@ -41,6 +42,7 @@ impl ServerBuilder {
                 header::USER_AGENT,
                 HeaderName::from_static("x-forwarded-for"),
             ],
+            flash: None,
             state: StateMap::default(),
             adapter: Box::new(|_, local| Arc::new(InMemory::new(local))),
         }
@@ -174,6 +176,25 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
+    /// (`forceJSONP`). Pages need the leave of [`cors`](Self::cors) for it as for all else. True.
+    pub const fn allow_jsonp(mut self, allow: bool) -> Self {
+        self.engine.allow_jsonp = allow;
+        self
+    }
+
+    /// Takes the WebSockets that old clients open by Flash, `transport=flashsocket`, and answers
+    /// `<policy-file-request/>` on the same port. Off by default.
+    ///
+    /// The same port is possible with [`serve`](Server::serve) and [`listen`](Server::listen). Under
+    /// axum or hyper, which accept the connections, the policy needs a port of its own:
+    /// [`Server::serve_flash_policy`]. The pages need the leave of [`cors`](Self::cors) as well.
+    pub fn flash_sockets(mut self, policy: FlashPolicy) -> Self {
+        self.engine.allow_flashsocket = true;
+        self.flash = Some(policy);
+        self
+    }
+
     /// Which web pages may connect, by polling and by WebSocket. Those of the same origin.
     pub fn cors(mut self, cors: Cors) -> Self {
         self.engine.cors = cors;
@@ -229,6 +250,7 @@ impl ServerBuilder {
             ack_timeout: self.ack_timeout,
             limits: self.limits,
             handshake_headers: self.handshake_headers,
+            flash: self.flash,
             state: self.state,
             adapter: self.adapter,
             outgoing_listeners: AtomicUsize::new(0),

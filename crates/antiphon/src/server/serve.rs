@@ -1,15 +1,23 @@
 //! Ways to put a server behind HTTP: as an axum router, or with a listener of its own.
 
-use std::{convert::Infallible, io, pin::pin};
+use std::{
+    convert::Infallible,
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    task::Poll,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
 use tower_service::Service as _;
 
-use super::Server;
+use super::{FlashPolicy, Server};
 use crate::engine::{EngineBody, EngineService, PeerAddr, is_below};
 
 impl Server {
@@ -37,27 +45,7 @@ impl Server {
     /// answered with 404.
     pub async fn serve(&self, listener: TcpListener) {
         let mut closed = pin!(self.engine().closed());
-        loop {
-            let accepted = {
-                let mut accept = pin!(listener.accept());
-                std::future::poll_fn(|context| {
-                    if closed.as_mut().poll(context).is_ready() {
-                        return std::task::Poll::Ready(None);
-                    }
-                    accept.as_mut().poll(context).map(Some)
-                })
-                .await
-            };
-            let (stream, peer) = match accepted {
-                None => return,
-                Some(Ok(accepted)) => accepted,
-                Some(Err(error)) => {
-                    // Mostly too many open files: some will be closed.
-                    tracing::warn!(%error, "a connection can't be accepted");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                    continue;
-                }
-            };
+        while let Some((stream, peer)) = accept(&listener, closed.as_mut()).await {
             let path = self.path().to_owned();
             let service = self.service();
             let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -68,7 +56,14 @@ impl Server {
                     request,
                 )
             });
+            let server = self.clone();
             tokio::spawn(async move {
+                let stream = match server.flash_policy() {
+                    Some(policy) => policy.answer_or_pass(stream).await,
+                    None => Some(stream),
+                };
+                drop(server);
+                let Some(stream) = stream else { return };
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .serve_connection(TokioIo::new(stream), answer)
@@ -77,6 +72,50 @@ impl Server {
                     tracing::debug!(%error, "an HTTP connection failed");
                 }
             });
+        }
+    }
+
+    /// Answers every connection to a listener of its own with the policy of
+    /// [`flash_sockets`](crate::ServerBuilder::flash_sockets), until [`close`](Self::close) is
+    /// called. Flash looks at port 843 first; a port from 1024 on can only let pages connect to
+    /// ports from there on. Name those of the server with [`FlashPolicy::ports`]. Without a policy
+    /// it returns at once.
+    pub async fn serve_flash_policy(&self, listener: TcpListener) {
+        let Some(policy) = self.flash_policy() else {
+            return;
+        };
+        let mut closed = pin!(self.engine().closed());
+        while let Some((stream, _)) = accept(&listener, closed.as_mut()).await {
+            let policy = policy.clone();
+            tokio::spawn(async move { policy.answer(stream).await });
+        }
+    }
+
+    fn flash_policy(&self) -> Option<&FlashPolicy> {
+        self.namespaces.shared.flash.as_ref()
+    }
+}
+
+/// The next connection, or nothing once the server is closed.
+async fn accept(
+    listener: &TcpListener,
+    mut closed: Pin<&mut impl Future<Output = ()>>,
+) -> Option<(TcpStream, SocketAddr)> {
+    loop {
+        let mut next = pin!(listener.accept());
+        let accepted = std::future::poll_fn(|context| {
+            if closed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(None);
+            }
+            next.as_mut().poll(context).map(Some)
+        });
+        match accepted.await? {
+            Ok(accepted) => return Some(accepted),
+            Err(error) => {
+                // Mostly too many open files: some will be closed.
+                tracing::warn!(%error, "a connection can't be accepted");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
         }
     }
 }

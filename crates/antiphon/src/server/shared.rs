@@ -11,7 +11,7 @@ use std::{
 use antiphon_protocol::socket::Limits;
 use http::HeaderName;
 
-use super::adapter::AdapterFactory;
+use super::{FlashPolicy, adapter::AdapterFactory};
 
 /// The options of a server that are not the engine's.
 pub(crate) struct Shared {
@@ -20,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) ack_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) handshake_headers: Vec<HeaderName>,
+    pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
     pub(crate) adapter: Box<AdapterFactory>,
     /// How many catch-all listeners of outgoing events there are: mostly none.

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use antiphon_protocol::engine::payload::Payload;
+use antiphon_protocol::engine::{jsonp::Callback, payload::Payload};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
@@ -16,7 +16,7 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use super::error::RequestError;
+use super::{error::RequestError, jsonp};
 use crate::engine::streaming::EventStream;
 
 /// The answer to a request of the engine.
@@ -103,7 +103,10 @@ pub(super) fn answer(
     answer
 }
 
-pub(super) fn payload_answer(payload: Payload) -> Answer {
+pub(super) fn payload_answer(payload: Payload, callback: Option<Callback>) -> Answer {
+    if let Some(callback) = callback {
+        return jsonp::answer(callback, &payload.body);
+    }
     let content_type = if payload.binary { BYTES } else { TEXT };
     let mut answer = answer(StatusCode::OK, Some(content_type), payload.body.into());
     let headers = answer.headers_mut();

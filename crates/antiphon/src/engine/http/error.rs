@@ -1,8 +1,8 @@
 //! Why a request is refused: the protocol's code and message, and a hint for the person who reads
 //! it.
 
-use antiphon_protocol::engine::{BadOffset, TransportKind};
-use http::{HeaderMap, Method, StatusCode, header};
+use antiphon_protocol::engine::{BadOffset, TransportKind, jsonp::CallbackError};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 /// A request of the engine that is refused. The codes are those of the reference implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,12 @@ pub(crate) enum RequestError {
     BodyTimeout,
     #[error("Payload too large")]
     PayloadTooLarge { limit: usize },
+    #[error("Bad request")]
+    Callback(CallbackError),
+    #[error("JSONP is turned off")]
+    JsonpOff,
+    #[error("Origin unknown")]
+    NoSource,
     #[error("{0}")]
     Forbidden(String),
     #[error("Origin not allowed")]
@@ -55,7 +61,7 @@ impl RequestError {
     }
 
     pub(crate) fn origin(headers: &HeaderMap) -> Self {
-        let origin = headers.get(header::ORIGIN).map(|origin| origin.as_bytes());
+        let origin = headers.get(header::ORIGIN).map(HeaderValue::as_bytes);
         Self::Origin(String::from_utf8_lossy(origin.unwrap_or_default()).into_owned())
     }
 
@@ -65,7 +71,7 @@ impl RequestError {
             Self::UnknownTransport(_) => 0,
             Self::UnknownSession => 1,
             Self::BadMethod(_) => 2,
-            Self::Forbidden(_) | Self::Origin(_) => 4,
+            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource => 4,
             Self::UnsupportedRevision(_) => 5,
             _ => 3,
         }
@@ -74,7 +80,7 @@ impl RequestError {
     /// The status of the answer.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Forbidden(_) | Self::Origin(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
@@ -133,6 +139,17 @@ impl RequestError {
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
             Self::PayloadTooLarge { limit } => {
                 format!("the body has more than {limit} bytes: see the option `max_payload`")
+            }
+            Self::Callback(error) => error.to_string(),
+            Self::JsonpOff => {
+                "polling without the query parameter `j` works; JSONP is allowed by the option `allow_jsonp`"
+                    .to_owned()
+            }
+            Self::NoSource => {
+                "any page can fetch a script, and this request says by no `Origin`, `Referer` or \
+                 `Sec-Fetch-Site` which one does: a page that uses JSONP needs a referrer policy that \
+                 sends its origin, and a program should poll without `j`"
+                    .to_owned()
             }
             Self::Forbidden(_) => "refused by the option `allow_request`".to_owned(),
             Self::Origin(origin) => {

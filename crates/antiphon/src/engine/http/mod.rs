@@ -4,6 +4,7 @@
 mod answer;
 mod body;
 mod error;
+mod jsonp;
 mod request;
 mod service;
 mod upgrade;
@@ -81,13 +82,16 @@ where
         return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()));
     }
     let config = engine.config();
-    let query = Query::parse(&parts.uri);
+    let mut query = Query::parse(&parts.uri);
     let transport = query
-        .transport()
+        .transport(config.allow_flashsocket)
         .filter(|transport| config.transports.contains(transport))
         .ok_or_else(|| query.unknown_transport())?;
     if !config.cors.allows(&parts.headers) {
         return Err(RequestError::origin(&parts.headers));
+    }
+    if transport == TransportKind::Polling {
+        query.callback = jsonp::callback(config, &query, &parts.headers)?;
     }
     match &query.sid {
         Some(sid) => {
@@ -120,10 +124,11 @@ where
             upgrade::probe(session, parts, on_upgrade)
         }
         (TransportKind::Polling, &Method::GET) => {
-            let binary = !session.is_base64() && session.revision() == Revision::V3;
+            let base64 = session.is_base64() || query.callback.is_some();
+            let binary = !base64 && session.revision() == Revision::V3;
             let (offset, wait) = (query.offset()?, query.wait()?);
             let payload = polling::poll(session, binary, offset, wait).await?;
-            Ok(payload_answer(payload))
+            Ok(payload_answer(payload, query.callback))
         }
         (TransportKind::Streaming, &Method::GET) => {
             let offset = query.offset()?;
@@ -189,8 +194,11 @@ where
     if !post.counts() {
         return Err(RequestError::Superseded);
     }
-    post.receive(&body, binary)
-        .map_err(|error| RequestError::BadPayload(error.to_string()))?;
+    let received = match query.callback {
+        Some(_) => post.receive_form(&body),
+        None => post.receive(&body, binary),
+    };
+    received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
     Ok(taken())
 }
 
@@ -241,8 +249,9 @@ async fn handshake(
         stream_answer(EventStream::resume(session, Some(0))?)
     } else {
         let packets = session.lock().machine.take_queue();
-        let binary = !query.base64 && revision == Revision::V3;
-        payload_answer(polling::encode(session, &packets, binary))
+        let base64 = query.base64 || query.callback.is_some();
+        let binary = !base64 && revision == Revision::V3;
+        payload_answer(polling::encode(session, &packets, binary), query.callback)
     };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));

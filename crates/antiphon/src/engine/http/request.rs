@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use antiphon_protocol::engine::{Revision, TransportKind};
+use antiphon_protocol::engine::{Revision, TransportKind, jsonp::Callback};
 use http::{Uri, request::Parts};
 
 use super::RequestError;
@@ -21,6 +21,9 @@ pub(super) struct Query<'u> {
     pub(super) sid: Option<Cow<'u, str>>,
     /// The client can't take binary.
     pub(super) base64: bool,
+    /// What is to be called with the answer of a poll: JSONP.
+    pub(super) callback: Option<Callback>,
+    pub(super) jsonp: Option<Cow<'u, str>>,
     offset: Option<Cow<'u, str>>,
     wait: Option<Cow<'u, str>>,
     interval: Option<Cow<'u, str>>,
@@ -34,6 +37,7 @@ impl<'u> Query<'u> {
                 "EIO" => &mut query.eio,
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
+                "j" => &mut query.jsonp,
                 "offset" => &mut query.offset,
                 "wait" => &mut query.wait,
                 "interval" => &mut query.interval,
@@ -78,11 +82,13 @@ impl<'u> Query<'u> {
         ))
     }
 
-    pub(super) fn transport(&self) -> Option<TransportKind> {
+    /// The transport. `flash` says that a WebSocket of Flash is taken for one.
+    pub(super) fn transport(&self, flash: bool) -> Option<TransportKind> {
         match self.transport.as_deref()? {
             "polling" => Some(TransportKind::Polling),
             "streaming" => Some(TransportKind::Streaming),
             "websocket" => Some(TransportKind::WebSocket),
+            "flashsocket" if flash => Some(TransportKind::WebSocket),
             _ => None,
         }
     }
