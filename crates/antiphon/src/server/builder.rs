@@ -6,8 +6,9 @@ use antiphon_protocol::socket::Limits;
 use http::{HeaderName, header, request::Parts};
 
 use super::{
-    Server, Shared,
+    HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
+    calls::Calls,
     namespaces::Namespaces,
     shared::StateMap,
 };
@@ -24,6 +25,7 @@ pub struct ServerBuilder {
     handshake_headers: Vec<HeaderName>,
     state: StateMap,
     adapter: Box<AdapterFactory>,
+    http_calls: Option<HttpCalls>,
 }
 
 impl ServerBuilder {
@@ -43,6 +45,7 @@ impl ServerBuilder {
             ],
             state: StateMap::default(),
             adapter: Box::new(|_, local| Arc::new(InMemory::new(local))),
+            http_calls: None,
         }
     }
 
@@ -220,6 +223,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, where no connection can be
+    /// made. Off. See the [guide](crate::guide::http_calls).
+    pub fn http_calls(mut self, calls: HttpCalls) -> Self {
+        self.http_calls = Some(calls);
+        self
+    }
+
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
@@ -234,6 +244,9 @@ impl ServerBuilder {
             outgoing_listeners: AtomicUsize::new(0),
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
+        if let Some(options) = self.http_calls {
+            engine.set_ordinary(Arc::new(Calls::new(options, &namespaces)));
+        }
         Server::from_parts(engine, namespaces)
     }
 }
