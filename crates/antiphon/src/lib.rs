@@ -17,6 +17,8 @@ pub use server::*;
 pub mod guide {
     #[doc = include_str!("docs/handlers.md")]
     pub mod handlers {}
+    #[doc = include_str!("docs/http_calls.md")]
+    pub mod http_calls {}
     #[doc = include_str!("docs/rooms.md")]
     pub mod rooms {}
     #[doc = include_str!("docs/serving.md")]

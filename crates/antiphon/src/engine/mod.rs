@@ -55,7 +55,7 @@ pub(crate) use session::Held;
 pub use session::{SendError, Session};
 pub use stats::Stats;
 
-pub(crate) use http::is_below;
+pub(crate) use http::{Ordinary, ReadBody, RequestError, is_below};
 pub(crate) use stats::Counters;
 
 /// How long a shutdown waits for clients to fetch what is queued.
@@ -103,6 +103,8 @@ pub struct Engine {
     /// The runtime that sessions live on: who ends one may be elsewhere.
     runtime: OnceLock<Handle>,
     counters: Counters,
+    /// Answers requests that belong to no session.
+    ordinary: OnceLock<Arc<dyn Ordinary>>,
 }
 
 impl Engine {
@@ -119,6 +121,7 @@ impl Engine {
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            ordinary: OnceLock::new(),
         })
     }
 
@@ -202,6 +205,33 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Gives requests that belong to no session to `ordinary`, which is set once.
+    pub(crate) fn set_ordinary(&self, ordinary: Arc<dyn Ordinary>) {
+        let _ = self.ordinary.set(ordinary);
+    }
+
+    fn ordinary(&self) -> Option<&Arc<dyn Ordinary>> {
+        self.ordinary.get()
+    }
+
+    /// A session that has ended before it began: nothing reaches it, nobody can find it, and no
+    /// driver is needed. What runs for it is counted as for any other.
+    pub(crate) fn ended_session(self: &Arc<Self>) -> Arc<Session> {
+        let session = Session::open(
+            Arc::clone(self),
+            Opening {
+                revision: Revision::V4,
+                transport: TransportKind::Polling,
+                base64: false,
+                is_tracked: false,
+                interval: Duration::ZERO,
+            },
+        );
+        session.abort();
+        drop(session.lock().machine.take_queue());
+        session
     }
 
     pub(crate) const fn counters(&self) -> &Counters {

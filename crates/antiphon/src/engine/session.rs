@@ -529,7 +529,7 @@ impl Session {
     }
 
     /// Whether so many handlers run that nothing more should be read for now.
-    pub(super) fn is_saturated(&self) -> bool {
+    pub(crate) fn is_saturated(&self) -> bool {
         self.running.load(Ordering::Relaxed) >= self.engine.config().max_running_handlers
     }
 

@@ -61,4 +61,8 @@ counters! {
     events_rejected,
     /// Connections to a namespace that were refused.
     connects_refused,
+    /// Calls by HTTP whose handlers were asked.
+    calls,
+    /// Calls by HTTP that were answered with an error before any handler was asked.
+    calls_refused,
 }

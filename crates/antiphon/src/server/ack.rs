@@ -24,25 +24,37 @@ use antiphon_protocol::socket::{
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{AckError, FromArgs, Rejection, Socket, SocketId};
+use super::{AckError, FromArgs, Rejection, Socket, SocketId, calls::Caller};
 
 /// The answer that an event of the client waits for.
 #[derive(Clone)]
 pub(crate) struct Answer(Arc<Pending>);
 
 struct Pending {
-    socket: Socket,
-    id: u64,
+    asker: Asker,
     answered: AtomicBool,
     /// A handler has taken the matter into its own hands.
     taken: AtomicBool,
 }
 
+/// Who waits for the answer.
+enum Asker {
+    Client { socket: Socket, id: u64 },
+    Caller(Caller),
+}
+
 impl Answer {
     pub(crate) fn new(socket: Socket, id: u64) -> Self {
+        Self::to(Asker::Client { socket, id })
+    }
+
+    pub(crate) fn to_caller(caller: Caller) -> Self {
+        Self::to(Asker::Caller(caller))
+    }
+
+    fn to(asker: Asker) -> Self {
         Self(Arc::new(Pending {
-            socket,
-            id,
+            asker,
             answered: AtomicBool::new(false),
             taken: AtomicBool::new(false),
         }))
@@ -64,8 +76,9 @@ impl Answer {
 
     /// An error of the server itself.
     pub(crate) fn reject(&self, rejection: &Rejection) {
-        self.0
-            .send(|namespace, id| codec::ack_error(namespace, id, rejection));
+        if !self.0.answered.swap(true, Ordering::Relaxed) {
+            self.0.deliver(Err(rejection.clone()));
+        }
     }
 }
 
@@ -74,15 +87,26 @@ impl Pending {
         if self.answered.swap(true, Ordering::Relaxed) {
             return;
         }
-        let namespace = self.socket.namespace().name();
-        let encoded = encode(namespace, self.id).or_else(|error| {
+        let (namespace, id) = match &self.asker {
+            Asker::Client { socket, id } => (socket.namespace().name(), *id),
+            Asker::Caller(_) => ("/", 0),
+        };
+        self.deliver(encode(namespace, id).map_err(|error| {
             tracing::error!(%error, "an acknowledgement can't be encoded");
-            let rejection = Rejection::new("internal_error", "the answer can't be encoded");
-            codec::ack_error(namespace, self.id, &rejection)
-        });
+            Rejection::new("internal_error", "the answer can't be encoded")
+        }));
+    }
+
+    fn deliver(&self, answer: Result<EncodedMessage, Rejection>) {
+        let (socket, id) = match &self.asker {
+            Asker::Client { socket, id } => (socket, *id),
+            Asker::Caller(caller) => return caller.answer(answer),
+        };
+        let namespace = socket.namespace().name();
+        let encoded = answer.or_else(|rejection| codec::ack_error(namespace, id, &rejection));
         if let Ok(message) = encoded {
             // A socket that has left has no use for it.
-            let _ = self.socket.send(message);
+            let _ = socket.send(message);
         }
     }
 }
@@ -97,9 +121,7 @@ impl Drop for Pending {
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer")
-            .field("id", &self.0.id)
-            .finish_non_exhaustive()
+        f.debug_struct("Answer").finish_non_exhaustive()
     }
 }
 

@@ -6,8 +6,9 @@ use antiphon_protocol::socket::Limits;
 use http::{HeaderName, header, request::Parts};
 
 use super::{
-    FlashPolicy, Server, Shared,
+    FlashPolicy, HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
+    calls::Calls,
     namespaces::Namespaces,
     shared::StateMap,
 };
@@ -25,6 +26,7 @@ pub struct ServerBuilder {
     flash: Option<FlashPolicy>,
     state: StateMap,
     adapter: Box<AdapterFactory>,
+    http_calls: Option<HttpCalls>,
 }
 
 impl ServerBuilder {
@@ -45,6 +47,7 @@ impl ServerBuilder {
             flash: None,
             state: StateMap::default(),
             adapter: Box::new(|_, local| Arc::new(InMemory::new(local))),
+            http_calls: None,
         }
     }
 
@@ -241,6 +244,13 @@ impl ServerBuilder {
         self
     }
 
+    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, where no connection can be
+    /// made. Off. See the [guide](crate::guide::http_calls).
+    pub fn http_calls(mut self, calls: HttpCalls) -> Self {
+        self.http_calls = Some(calls);
+        self
+    }
+
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
@@ -256,6 +266,9 @@ impl ServerBuilder {
             outgoing_listeners: AtomicUsize::new(0),
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
+        if let Some(options) = self.http_calls {
+            engine.set_ordinary(Arc::new(Calls::new(options, &namespaces)));
+        }
         Server::from_parts(engine, namespaces)
     }
 }

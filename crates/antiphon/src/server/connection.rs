@@ -276,7 +276,8 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     dispatch::work(socket).await;
 }
 
-async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
+/// Asks whether a socket may join its namespace.
+pub(super) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
     let lifecycle = socket.namespace().lifecycle();
     for middleware in &lifecycle.middlewares {
         let called = handler::call(middleware, &Context::connect(socket));

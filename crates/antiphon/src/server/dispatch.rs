@@ -98,8 +98,20 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
     call_handlers(socket, own.as_ref().map(|own| &***own), &context);
 }
 
+/// Hands the event of a call by HTTP on: as one of a client, but for where its answer goes.
+pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer: Answer) {
+    let event = Waiting {
+        event,
+        args,
+        answer: Some(answer),
+        _held: socket.session().hold(0),
+    };
+    socket.inbox().push(event);
+    work(socket).await;
+}
+
 /// What is kept in memory of an event's arguments, in bytes.
-fn size(args: Args<'_>) -> usize {
+pub(crate) fn size(args: Args<'_>) -> usize {
     let attachments = args.attachments().iter().map(bytes::Bytes::len);
     args.json().len() + attachments.sum::<usize>()
 }

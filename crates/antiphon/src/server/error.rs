@@ -171,6 +171,11 @@ impl Rejection {
     pub const fn code(&self) -> &'static str {
         self.code
     }
+
+    /// Where the arguments don't fit, if that is the matter.
+    pub(crate) fn path(&self) -> Option<&str> {
+        self.path.as_deref()
+    }
 }
 
 impl From<ArgsError> for Rejection {

@@ -49,6 +49,11 @@ impl Lists {
     pub(crate) fn named(&self, event: &str) -> &[Listener] {
         self.by_name.get(event).map_or(&[], Vec::as_slice)
     }
+
+    /// The events that have handlers of their own.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(|name| &**name)
+    }
 }
 
 impl Listeners {

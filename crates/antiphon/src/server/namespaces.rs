@@ -58,13 +58,14 @@ impl Namespaces {
         by_name.get(name).cloned()
     }
 
+    pub(crate) fn all(&self) -> Vec<Namespace> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.values().cloned().collect()
+    }
+
     /// The server shuts down.
     pub(crate) fn disconnect_everyone(&self) {
-        let namespaces: Vec<_> = {
-            let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-            by_name.values().cloned().collect()
-        };
-        for socket in namespaces.iter().flat_map(Namespace::sockets) {
+        for socket in self.all().iter().flat_map(Namespace::sockets) {
             socket.close(DisconnectReason::ServerShuttingDown);
         }
     }

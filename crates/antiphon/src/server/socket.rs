@@ -117,13 +117,39 @@ impl Socket {
                 name => Arc::from(format!("{name}#{}", session.id().as_str())),
             },
         };
+        let handshake = Arc::clone(connection.handshake());
+        let connection = Arc::downgrade(connection);
+        Self::with_id(id, namespace, session, connection, handshake, auth)
+    }
+
+    /// The socket of a call by HTTP: as one whose client has gone. It never joins its namespace, so
+    /// nobody finds it, it enters no rooms, and what is emitted to it is an error.
+    pub(crate) fn of_call(
+        namespace: Namespace,
+        session: Arc<Session>,
+        handshake: Handshake,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        let id = engine::id::random_id();
+        let handshake = Arc::new(handshake);
+        Self::with_id(id, namespace, session, Weak::new(), handshake, auth)
+    }
+
+    fn with_id(
+        id: Arc<str>,
+        namespace: Namespace,
+        session: Arc<Session>,
+        connection: Weak<Connection>,
+        handshake: Arc<Handshake>,
+        auth: Option<Box<str>>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 id: SocketId::new(id),
                 namespace,
                 session,
-                connection: Arc::downgrade(connection),
-                handshake: Arc::clone(connection.handshake()),
+                connection,
+                handshake,
                 auth,
                 state: AtomicU8::new(CONNECTING),
                 inbox: Inbox::default(),
@@ -395,6 +421,12 @@ impl Socket {
         state
             .compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    /// It won't join its namespace, but its event may be handled. False: a middleware has
+    /// disconnected it.
+    pub(crate) fn stays_out(&self) -> bool {
+        self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) != DISCONNECTED
     }
 
     /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that

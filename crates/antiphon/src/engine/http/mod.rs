@@ -5,6 +5,7 @@ mod answer;
 mod body;
 mod error;
 mod jsonp;
+mod ordinary;
 mod request;
 mod service;
 mod upgrade;
@@ -23,11 +24,12 @@ use hyper::upgrade::OnUpgrade;
 
 use super::{Engine, Opening, Session, SessionId, polling, streaming::EventStream};
 use answer::{BYTES, answer, payload_answer, refuse, stream_answer};
-use error::RequestError;
 use request::Query;
 
 pub(crate) use answer::Answer;
 pub use answer::EngineBody;
+pub(crate) use error::RequestError;
+pub(crate) use ordinary::{Ordinary, ReadBody};
 pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
 
@@ -82,6 +84,11 @@ where
         return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()));
     }
     let config = engine.config();
+    if let Some(ordinary) = engine.ordinary().filter(|one| one.takes(parts)) {
+        let body = Box::pin(read_body(engine, body));
+        let answered = ordinary.answer(engine, parts, body).await;
+        return Ok(answered.map(Into::into));
+    }
     let mut query = Query::parse(&parts.uri);
     let transport = query
         .transport(config.allow_flashsocket)
@@ -159,13 +166,9 @@ where
 {
     // The reference implementation answers with this type: some clients ask for it.
     let taken = || answer(StatusCode::OK, Some("text/html"), "ok".into());
-    let config = session.engine().config();
-    let read = tokio::time::timeout(
-        config.longest_silence(),
-        body::read(body, config.max_payload),
-    );
+    let read = read_body(session.engine(), body);
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
-        let body = read.await.map_err(|_| RequestError::BodyTimeout)??;
+        let body = read.await?;
         return match super::streaming::receive_probe(session, &body) {
             true => Ok(taken()),
             false => Err(RequestError::transport_mismatch()),
@@ -177,7 +180,7 @@ where
     };
     // Before anything is taken: a client that gives its POST up gets no more of them in by that.
     session.unsaturated().await;
-    let body = read.await.map_err(|_| RequestError::BodyTimeout)?;
+    let body = read.await;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
         post.whole();
     }
@@ -200,6 +203,17 @@ where
     };
     received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
     Ok(taken())
+}
+
+/// Reads a body, up to the bound and within the longest silence that a client may keep.
+async fn read_body<B>(engine: &Engine, body: B) -> Result<Bytes, RequestError>
+where
+    B: Body + Send,
+{
+    let config = engine.config();
+    let read = body::read(body, config.max_payload);
+    let read = tokio::time::timeout(config.longest_silence(), read).await;
+    read.map_err(|_| RequestError::BodyTimeout)?
 }
 
 /// A request without a session: makes one.

@@ -1,0 +1,45 @@
+//! Requests below the server's path that belong to no session: the application answers them.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Response, request::Parts};
+
+use super::{Engine, RequestError};
+
+/// The body of a request, read when it is awaited: up to the engine's bound and within its deadline.
+pub(crate) type ReadBody<'a> =
+    Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send + 'a>>;
+
+/// What answers requests that belong to no session. Preflights and the CORS headers of its answers
+/// are the engine's.
+pub(crate) trait Ordinary: Send + Sync + 'static {
+    /// Whether this request is for it.
+    fn takes(&self, request: &Parts) -> bool;
+
+    /// Answers a request.
+    fn answer<'a>(
+        &'a self,
+        engine: &'a Arc<Engine>,
+        request: &'a Parts,
+        body: ReadBody<'a>,
+    ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
+}
+
+impl Engine {
+    /// Whether a request that belongs to no session may be made: by the rules for those that open
+    /// one.
+    pub(crate) async fn admit(&self, request: &Parts) -> Result<(), RequestError> {
+        let config = self.config();
+        if !config.cors.allows(&request.headers) {
+            return Err(RequestError::origin(&request.headers));
+        }
+        if let Some(allow) = &config.allow_request {
+            allow(request).await.map_err(RequestError::Forbidden)?;
+        }
+        if self.is_closing() {
+            return Err(RequestError::ShuttingDown);
+        }
+        Ok(())
+    }
+}

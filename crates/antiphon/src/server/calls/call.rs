@@ -1,0 +1,166 @@
+//! One call, between the handler that answers it and the requests that wait for the answer.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use antiphon_protocol::socket::EncodedMessage;
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::watch;
+
+use super::super::{ConnectError, Rejection};
+use super::{
+    CallError,
+    repeats::{Key, Repeats},
+};
+
+/// What a call is answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl From<&CallError> for Reply {
+    fn from(error: &CallError) -> Self {
+        Self {
+            status: error.status(),
+            body: error.to_json(),
+        }
+    }
+}
+
+/// One call. Requests wait for its reply; the [`Caller`] gives it.
+pub(super) struct Call {
+    reply: watch::Sender<Option<Reply>>,
+    timeout: Duration,
+    pub(super) deadline: Instant,
+    /// Who remembers it for a repeat, and has to know how large it is.
+    remembered: OnceLock<(Weak<Repeats>, Key)>,
+}
+
+impl Call {
+    pub(super) fn new(now: Instant, timeout: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            reply: watch::Sender::new(None),
+            timeout,
+            deadline: now + timeout,
+            remembered: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn remembered(&self, repeats: Weak<Repeats>, key: Key) {
+        let _ = self.remembered.set((repeats, key));
+    }
+
+    /// Waits for the reply.
+    pub(super) async fn reply(&self) -> Result<Reply, CallError> {
+        let mut replies = self.reply.subscribe();
+        let replied = replies.wait_for(Option::is_some);
+        // The sender is this call's own: it doesn't end before.
+        match tokio::time::timeout_at(self.deadline.into(), replied).await {
+            Ok(Ok(reply)) => reply.clone().ok_or(CallError::NoAnswer),
+            Ok(Err(_)) => Err(CallError::NoAnswer),
+            Err(_) => Err(CallError::Timeout(self.timeout)),
+        }
+    }
+
+    /// The first reply counts.
+    pub(super) fn answer(self: &Arc<Self>, reply: Reply) {
+        let bytes = reply.body.len();
+        let first = self.reply.send_if_modified(|current| {
+            let first = current.is_none();
+            current.get_or_insert(reply);
+            first
+        });
+        if first
+            && let Some((repeats, key)) = self.remembered.get()
+            && let Some(repeats) = repeats.upgrade()
+        {
+            repeats.answered(key, self, bytes);
+        }
+    }
+}
+
+/// One of the calls that may run at a time, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    /// None: as many run as may.
+    pub(super) fn acquire(running: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let more = |count: usize| (count < most).then_some(count + 1);
+        let acquired = running.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        acquired.is_ok().then(|| Self(Arc::clone(running)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whoever made a call: an acknowledgement goes here instead of to a client. A call counts as
+/// running until this is dropped; where nothing was answered by then, nothing ever will be.
+pub(crate) struct Caller {
+    call: Arc<Call>,
+    _running: Permit,
+}
+
+impl Caller {
+    pub(super) const fn new(call: Arc<Call>, running: Permit) -> Self {
+        Self {
+            call,
+            _running: running,
+        }
+    }
+
+    /// Gives the acknowledgement, or the error of the server itself that stands for it.
+    pub(crate) fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>) {
+        let body = acknowledged.map_err(CallError::Rejected);
+        let reply = match body.and_then(|message| list(&message)) {
+            Ok(body) => Reply {
+                status: StatusCode::OK,
+                body,
+            },
+            Err(error) => Reply::from(&error),
+        };
+        self.call.answer(reply);
+    }
+
+    /// A middleware doesn't let the call pass.
+    pub(super) fn refuse(&self, error: ConnectError) {
+        self.call.answer(Reply::from(&CallError::Refused(error)));
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.call.answer(Reply::from(&CallError::NoAnswer));
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").finish_non_exhaustive()
+    }
+}
+
+/// The list of arguments in the packet of an acknowledgement, which ends with it.
+fn list(message: &EncodedMessage) -> Result<Bytes, CallError> {
+    if !message.attachments().is_empty() {
+        return Err(CallError::BinaryAnswer);
+    }
+    let packet = message.text().payload();
+    let start = packet.iter().position(|byte| *byte == b'[');
+    Ok(Bytes::copy_from_slice(
+        &packet[start.unwrap_or(packet.len())..],
+    ))
+}

@@ -1,0 +1,407 @@
+//! Events that are called by ordinary requests, where no connection can be made:
+//! `POST {path}/call/{namespace}/{event}`, with the arguments as a JSON array.
+//!
+//! ```text
+//! request -> Address, checks -> Call (or the one that it repeats) -> middlewares -> handlers
+//! acknowledgement -> Caller -> Call -> each request that waits for its reply
+//! ```
+//!
+//! A call runs by itself from the moment when its request has been read, so its caller may go. The
+//! handlers get a socket that has never joined its namespace: nothing of it is left when they end.
+
+mod call;
+mod error;
+mod openapi;
+mod path;
+mod repeats;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    time::{Duration, Instant},
+};
+
+use antiphon_protocol::{
+    engine::Revision,
+    socket::{Decoder, Limits, OwnedArgs, Packet},
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE},
+    request::Parts,
+};
+
+pub(crate) use call::Caller;
+pub(crate) use error::CallError;
+
+use self::{
+    call::{Call, Permit, Reply},
+    path::Address,
+    repeats::Repeats,
+};
+use super::{
+    ConnectError, Handshake, Namespace, Socket, ack::Answer, connection, dispatch,
+    namespaces::Namespaces,
+};
+use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, cork};
+
+/// The auth payload of a call.
+const AUTH: HeaderName = HeaderName::from_static("antiphon-auth");
+
+/// Where the description is, below `{path}/call`.
+const DESCRIPTION: &str = "openapi.json";
+
+/// Options of calls by HTTP. See the [guide](crate::guide::http_calls).
+#[derive(Debug, Clone)]
+#[must_use = "give it to `ServerBuilder::http_calls`"]
+pub struct HttpCalls {
+    timeout: Duration,
+    max_running: usize,
+    description: bool,
+}
+
+impl Default for HttpCalls {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            max_running: 256,
+            description: true,
+        }
+    }
+}
+
+impl HttpCalls {
+    /// How long a caller waits for the acknowledgement before it gets status 504; the handler runs
+    /// on. 30 s.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// How many calls may run at a time; beyond it status 503. 256.
+    ///
+    /// A call runs until its middlewares and handlers have ended, and each [`Ack`](crate::Ack) that
+    /// they took is sent or dropped. All calls together also are as one connection for
+    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers), so that much larger
+    /// ones are fewer.
+    ///
+    /// # Panics
+    /// Where it is zero: nothing could be called.
+    pub const fn max_running(mut self, count: usize) -> Self {
+        assert!(count > 0, "with no call at a time nothing could be called");
+        self.max_running = count;
+        self
+    }
+
+    /// Whether `GET {path}/call/openapi.json` describes what can be called. True.
+    pub const fn description(mut self, served: bool) -> Self {
+        self.description = served;
+        self
+    }
+}
+
+/// What answers the calls of a server.
+pub(crate) struct Calls {
+    options: HttpCalls,
+    /// `{path}/call/`.
+    prefix: Box<str>,
+    namespaces: Weak<Namespaces>,
+    running: Arc<AtomicUsize>,
+    repeats: Arc<Repeats>,
+    /// The session of all calls that run: it counts what runs for them. Not kept between calls,
+    /// since it keeps the engine.
+    session: Mutex<Weak<Session>>,
+}
+
+impl Calls {
+    pub(crate) fn new(mut options: HttpCalls, namespaces: &Arc<Namespaces>) -> Self {
+        options.timeout = options.timeout.min(LONGEST);
+        Self {
+            options,
+            prefix: format!("{}/call/", namespaces.shared.path).into(),
+            namespaces: Arc::downgrade(namespaces),
+            running: Arc::default(),
+            repeats: Arc::default(),
+            session: Mutex::default(),
+        }
+    }
+
+    fn session(&self, engine: &Arc<Engine>) -> Arc<Session> {
+        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+        session.upgrade().unwrap_or_else(|| {
+            let made = engine.ended_session();
+            *session = Arc::downgrade(&made);
+            made
+        })
+    }
+
+    async fn respond(
+        &self,
+        engine: &Arc<Engine>,
+        request: &Parts,
+        body: ReadBody<'_>,
+    ) -> Result<Reply, CallError> {
+        engine.admit(request).await?;
+        let namespaces = self.namespaces.upgrade().ok_or(CallError::NoEvent)?;
+        let path = request.uri.path().strip_prefix(&*self.prefix);
+        let path = path.ok_or(CallError::NoEvent)?;
+        let described = self.options.description && path == DESCRIPTION;
+        if described && matches!(request.method, Method::GET | Method::HEAD) {
+            return Ok(Reply {
+                status: StatusCode::OK,
+                body: openapi::describe(&namespaces.all()),
+            });
+        }
+        if request.method != Method::POST {
+            return Err(CallError::Method {
+                method: request.method.clone(),
+                allowed: if described {
+                    "GET, HEAD, POST, OPTIONS"
+                } else {
+                    "POST, OPTIONS"
+                },
+            });
+        }
+        let Address { namespace, event } = Address::parse(path)?;
+        let Some(found) = namespaces.get(&namespace) else {
+            return Err(CallError::UnknownNamespace(namespace));
+        };
+        if !is_handled(&found, &event) {
+            return Err(CallError::UnknownEvent(namespace, event));
+        }
+        if !is_json(&request.headers) {
+            return Err(CallError::MediaType);
+        }
+        let limits = namespaces.shared.limits;
+        let auth = auth(&request.headers, limits)?;
+        let body = body.await?;
+        let args = arguments(&event, &body, limits)?;
+        let key = parameter(request, "t").and_then(|t| {
+            let credentials = [AUTH, AUTHORIZATION, COOKIE]
+                .map(|name| request.headers.get(name).map(HeaderValue::as_bytes));
+            self.repeats.key(&t, (path, credentials, &body))
+        });
+        let now = Instant::now();
+        if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
+            return first.reply().await;
+        }
+        let session = self.session(engine);
+        let permit = Permit::acquire(&self.running, self.options.max_running)
+            .filter(|_| !session.is_saturated())
+            .ok_or(CallError::TooManyCalls)?;
+        let call = Call::new(now, self.options.timeout);
+        if let Some(first) = key.and_then(|key| self.repeats.insert(key, &call)) {
+            return first.reply().await;
+        }
+        engine.counters().calls.add(1);
+        let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
+        let socket = Socket::of_call(found, Arc::clone(&session), handshake, auth);
+        let caller = Caller::new(Arc::clone(&call), permit);
+        let size = dispatch::size(args.as_args());
+        // Up to here the caller's going away ends it all, from here on nothing.
+        cork::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
+        drop(session);
+        call.reply().await
+    }
+}
+
+impl Ordinary for Calls {
+    fn takes(&self, request: &Parts) -> bool {
+        request.uri.path().starts_with(&*self.prefix)
+    }
+
+    fn answer<'a>(
+        &'a self,
+        engine: &'a Arc<Engine>,
+        request: &'a Parts,
+        body: ReadBody<'a>,
+    ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>> {
+        Box::pin(async move {
+            match self.respond(engine, request, body).await {
+                Ok(reply) => to_response(reply),
+                Err(error) => {
+                    if !matches!(error, CallError::Timeout(_) | CallError::NoAnswer) {
+                        engine.counters().calls_refused.add(1);
+                    }
+                    tracing::debug!(code = error.code(), %error, path = request.uri.path(), "call refused");
+                    let mut response = to_response(Reply::from(&error));
+                    error.add_headers(&mut response);
+                    response
+                }
+            }
+        })
+    }
+}
+
+/// Runs a call: the namespace's middlewares, then the handlers of the event.
+async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
+    let mut asked = connection::ask_middlewares(&socket).await;
+    if asked.is_ok() && !socket.stays_out() {
+        asked = Err(ConnectError::new("disconnected"));
+    }
+    match asked {
+        Ok(()) => dispatch::call(socket, event, args, Answer::to_caller(caller)).await,
+        Err(error) => {
+            let counters = socket.session().engine().counters();
+            counters.connects_refused.add(1);
+            tracing::debug!(
+                namespace = socket.namespace().name(),
+                message = error.message,
+                "call refused by a middleware"
+            );
+            caller.refuse(error);
+        }
+    }
+}
+
+fn to_response(reply: Reply) -> Response<Bytes> {
+    let mut response = Response::new(reply.body);
+    *response.status_mut() = reply.status;
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(CONTENT_TYPE, json);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Whether the namespace has a handler that takes the event.
+fn is_handled(namespace: &Namespace, event: &str) -> bool {
+    let lists = namespace.listeners().lists();
+    !lists.named(event).is_empty() || !lists.any.is_empty()
+}
+
+/// Whether the body is JSON, as far as its headers say.
+fn is_json(headers: &HeaderMap) -> bool {
+    let is = |name, wanted: &[u8]| {
+        headers.get(name).is_none_or(|value| {
+            let essence = value.as_bytes().split(|byte| *byte == b';').next();
+            let essence = essence.unwrap_or_default().trim_ascii();
+            essence.eq_ignore_ascii_case(wanted)
+        })
+    };
+    is(CONTENT_TYPE, b"application/json") && is(CONTENT_ENCODING, b"identity")
+}
+
+/// The auth payload, by the rules for the one with which a client connects.
+fn auth(headers: &HeaderMap, limits: Limits) -> Result<Option<Box<str>>, CallError> {
+    let mut values = headers.get_all(AUTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let wrong = |what: &str| CallError::AuthHeader(what.to_owned());
+    if values.next().is_some() {
+        return Err(wrong("there are several"));
+    }
+    let json = value.to_str().map_err(|_| wrong("it isn't plain ASCII"))?;
+    let packet = format!("0{json}");
+    match Decoder::new(Revision::V4, limits).text(&packet) {
+        Ok(Some(Packet::Connect {
+            auth: Some(auth), ..
+        })) => Ok(Some(auth.into())),
+        Ok(_) => Err(wrong("expected a JSON object")),
+        Err(error) => Err(CallError::AuthHeader(error.to_string())),
+    }
+}
+
+/// The arguments, by the rules for those of an event that a client sends.
+fn arguments(event: &str, body: &[u8], limits: Limits) -> Result<OwnedArgs, CallError> {
+    let wrong = |what: &str| CallError::Arguments(what.to_owned());
+    let body = std::str::from_utf8(body).map_err(|_| wrong("it isn't UTF-8"))?;
+    let body = body.trim_matches([' ', '\t', '\r', '\n']);
+    let rest = match body {
+        "" => "]",
+        list => list
+            .strip_prefix('[')
+            .ok_or_else(|| wrong("expected an array"))?,
+    };
+    let name = serde_json::to_string(event).map_err(|error| wrong(&error.to_string()))?;
+    let comma = if rest.trim_start().starts_with(']') {
+        ""
+    } else {
+        ","
+    };
+    let packet = format!("2[{name}{comma}{rest}");
+    match Decoder::new(Revision::V4, limits).text(&packet) {
+        Ok(Some(Packet::Event { args, .. })) => Ok(args.to_owned()),
+        Ok(_) => Err(wrong("expected an array")),
+        // Where, in the body; the limits say it better than the parser does.
+        Err(error) => match serde_json::from_str::<Vec<serde::de::IgnoredAny>>(body) {
+            Err(error) if !error.is_data() && rest != "]" => Err(wrong(&error.to_string())),
+            _ => Err(wrong(&error.to_string())),
+        },
+    }
+}
+
+/// A parameter of the query.
+fn parameter(request: &Parts, name: &str) -> Option<String> {
+    let query = request.uri.query()?;
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+}
+
+impl fmt::Debug for Calls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(event: &str, body: &str) -> Option<String> {
+        let args = arguments(event, body.as_bytes(), Limits::default()).ok()?;
+        Some(args.as_args().json().to_owned())
+    }
+
+    #[test]
+    fn a_body_is_a_list_of_arguments() {
+        for (body, expected) in [
+            ("", ""),
+            (" \n", ""),
+            ("[]", ""),
+            (" [ ] ", ""),
+            ("[1]", "1"),
+            (r#" [1, "a", {"b":[null]}] "#, r#"1, "a", {"b":[null]}"#),
+        ] {
+            assert_eq!(args("e", body).as_deref(), Some(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_an_error() {
+        let deep = "[".repeat(101) + &"]".repeat(101);
+        for body in [
+            "1",
+            "{}",
+            "null",
+            "[",
+            "]",
+            "[1",
+            "[1]]",
+            "[1],[2]",
+            "[],1]",
+            "[,1]",
+            "[1,]",
+            "[1 2]",
+            "[1]x",
+            "[\"\u{1}\"]",
+            "\u{a0}[1]",
+            &deep,
+        ] {
+            assert_eq!(args("e", body), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_only_a_name() {
+        assert_eq!(args(r#"a","b"#, "[1]").as_deref(), Some("1"));
+        assert_eq!(args("connect", "[1]"), None);
+        assert_eq!(args(&"a".repeat(1_025), "[1]"), None);
+    }
+}

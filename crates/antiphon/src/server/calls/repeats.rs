@@ -1,0 +1,124 @@
+//! Calls that are made twice: a browser repeats a POST by itself where a connection that it had used
+//! before is reset. The repeat has the same parameter `t`, and gets the answer of the first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, Hash, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::call::Call;
+
+/// How long a call is remembered after its deadline.
+const MEMORY: Duration = Duration::from_secs(60);
+
+/// How many calls are remembered.
+const MOST_CALLS: usize = 4_096;
+
+/// Bytes of answers that are remembered.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Longer values of `t` aren't remembered: clients send some twenty characters.
+const LONGEST_T: usize = 64;
+
+/// The calls of late, by their `t`. Beyond a bound the oldest is forgotten.
+#[derive(Default)]
+pub(super) struct Repeats {
+    memory: Mutex<Memory>,
+    hasher: RandomState,
+}
+
+#[derive(Default)]
+struct Memory {
+    calls: HashMap<Key, Remembered>,
+    /// In the order of their deadlines, since all have the same time.
+    order: VecDeque<(Key, Instant)>,
+    bytes: usize,
+}
+
+struct Remembered {
+    call: Arc<Call>,
+    bytes: usize,
+}
+
+/// Which call it is. A repeat is the same in all its parts: another's `t` gives nobody its answer.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    t: Arc<str>,
+    rest: u64,
+}
+
+impl Repeats {
+    /// The key of a call with this `t`; `rest` is all else that makes it this one.
+    pub(super) fn key(&self, t: &str, rest: impl Hash) -> Option<Key> {
+        (1..=LONGEST_T).contains(&t.len()).then(|| Key {
+            t: t.into(),
+            rest: self.hasher.hash_one(rest),
+        })
+    }
+
+    /// The call that this is a repeat of.
+    pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Arc<Call>> {
+        let mut memory = self.lock();
+        memory.forget_expired(now);
+        let remembered = memory.calls.get(key)?;
+        Some(Arc::clone(&remembered.call))
+    }
+
+    /// Remembers a call. Another that was faster is given back: this one is a repeat of it.
+    pub(super) fn insert(self: &Arc<Self>, key: Key, call: &Arc<Call>) -> Option<Arc<Call>> {
+        let mut memory = self.lock();
+        if let Some(first) = memory.calls.get(&key) {
+            return Some(Arc::clone(&first.call));
+        }
+        call.remembered(Arc::downgrade(self), key.clone());
+        let remembered = Remembered {
+            call: Arc::clone(call),
+            bytes: 0,
+        };
+        memory.calls.insert(key.clone(), remembered);
+        memory.order.push_back((key, call.deadline + MEMORY));
+        if memory.order.len() > MOST_CALLS {
+            memory.forget_oldest();
+        }
+        None
+    }
+
+    /// A call that was remembered has its answer.
+    pub(super) fn answered(&self, key: &Key, call: &Arc<Call>, bytes: usize) {
+        let mut memory = self.lock();
+        match memory.calls.get_mut(key) {
+            Some(remembered) if Arc::ptr_eq(&remembered.call, call) => remembered.bytes = bytes,
+            _ => return,
+        }
+        memory.bytes += bytes;
+        while memory.bytes > MOST_BYTES {
+            memory.forget_oldest();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn forget_expired(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(_, until)| *until <= now) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((key, _)) = self.order.pop_front() else {
+            return;
+        };
+        if let Some(forgotten) = self.calls.remove(&key) {
+            self.bytes -= forgotten.bytes;
+        }
+        if self.calls.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
