@@ -39,7 +39,7 @@ const open = [];
 
 before(async () => {
   [server, browser, files] = await Promise.all([
-    startServer(["--transports", "polling,websocket,streaming"]),
+    startServer(["--transports", "polling,websocket,streaming", "--http-calls"]),
     launch(),
     pageFiles(),
   ]);

@@ -8,8 +8,8 @@ use std::{
 };
 
 use antiphon::{
-    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, Event, Namespace,
-    Rejection, Server, ServerBuilder, Socket, TransportKind,
+    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, Event, HttpCalls,
+    Namespace, Rejection, Server, ServerBuilder, Socket, TransportKind,
     engine::{Engine, Revision},
 };
 use bytes::Bytes;
@@ -118,6 +118,7 @@ fn options(
                 "streaming" => TransportKind::Streaming,
                 _ => TransportKind::WebSocket,
             })),
+            "--http-calls" => builder.http_calls(HttpCalls::default()),
             "--no-upgrades" => builder.allow_upgrades(false),
             "--no-eio3" => builder.allow_eio3(false),
             "--cors" => {
