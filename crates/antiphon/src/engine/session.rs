@@ -63,7 +63,7 @@ pub struct Session {
     base64: bool,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
-    /// It is closing or closed by an input: messages that still come are not handed on.
+    /// It is closing or closed, so that each message need not ask for the lock.
     ended: AtomicBool,
     /// Handlers that have been suspended and not ended yet.
     running: AtomicUsize,
@@ -370,6 +370,7 @@ impl Session {
             self.engine.counters().slow_readers_closed.add(1);
             tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
             state.machine.handle(Input::TransportFailed, Instant::now());
+            self.note_end(&state);
             state.wake_all();
             return Err(SendError::QueueFull);
         }
@@ -386,6 +387,14 @@ impl Session {
             state.corked = true;
         } else {
             state.flush();
+            self.note_end(state);
+        }
+    }
+
+    /// Where the session is closing or closed, messages that still come are not handed on.
+    fn note_end(&self, state: &State) {
+        if !state.machine.is_open() {
+            self.ended.store(true, Ordering::Relaxed);
         }
     }
 
@@ -394,6 +403,7 @@ impl Session {
         let mut state = self.lock();
         state.corked = false;
         state.flush();
+        self.note_end(&state);
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -427,9 +437,7 @@ impl Session {
             }
             _ => {}
         }
-        if !state.machine.is_open() {
-            self.ended.store(true, Ordering::Relaxed);
-        }
+        self.note_end(&state);
         if state.machine.closed().is_some() {
             state.wake_all();
         } else if state.machine.deadline() < deadline {
