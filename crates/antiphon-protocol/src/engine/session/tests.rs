@@ -1,6 +1,7 @@
 //! The rules of a session, each played through with made-up time: no socket, no clock, no sleep.
 
 mod closing;
+mod cuts;
 mod heartbeat;
 mod interleavings;
 mod pair;
