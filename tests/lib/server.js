@@ -1,4 +1,5 @@
-// Starts the server under test: Antiphon's example, or the reference (SERVER=reference).
+// Starts the server under test: Antiphon's example, on axum or on a runtime for each core
+// (SERVER=per-core), or the reference (SERVER=reference).
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -108,7 +109,8 @@ async function start(program, referenceFlags, flags, port) {
 
 /** Starts the server under test with these flags. */
 export function startServer(flags = [], { port = 0 } = {}) {
-  return start("e2e_server", [], flags, port);
+  const serving = process.env.SERVER === "per-core" ? ["--per-core"] : [];
+  return start("e2e_server", [], [...serving, ...flags], port);
 }
 
 /** Starts the conformance server: 300/200 ms. */

@@ -1,5 +1,6 @@
-//! The server of `bench_server.rs` as a binary of its own can be: its own listener instead of axum,
-//! and jemalloc, which gives memory back where the C library keeps it.
+//! The server of `bench_server.rs` as a binary of its own can be: a runtime for each core instead of
+//! axum on one for all, and jemalloc, which gives memory back where the C library keeps it. One core
+//! is left to the load.
 //!
 //! `bench-tuned PORT`
 
@@ -11,16 +12,16 @@ mod bench_events;
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = match std::env::args().nth(1) {
         Some(port) => port.parse()?,
         None => return Err("usage: bench-tuned PORT".into()),
     };
     let io = Server::new();
     bench_events::register(&io);
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
-    println!("listening on {}", listener.local_addr()?);
-    io.serve(listener).await;
+    let cores = std::thread::available_parallelism()?.get();
+    let cores = io.per_core(("127.0.0.1", port))?.threads(cores - 1);
+    println!("listening on {}", cores.local_addr());
+    cores.run()?;
     Ok(())
 }

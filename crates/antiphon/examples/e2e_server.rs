@@ -20,13 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 #[path = "shared/engine_echo.rs"]
 mod engine_echo;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .init();
-    match run().await {
+    match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("e2e_server: {error}");
@@ -35,8 +34,30 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let (port, builder) = options(std::env::args().skip(1))?;
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    let flags = arguments.len();
+    arguments.retain(|flag| flag != "--per-core");
+    let per_core = arguments.len() < flags;
+    let (port, builder) = options(arguments.into_iter())?;
+    if !per_core {
+        let runtime = tokio::runtime::Runtime::new()?;
+        return runtime.block_on(serve(port, server(builder)));
+    }
+    let io = server(builder.close_timeout(PATIENCE));
+    let cores = io.per_core(("127.0.0.1", port))?.threads(2);
+    println!("listening on {}", cores.local_addr());
+    cores.run_until(async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => terminated.recv().await.unwrap_or_default(),
+            Err(error) => eprintln!("e2e_server: {error}"),
+        }
+    })?;
+    Ok(())
+}
+
+/// The server and its events.
+fn server(builder: ServerBuilder) -> Server {
     let io = builder
         .allow_request(|request| {
             let query = request.uri.query().unwrap_or_default();
@@ -64,7 +85,11 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         }
         Err(ConnectError::new("not authorized").with_data(json!({"code": "E_AUTH"})))
     });
+    io
+}
 
+/// Serves it with axum, and an engine without Socket.IO beside it.
+async fn serve(port: u16, io: Server) -> Result<(), Box<dyn std::error::Error>> {
     let echo = Engine::new(io.engine().config().clone(), Arc::new(engine_echo::Echo));
     let app = axum::Router::new()
         .merge(io.router())

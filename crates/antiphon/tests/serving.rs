@@ -5,8 +5,13 @@ mod support;
 use std::{convert::Infallible, net::SocketAddr};
 
 use antiphon::{Args, Server, Socket, engine::EngineBody};
+use antiphon_protocol::websocket::{Opcode, masked_frame};
 use hyper_util::rt::TokioIo;
 use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, within};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 fn echo() -> Server {
     let io = Server::new();
@@ -114,6 +119,161 @@ async fn its_own_listener_serves_it_until_it_is_closed() {
     within("the end of serve", served).await.unwrap();
     assert!(matches!(client.next().await, Received::Closed(Some(1000))));
     assert_eq!(io.stats().sessions, 0);
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_answered_before_serve_returns() {
+    let (listener, address) = listener().await;
+    let io = echo();
+    let served = tokio::spawn({
+        let io = io.clone();
+        async move { io.serve(listener).await }
+    });
+    let url = "/socket.io/?EIO=4&transport=polling";
+    let (_, open) = http(address, &format!("GET {url}"), "").await;
+    let poll = format!("GET {url}&sid={}", sid(&open));
+    let waiting = tokio::spawn(async move { http(address, &poll, "").await });
+    // It has come when something that was asked for later has been answered.
+    http(address, "GET /other", "").await;
+    within("close", io.close()).await;
+    within("the end of serve", served).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), (200, "1".to_owned()));
+}
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+const UPGRADE: &str = "Host: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// Sends bytes, and reads until the answer has this text in it.
+#[allow(clippy::unwrap_used)]
+async fn exchange(stream: &mut TcpStream, sent: &[u8], until: &str) -> String {
+    stream.write_all(sent).await.unwrap();
+    let mut answer = Vec::new();
+    while !String::from_utf8_lossy(&answer).contains(until) {
+        let read = within(until, stream.read_buf(&mut answer)).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer);
+        assert_ne!(read, 0, "expected {until:?}, got {answer:?}");
+    }
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn what_comes_with_the_handshake_is_read() {
+    let address = support::serve(&echo()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let mut sent =
+        format!("GET {WEBSOCKET} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 13\r\n\r\n")
+            .into_bytes();
+    sent.extend(masked_frame(Opcode::Text, b"40", [1, 2, 3, 4]));
+    let answer = exchange(&mut stream, &sent, "40{").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 101 Switching Protocols\r\n"),
+        "{answer}"
+    );
+    assert!(answer.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+}
+
+#[tokio::test]
+async fn a_handshake_may_come_in_pieces() {
+    let address = support::serve(&echo()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET ").await.unwrap();
+    // It has been read when something that was asked for later has been answered.
+    http(address, "GET /other", "").await;
+    let rest = format!("{WEBSOCKET} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 13\r\n\r\n");
+    let answer = exchange(&mut stream, rest.as_bytes(), "0{").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_connection_that_polled_becomes_a_websocket() {
+    let address = support::serve(&echo()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let poll = format!("GET {POLLING} HTTP/1.1\r\nHost: test\r\n\r\n");
+    let open = exchange(&mut stream, poll.as_bytes(), "}").await;
+    let url = format!("{WEBSOCKET}&sid={}", sid(&open));
+    let mut websocket = WebSocket::over(stream, &url).await;
+    websocket.send("2probe").await;
+    websocket.expect("3probe").await;
+    websocket.send("5").await;
+    websocket.send("40").await;
+    assert!(matches!(websocket.next().await, Received::Text(open) if open.starts_with("40{")));
+}
+
+#[tokio::test]
+async fn a_refused_handshake_says_why_and_leaves_the_connection_open() {
+    let address = support::serve(&echo()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {WEBSOCKET} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 8\r\n\r\n");
+    let answer = exchange(&mut stream, request.as_bytes(), "}").await;
+    assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");
+    assert!(answer.contains("sec-websocket-version: 13"), "{answer}");
+    assert!(answer.contains("\"hint\""), "{answer}");
+    let poll = format!("GET {POLLING} HTTP/1.1\r\nHost: test\r\n\r\n");
+    let open = exchange(&mut stream, poll.as_bytes(), "}").await;
+    assert!(open.starts_with("HTTP/1.1 200"), "{open}");
+}
+
+#[tokio::test]
+async fn a_handshake_for_another_path_is_not_found() {
+    let address = support::serve(&echo()).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET /other HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 13\r\n\r\n");
+    let answer = exchange(&mut stream, request.as_bytes(), "not found").await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_runtime_for_each_core_serves_it_until_it_is_closed() {
+    let io = echo();
+    io.of("/").on("all", async |io: Server| {
+        io.emit("to all", ());
+    });
+    let cores = io.per_core("127.0.0.1:0").unwrap().threads(3);
+    let address = cores.local_addr();
+    let thread = std::thread::spawn(move || cores.run());
+    polling_works(address, "/socket.io").await;
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = WebSocket::connect(address, WEBSOCKET).await;
+        client.join().await;
+        clients.push(client);
+    }
+    clients[0].send(r#"42["all"]"#).await;
+    for client in &mut clients {
+        client.expect(r#"42["to all"]"#).await;
+    }
+    within("close", io.close()).await;
+    for client in &mut clients {
+        assert!(matches!(client.next().await, Received::Closed(Some(1000))));
+    }
+    let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
+    within("the end of run", ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_server_for_each_core_ends_when_it_is_told_to() {
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let cores = echo().per_core("127.0.0.1:0").unwrap().threads(2);
+    let address = cores.local_addr();
+    let thread = std::thread::spawn(move || {
+        cores.run_until(async {
+            let _ = ended.await;
+        })
+    });
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.join().await;
+    end.send(()).unwrap();
+    assert!(matches!(client.next().await, Received::Closed(Some(1000))));
+    let ended = tokio::task::spawn_blocking(|| thread.join().unwrap());
+    within("the end of run", ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_an_error_for_each_core_too() {
+    let first = echo().per_core("127.0.0.1:0").unwrap();
+    let second = echo().per_core(first.local_addr());
+    assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
 }
 
 /// TLS and other connections that aren't plain TCP are written to by the driver.

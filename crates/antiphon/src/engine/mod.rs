@@ -55,7 +55,9 @@ pub(crate) use session::Held;
 pub use session::{SendError, Session};
 pub use stats::Stats;
 
-pub(crate) use http::{Ordinary, ReadBody, RequestError, is_below};
+pub(crate) use http::{
+    Answer, First, Ordinary, ReadAhead, ReadBody, RequestError, first_request, is_below,
+};
 pub(crate) use stats::Counters;
 
 /// How long a shutdown waits for clients to fetch what is queued.
@@ -159,10 +161,9 @@ impl Engine {
         let sessions: Vec<_> = self.sessions().values().map(Arc::clone).collect();
         cork::scope(|| sessions.iter().for_each(Session::close));
         drop(sessions);
-        let patience = self.config.close_timeout.min(SHUTDOWN_PATIENCE);
         let idle = || self.handlers.load(Ordering::SeqCst) == 0;
         let ended = self.until(|| self.sessions().is_empty() && idle());
-        if tokio::time::timeout(patience, ended).await.is_ok() {
+        if tokio::time::timeout(self.patience(), ended).await.is_ok() {
             return;
         }
         // Clients that are gone fetch no goodbye.
@@ -170,6 +171,11 @@ impl Engine {
         sessions.iter().for_each(Session::abort);
         drop(sessions);
         self.until(|| self.sessions().is_empty()).await;
+    }
+
+    /// How long a shutdown waits for clients.
+    pub(crate) fn patience(&self) -> Duration {
+        self.config.close_timeout.min(SHUTDOWN_PATIENCE)
     }
 
     /// Resolves when the engine is being closed.
@@ -227,6 +233,7 @@ impl Engine {
                 base64: false,
                 is_tracked: false,
                 interval: Duration::ZERO,
+                greeting: None,
             },
         );
         session.abort();
@@ -289,7 +296,7 @@ impl Engine {
 }
 
 /// What a client asks for when it opens a session.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Opening {
     revision: Revision,
     transport: TransportKind,
@@ -299,6 +306,9 @@ struct Opening {
     is_tracked: bool,
     /// How seldom it comes: so much longer may it be silent.
     interval: Duration,
+    /// What leaves before anything else: the answer to the opening handshake of a WebSocket, where no
+    /// HTTP server writes it.
+    greeting: Option<Vec<u8>>,
 }
 
 /// A handler that runs by itself, counted until it has ended.

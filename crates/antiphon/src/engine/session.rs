@@ -195,6 +195,7 @@ impl Session {
             revision,
             transport,
             base64,
+            greeting,
             ..
         } = opening;
         let mut config = engine.config().session();
@@ -214,6 +215,12 @@ impl Session {
             max_payload: config.max_payload as u64,
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
+        let packet = match greeting {
+            Some(greeting) => {
+                EncodedPacket::control([&greeting, &packet.frame()[..]].concat().into())
+            }
+            None => packet,
+        };
         // An empty queue takes any message.
         let _ = machine.send(packet, &[]);
         Arc::new(Self {

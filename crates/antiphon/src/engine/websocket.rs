@@ -29,7 +29,7 @@ use tokio::{
 };
 
 use super::{
-    Session, cork,
+    ReadAhead, Session, cork,
     driver::{self, Driven},
 };
 
@@ -51,6 +51,36 @@ const NORMAL_CLOSURE: u16 = 1000;
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Gives a read buffer of the thread to `read`.
+pub(super) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = BUFFER.take();
+    if buffer.is_empty() {
+        // Fresh from the system, so that what is never read into takes no memory.
+        buffer = vec![0; READ_BUFFER];
+    }
+    let result = read(&mut buffer);
+    BUFFER.set(buffer);
+    result
+}
+
+/// The TCP connection below an upgrade, and what was read ahead of it. Any other is given back.
+fn take_back(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
+    use hyper_util::server::conn::auto;
+    // Under axum; under hyper; of our own listener.
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgraded,
+    };
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<ReadAhead>>()?;
+    let (tcp, rest) = parts.io.into_inner().into_parts();
+    // The HTTP server has read what comes first.
+    Ok((tcp, [parts.read_buf, rest].concat()))
 }
 
 /// A connection that is neither closed nor idle in a way that its types tell.
@@ -83,34 +113,29 @@ enum ReadError {
 impl WebSocket {
     /// The connection that an HTTP request was upgraded to.
     pub(super) fn new(upgraded: Upgraded, max_payload: usize) -> Self {
-        use hyper_util::server::conn::auto;
-        let decoder = Decoder::new(Role::Server, max_payload);
-        let tcp = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-            Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf)),
-            Err(upgraded) => upgraded
-                .downcast::<TokioIo<TcpStream>>()
-                .map(|parts| (parts.io.into_inner(), parts.read_buf)),
-        };
-        match tcp {
-            Ok((tcp, read_ahead)) => {
-                // Messages are small and awaited: none waits for the one before to be acknowledged.
-                if let Err(error) = tcp.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY can't be set");
-                }
-                let (reader, writer) = tcp.into_split();
-                Self {
-                    stream: Stream::Tcp(reader),
-                    writer: Some(writer),
-                    decoder,
-                    partial: read_ahead.to_vec(),
-                }
-            }
+        match take_back(upgraded) {
+            Ok((tcp, read)) => Self::over_tcp(tcp, read, max_payload),
             Err(upgraded) => Self {
                 stream: Stream::Other(Box::new(TokioIo::new(upgraded))),
                 writer: None,
-                decoder,
+                decoder: Decoder::new(Role::Server, max_payload),
                 partial: Vec::new(),
             },
+        }
+    }
+
+    /// A connection whose opening handshake is over, and what was read behind that.
+    pub(super) fn over_tcp(tcp: TcpStream, read: Vec<u8>, max_payload: usize) -> Self {
+        // Messages are small and awaited: none waits for the one before to be acknowledged.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY can't be set");
+        }
+        let (reader, writer) = tcp.into_split();
+        Self {
+            stream: Stream::Tcp(reader),
+            writer: Some(writer),
+            decoder: Decoder::new(Role::Server, max_payload),
+            partial: read,
         }
     }
 
@@ -120,25 +145,20 @@ impl WebSocket {
         context: &mut Context<'_>,
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Poll<Result<(), ReadError>> {
-        let mut buffer = BUFFER.take();
-        if buffer.is_empty() {
-            // Fresh from the system, so that what is never read into takes no memory.
-            buffer = vec![0; READ_BUFFER];
-        }
-        let mut read = ReadBuf::new(&mut buffer);
-        let polled = match &mut self.stream {
-            Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),
-            Stream::Other(io) => Pin::new(io).poll_read(context, &mut read),
-        };
-        let count = read.filled().len();
-        let result = match polled {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
-            Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
-            Poll::Ready(Ok(())) => Poll::Ready(self.decode(&mut buffer[..count], handle)),
-        };
-        BUFFER.set(buffer);
-        result
+        with_buffer(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            let polled = match &mut self.stream {
+                Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),
+                Stream::Other(io) => Pin::new(io).poll_read(context, &mut read),
+            };
+            let count = read.filled().len();
+            match polled {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
+                Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
+                Poll::Ready(Ok(())) => Poll::Ready(self.decode(&mut buffer[..count], handle)),
+            }
+        })
     }
 
     /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.

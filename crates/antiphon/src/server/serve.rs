@@ -1,11 +1,13 @@
 //! Ways to put a server behind HTTP: as an axum router, or with a listener of its own.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     future::Future,
     io,
     net::SocketAddr,
     pin::{Pin, pin},
+    sync::Arc,
     task::Poll,
     time::Duration,
 };
@@ -14,11 +16,14 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::{
+    net::{TcpListener, TcpStream, ToSocketAddrs},
+    sync::mpsc,
+};
 use tower_service::Service as _;
 
 use super::{FlashPolicy, Server};
-use crate::engine::{EngineBody, EngineService, PeerAddr, is_below};
+use crate::engine::{Answer, EngineBody, First, PeerAddr, ReadAhead, first_request, is_below};
 
 impl Server {
     /// A router for axum: `Router::new().merge(io.router())`.
@@ -41,38 +46,22 @@ impl Server {
         Ok(())
     }
 
-    /// Serves on a listener until [`close`](Self::close) is called. Requests for other paths are
-    /// answered with 404.
+    /// Serves on a listener until [`close`](Self::close) is called and requests that are under way
+    /// have been answered. Requests for other paths are answered with 404.
     pub async fn serve(&self, listener: TcpListener) {
+        let (open, mut ended) = mpsc::channel(1);
         let mut closed = pin!(self.engine().closed());
         while let Some((stream, peer)) = accept(&listener, closed.as_mut()).await {
-            let path = self.path().to_owned();
-            let service = self.service();
-            let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-                request.extensions_mut().insert(PeerAddr(peer));
-                respond(
-                    service.clone(),
-                    is_below(request.uri().path(), &path),
-                    request,
-                )
-            });
-            let server = self.clone();
-            tokio::spawn(async move {
-                let stream = match server.flash_policy() {
-                    Some(policy) => policy.answer_or_pass(stream).await,
-                    None => Some(stream),
-                };
-                drop(server);
-                let Some(stream) = stream else { return };
-                let connection = hyper::server::conn::http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .serve_connection(TokioIo::new(stream), answer)
-                    .with_upgrades();
-                if let Err(error) = connection.await {
-                    tracing::debug!(%error, "an HTTP connection failed");
-                }
-            });
+            tokio::spawn(connection(
+                self.clone(),
+                stream,
+                PeerAddr(peer),
+                open.clone(),
+            ));
         }
+        drop(open);
+        // Who asked gets an answer, if this program ends next.
+        let _ = tokio::time::timeout(self.engine().patience(), ended.recv()).await;
     }
 
     /// Answers every connection to a listener of its own with the policy of
@@ -120,15 +109,71 @@ async fn accept(
     }
 }
 
-async fn respond(
-    mut service: EngineService,
-    ours: bool,
-    request: Request<Incoming>,
-) -> Result<Response<EngineBody>, Infallible> {
-    if ours {
-        return service.call(request).await;
+/// Held by the connections of a listener that still have something to answer.
+type Open = mpsc::Sender<Infallible>;
+
+/// One connection, up to where a task of its own goes on with it: the memory of this one is given
+/// back then.
+async fn connection(server: Server, stream: TcpStream, peer: PeerAddr, open: Open) {
+    let stream = match server.flash_policy() {
+        Some(policy) => policy.answer_or_pass(stream).await,
+        None => Some(stream),
+    };
+    let Some(stream) = stream else { return };
+    let engine = Arc::clone(server.engine());
+    if let First::Http { stream, answer } = first_request(engine, server.path(), stream, peer).await
+    {
+        tokio::spawn(http(server, stream, peer, answer, open));
     }
+}
+
+/// A connection of HTTP. The answer to its first request may be there already. When the server is
+/// closed it ends with the request that is under way.
+async fn http(
+    server: Server,
+    stream: ReadAhead,
+    peer: PeerAddr,
+    first: Option<Box<Answer>>,
+    _open: Open,
+) {
+    let (path, service) = (server.path().to_owned(), server.service());
+    let first = Cell::new(first);
+    let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        let first = first.take();
+        let mut service = service.clone();
+        let ours = is_below(request.uri().path(), &path);
+        async move {
+            if let Some(answer) = first {
+                return Ok::<_, Infallible>(*answer);
+            }
+            if !ours {
+                return Ok(not_found());
+            }
+            request.extensions_mut().insert(peer);
+            service.call(request).await
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(stream), answer)
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    let mut closed = pin!(server.engine().closed());
+    let mut closing = false;
+    let ended = std::future::poll_fn(|context| {
+        if !closing && closed.as_mut().poll(context).is_ready() {
+            closing = true;
+            connection.as_mut().graceful_shutdown();
+        }
+        connection.as_mut().poll(context)
+    });
+    if let Err(error) = ended.await {
+        tracing::debug!(%error, "an HTTP connection failed");
+    }
+}
+
+fn not_found() -> Answer {
     let mut answer = Response::new(EngineBody::from(Bytes::from_static(b"not found\n")));
     *answer.status_mut() = StatusCode::NOT_FOUND;
-    Ok(answer)
+    answer
 }

@@ -3,6 +3,7 @@
 
 mod answer;
 mod body;
+mod direct;
 mod error;
 mod jsonp;
 mod ordinary;
@@ -25,9 +26,11 @@ use hyper::upgrade::OnUpgrade;
 use super::{Engine, Opening, Session, SessionId, polling, streaming::EventStream};
 use answer::{BYTES, answer, payload_answer, refuse, stream_answer};
 use request::Query;
+use upgrade::Purpose;
 
 pub(crate) use answer::Answer;
 pub use answer::EngineBody;
+pub(crate) use direct::{First, ReadAhead, first_request};
 pub(crate) use error::RequestError;
 pub(crate) use ordinary::{Ordinary, ReadBody};
 pub(crate) use service::is_below;
@@ -44,19 +47,54 @@ where
     B::Data: Send,
 {
     let (mut parts, body) = request.into_parts();
-    name_host(&mut parts);
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let mut answer = match route(&engine, &parts, on_upgrade, body).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            engine.counters().requests_refused.add(1);
-            tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
-            refuse(&error)
+    let answered = answer_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
+    if let (Some(purpose), Some(on_upgrade)) = (answered.websocket, on_upgrade) {
+        upgrade::take_over(engine, parts, on_upgrade, purpose);
+    }
+    answered.answer
+}
+
+/// The answer to a request. Its sender goes on with the connection if that is to be a WebSocket.
+struct Answered {
+    answer: Answer,
+    websocket: Option<Purpose>,
+}
+
+impl From<Answer> for Answered {
+    fn from(answer: Answer) -> Self {
+        Self {
+            answer,
+            websocket: None,
         }
-    };
+    }
+}
+
+async fn answer_to<B>(
+    engine: &Arc<Engine>,
+    parts: &mut Parts,
+    body: B,
+    upgradable: bool,
+) -> Answered
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    name_host(parts);
+    let routed = route(engine, parts, body).await;
+    let routed = routed.and_then(|answered| match answered.websocket {
+        Some(_) if !upgradable => Err(RequestError::UpgradeUnavailable),
+        _ => Ok(answered),
+    });
+    let mut answered = routed.unwrap_or_else(|error| {
+        engine.counters().requests_refused.add(1);
+        tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
+        refuse(&error).into()
+    });
     let cors = &engine.config().cors;
-    cors.answer(&parts.headers, &parts.method, answer.headers_mut());
-    answer
+    let headers = answered.answer.headers_mut();
+    cors.answer(&parts.headers, &parts.method, headers);
+    answered
 }
 
 /// HTTP/2 names the host in the URI alone: with the header there is one place to look at.
@@ -70,24 +108,19 @@ fn name_host(parts: &mut Parts) {
 }
 
 /// The checks in the order of the reference implementation, then the transport.
-async fn route<B>(
-    engine: &Arc<Engine>,
-    parts: &Parts,
-    on_upgrade: Option<OnUpgrade>,
-    body: B,
-) -> Result<Answer, RequestError>
+async fn route<B>(engine: &Arc<Engine>, parts: &Parts, body: B) -> Result<Answered, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
 {
     if parts.method == Method::OPTIONS {
-        return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()));
+        return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()).into());
     }
     let config = engine.config();
     if let Some(ordinary) = engine.ordinary().filter(|one| one.takes(parts)) {
         let body = Box::pin(read_body(engine, body));
         let answered = ordinary.answer(engine, parts, body).await;
-        return Ok(answered.map(Into::into));
+        return Ok(answered.map(EngineBody::from).into());
     }
     let mut query = Query::parse(&parts.uri);
     let transport = query
@@ -104,38 +137,41 @@ where
         Some(sid) => {
             let session = SessionId::parse(sid).and_then(|id| engine.session(id));
             let session = session.ok_or(RequestError::UnknownSession)?;
-            existing(&session, parts, &query, transport, on_upgrade, body).await
+            existing(session, parts, &query, transport, body).await
         }
-        None => handshake(engine, parts, &query, transport, on_upgrade).await,
+        None => handshake(engine, parts, &query, transport).await,
     }
 }
 
 /// A request of a session that there is.
 async fn existing<B>(
-    session: &Arc<Session>,
+    session: Arc<Session>,
     parts: &Parts,
     query: &Query<'_>,
     transport: TransportKind,
-    on_upgrade: Option<OnUpgrade>,
     body: B,
-) -> Result<Answer, RequestError>
+) -> Result<Answered, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
 {
-    match (transport, &parts.method) {
-        (TransportKind::WebSocket, _) => {
-            if !upgrade::is_wanted(parts) {
-                return Err(RequestError::transport_mismatch());
-            }
-            upgrade::probe(session, parts, on_upgrade)
+    if transport == TransportKind::WebSocket {
+        if !upgrade::is_wanted(parts) {
+            return Err(RequestError::transport_mismatch());
         }
+        return Ok(Answered {
+            answer: upgrade::accept(parts)?,
+            websocket: Some(Purpose::Probe(session)),
+        });
+    }
+    let session = &session;
+    let answer = match (transport, &parts.method) {
         (TransportKind::Polling, &Method::GET) => {
             let base64 = session.is_base64() || query.callback.is_some();
             let binary = !base64 && session.revision() == Revision::V3;
             let (offset, wait) = (query.offset()?, query.wait()?);
             let payload = polling::poll(session, binary, offset, wait).await?;
-            Ok(payload_answer(payload, query.callback))
+            payload_answer(payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
             let offset = query.offset()?;
@@ -146,11 +182,12 @@ where
                 }
                 _ => return Err(RequestError::transport_mismatch()),
             };
-            Ok(stream_answer(stream))
+            stream_answer(stream)
         }
-        (_, &Method::POST) => post(session, parts, query, transport, body).await,
-        (_, method) => Err(RequestError::BadMethod(method.clone())),
-    }
+        (_, &Method::POST) => post(session, parts, query, transport, body).await?,
+        (_, method) => return Err(RequestError::BadMethod(method.clone())),
+    };
+    Ok(answer.into())
 }
 
 async fn post<B>(
@@ -222,8 +259,7 @@ async fn handshake(
     parts: &Parts,
     query: &Query<'_>,
     transport: TransportKind,
-    on_upgrade: Option<OnUpgrade>,
-) -> Result<Answer, RequestError> {
+) -> Result<Answered, RequestError> {
     let config = engine.config();
     if parts.method != Method::GET {
         return Err(RequestError::BadMethod(parts.method.clone()));
@@ -250,9 +286,13 @@ async fn handshake(
         base64: query.base64,
         is_tracked: query.offset()? == Some(0),
         interval: query.interval()?,
+        greeting: None,
     };
     if transport == TransportKind::WebSocket {
-        return upgrade::open(engine, parts, opening, on_upgrade);
+        return Ok(Answered {
+            answer: upgrade::accept(parts)?,
+            websocket: Some(Purpose::Open(opening)),
+        });
     }
     if transport == TransportKind::Streaming && revision == Revision::V3 {
         return Err(query.unknown_transport());
@@ -273,7 +313,7 @@ async fn handshake(
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
     tokio::spawn(polling::drive(driven));
-    Ok(answer)
+    Ok(answer.into())
 }
 
 impl From<Refusal> for RequestError {

@@ -1,6 +1,6 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2).
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use antiphon_protocol::websocket::{accept_key, is_valid_key};
 use bytes::Bytes;
@@ -27,46 +27,16 @@ pub(super) fn is_wanted(parts: &Parts) -> bool {
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// A new session on a WebSocket.
-pub(super) fn open(
-    engine: &Arc<Engine>,
-    parts: &Parts,
-    opening: Opening,
-    on_upgrade: Option<OnUpgrade>,
-) -> Result<Answer, RequestError> {
-    let engine = Arc::clone(engine);
-    let request = parts.clone();
-    upgrade(parts, on_upgrade, async move |upgraded| {
-        let websocket = WebSocket::new(upgraded, engine.config().max_payload);
-        let driven = engine.open(opening, &request);
-        // A task of its own, so that the memory of this one is given back.
-        tokio::spawn(websocket::drive(driven, websocket));
-    })
+/// What the connection of a WebSocket is for.
+pub(super) enum Purpose {
+    /// A new session.
+    Open(Opening),
+    /// A session that there is may move to it.
+    Probe(Arc<Session>),
 }
 
-/// A WebSocket for a session that there is.
-pub(super) fn probe(
-    session: &Arc<Session>,
-    parts: &Parts,
-    on_upgrade: Option<OnUpgrade>,
-) -> Result<Answer, RequestError> {
-    let session = Arc::clone(session);
-    upgrade(parts, on_upgrade, async move |upgraded| {
-        let websocket = WebSocket::new(upgraded, session.engine().config().max_payload);
-        probe::run(session, websocket).await;
-    })
-}
-
-/// Answers with 101, and goes on with the connection once it is upgraded.
-fn upgrade<F, Fut>(
-    parts: &Parts,
-    on_upgrade: Option<OnUpgrade>,
-    then: F,
-) -> Result<Answer, RequestError>
-where
-    F: FnOnce(hyper::upgrade::Upgraded) -> Fut + Send + 'static,
-    Fut: Future<Output = ()> + Send,
-{
+/// The answer to an opening handshake: 101.
+pub(super) fn accept(parts: &Parts) -> Result<Answer, RequestError> {
     let headers = &parts.headers;
     if headers
         .get(SEC_WEBSOCKET_VERSION)
@@ -81,13 +51,6 @@ where
         .filter(|key| is_valid_key(key))
         .ok_or(RequestError::BadKey)?;
     let accept = HeaderValue::try_from(accept_key(key)).map_err(|_| RequestError::BadKey)?;
-    let on_upgrade = on_upgrade.ok_or(RequestError::UpgradeUnavailable)?;
-    tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => then(upgraded).await,
-            Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
-        }
-    });
     let mut answer = answer(StatusCode::SWITCHING_PROTOCOLS, None, Bytes::new());
     let answered = answer.headers_mut();
     answered.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -104,4 +67,29 @@ where
         answered.insert(SEC_WEBSOCKET_PROTOCOL, first);
     }
     Ok(answer)
+}
+
+/// Goes on with a connection once the HTTP server has answered and let go of it.
+pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade, to: Purpose) {
+    tokio::spawn(async move {
+        match on_upgrade.await {
+            Ok(upgraded) => {
+                let websocket = WebSocket::new(upgraded, engine.config().max_payload);
+                run(engine, &parts, websocket, to).await;
+            }
+            Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
+        }
+    });
+}
+
+/// Puts an open WebSocket to its purpose.
+pub(super) async fn run(engine: Arc<Engine>, parts: &Parts, websocket: WebSocket, to: Purpose) {
+    match to {
+        Purpose::Open(opening) => {
+            let driven = engine.open(opening, parts);
+            // A task of its own, so that the memory of this one is given back.
+            tokio::spawn(websocket::drive(driven, websocket));
+        }
+        Purpose::Probe(session) => probe::run(session, websocket).await,
+    }
 }

@@ -1,0 +1,211 @@
+//! The first request of a connection that has no HTTP server yet: our own listener's.
+//!
+//! The opening handshake of a WebSocket is answered here, in one write with the packet that opens the
+//! session: no HTTP server is set up for a connection that leaves it at once. Everything else goes to
+//! one, with what was read ahead: other requests, heads that come in pieces, and what isn't HTTP.
+
+use std::{
+    future::poll_fn,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderName, HeaderValue, Request,
+    header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
+    request::Parts,
+};
+use http_body_util::Empty;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{Answer, PeerAddr, answer_to, is_below, upgrade, upgrade::Purpose};
+use crate::engine::{
+    Engine,
+    websocket::{self, WebSocket},
+};
+
+/// How long the first bytes of a connection may take: as long as hyper waits for a head.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Heads with more headers are left to the HTTP server.
+const MAX_HEADERS: usize = 64;
+
+/// What a connection is, once its first request has been looked at.
+pub(crate) enum First {
+    /// A WebSocket, or gone: nothing is left to do.
+    Done,
+    /// For an HTTP server.
+    Http {
+        stream: ReadAhead,
+        /// The answer to the first request, if it has been handled already.
+        answer: Option<Box<Answer>>,
+    },
+}
+
+/// Looks at the first request of a connection, which `peer` has opened.
+pub(crate) async fn first_request(
+    engine: Arc<Engine>,
+    path: &str,
+    mut stream: TcpStream,
+    peer: PeerAddr,
+) -> First {
+    let read = poll_fn(|context| {
+        websocket::with_buffer(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            let polled = Pin::new(&mut stream).poll_read(context, &mut buffer);
+            polled.map_ok(|()| buffer.filled().to_vec())
+        })
+    });
+    let read = match tokio::time::timeout(PATIENCE, read).await {
+        Ok(Ok(read)) if !read.is_empty() => read,
+        // It said nothing, and has gone or has had its time.
+        Ok(_) | Err(_) => return First::Done,
+    };
+    let request = opening_handshake(&read);
+    let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
+        let stream = ReadAhead::new(stream, read);
+        let answer = None;
+        return First::Http { stream, answer };
+    };
+    parts.extensions.insert(peer);
+    let answered = answer_to(&engine, &mut parts, Empty::<Bytes>::new(), true).await;
+    let Some(mut purpose) = answered.websocket else {
+        let stream = ReadAhead::new(stream, read);
+        let answer = Some(Box::new(answered.answer));
+        return First::Http { stream, answer };
+    };
+    let head = head(&answered.answer);
+    let behind = read[length..].to_vec();
+    let mut websocket = WebSocket::over_tcp(stream, behind, engine.config().max_payload);
+    match &mut purpose {
+        Purpose::Open(opening) => opening.greeting = Some(head),
+        Purpose::Probe(_) => {
+            let written = tokio::time::timeout(PATIENCE, websocket.write(&head)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                return First::Done;
+            }
+        }
+    }
+    upgrade::run(engine, &parts, websocket, purpose).await;
+    First::Done
+}
+
+/// The opening handshake of a WebSocket (RFC 6455 §4.2.1) that these bytes begin with, and its
+/// length. None: something else, or not all of it.
+fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let length = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) | Err(_) => return None,
+    };
+    let path = parsed.path.filter(|path| path.starts_with('/'))?;
+    if parsed.method != Some("GET") || parsed.version != Some(1) {
+        return None;
+    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.uri = path.parse().ok()?;
+    parts.headers.reserve(parsed.headers.len());
+    for header in parsed.headers {
+        let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+        let value = HeaderValue::from_bytes(header.value).ok()?;
+        parts.headers.append(name, value);
+    }
+    let has_body = [CONTENT_LENGTH, TRANSFER_ENCODING]
+        .iter()
+        .any(|name| parts.headers.contains_key(name));
+    let upgrades = parts.headers.get_all(CONNECTION).iter().any(|value| {
+        let mut tokens = value.as_bytes().split(|byte| *byte == b',');
+        tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
+    });
+    (upgrades && !has_body && upgrade::is_wanted(&parts)).then_some((parts, length))
+}
+
+/// The head of an answer that switches protocols, as it is written.
+fn head(answer: &Answer) -> Vec<u8> {
+    let mut head = Vec::with_capacity(256);
+    head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+    for (name, value) in answer.headers() {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"\r\n");
+    head
+}
+
+/// A connection, and what was read of it, which is read again first.
+pub(crate) struct ReadAhead {
+    stream: TcpStream,
+    read: Bytes,
+}
+
+impl ReadAhead {
+    fn new(stream: TcpStream, read: Vec<u8>) -> Self {
+        Self {
+            stream,
+            read: read.into(),
+        }
+    }
+
+    /// The connection, and what is left of what was read.
+    pub(in crate::engine) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.stream, self.read)
+    }
+}
+
+impl AsyncRead for ReadAhead {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let count = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read.split_to(count));
+        if self.read.is_empty() {
+            // An empty rest still shares the memory.
+            self.read = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ReadAhead {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
