@@ -22,9 +22,15 @@ use crate::engine::streaming::EventStream;
 /// The answer to a request of the engine.
 pub(crate) type Answer = Response<EngineBody>;
 
-pub(super) const TEXT: &str = "text/plain; charset=UTF-8";
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const BINARY: HeaderValue = HeaderValue::from_static(BYTES);
+const EVENT_STREAM: HeaderValue = HeaderValue::from_static("text/event-stream; charset=utf-8");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+
+/// The type of a binary payload of revision 3.
 pub(super) const BYTES: &str = "application/octet-stream";
-const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The body of an answer of the engine.
 pub struct EngineBody(Kind);
@@ -82,23 +88,18 @@ impl fmt::Debug for EngineBody {
 pub(super) fn stream_answer(stream: EventStream) -> Answer {
     let mut answer = Response::new(EngineBody(Kind::Stream(Box::new(stream))));
     let headers = answer.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CONTENT_TYPE, EVENT_STREAM);
     let cache = HeaderValue::from_static("no-store, no-transform");
     headers.insert(CACHE_CONTROL, cache);
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     answer
 }
 
-pub(super) fn answer(
-    status: StatusCode,
-    content_type: Option<&'static str>,
-    body: Bytes,
-) -> Answer {
+pub(super) fn answer(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Answer {
     let mut answer = Response::new(EngineBody::from(body));
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
-        let headers = answer.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        answer.headers_mut().insert(CONTENT_TYPE, content_type);
     }
     answer
 }
@@ -107,18 +108,18 @@ pub(super) fn payload_answer(payload: Payload, callback: Option<Callback>) -> An
     if let Some(callback) = callback {
         return jsonp::answer(callback, &payload.body);
     }
-    let content_type = if payload.binary { BYTES } else { TEXT };
+    let content_type = if payload.binary { BINARY } else { TEXT };
     let mut answer = answer(StatusCode::OK, Some(content_type), payload.body.into());
     let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, NO_STORE);
     answer
 }
 
 pub(super) fn refuse(error: &RequestError) -> Answer {
     let body = Bytes::from(error.to_json());
-    let mut answer = answer(error.status(), Some("application/json"), body);
+    let mut answer = answer(error.status(), Some(JSON), body);
     let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, NO_STORE);
     match error {
         RequestError::ShuttingDown => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));

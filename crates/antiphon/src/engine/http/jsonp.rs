@@ -16,7 +16,7 @@ use super::{Answer, RequestError, request::Query};
 use crate::engine::{Cors, EngineConfig};
 
 /// The type that a browser takes a script in where it is told not to guess.
-const SCRIPT: &str = "text/javascript; charset=UTF-8";
+const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=UTF-8");
 
 /// The callback that a request of polling asks for, if its page may.
 pub(super) fn callback(

@@ -24,7 +24,7 @@ use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
 use super::{Engine, Opening, Session, SessionId, polling, streaming::EventStream};
-use answer::{BYTES, answer, payload_answer, refuse, stream_answer};
+use answer::{BYTES, HTML, answer, payload_answer, refuse, stream_answer};
 use request::Query;
 use upgrade::Purpose;
 
@@ -202,7 +202,7 @@ where
     B::Data: Send,
 {
     // The reference implementation answers with this type: some clients ask for it.
-    let taken = || answer(StatusCode::OK, Some("text/html"), "ok".into());
+    let taken = || answer(StatusCode::OK, Some(HTML), "ok".into());
     let read = read_body(session.engine(), body);
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
         let body = read.await?;

@@ -32,7 +32,7 @@ pub(super) struct Query<'u> {
 impl<'u> Query<'u> {
     pub(super) fn parse(uri: &'u Uri) -> Self {
         let mut query = Self::default();
-        for (name, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        for (name, value) in pairs(uri.query().unwrap_or_default()) {
             let slot = match &*name {
                 "EIO" => &mut query.eio,
                 "transport" => &mut query.transport,
@@ -108,9 +108,20 @@ fn number(name: &'static str, value: Option<&str>) -> Result<Option<u64>, Reques
 
 /// A parameter of the query that few requests are asked for.
 pub(super) fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<Cow<'p, str>> {
-    let query = parts.uri.query().unwrap_or_default();
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    let mut pairs = pairs(parts.uri.query().unwrap_or_default());
     pairs.find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// The names and values of a query. Of what clients send hardly anything is escaped, and what isn't
+/// needs no decoding.
+fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    query.split('&').filter_map(|pair| {
+        if pair.bytes().any(|byte| byte == b'%' || byte == b'+') {
+            return form_urlencoded::parse(pair.as_bytes()).next();
+        }
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (!pair.is_empty()).then_some((name.into(), value.into()))
+    })
 }
 
 #[cfg(test)]
@@ -136,6 +147,19 @@ mod tests {
         let query = Query::parse(&uri);
         assert_eq!(query.sid.as_deref(), Some("a"));
         assert!(query.base64);
+    }
+
+    #[test]
+    fn a_query_is_read_as_a_form() {
+        for query in [
+            "EIO=4&transport=polling&t=abc",
+            "a+b=c%20d&%61=b&=&&x&y=&=z&a=b=c&%=%zz&+=+",
+            "a=%C3%A9&b=%ff&\u{e9}=\u{e9}",
+            "&",
+        ] {
+            let form = form_urlencoded::parse(query.as_bytes());
+            assert!(pairs(query).eq(form), "{query}");
+        }
     }
 
     #[test]
