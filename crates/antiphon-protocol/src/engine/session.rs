@@ -8,6 +8,7 @@
 use std::{
     collections::VecDeque,
     io::IoSlice,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -189,7 +190,8 @@ enum Phase {
 /// One session. It is driven by inputs and the time alone.
 #[derive(Debug)]
 pub struct Session {
-    config: SessionConfig,
+    /// Shared by the sessions of a server.
+    config: Arc<SessionConfig>,
     transport: Transport,
     phase: Phase,
     heartbeat: Heartbeat,
@@ -212,9 +214,10 @@ impl Session {
     pub fn new(
         revision: Revision,
         transport: TransportKind,
-        config: SessionConfig,
+        config: impl Into<Arc<SessionConfig>>,
         now: Instant,
     ) -> Self {
+        let config = config.into();
         let mut outbound = Outbound::default();
         if transport == TransportKind::Streaming {
             outbound.track();

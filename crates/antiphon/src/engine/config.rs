@@ -112,6 +112,7 @@ impl EngineConfig {
         self.ping_interval + self.ping_timeout
     }
 
+    /// What a session's machine needs of them.
     pub(super) const fn session(&self) -> SessionConfig {
         SessionConfig {
             ping_interval: self.ping_interval,

@@ -41,6 +41,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use antiphon_protocol::engine::SessionConfig;
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
@@ -95,6 +96,8 @@ pub trait Connection: Send + Sync + 'static {
 /// A server of Engine.IO: all sessions of one [`Application`].
 pub struct Engine {
     config: EngineConfig,
+    /// The part of it that each session looks at.
+    session: Arc<SessionConfig>,
     application: Arc<dyn Application>,
     sessions: Mutex<HashMap<SessionId, Arc<Session>>>,
     closing: AtomicBool,
@@ -115,6 +118,7 @@ impl Engine {
     pub fn new(mut config: EngineConfig, application: Arc<dyn Application>) -> Arc<Self> {
         config.bound_durations();
         Arc::new(Self {
+            session: Arc::new(config.session()),
             config,
             application,
             sessions: Mutex::default(),

@@ -66,7 +66,7 @@ pub(super) async fn poll(
         if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
             return Poll::Ready(state.machine.poll_gives_up());
         }
-        state.poll = Some(context.waker().clone());
+        state.requests().waiting = Some(context.waker().clone());
         Poll::Pending
     })
     .await;

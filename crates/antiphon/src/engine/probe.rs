@@ -38,8 +38,6 @@ pub(super) async fn run(session: Arc<Session>, mut websocket: WebSocket) {
             }
             ProbeStep::Complete => {
                 probe.finished = true;
-                // It would keep the memory of this task.
-                session.lock().probe = None;
                 session.engine().counters().upgrades_completed.add(1);
                 tracing::debug!(session = ?session.id(), "upgraded to WebSocket");
                 // A task of its own, so that the memory of this one is given back.
@@ -69,10 +67,11 @@ impl<'s> Probe<'s> {
             return None;
         }
         let mut state = session.lock();
-        state.probes = state.probes.wrapping_add(1);
+        let requests = state.requests();
+        requests.websockets = requests.websockets.wrapping_add(1);
         Some(Self {
             session,
-            number: state.probes,
+            number: requests.websockets,
             finished: false,
         })
     }
@@ -82,12 +81,12 @@ impl<'s> Probe<'s> {
         std::future::poll_fn(|context| {
             {
                 let mut state = self.session.lock();
-                if state.probes != self.number
+                if state.requests().websockets != self.number
                     || !state.machine.is_upgrading(TransportKind::WebSocket)
                 {
                     return Poll::Ready(ProbeStep::Reject);
                 }
-                state.probe = Some(context.waker().clone());
+                state.requests().websocket = Some(context.waker().clone());
             }
             let revision = self.session.revision();
             let step = websocket.poll_text(context, &mut |text| {
@@ -111,7 +110,7 @@ impl Drop for Probe<'_> {
         }
         self.session.engine().counters().upgrades_failed.add(1);
         // A late one doesn't end the attempt of its successor.
-        let last = self.session.lock().probes == self.number;
+        let last = self.session.lock().requests().websockets == self.number;
         if last {
             self.session
                 .input(Input::ProbeClosed(TransportKind::WebSocket));

@@ -1,11 +1,18 @@
-//! The requests of a session whose packets are tracked: which of them counts, where a client or its
-//! browser makes one again while the first is still under way.
+//! The requests of a session on HTTP: who waits for packets, who probes another transport, and, where
+//! packets are tracked, which request counts if a client or its browser makes one again while the first
+//! is still under way.
 
 use std::task::Waker;
 
-/// What is remembered of them. Stock clients make none such, and their sessions own none of it.
+/// What is remembered of them. A session on WebSocket owns none of it.
 #[derive(Default)]
 pub(super) struct Requests {
+    /// Wakes the GET that waits, or the streamed response.
+    pub(super) waiting: Option<Waker>,
+    /// Wakes the task of the probing WebSocket.
+    pub(super) websocket: Option<Waker>,
+    /// Counts those, so that a late one doesn't take itself for its successor.
+    pub(super) websockets: u32,
     /// The number of the GET that packets leave by: the one before has been superseded.
     pub(super) get: u32,
     /// The number of the POST that is handled.
@@ -33,7 +40,8 @@ const LONGEST_T: usize = 64;
 
 impl Requests {
     /// Another GET: it supersedes the one before.
-    pub(super) const fn begin_get(&mut self) -> u32 {
+    pub(super) fn begin_get(&mut self) -> u32 {
+        self.wake_get();
         self.get = self.get.wrapping_add(1);
         self.get
     }
@@ -74,6 +82,17 @@ impl Requests {
     pub(super) fn end_probe(&mut self) {
         self.wake_probe();
         self.probe = None;
+    }
+
+    /// Wakes all who wait for something of the session.
+    pub(super) fn wake(&mut self) {
+        self.wake_get();
+        self.wake_probe();
+        self.websocket.take().into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn wake_get(&mut self) {
+        self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
     pub(super) fn wake_probe(&mut self) {

@@ -79,27 +79,30 @@ pub(super) struct State {
     corked: bool,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
-    /// Wakes the GET that waits, or the streamed response.
-    pub(super) poll: Option<Waker>,
     requests: Option<Box<Requests>>,
-    /// Wakes the task of the probing WebSocket.
-    pub(super) probe: Option<Waker>,
-    /// Counts the probes, so that a late one doesn't take itself for its successor.
-    pub(super) probes: u32,
     /// Wake who waits for the queue to drain or for handlers to end.
     waiting: Vec<Waker>,
 }
 
 impl State {
     pub(super) fn wake_all(&mut self) {
+        self.wake_transports();
+        self.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    /// Another driver may take over, a GET may have to return, an attempt to upgrade may be over.
+    fn wake_transports(&mut self) {
         if let Some(requests) = &mut self.requests {
-            requests.wake_probe();
+            requests.wake();
         }
-        [self.driver.take(), self.poll.take(), self.probe.take()]
-            .into_iter()
-            .flatten()
-            .chain(self.waiting.drain(..))
-            .for_each(Waker::wake);
+        self.driver.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The session has left HTTP: its requests are over.
+    pub(super) fn leave_http(&mut self) {
+        if let Some(mut requests) = self.requests.take() {
+            requests.wake();
+        }
     }
 
     /// What is remembered of requests.
@@ -118,8 +121,8 @@ impl State {
     fn flush(&mut self) {
         match self.machine.transport() {
             TransportKind::Polling | TransportKind::Streaming => {
-                if let Some(poll) = self.poll.take() {
-                    poll.wake();
+                if let Some(requests) = &mut self.requests {
+                    requests.wake_get();
                 }
             }
             TransportKind::WebSocket if self.writer.is_none() => {
@@ -195,14 +198,17 @@ impl Session {
             revision,
             transport,
             base64,
+            is_tracked,
+            interval,
             greeting,
-            ..
         } = opening;
-        let mut config = engine.config().session();
-        config.ping_timeout += opening.interval;
+        let mut config = Arc::clone(&engine.session);
+        if !interval.is_zero() {
+            Arc::make_mut(&mut config).ping_timeout += interval;
+        }
         let ping_timeout = config.ping_timeout;
         let mut machine = Machine::new(revision, transport, config, Instant::now());
-        if opening.is_tracked && transport == TransportKind::Polling {
+        if is_tracked && transport == TransportKind::Polling {
             machine.track();
         }
         let config = engine.config();
@@ -236,10 +242,7 @@ impl Session {
                 writer: None,
                 corked: false,
                 driver: None,
-                poll: None,
                 requests: None,
-                probe: None,
-                probes: 0,
                 waiting: Vec::new(),
             }),
         })
@@ -434,14 +437,7 @@ impl Session {
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
-            // Another driver may take over, a GET may have to return, another attempt may be over.
-            Output::Probe(_) => {
-                let waiting = [state.poll.take(), state.driver.take(), state.probe.take()];
-                waiting.into_iter().flatten().for_each(Waker::wake);
-                if let Some(requests) = &mut state.requests {
-                    requests.wake_probe();
-                }
-            }
+            Output::Probe(_) => state.wake_transports(),
             _ => {}
         }
         self.note_end(&state);
@@ -464,7 +460,6 @@ impl Session {
         if !state.machine.is_tracked() {
             return Ok(None);
         }
-        state.poll.take().into_iter().for_each(Waker::wake);
         Ok(Some(state.requests().begin_get()))
     }
 

@@ -124,7 +124,7 @@ impl EventStream {
                 let longest = self.session.engine().config().max_stream_bytes;
                 self.ended = self.sent + chunk.len() >= longest || state.machine.keeps_much();
             }
-            StreamStep::Wait => state.poll = Some(context.waker().clone()),
+            StreamStep::Wait => state.requests().waiting = Some(context.waker().clone()),
             StreamStep::End => self.ended = true,
         }
     }

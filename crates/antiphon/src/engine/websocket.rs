@@ -6,6 +6,7 @@
 
 use std::{
     cell::Cell,
+    future::Future,
     io,
     pin::{Pin, pin},
     sync::Arc,
@@ -278,44 +279,51 @@ impl WebSocket {
 }
 
 /// Reads a session's WebSocket and watches its deadlines until the session is closed.
-pub(super) async fn drive(driven: Driven, mut websocket: WebSocket) {
-    let session = driven.session();
-    {
-        let mut state = session.lock();
-        state.writer = websocket.writer.take();
-        state.write();
-    }
-    let mut goodbye = Goodbye {
-        code: NORMAL_CLOSURE,
-        reason: String::new(),
-    };
-    // What was read ahead with the request is decoded first.
-    websocket.decode_read_ahead(session, &mut goodbye);
-    let mut sleep = pin!(driver::sleep(session));
-    let reason = std::future::poll_fn(|context| {
-        cork::scope(|| {
-            poll_session(
-                session,
-                &mut websocket,
-                &mut goodbye,
-                sleep.as_mut(),
-                context,
-            )
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function has room for its arguments twice, in each idle connection"
+)]
+pub(super) fn drive(driven: Driven, mut websocket: WebSocket) -> impl Future<Output = ()> + Send {
+    async move {
+        let session = driven.session();
+        {
+            let mut state = session.lock();
+            state.leave_http();
+            state.writer = websocket.writer.take();
+            state.write();
+        }
+        let mut goodbye = Goodbye {
+            code: NORMAL_CLOSURE,
+            reason: String::new(),
+        };
+        // What was read ahead with the request is decoded first.
+        websocket.decode_read_ahead(session, &mut goodbye);
+        let mut sleep = pin!(driver::sleep(session));
+        let reason = std::future::poll_fn(|context| {
+            cork::scope(|| {
+                poll_session(
+                    session,
+                    &mut websocket,
+                    &mut goodbye,
+                    sleep.as_mut(),
+                    context,
+                )
+            })
         })
-    })
-    .await;
-    websocket.writer = {
-        let mut state = session.lock();
-        // Half a frame may have been written: nothing can follow it then.
-        let writer = state.writer.take();
-        writer.filter(|_| !state.machine.is_blocked())
-    };
-    driven.finish(reason);
-    if goodbye.reason.is_empty() {
-        reason.as_str().clone_into(&mut goodbye.reason);
+        .await;
+        websocket.writer = {
+            let mut state = session.lock();
+            // Half a frame may have been written: nothing can follow it then.
+            let writer = state.writer.take();
+            writer.filter(|_| !state.machine.is_blocked())
+        };
+        driven.finish(reason);
+        if goodbye.reason.is_empty() {
+            reason.as_str().clone_into(&mut goodbye.reason);
+        }
+        // Boxed, so that a connection that lives has no room for its end.
+        Box::pin(websocket.close(goodbye.code, &goodbye.reason)).await;
     }
-    // Boxed, so that a connection that lives has no room for its end.
-    Box::pin(websocket.close(goodbye.code, &goodbye.reason)).await;
 }
 
 /// What the close frame will say.

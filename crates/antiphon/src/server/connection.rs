@@ -135,6 +135,8 @@ impl Connection {
                 drop(state);
                 return self.violation(session, "a second connect to the same namespace");
             }
+            // Most clients join one namespace.
+            state.sockets.reserve_exact(1);
             state.sockets.push(socket.clone());
         }
         session.run(Box::pin(join(this, socket)), 0);

@@ -163,10 +163,13 @@ async fn http(
     let mut closed = pin!(server.engine().closed());
     let mut closing = false;
     let ended = std::future::poll_fn(|context| {
-        if !closing && closed.as_mut().poll(context).is_ready() {
-            closing = true;
-            connection.as_mut().graceful_shutdown();
+        // The request that was read ahead is seen first: it is under way.
+        let polled = connection.as_mut().poll(context);
+        if polled.is_ready() || closing || closed.as_mut().poll(context).is_pending() {
+            return polled;
         }
+        closing = true;
+        connection.as_mut().graceful_shutdown();
         connection.as_mut().poll(context)
     });
     if let Err(error) = ended.await {
