@@ -283,10 +283,12 @@ impl Index {
         }
     }
 
-    /// Gives memory back when most of a crowd has left.
+    /// Gives memory back when most of a crowd has left. The slabs keep theirs up to the last entry that
+    /// is in use, so once more when all have left.
     fn shrink(&mut self) {
         let capacity = self.by_id.capacity();
-        if capacity > 1_024 && self.by_id.len() < capacity / 4 {
+        let most_left = capacity > FEW && self.by_id.len() < capacity / 4;
+        if most_left || self.by_id.is_empty() && self.members.capacity() > FEW {
             self.by_id.shrink_to_fit();
             self.members.shrink_to_fit();
             self.by_name.shrink_to_fit();
@@ -294,3 +296,6 @@ impl Index {
         }
     }
 }
+
+/// Memory for so many sockets is kept.
+const FEW: usize = 1_024;
