@@ -88,21 +88,12 @@ impl Outbound {
         self.bytes
     }
 
-    /// Whether the packets of a message can be queued. An empty queue takes any message, and so does
-    /// one that keeps no more than half of the limits.
+    /// Whether so many packets of so many bytes together can be queued. An empty queue takes any
+    /// message, and so does one that keeps no more than half of the limits.
     ///
     /// # Errors
     /// [`QueueFull`] where they would exceed a limit.
-    pub fn room_for(
-        &self,
-        packet: &EncodedPacket,
-        attachments: &[EncodedPacket],
-        limits: QueueLimits,
-    ) -> Result<(), QueueFull> {
-        self.room(1 + attachments.len(), length(packet, attachments), limits)
-    }
-
-    fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
+    pub fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
         let bytes = self.bytes + self.kept.as_ref().map_or(0, |kept| kept.bytes);
         let full = self.packets.len() + count > limits.packets || bytes + length > limits.bytes;
         if full && !(self.is_empty() && self.keeps_little(limits)) {
@@ -126,7 +117,7 @@ impl Outbound {
     /// its attachments.
     ///
     /// # Errors
-    /// [`QueueFull`] where there is no [room](Self::room_for); none of it is queued then.
+    /// [`QueueFull`] where there is no [room](Self::room); none of it is queued then.
     pub fn push(
         &mut self,
         packet: EncodedPacket,
@@ -267,7 +258,7 @@ impl Outbound {
 }
 
 /// The length of a message's frames, in bytes.
-fn length(packet: &EncodedPacket, attachments: &[EncodedPacket]) -> usize {
+pub(super) fn length(packet: &EncodedPacket, attachments: &[EncodedPacket]) -> usize {
     let attachments = attachments.iter().map(|one| one.frame().len());
     packet.frame().len() + attachments.sum::<usize>()
 }

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     BadOffset, Beat, EncodedPacket, Heartbeat, Message, Outbound, Packet, PacketType, ProbeStep,
-    QueueFull, QueueLimits, Revision, Upgrade, UpgradeTimeout,
+    QueueFull, QueueLimits, Revision, Upgrade, UpgradeTimeout, outbound::length,
 };
 
 /// The deadlines and bounds of a session.
@@ -340,8 +340,14 @@ impl Session {
     /// Whether the outbound queue has room for the packets of a message.
     #[must_use]
     pub fn has_room(&self, packet: &EncodedPacket, attachments: &[EncodedPacket]) -> bool {
+        self.has_room_for(1 + attachments.len(), length(packet, attachments))
+    }
+
+    /// Whether the outbound queue has room for so many packets of so many bytes together.
+    #[must_use]
+    pub fn has_room_for(&self, packets: usize, bytes: usize) -> bool {
         let limits = self.config.queue;
-        self.outbound.room_for(packet, attachments, limits).is_ok()
+        self.outbound.room(packets, bytes, limits).is_ok()
     }
 
     /// Whether a message would leave at once: what a volatile message asks.

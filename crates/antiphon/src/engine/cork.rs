@@ -3,13 +3,21 @@
 //! While a scope is open on a thread, a session that has something to flush is noted instead, and
 //! flushed when the scope ends: 32 broadcasts in one batch cost one write a session.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{any::Any, cell::RefCell, sync::Arc};
 
 use super::Session;
 
 thread_local! {
-    /// The sessions to flush at the end of the open scope. None: no scope is open.
-    static CORKED: RefCell<Option<Vec<Arc<Session>>>> = const { RefCell::new(None) };
+    /// None: no scope is open.
+    static CORKED: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+#[derive(Default)]
+struct Scope {
+    /// To be flushed at its end.
+    sessions: Vec<Arc<Session>>,
+    /// What its user keeps as long.
+    kept: Option<Box<dyn Any>>,
 }
 
 /// Runs `work` with this thread's sessions corked. Inside another scope it merely runs.
@@ -24,11 +32,26 @@ pub(crate) fn scope<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
+/// Keeps a value until [`take`] or the end of the open scope, instead of the one before.
+pub(crate) fn keep(value: Box<dyn Any>) {
+    let replaced = CORKED.with_borrow_mut(|corked| {
+        let scope = corked.as_mut()?;
+        scope.kept.replace(value)
+    });
+    drop(replaced);
+}
+
+/// The value that the open scope keeps, if it is one of this type.
+pub(crate) fn take<T: 'static>() -> Option<Box<T>> {
+    let kept = CORKED.with_borrow_mut(|corked| corked.as_mut()?.kept.take());
+    kept?.downcast().ok()
+}
+
 /// Notes `session` for the end of the open scope. False: no scope is open, so flush it now.
 pub(super) fn defer(session: &Arc<Session>) -> bool {
     CORKED.with_borrow_mut(|corked| match corked {
-        Some(sessions) => {
-            sessions.push(Arc::clone(session));
+        Some(scope) => {
+            scope.sessions.push(Arc::clone(session));
             true
         }
         None => false,
@@ -40,7 +63,8 @@ struct Uncork;
 
 impl Drop for Uncork {
     fn drop(&mut self) {
-        for session in CORKED.take().into_iter().flatten() {
+        let Some(scope) = CORKED.take() else { return };
+        for session in scope.sessions {
             session.uncork();
         }
     }

@@ -14,6 +14,7 @@
 //! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::Session`]; here
 //! is the I/O around them.
 
+mod bundle;
 mod config;
 mod cookie;
 pub(crate) mod cork;
@@ -45,6 +46,7 @@ use antiphon_protocol::engine::SessionConfig;
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
+pub(crate) use bundle::Bundle;
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
 pub use cookie::{Cookie, SameSite};

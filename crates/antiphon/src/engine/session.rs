@@ -21,7 +21,7 @@ use antiphon_protocol::engine::{
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Connection, Engine, Opening, SessionId, cork, requests::Requests};
+use super::{Bundle, Connection, Engine, Opening, SessionId, bundle, cork, requests::Requests};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
@@ -77,6 +77,8 @@ pub(super) struct State {
     pub(super) writer: Option<OwnedWriteHalf>,
     /// Noted in a cork: whoever ends that scope flushes.
     corked: bool,
+    /// What waits behind all that is in the machine's queue. [`Session::lock`] moves it there.
+    bundle: Option<Arc<Bundle>>,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
@@ -241,6 +243,7 @@ impl Session {
                 machine,
                 writer: None,
                 corked: false,
+                bundle: None,
                 driver: None,
                 requests: None,
                 waiting: Vec::new(),
@@ -416,8 +419,40 @@ impl Session {
         self.note_end(&state);
     }
 
+    /// The state, in which everything that waits is in the machine's queue.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bundle) = state.bundle.take() {
+            // There was room for the largest bundle, and nothing has been queued since.
+            let _ = state
+                .machine
+                .send(EncodedPacket::control(bundle.seal()), &[]);
+        }
+        state
+    }
+
+    /// Nothing that is broadcast from now on is put before what comes next.
+    pub(crate) fn seal(&self) {
+        drop(self.lock());
+    }
+
+    /// Queues a bundle, inside a cork. False: this session can't take it, and is sent the packets by
+    /// themselves.
+    pub(crate) fn push_bundle(self: &Arc<Self>, bundle: &Arc<Bundle>) -> bool {
+        if self.base64 || self.revision != Revision::V4 {
+            return false;
+        }
+        let mut state = self.lock();
+        let machine = &state.machine;
+        let takes = machine.is_open()
+            && machine.transport() == TransportKind::WebSocket
+            && machine.has_room_for(1, bundle::LARGEST)
+            && (state.corked || cork::defer(self));
+        if takes {
+            state.corked = true;
+            state.bundle = Some(Arc::clone(bundle));
+        }
+        takes
     }
 
     pub(super) fn attach(&self, connection: Arc<dyn Connection>) {

@@ -12,7 +12,8 @@ use antiphon_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Room, SocketId, Target, rooms::Rooms};
+use super::{Room, Socket, SocketId, Target, burst::Burst, rooms::Rooms};
+use crate::engine::cork;
 
 /// How a broadcast travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -104,15 +105,32 @@ impl Local {
     /// See [`Adapter::broadcast`].
     pub fn broadcast(&self, packet: &EncodedMessage, target: &Target, flags: Flags) {
         let mut packets = PerRevision::new(packet);
-        crate::engine::cork::scope(|| {
-            self.rooms.for_each(target, |socket| {
-                if !socket.is_connected() {
-                    return;
-                }
+        let mut send = |socket: &Socket| {
+            if socket.is_connected() {
                 // A socket that can't take it has been counted and logged.
                 let packet = packets.for_revision(socket.revision());
                 let _ = socket.send_shared(packet, flags.volatile);
-            });
+            }
+        };
+        cork::scope(|| {
+            let burst = Burst::resume(&self.rooms, target);
+            if flags.volatile {
+                self.rooms.for_each(target, send);
+                return;
+            }
+            let burst = match burst {
+                None => {
+                    self.rooms.for_each(target, send);
+                    Burst::begin(&self.rooms, target)
+                }
+                Some(mut burst) => {
+                    if !burst.send(packet, &mut send) {
+                        self.rooms.for_each(target, send);
+                    }
+                    burst
+                }
+            };
+            burst.keep();
         });
     }
 
@@ -128,7 +146,7 @@ impl Local {
     ) -> usize {
         let mut packets = PerRevision::new(packet);
         let mut count = 0;
-        crate::engine::cork::scope(|| {
+        cork::scope(|| {
             self.rooms.for_each(target, |socket| {
                 if !socket.is_connected() {
                     return;

@@ -10,6 +10,7 @@ pub mod adapter;
 mod args;
 mod broadcast;
 mod builder;
+mod burst;
 mod calls;
 mod connection;
 mod context;

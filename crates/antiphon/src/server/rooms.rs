@@ -39,6 +39,8 @@ pub(crate) struct Rooms(RwLock<Index>);
 
 #[derive(Debug, Default)]
 struct Index {
+    /// Counts the changes of who is where.
+    version: u64,
     members: Slab<Member>,
     by_id: HashMap<SocketId, usize>,
     rooms: Slab<Occupied>,
@@ -65,7 +67,9 @@ impl Rooms {
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        index.version += 1;
+        index
     }
 
     /// Adds a socket, in the room of its own id.
@@ -168,21 +172,29 @@ impl Rooms {
         }
     }
 
-    /// Calls `each` with every socket of `target`, each once. It must not come back here.
-    pub(crate) fn for_each(&self, target: &Target, mut each: impl FnMut(&Socket)) {
+    /// Calls `each` with every socket of `target`, each once, and gives the version of who is where.
+    /// It must not come back here.
+    pub(crate) fn for_each(&self, target: &Target, mut each: impl FnMut(&Socket)) -> u64 {
         let index = self.read();
         if target.is_everyone() {
             index
                 .members
                 .iter()
                 .for_each(|(_, member)| each(&member.socket));
-            return;
+            return index.version;
         }
         for key in index.select(target) {
             if let Some(member) = index.members.get(key) {
                 each(&member.socket);
             }
         }
+        index.version
+    }
+
+    /// Does something while everyone is where they were at a version. False: they aren't, or it says so.
+    pub(crate) fn while_at(&self, version: u64, work: impl FnOnce() -> bool) -> bool {
+        let index = self.read();
+        index.version == version && work()
     }
 }
 

@@ -441,6 +441,8 @@ impl Socket {
         }
         self.awaited().fail();
         self.inbox().clear();
+        // A burst of broadcasts that it has had a part of goes on without it.
+        self.session().seal();
         if before == CONNECTED {
             // A client that joins and leaves all the time waits for these handlers too.
             let held = self.session().hold(0);

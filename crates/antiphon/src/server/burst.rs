@@ -1,0 +1,85 @@
+//! Bursts: broadcasts to the same sockets, one behind the other in one batch of work.
+//!
+//! From the second of a burst on its packets go into a [`Bundle`]: each further one costs one append,
+//! however many sockets there are. Where sockets join, leave or are sent something else in between,
+//! the bundle has been sealed or isn't continued, and the next broadcast begins another, so that
+//! everyone gets what they would have got, in the same order.
+
+use std::sync::Arc;
+
+use antiphon_protocol::socket::EncodedMessage;
+
+use super::{Socket, Target, rooms::Rooms};
+use crate::engine::{Bundle, cork};
+
+/// The latest broadcast of a batch of work, and what may follow it.
+pub(super) struct Burst {
+    rooms: Arc<Rooms>,
+    target: Target,
+    bundle: Option<Open>,
+}
+
+/// A bundle that may be continued.
+struct Open {
+    bundle: Arc<Bundle>,
+    /// The version of who is where for which the bundle has been handed out.
+    version: u64,
+    /// Those of the target that can't take it.
+    others: Vec<Socket>,
+}
+
+impl Burst {
+    /// A broadcast that more may follow.
+    pub(super) fn begin(rooms: &Arc<Rooms>, target: &Target) -> Box<Self> {
+        Box::new(Self {
+            rooms: Arc::clone(rooms),
+            target: target.clone(),
+            bundle: None,
+        })
+    }
+
+    /// The latest of this batch of work, if it was to the same sockets.
+    pub(super) fn resume(rooms: &Arc<Rooms>, target: &Target) -> Option<Box<Self>> {
+        let latest: Box<Self> = cork::take()?;
+        (Arc::ptr_eq(&latest.rooms, rooms) && latest.target == *target).then_some(latest)
+    }
+
+    /// The next broadcast of this batch of work may follow.
+    pub(super) fn keep(self: Box<Self>) {
+        cork::keep(self);
+    }
+
+    /// Sends another packet, to all who can take bundles; the others are given to `each`. False: it is
+    /// too large for one.
+    pub(super) fn send(&mut self, packet: &EncodedMessage, mut each: impl FnMut(&Socket)) -> bool {
+        if let Some(open) = &self.bundle {
+            let Open {
+                bundle, version, ..
+            } = open;
+            let appended = self
+                .rooms
+                .while_at(*version, || bundle.append(packet.packets()));
+            if appended {
+                open.others.iter().for_each(each);
+                return true;
+            }
+        }
+        let Some(bundle) = Bundle::new(packet.packets()).map(Arc::new) else {
+            self.bundle = None;
+            return false;
+        };
+        let mut others = Vec::new();
+        let version = self.rooms.for_each(&self.target, |socket| {
+            if socket.is_connected() && !socket.session().push_bundle(&bundle) {
+                each(socket);
+                others.push(socket.clone());
+            }
+        });
+        self.bundle = Some(Open {
+            bundle,
+            version,
+            others,
+        });
+        true
+    }
+}
