@@ -30,15 +30,17 @@ pub(super) fn poll_deadlines(
             let closed = session.lock().machine.closed();
             return Poll::Ready(closed.unwrap_or(CloseReason::TransportError));
         };
-        if deadline <= Instant::now() {
-            session.timeout();
-            continue;
-        }
-        if sleep.deadline() > deadline.into() || sleep.is_elapsed() {
+        if sleep.deadline() > deadline.into() {
             sleep.as_mut().reset(deadline.into());
         }
+        // It never is set for later than the deadline: no clock is looked at until it has fired.
         if sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
+        }
+        if deadline <= Instant::now() {
+            session.timeout();
+        } else {
+            sleep.as_mut().reset(deadline.into());
         }
     }
 }
