@@ -84,16 +84,22 @@ fn goal(ratio: f64, goal: Option<f64>) -> String {
     }
 }
 
+/// What is compared with what.
+const RATIOS: [(Kind, Kind, &str); 6] = [
+    (Kind::Ours, Kind::Socketioxide, "ours / socketioxide"),
+    (Kind::Tuned, Kind::Socketioxide, "tuned / socketioxide"),
+    (Kind::Ours, Kind::Node, "ours / node"),
+    (Kind::Tuned, Kind::Node, "tuned / node"),
+    (Kind::Ours, Kind::Floor, "ours / floor"),
+    (Kind::Tuned, Kind::Floor, "tuned / floor"),
+];
+
 /// The one table: medians, ratios and goals.
 pub fn table(results: &Results, kinds: &[Kind]) -> String {
     let mut head = vec!["scenario", "unit"];
     head.extend(kinds.iter().map(|kind| kind.name()));
-    head.extend([
-        "ours / socketioxide",
-        "ours / node",
-        "ours / floor",
-        "goal's machine",
-    ]);
+    head.extend(RATIOS.map(|(_, _, title)| title));
+    head.push("goal's machine");
     let mut table = Table::new(&head);
     for row in Row::ALL {
         let median = |kind| results.spread(row, kind).map(|it| it.median);
@@ -112,12 +118,13 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
                 (None, _) => "-".to_owned(),
             });
         }
-        for (peer, limit) in [
-            (Kind::Socketioxide, about.to_socketioxide),
-            (Kind::Node, about.to_node),
-            (Kind::Floor, None),
-        ] {
-            cells.push(match (median(Kind::Ours), median(peer)) {
+        for (server, peer, _) in RATIOS {
+            let limit = match peer {
+                Kind::Socketioxide => about.to_socketioxide,
+                Kind::Node => about.to_node,
+                _ => None,
+            };
+            cells.push(match (median(server), median(peer)) {
                 (Some(ours), Some(peer)) => goal(ours / peer, limit),
                 _ => String::new(),
             });

@@ -470,6 +470,14 @@ impl Session {
         }
     }
 
+    /// Whether the session is on WebSocket, nothing is queued, and all has been taken so far: what is
+    /// written now is in order.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        matches!(self.transport, Transport::WebSocket { blocked: false })
+            && self.outbound.is_empty()
+    }
+
     /// Whether the WebSocket waits to become writable.
     #[must_use]
     pub const fn is_blocked(&self) -> bool {

@@ -136,6 +136,28 @@ impl State {
         }
     }
 
+    /// Queues the frames of a bundle.
+    fn queue_bundle(&mut self, frames: Bytes) {
+        // There was room for the largest bundle, and nothing has been queued since.
+        let _ = self.machine.send(EncodedPacket::control(frames), &[]);
+    }
+
+    /// Writes a bundle past the queue where nothing is in that; what isn't taken is queued.
+    fn write_bundle(&mut self, frames: Bytes) {
+        let written = match &self.writer {
+            Some(writer) if self.machine.is_idle() => writer.try_write(&frames),
+            _ => Ok(0),
+        };
+        // Why something wasn't taken, the next write tells.
+        let count = written.unwrap_or(0);
+        if count < frames.len() {
+            self.queue_bundle(frames);
+            if count > 0 {
+                self.machine.written(count, false);
+            }
+        }
+    }
+
     /// Writes what is queued to the WebSocket until all is written or it takes no more.
     pub(super) fn write(&mut self) {
         let Some(writer) = &self.writer else { return };
@@ -413,8 +435,11 @@ impl Session {
 
     /// The cork that this session was noted in has ended.
     pub(super) fn uncork(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.corked = false;
+        if let Some(bundle) = state.bundle.take() {
+            state.write_bundle(bundle.seal());
+        }
         state.flush();
         self.note_end(&state);
     }

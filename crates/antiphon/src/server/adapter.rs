@@ -113,23 +113,15 @@ impl Local {
             }
         };
         cork::scope(|| {
-            let burst = Burst::resume(&self.rooms, target);
             if flags.volatile {
                 self.rooms.for_each(target, send);
                 return;
             }
-            let burst = match burst {
-                None => {
-                    self.rooms.for_each(target, send);
-                    Burst::begin(&self.rooms, target)
-                }
-                Some(mut burst) => {
-                    if !burst.send(packet, &mut send) {
-                        self.rooms.for_each(target, send);
-                    }
-                    burst
-                }
-            };
+            let burst = Burst::resume(&self.rooms, target);
+            let mut burst = burst.unwrap_or_else(|| Burst::begin(&self.rooms, target));
+            if !burst.send(packet, &mut send) {
+                self.rooms.for_each(target, send);
+            }
             burst.keep();
         });
     }

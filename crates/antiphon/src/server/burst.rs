@@ -1,9 +1,9 @@
 //! Bursts: broadcasts to the same sockets, one behind the other in one batch of work.
 //!
-//! From the second of a burst on its packets go into a [`Bundle`]: each further one costs one append,
-//! however many sockets there are. Where sockets join, leave or are sent something else in between,
-//! the bundle has been sealed or isn't continued, and the next broadcast begins another, so that
-//! everyone gets what they would have got, in the same order.
+//! The packets of a burst go into a [`Bundle`]: from the second on each costs one append, however many
+//! sockets there are. Where sockets join, leave or are sent something else in between, the bundle has
+//! been sealed or isn't continued, and the next broadcast begins another, so that everyone gets what
+//! they would have got, in the same order.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ struct Open {
 }
 
 impl Burst {
-    /// A broadcast that more may follow.
+    /// A burst that begins.
     pub(super) fn begin(rooms: &Arc<Rooms>, target: &Target) -> Box<Self> {
         Box::new(Self {
             rooms: Arc::clone(rooms),
