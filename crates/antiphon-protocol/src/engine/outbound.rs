@@ -1,8 +1,16 @@
 //! The one queue in which packets wait on their way out of a session.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{cell::Cell, collections::VecDeque, io::IoSlice};
 
 use super::{EncodedPacket, PacketType};
+
+/// The memory of a queue for so many packets is handed from one that is empty to the next of its
+/// thread.
+const HANDED_ON: usize = 64;
+
+thread_local! {
+    static SPARE: Cell<VecDeque<EncodedPacket>> = const { Cell::new(VecDeque::new()) };
+}
 
 /// What a session's outbound queue holds at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +134,9 @@ impl Outbound {
     ) -> Result<(), QueueFull> {
         let length = length(&packet, attachments);
         self.room(1 + attachments.len(), length, limits)?;
+        if self.packets.capacity() == 0 {
+            self.packets = SPARE.take();
+        }
         self.bytes += length;
         self.packets.push_back(packet);
         self.packets.extend(attachments.iter().cloned());
@@ -251,8 +262,11 @@ impl Outbound {
             self.packets.pop_front();
         }
         if self.packets.is_empty() {
-            self.packets = VecDeque::new();
             self.written = 0;
+            let packets = std::mem::take(&mut self.packets);
+            if packets.capacity() <= HANDED_ON {
+                SPARE.set(packets);
+            }
         }
     }
 }

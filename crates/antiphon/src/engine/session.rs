@@ -162,13 +162,14 @@ impl State {
     pub(super) fn write(&mut self) {
         let Some(writer) = &self.writer else { return };
         while !self.machine.is_blocked() {
-            let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
-            let filled = self.machine.frames(&mut slices);
-            if filled == 0 {
+            if self.machine.is_idle() {
                 self.drained();
                 return;
             }
+            let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
+            let filled = self.machine.frames(&mut slices);
             let written = match &slices[..filled] {
+                [] => return,
                 [frame] => writer.try_write(frame),
                 frames => write_several(writer, frames),
             };
