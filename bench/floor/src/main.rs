@@ -58,7 +58,9 @@ async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
     let writer = Arc::new(writer);
     // The request, and the answer to it, as the load sends and expects them.
     let mut request = [0; 1024];
-    reader.read(&mut request).await?;
+    if reader.read(&mut request).await? == 0 {
+        return Ok(());
+    }
     for answer in OPENING {
         write(&writer, answer)?;
     }

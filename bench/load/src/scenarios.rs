@@ -333,8 +333,6 @@ fn grow_connections(run: &mut Run<'_>) -> Result<()> {
         let connect = run.connect(count)?;
         let full = run.resident(Net::quiet)?;
         let all = run.broadcast("broadcast", count, 1)?;
-        run.join_members()?;
-        let room = run.broadcast("room", MEMBERS, 1)?;
         run.point(
             Plot::Idle,
             count,
@@ -342,7 +340,11 @@ fn grow_connections(run: &mut Run<'_>) -> Result<()> {
         );
         run.point(Plot::Connect, count, connect.value);
         run.point(Plot::Broadcast, count, all.value);
-        run.point(Plot::Room, count, room.value);
+        if run.kind.has_rooms() {
+            run.join_members()?;
+            let room = run.broadcast("room", MEMBERS, 1)?;
+            run.point(Plot::Room, count, room.value);
+        }
     }
     Ok(())
 }

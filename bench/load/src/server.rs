@@ -53,13 +53,22 @@ impl Kind {
     pub fn takes_part_in(self, scenario: &str) -> bool {
         match self {
             Self::Ours | Self::Socketioxide | Self::Node => true,
-            Self::Tuned => !scenario.starts_with("grow-"),
+            Self::Tuned => !matches!(scenario, "grow-rooms" | "grow-payload"),
             // It knows no namespaces, rooms or acknowledgements, and no HTTP.
             Self::Floor => matches!(
                 scenario,
-                "connections" | "echo" | "echo32" | "broadcast" | "broadcast32"
+                "connections"
+                    | "echo"
+                    | "echo32"
+                    | "broadcast"
+                    | "broadcast32"
+                    | "grow-connections"
             ),
         }
+    }
+
+    pub const fn has_rooms(self) -> bool {
+        !matches!(self, Self::Floor)
     }
 
     /// Whether it promises that a socket's events are handled in the order in which they came.
