@@ -52,7 +52,8 @@ impl Bundle {
     pub(super) fn seal(&self) -> Bytes {
         let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Frames::Open(open) = &mut *frames {
-            *frames = Frames::Sealed(std::mem::take(open).into());
+            // Without spare room: it may wait for a slow reader.
+            *frames = Frames::Sealed(std::mem::take(open).into_boxed_slice().into());
         }
         match &*frames {
             Frames::Sealed(bytes) => bytes.clone(),
