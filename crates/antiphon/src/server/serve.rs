@@ -56,7 +56,7 @@ impl Server {
                 self.clone(),
                 stream,
                 PeerAddr(peer),
-                open.clone(),
+                open.downgrade(),
             ));
         }
         drop(open);
@@ -109,12 +109,18 @@ async fn accept(
     }
 }
 
-/// Held by the connections of a listener that still have something to answer.
+/// Held by the connections of a listener that speak HTTP: they may have something to answer. Who has
+/// said nothing yet isn't waited for.
 type Open = mpsc::Sender<Infallible>;
 
 /// One connection, up to where a task of its own goes on with it: the memory of this one is given
 /// back then.
-async fn connection(server: Server, stream: TcpStream, peer: PeerAddr, open: Open) {
+async fn connection(
+    server: Server,
+    stream: TcpStream,
+    peer: PeerAddr,
+    open: mpsc::WeakSender<Infallible>,
+) {
     let stream = match server.flash_policy() {
         Some(policy) => policy.answer_or_pass(stream).await,
         None => Some(stream),
@@ -123,7 +129,7 @@ async fn connection(server: Server, stream: TcpStream, peer: PeerAddr, open: Ope
     let engine = Arc::clone(server.engine());
     if let First::Http { stream, answer } = first_request(engine, server.path(), stream, peer).await
     {
-        tokio::spawn(http(server, stream, peer, answer, open));
+        tokio::spawn(http(server, stream, peer, answer, open.upgrade()));
     }
 }
 
@@ -134,7 +140,7 @@ async fn http(
     stream: ReadAhead,
     peer: PeerAddr,
     first: Option<Box<Answer>>,
-    _open: Open,
+    _open: Option<Open>,
 ) {
     let (path, service) = (server.path().to_owned(), server.service());
     let first = Cell::new(first);
