@@ -140,6 +140,41 @@ async fn a_poll_that_waits_is_answered_before_serve_returns() {
     assert_eq!(waiting.await.unwrap(), (200, "1".to_owned()));
 }
 
+#[tokio::test]
+async fn what_is_queued_at_the_close_is_fetched_by_requests_that_come_later() {
+    let (listener, address) = listener().await;
+    let io = echo();
+    let served = tokio::spawn({
+        let io = io.clone();
+        async move { io.serve(listener).await }
+    });
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let poll = format!("{POLLING}&sid={}", sid(&open));
+    http(address, &format!("POST {poll}"), "40").await;
+    http(address, &format!("GET {poll}"), "").await;
+    io.emit("bye", ());
+    let closed = tokio::spawn({
+        let io = io.clone();
+        async move { io.close().await }
+    });
+    within("the close to begin", async {
+        while http(address, &format!("GET {POLLING}"), "").await.0 == 200 {}
+    })
+    .await;
+    let mut fetched = String::new();
+    loop {
+        let (status, body) = http(address, &format!("GET {poll}"), "").await;
+        assert_eq!(status, 200, "{body} after {fetched}");
+        fetched.push_str(&body);
+        if body.ends_with('1') {
+            break;
+        }
+    }
+    assert!(fetched.contains(r#"42["bye"]"#), "{fetched}");
+    within("close", closed).await.unwrap();
+    within("the end of serve", served).await.unwrap();
+}
+
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 const UPGRADE: &str = "Host: test\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n\
                        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";

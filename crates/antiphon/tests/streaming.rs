@@ -389,6 +389,11 @@ async fn of_two_probes_the_first_that_is_completed_counts() {
     assert!(matches!(joined, Received::Text(text) if text.starts_with("40{")));
     websocket.send("42[\"echo\",\"a\"]").await;
     websocket.expect("42[\"echo\",\"a\"]").await;
+    // The second may have been on its way already: no error, but nothing goes by it either.
+    let late = http(address, &format!("POST {path}"), "5").await;
+    assert_eq!(late, (200, "ok".to_owned()));
+    let (status, _) = http(address, &format!("POST {path}"), "42[\"echo\",\"b\"]").await;
+    assert_eq!(status, 400);
 }
 
 #[tokio::test]

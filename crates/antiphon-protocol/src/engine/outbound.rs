@@ -15,7 +15,7 @@ thread_local! {
 /// What a session's outbound queue holds at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Packets (an attachment is one).
+    /// Packets (an attachment is one; so is a bundle of broadcasts back to back, of up to 16 KiB).
     pub packets: usize,
     /// Bytes, frame headers included.
     pub bytes: usize,

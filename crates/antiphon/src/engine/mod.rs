@@ -189,6 +189,13 @@ impl Engine {
         self.until(|| self.is_closing()).await;
     }
 
+    /// Resolves when the engine is being closed and its last session has ended: until then clients may
+    /// fetch what is queued, by requests on new connections too.
+    pub(crate) async fn drained(&self) {
+        self.until(|| self.is_closing() && self.sessions().is_empty())
+            .await;
+    }
+
     async fn until(&self, condition: impl Fn() -> bool) {
         loop {
             let mut changed = pin!(self.changed.notified());

@@ -53,14 +53,15 @@ impl Burst {
     /// too large for one.
     pub(super) fn send(&mut self, packet: &EncodedMessage, mut each: impl FnMut(&Socket)) -> bool {
         if let Some(open) = &self.bundle {
-            let Open {
-                bundle, version, ..
-            } = open;
-            let appended = self
-                .rooms
-                .while_at(*version, || bundle.append(packet.packets()));
+            // Within the same look at who is where: nobody gets it who has left meanwhile.
+            let appended = self.rooms.while_at(open.version, || {
+                let appended = open.bundle.append(packet.packets());
+                if appended {
+                    open.others.iter().for_each(&mut each);
+                }
+                appended
+            });
             if appended {
-                open.others.iter().for_each(each);
                 return true;
             }
         }

@@ -50,8 +50,8 @@ impl Server {
     /// have been answered. Requests for other paths are answered with 404.
     pub async fn serve(&self, listener: TcpListener) {
         let (open, mut ended) = mpsc::channel(1);
-        let mut closed = pin!(self.engine().closed());
-        while let Some((stream, peer)) = accept(&listener, closed.as_mut()).await {
+        let mut drained = pin!(self.engine().drained());
+        while let Some((stream, peer)) = accept(&listener, drained.as_mut()).await {
             tokio::spawn(connection(
                 self.clone(),
                 stream,
@@ -127,14 +127,19 @@ async fn connection(
     };
     let Some(stream) = stream else { return };
     let engine = Arc::clone(server.engine());
-    if let First::Http { stream, answer } = first_request(engine, server.path(), stream, peer).await
+    let begun = move || open.upgrade();
+    if let First::Http {
+        stream,
+        answer,
+        begun,
+    } = first_request(engine, server.path(), stream, peer, begun).await
     {
-        tokio::spawn(http(server, stream, peer, answer, open.upgrade()));
+        tokio::spawn(http(server, stream, peer, answer, begun));
     }
 }
 
 /// A connection of HTTP. The answer to its first request may be there already. When the server is
-/// closed it ends with the request that is under way.
+/// closed and the last session has ended, it ends with the request that is under way.
 async fn http(
     server: Server,
     stream: ReadAhead,
@@ -161,17 +166,15 @@ async fn http(
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        // Bodies are small: one plain write of all costs less than a list of two.
-        .writev(false)
         .serve_connection(TokioIo::new(stream), answer)
         .with_upgrades();
     let mut connection = pin!(connection);
-    let mut closed = pin!(server.engine().closed());
+    let mut drained = pin!(server.engine().drained());
     let mut closing = false;
     let ended = std::future::poll_fn(|context| {
         // The request that was read ahead is seen first: it is under way.
         let polled = connection.as_mut().poll(context);
-        if polled.is_ready() || closing || closed.as_mut().poll(context).is_pending() {
+        if polled.is_ready() || closing || drained.as_mut().poll(context).is_pending() {
             return polled;
         }
         closing = true;

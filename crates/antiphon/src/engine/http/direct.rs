@@ -25,7 +25,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{Answer, PeerAddr, answer_to, is_below, upgrade, upgrade::Purpose};
+use super::{Answer, PeerAddr, answer_to, is_below, request, upgrade, upgrade::Purpose};
 use crate::engine::{
     Engine,
     websocket::{self, WebSocket},
@@ -37,8 +37,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Heads with more headers are left to the HTTP server.
 const MAX_HEADERS: usize = 64;
 
+/// A head and a body of at most so many bytes together are copied side by side for one plain write,
+/// which takes less than a list of two.
+const JOINED: usize = 16 << 10;
+
 /// What a connection is, once its first request has been looked at.
-pub(crate) enum First {
+pub(crate) enum First<T> {
     /// A WebSocket, or gone: nothing is left to do.
     Done,
     /// For an HTTP server.
@@ -46,16 +50,20 @@ pub(crate) enum First {
         stream: ReadAhead,
         /// The answer to the first request, if it has been handled already.
         answer: Option<Box<Answer>>,
+        /// What is held from the first bytes on.
+        begun: T,
     },
 }
 
-/// Looks at the first request of a connection, which `peer` has opened.
-pub(crate) async fn first_request(
+/// Looks at the first request of a connection, which `peer` has opened. What `begin` gives is held from
+/// the first bytes on, as long as something is to be answered.
+pub(crate) async fn first_request<T>(
     engine: Arc<Engine>,
     path: &str,
     mut stream: TcpStream,
     peer: PeerAddr,
-) -> First {
+    begin: impl FnOnce() -> T,
+) -> First<T> {
     let read = poll_fn(|context| {
         websocket::with_buffer(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
@@ -68,18 +76,23 @@ pub(crate) async fn first_request(
         // It said nothing, and has gone or has had its time.
         Ok(_) | Err(_) => return First::Done,
     };
+    let begun = begin();
     let request = opening_handshake(&read);
     let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
-        let stream = ReadAhead::new(stream, read);
-        let answer = None;
-        return First::Http { stream, answer };
+        return First::Http {
+            stream: ReadAhead::new(stream, read),
+            answer: None,
+            begun,
+        };
     };
     parts.extensions.insert(peer);
     let answered = answer_to(&engine, &mut parts, Empty::<Bytes>::new(), true).await;
     let Some(mut purpose) = answered.websocket else {
-        let stream = ReadAhead::new(stream, read);
-        let answer = Some(Box::new(answered.answer));
-        return First::Http { stream, answer };
+        return First::Http {
+            stream: ReadAhead::new(stream, read),
+            answer: Some(Box::new(answered.answer)),
+            begun,
+        };
     };
     let head = head(&answered.answer);
     let behind = read[length..].to_vec();
@@ -93,6 +106,7 @@ pub(crate) async fn first_request(
             }
         }
     }
+    drop(begun);
     upgrade::run(engine, &parts, websocket, purpose).await;
     First::Done
 }
@@ -125,7 +139,11 @@ fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
         let mut tokens = value.as_bytes().split(|byte| *byte == b',');
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    (upgrades && !has_body && upgrade::is_wanted(&parts)).then_some((parts, length))
+    // Whatever else is asked for with these headers waits under the eyes of an HTTP server, which sees
+    // its client go.
+    let transport = request::parameter(&parts, "transport");
+    let websocket = matches!(transport.as_deref(), Some("websocket" | "flashsocket"));
+    (websocket && upgrades && !has_body && upgrade::is_wanted(&parts)).then_some((parts, length))
 }
 
 /// The head of an answer that switches protocols, as it is written.
@@ -194,7 +212,21 @@ impl AsyncWrite for ReadAhead {
         context: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, data)
+        let length: usize = data.iter().map(|part| part.len()).sum();
+        if length > JOINED {
+            return Pin::new(&mut self.stream).poll_write_vectored(context, data);
+        }
+        websocket::with_buffer(|buffer| {
+            let mut rest = &mut *buffer;
+            for part in data {
+                rest = {
+                    let (own, others) = rest.split_at_mut(part.len());
+                    own.copy_from_slice(part);
+                    others
+                };
+            }
+            Pin::new(&mut self.stream).poll_write(context, &buffer[..length])
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -211,6 +211,13 @@ where
             false => Err(RequestError::transport_mismatch()),
         };
     }
+    if transport == TransportKind::Streaming && session.transport() == TransportKind::WebSocket {
+        // Both were probed side by side, and this attempt has come second: its stream has ended.
+        return match &*read.await? {
+            b"2probe" | b"5" => Ok(taken()),
+            _ => Err(RequestError::transport_mismatch()),
+        };
+    }
     let offset = query.offset()?;
     let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
         return Ok(taken());
