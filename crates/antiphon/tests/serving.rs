@@ -11,6 +11,7 @@ use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, wi
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    task::JoinHandle,
 };
 
 fn echo() -> Server {
@@ -102,14 +103,18 @@ async fn plain_hyper_serves_it() {
     websocket_works(address, "/socket.io").await;
 }
 
+/// Serves with the own listener: resolves when that has ended.
+async fn served(io: &Server) -> (JoinHandle<()>, SocketAddr) {
+    let (listener, address) = listener().await;
+    let io = io.clone();
+    let served = tokio::spawn(async move { io.serve(listener).await });
+    (served, address)
+}
+
 #[tokio::test]
 async fn its_own_listener_serves_it_until_it_is_closed() {
-    let (listener, address) = listener().await;
     let io = echo();
-    let served = tokio::spawn({
-        let io = io.clone();
-        async move { io.serve(listener).await }
-    });
+    let (served, address) = served(&io).await;
     polling_works(address, "/socket.io").await;
     websocket_works(address, "/socket.io").await;
     assert_eq!(http(address, "GET /other", "").await.0, 404);
@@ -123,15 +128,10 @@ async fn its_own_listener_serves_it_until_it_is_closed() {
 
 #[tokio::test]
 async fn a_poll_that_waits_is_answered_before_serve_returns() {
-    let (listener, address) = listener().await;
     let io = echo();
-    let served = tokio::spawn({
-        let io = io.clone();
-        async move { io.serve(listener).await }
-    });
-    let url = "/socket.io/?EIO=4&transport=polling";
-    let (_, open) = http(address, &format!("GET {url}"), "").await;
-    let poll = format!("GET {url}&sid={}", sid(&open));
+    let (served, address) = served(&io).await;
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let poll = format!("GET {POLLING}&sid={}", sid(&open));
     let waiting = tokio::spawn(async move { http(address, &poll, "").await });
     // It has come when something that was asked for later has been answered.
     http(address, "GET /other", "").await;
@@ -142,12 +142,8 @@ async fn a_poll_that_waits_is_answered_before_serve_returns() {
 
 #[tokio::test]
 async fn what_is_queued_at_the_close_is_fetched_by_requests_that_come_later() {
-    let (listener, address) = listener().await;
     let io = echo();
-    let served = tokio::spawn({
-        let io = io.clone();
-        async move { io.serve(listener).await }
-    });
+    let (served, address) = served(&io).await;
     let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
     let poll = format!("{POLLING}&sid={}", sid(&open));
     http(address, &format!("POST {poll}"), "40").await;

@@ -51,14 +51,13 @@ impl Bundle {
     /// The frames, to which nothing is appended any more.
     pub(super) fn seal(&self) -> Bytes {
         let mut frames = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Frames::Open(open) = &mut *frames {
+        let sealed: Bytes = match &mut *frames {
+            Frames::Sealed(sealed) => return sealed.clone(),
             // Without spare room: it may wait for a slow reader.
-            *frames = Frames::Sealed(std::mem::take(open).into_boxed_slice().into());
-        }
-        match &*frames {
-            Frames::Sealed(bytes) => bytes.clone(),
-            Frames::Open(_) => Bytes::new(),
-        }
+            Frames::Open(open) => std::mem::take(open).into_boxed_slice().into(),
+        };
+        *frames = Frames::Sealed(sealed.clone());
+        sealed
     }
 }
 

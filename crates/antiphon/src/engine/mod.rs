@@ -22,6 +22,7 @@ mod cors;
 mod driver;
 mod http;
 pub(crate) mod id;
+mod joined;
 mod polling;
 mod probe;
 mod requests;

@@ -1,10 +1,9 @@
 //! One session: who holds it can send to it, whatever transport carries it.
 
 use std::{
-    cell::Cell,
     fmt,
     future::Future,
-    io::{self, ErrorKind, IoSlice},
+    io::{ErrorKind, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -21,18 +20,13 @@ use antiphon_protocol::engine::{
 use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Bundle, Connection, Engine, Opening, SessionId, bundle, cork, requests::Requests};
+use super::{
+    Bundle, Connection, Engine, Opening, SessionId, bundle, cork, joined::joined,
+    requests::Requests,
+};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
-
-/// Several frames of at most so many bytes together are copied side by side for one plain write: for
-/// small ones the kernel takes longer over a list than they take to copy.
-const JOINED: usize = 16 << 10;
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one session.
@@ -171,7 +165,8 @@ impl State {
             let written = match &slices[..filled] {
                 [] => return,
                 [frame] => writer.try_write(frame),
-                frames => write_several(writer, frames),
+                frames => joined(frames, |frames| writer.try_write(frames))
+                    .unwrap_or_else(|| writer.try_write_vectored(frames)),
             };
             match written {
                 Ok(count) => self.machine.written(count, false),
@@ -199,22 +194,6 @@ impl State {
             self.wake_all();
         }
     }
-}
-
-fn write_several(writer: &OwnedWriteHalf, frames: &[IoSlice<'_>]) -> io::Result<usize> {
-    let length: usize = frames.iter().map(|frame| frame.len()).sum();
-    if length > JOINED {
-        return writer.try_write_vectored(frames);
-    }
-    let mut buffer = BUFFER.take();
-    buffer.reserve(JOINED);
-    for frame in frames {
-        buffer.extend_from_slice(frame);
-    }
-    let written = writer.try_write(&buffer);
-    buffer.clear();
-    BUFFER.set(buffer);
-    written
 }
 
 impl Session {

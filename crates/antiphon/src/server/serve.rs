@@ -46,8 +46,8 @@ impl Server {
         Ok(())
     }
 
-    /// Serves on a listener until [`close`](Self::close) is called and requests that are under way
-    /// have been answered. Requests for other paths are answered with 404.
+    /// Serves on a listener until [`close`](Self::close) is called, the last session has ended, and
+    /// requests that are under way have been answered. Requests for other paths are answered with 404.
     pub async fn serve(&self, listener: TcpListener) {
         let (open, mut ended) = mpsc::channel(1);
         let mut drained = pin!(self.engine().drained());
@@ -85,15 +85,15 @@ impl Server {
     }
 }
 
-/// The next connection, or nothing once the server is closed.
+/// The next connection, or nothing once `end` resolves.
 async fn accept(
     listener: &TcpListener,
-    mut closed: Pin<&mut impl Future<Output = ()>>,
+    mut end: Pin<&mut impl Future<Output = ()>>,
 ) -> Option<(TcpStream, SocketAddr)> {
     loop {
         let mut next = pin!(listener.accept());
         let accepted = std::future::poll_fn(|context| {
-            if closed.as_mut().poll(context).is_ready() {
+            if end.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
             next.as_mut().poll(context).map(Some)

@@ -28,6 +28,7 @@ use tokio::{
 use super::{Answer, PeerAddr, answer_to, is_below, request, upgrade, upgrade::Purpose};
 use crate::engine::{
     Engine,
+    joined::joined,
     websocket::{self, WebSocket},
 };
 
@@ -36,10 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Heads with more headers are left to the HTTP server.
 const MAX_HEADERS: usize = 64;
-
-/// A head and a body of at most so many bytes together are copied side by side for one plain write,
-/// which takes less than a list of two.
-const JOINED: usize = 16 << 10;
 
 /// What a connection is, once its first request has been looked at.
 pub(crate) enum First<T> {
@@ -212,21 +209,11 @@ impl AsyncWrite for ReadAhead {
         context: &mut Context<'_>,
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length: usize = data.iter().map(|part| part.len()).sum();
-        if length > JOINED {
-            return Pin::new(&mut self.stream).poll_write_vectored(context, data);
-        }
-        websocket::with_buffer(|buffer| {
-            let mut rest = &mut *buffer;
-            for part in data {
-                rest = {
-                    let (own, others) = rest.split_at_mut(part.len());
-                    own.copy_from_slice(part);
-                    others
-                };
-            }
-            Pin::new(&mut self.stream).poll_write(context, &buffer[..length])
+        let stream = &mut self.stream;
+        joined(data, |data| {
+            Pin::new(&mut *stream).poll_write(context, data)
         })
+        .unwrap_or_else(|| Pin::new(stream).poll_write_vectored(context, data))
     }
 
     fn is_write_vectored(&self) -> bool {
