@@ -36,10 +36,11 @@ async function arrives(options) {
 
 let rooms = 0;
 
-/** People with these names, each in a browser of their own, in a room that is new. */
-async function meet(names, { chat = demo, query, ...options } = {}) {
+/** People with these names, each in a browser of their own, in a room that is new. With `clock`, their pages' time can be paused. */
+async function meet(names, { chat = demo, query, clock = false, ...options } = {}) {
   const room = `room-${++rooms}`;
   const met = await Promise.all(names.map(() => arrives(options)));
+  if (clock) await Promise.all(met.map((person) => person.page.clock.install()));
   await Promise.all(met.map((person) => person.open(chat, room, query)));
   for (const [i, person] of met.entries()) {
     await person.enter(names[i]);
@@ -269,7 +270,7 @@ test("each transport can be forced, and is shown", async () => {
 
 for (const [transport, query] of [["websocket", ""], ["polling", "?transport=polling"]]) {
   test(`the server is killed and comes back (${transport}): what was written meanwhile arrives once`, async () => {
-    const [ada, ben] = await meet(["Ada", "Ben"], { query });
+    const [ada, ben] = await meet(["Ada", "Ben"], { query, clock: true });
     const both = [ada, ben];
     await Promise.all(both.map((person) => person.online(transport)));
     await ada.say("before");
@@ -281,9 +282,12 @@ for (const [transport, query] of [["websocket", ""], ["polling", "?transport=pol
     await ada.say("written meanwhile");
     await ada.sees("message", { "data-state": "pending" });
     await ada.screenshot(`09-server-away-${transport}`);
+    // Time stands still for Ben: his page won't try again by itself.
+    await ben.page.clock.pauseAt(Date.now() + 1_000);
     await demo.start();
-    await ben.get("try-now").click({ noWaitAfter: true });
+    await ben.get("try-now").click();
     await Promise.all(both.map((person) => person.online(transport)));
+    await ben.page.clock.resume();
     await ben.hears("written meanwhile", "Ada");
     await ada.page.waitForFunction(() => !document.querySelector('[data-state="pending"]'));
     both.forEach((person) => (person.expected = null));
