@@ -15,8 +15,9 @@ use std::{
 use antiphon::{Args, Data, QueueLimits, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use serde::{Deserialize, Serialize};
-use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use socket2::SockRef;
+use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, sid, within};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 const CLIENTS: usize = 4;
 
@@ -28,6 +29,8 @@ enum Step {
     ToRoom(String),
     ToAllBut(String),
     ToOne(usize),
+    /// Too large to be written in the thread's buffer.
+    ToOneLarge(usize),
     /// From another thread, which the handler waits for.
     ToOneFromElsewhere(usize),
     ToAllFromElsewhere,
@@ -45,6 +48,7 @@ fn play(io: &Server, sockets: &[Socket], steps: &[Step]) {
             Step::ToRoom(room) => drop(io.to(room).emit("n", number)),
             Step::ToAllBut(room) => drop(io.except(room).emit("n", number)),
             Step::ToOne(one) => drop(sockets[one].emit("n", number)),
+            Step::ToOneLarge(one) => drop(sockets[one].emit("n", (number, large()))),
             Step::ToOneFromElsewhere(one) => {
                 let socket = sockets[one].clone();
                 elsewhere(move || drop(socket.emit("n", number)));
@@ -60,6 +64,10 @@ fn play(io: &Server, sockets: &[Socket], steps: &[Step]) {
     }
 }
 
+fn large() -> String {
+    "x".repeat(5_000)
+}
+
 fn elsewhere(work: impl FnOnce() + Send + 'static) {
     std::thread::spawn(work).join().unwrap();
 }
@@ -70,13 +78,18 @@ fn expected(steps: &[Step]) -> Vec<Vec<String>> {
     let mut gets = vec![Vec::new(); CLIENTS];
     let mut here = [true; CLIENTS];
     for (number, step) in steps.iter().enumerate() {
-        let event = format!(r#"42["n",{number}]"#);
+        let event = match step {
+            Step::ToOneLarge(_) => format!(r#"42["n",{number},"{}"]"#, large()),
+            _ => format!(r#"42["n",{number}]"#),
+        };
         for client in (0..CLIENTS).filter(|client| here[*client]) {
             let meant = match step {
                 Step::ToAll | Step::ToAllVolatile | Step::ToAllFromElsewhere => true,
                 Step::ToRoom(room) => rooms[client].contains(room),
                 Step::ToAllBut(room) => !rooms[client].contains(room),
-                Step::ToOne(one) | Step::ToOneFromElsewhere(one) => *one == client,
+                Step::ToOne(one) | Step::ToOneLarge(one) | Step::ToOneFromElsewhere(one) => {
+                    *one == client
+                }
                 Step::Join(..) | Step::Leave(..) | Step::Disconnect(_) => false,
             };
             // Who polls isn't writable while a handler runs for what others sent.
@@ -267,11 +280,12 @@ async fn any_steps_do_as_the_list_says() {
     for _ in 0..60 {
         let mut step = || {
             let (one, name) = (below(CLIENTS), room(["a", "b"][below(2)]));
-            match below(24) {
+            match below(26) {
                 0..9 => Step::ToAll,
                 9..13 => Step::ToRoom(name),
                 13 => Step::ToAllBut(name),
-                14 => Step::ToOne(one),
+                14 | 24 => Step::ToOne(one),
+                25 => Step::ToOneLarge(one),
                 15 => Step::ToOneFromElsewhere(one),
                 16 => Step::ToAllFromElsewhere,
                 17 => Step::ToAllVolatile,
@@ -315,6 +329,60 @@ async fn a_client_that_leaves_within_a_burst_gets_no_more_of_it() {
 
 fn frame(text: &str) -> Vec<u8> {
     masked_frame(Opcode::Text, text.as_bytes(), [1, 2, 3, 4]).to_vec()
+}
+
+#[tokio::test]
+async fn readers_that_stall_get_all_of_it_in_order() {
+    /// Of several lengths, so that the network takes a part of one here and there.
+    fn text(reader: usize, number: usize) -> String {
+        "x".repeat((reader * 997 + number * 37) % 1_500)
+    }
+    const READERS: usize = 30;
+    const EMITS: usize = 600;
+    let io = Server::new();
+    io.of("/").on(
+        "go",
+        async |socket: Socket, Data((reader, part)): Data<(usize, usize)>| {
+            let emit = move |numbers: std::ops::Range<usize>| {
+                for number in numbers {
+                    socket.emit("n", (number, text(reader, number)));
+                }
+            };
+            // One half inside a batch of work, the other outside any.
+            emit(part..part + 5);
+            elsewhere(move || emit(part + 5..part + 10));
+        },
+    );
+    let (listener, address) = listener().await;
+    let buffers = SockRef::from(&listener);
+    buffers.set_send_buffer_size(48 << 10).unwrap();
+    let server = io.clone();
+    tokio::spawn(async move { server.serve(listener).await });
+    let mut readers = JoinSet::new();
+    for reader in 0..READERS {
+        let mut client = WebSocket::connect(address, WEBSOCKET).await;
+        client.join().await;
+        // Nothing is read before all is sent, which is more than the network takes.
+        for part in (0..EMITS).step_by(10) {
+            let frames = [&*format!(r#"42["go",{reader},{part}]"#), r#"42["gone"]"#].map(frame);
+            let unknown = io.stats().events_rejected;
+            client.stream().write_all(&frames.concat()).await.unwrap();
+            within("the end of a batch", async {
+                while io.stats().events_rejected == unknown {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+        }
+        readers.spawn(async move {
+            for number in 0..EMITS {
+                let text = text(reader, number);
+                let event = format!(r#"42["n",{number},"{text}"]"#);
+                client.expect(&event).await;
+            }
+        });
+    }
+    readers.join_all().await;
 }
 
 #[tokio::test]

@@ -39,7 +39,8 @@ impl EncodedPacket {
     /// A text packet: a digit and its data.
     #[must_use]
     pub fn text(kind: PacketType, data: &str) -> Self {
-        let mut writer = PacketWriter::text(kind, data.len());
+        let mut writer = PacketWriter::default();
+        writer.begin_text(kind, data.len());
         writer.buffer().extend_from_slice(data.as_bytes());
         writer.finish()
     }
@@ -47,7 +48,8 @@ impl EncodedPacket {
     /// A binary message. Revision 3 puts the type in front as a raw byte, revision 4 puts nothing.
     #[must_use]
     pub fn binary(data: &[u8], revision: Revision) -> Self {
-        let mut writer = PacketWriter::new(FIN_BINARY, data.len() + 1);
+        let mut writer = PacketWriter::default();
+        writer.begin(FIN_BINARY, data.len() + 1);
         if revision == Revision::V3 {
             writer.buffer.push(MESSAGE_BYTE);
         }
@@ -87,7 +89,8 @@ impl EncodedPacket {
         if !self.is_binary() {
             return self.clone();
         }
-        let mut writer = PacketWriter::new(FIN_TEXT, self.base64_length());
+        let mut writer = PacketWriter::default();
+        writer.begin(FIN_TEXT, self.base64_length());
         self.append_base64(revision, &mut writer.buffer);
         writer.finish()
     }
@@ -126,28 +129,37 @@ impl EncodedPacket {
     }
 }
 
-/// Writes one text packet in place behind the room for its frame header.
+/// Writes one packet after another in place, behind the room for the frame header.
 #[derive(Debug)]
 pub struct PacketWriter {
     buffer: Vec<u8>,
     opcode: u8,
 }
 
+impl Default for PacketWriter {
+    /// A writer that has begun nothing yet.
+    fn default() -> Self {
+        Self {
+            // Empty where a packet is begun while another is being written.
+            buffer: BUFFER.take(),
+            opcode: FIN_TEXT,
+        }
+    }
+}
+
 impl PacketWriter {
     /// Begins a text packet of this type; `capacity` is the expected length of its data in bytes.
-    #[must_use]
-    pub fn text(kind: PacketType, capacity: usize) -> Self {
-        let mut writer = Self::new(FIN_TEXT, capacity + 1);
-        writer.buffer.push(kind.digit());
-        writer
+    /// What was written before is forgotten.
+    pub fn begin_text(&mut self, kind: PacketType, capacity: usize) {
+        self.begin(FIN_TEXT, capacity + 1);
+        self.buffer.push(kind.digit());
     }
 
-    fn new(opcode: u8, capacity: usize) -> Self {
-        // Empty where a packet is begun while another is being written.
-        let mut buffer = BUFFER.take();
-        buffer.reserve(LONGEST_HEADER + capacity);
-        buffer.resize(LONGEST_HEADER, 0);
-        Self { buffer, opcode }
+    fn begin(&mut self, opcode: u8, capacity: usize) {
+        self.opcode = opcode;
+        self.buffer.clear();
+        self.buffer.reserve(LONGEST_HEADER + capacity);
+        self.buffer.resize(LONGEST_HEADER, 0);
     }
 
     /// The buffer to append to. What stands in it already must stay. A text packet takes UTF-8.
@@ -155,9 +167,38 @@ impl PacketWriter {
         &mut self.buffer
     }
 
-    /// Fills in the frame header and gives the packet away.
+    /// The whole frame, if it is small enough to be copied from here to where it leaves.
+    pub fn frame(&mut self) -> Option<&[u8]> {
+        if self.buffer.capacity() > COPIED {
+            return None;
+        }
+        let start = self.write_header();
+        Some(&self.buffer[start..])
+    }
+
+    /// Gives the packet memory of its own.
     #[must_use]
-    pub fn finish(mut self) -> EncodedPacket {
+    pub fn finish(&mut self) -> EncodedPacket {
+        let start = self.write_header();
+        let frame = if self.buffer.capacity() <= COPIED {
+            Bytes::copy_from_slice(&self.buffer[start..])
+        } else {
+            let mut frame = Bytes::from(std::mem::take(&mut self.buffer));
+            frame.advance(start);
+            frame
+        };
+        EncodedPacket {
+            frame,
+            header: (LONGEST_HEADER - start) as u8,
+        }
+    }
+
+    /// Fills in the frame header (RFC 6455 §5.2). Where it starts.
+    fn write_header(&mut self) -> usize {
+        if self.buffer.is_empty() {
+            // Nothing was begun.
+            self.begin(self.opcode, 0);
+        }
         let length = self.buffer.len() - LONGEST_HEADER;
         let header = match length {
             0..=125 => 2,
@@ -179,19 +220,16 @@ impl PacketWriter {
                     .copy_from_slice(&(length as u64).to_be_bytes());
             }
         }
-        let frame = if self.buffer.capacity() <= COPIED {
-            let frame = Bytes::copy_from_slice(&self.buffer[start..]);
+        start
+    }
+}
+
+impl Drop for PacketWriter {
+    fn drop(&mut self) {
+        if self.buffer.capacity() <= COPIED {
             self.buffer.clear();
-            BUFFER.set(self.buffer);
-            frame
-        } else {
-            let mut frame = Bytes::from(self.buffer);
-            frame.advance(start);
-            frame
-        };
-        EncodedPacket {
-            frame,
-            header: header as u8,
+            // Where the thread ends, nobody wants it any more.
+            let _ = BUFFER.try_with(|buffer| buffer.set(std::mem::take(&mut self.buffer)));
         }
     }
 }

@@ -105,9 +105,9 @@ pub fn event<T: Serialize + ?Sized>(
     name: &str,
     args: &T,
 ) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::event(namespace, id, name, 64)?;
-    draft.args(|output| output.args(args), true)?;
-    draft.finish()
+    let mut draft = Draft::default();
+    draft.event(namespace, id, name, args)?;
+    Ok(draft.finish())
 }
 
 /// An event with arguments as they came from a peer: nothing is parsed.
@@ -121,9 +121,9 @@ pub fn event_from(
     name: &str,
     args: Args<'_>,
 ) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::event(namespace, id, name, args.json().len() + 1)?;
-    draft.raw_args(args, true);
-    draft.finish()
+    let mut draft = Draft::default();
+    draft.event_from(namespace, id, name, args)?;
+    Ok(draft.finish())
 }
 
 /// An ack whose arguments are the reply, by the rules of the [module](super#arguments-and-types).
@@ -139,9 +139,9 @@ pub fn ack<T: Serialize + ?Sized>(
     id: u64,
     reply: &T,
 ) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::ack(namespace, id, 64);
-    draft.args(|output| output.reply(reply), false)?;
-    draft.finish()
+    let mut draft = Draft::default();
+    draft.ack(namespace, id, reply)?;
+    Ok(draft.finish())
 }
 
 /// An ack with arguments as they came from a peer: nothing is parsed.
@@ -150,9 +150,9 @@ pub fn ack<T: Serialize + ?Sized>(
 ///
 /// If the arguments have more than [`MAX_ATTACHMENTS`] attachments.
 pub fn ack_from(namespace: &str, id: u64, args: Args<'_>) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::ack(namespace, id, args.json().len());
-    draft.raw_args(args, false);
-    draft.finish()
+    let mut draft = Draft::default();
+    draft.ack_from(namespace, id, args)?;
+    Ok(draft.finish())
 }
 
 /// An ack with one argument, `{"error": error}`.
@@ -172,13 +172,13 @@ pub fn ack_error<T: Serialize + ?Sized>(
 /// without a payload in revision 4. It also is a client's CONNECT without credentials.
 #[must_use]
 pub fn connect(namespace: &str, sid: Option<&str>) -> EncodedMessage {
-    let mut draft = Draft::new(CONNECT, namespace, sid.map_or(0, |sid| sid.len() + 10));
+    let mut draft = Draft::begun(CONNECT, namespace, sid.map_or(0, |sid| sid.len() + 10));
     if let Some(sid) = sid {
         draft.push(r#"{"sid":"#);
         draft.push_string(sid);
         draft.push("}");
     }
-    draft.into_text()
+    draft.finish()
 }
 
 /// A CONNECT with a payload, which must be written as a JSON object: a client's credentials, or a
@@ -191,15 +191,15 @@ pub fn connect_with<T: Serialize + ?Sized>(
     namespace: &str,
     auth: &T,
 ) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::new(CONNECT, namespace, 64);
+    let mut draft = Draft::begun(CONNECT, namespace, 64);
     serde_json::to_writer(draft.writer.buffer(), auth)?;
-    Ok(draft.into_text())
+    Ok(draft.finish())
 }
 
 /// A DISCONNECT: the namespace is left.
 #[must_use]
 pub fn disconnect(namespace: &str) -> EncodedMessage {
-    Draft::new(DISCONNECT, namespace, 0).into_text()
+    Draft::begun(DISCONNECT, namespace, 0).finish()
 }
 
 /// The namespace can't be joined, for a reason that the application gives.
@@ -216,7 +216,7 @@ pub fn connect_error<T: Serialize + ?Sized>(
     message: &str,
     data: Option<&T>,
 ) -> Result<EncodedMessage, EncodeError> {
-    let mut draft = Draft::new(CONNECT_ERROR, namespace, message.len() + 64);
+    let mut draft = Draft::begun(CONNECT_ERROR, namespace, message.len() + 64);
     match (revision, data) {
         (Revision::V3, None) => draft.push_string(message),
         (Revision::V3, Some(data)) => serde_json::to_writer(draft.writer.buffer(), data)?,
@@ -230,20 +230,25 @@ pub fn connect_error<T: Serialize + ?Sized>(
             draft.push("}");
         }
     }
-    Ok(draft.into_text())
+    Ok(draft.finish())
 }
 
 /// There is no such namespace: `{"message":"Invalid namespace"}`, the same in both revisions.
 #[must_use]
 pub fn invalid_namespace(namespace: &str) -> EncodedMessage {
-    let mut draft = Draft::new(CONNECT_ERROR, namespace, 32);
+    let mut draft = Draft::begun(CONNECT_ERROR, namespace, 32);
     draft.push(r#"{"message":"Invalid namespace"}"#);
-    draft.into_text()
+    draft.finish()
 }
 
-/// A packet in the making. It is written as one without attachments, and made a binary one at the
-/// end if any turned up, which is rare.
-struct Draft {
+/// A message in the making. It stands in the thread's buffer, from where what goes to one session
+/// alone can be [copied](Self::frame); [`finish`](Self::finish) gives it memory of its own.
+///
+/// Each method that writes a message begins anew.
+#[derive(Debug, Default)]
+pub struct Draft {
+    /// The message is written as one without attachments, and made a binary one at the end if any
+    /// turned up, which is rare.
     writer: PacketWriter,
     /// Where the type stands in the buffer.
     kind: usize,
@@ -251,48 +256,137 @@ struct Draft {
 }
 
 impl Draft {
-    /// Begins a packet; `capacity` is the expected length of its payload in bytes.
-    fn new(kind: u8, namespace: &str, capacity: usize) -> Self {
+    /// Writes an [`event`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn event<T: Serialize + ?Sized>(
+        &mut self,
+        namespace: &str,
+        id: Option<u64>,
+        name: &str,
+        args: &T,
+    ) -> Result<(), EncodeError> {
+        self.begin_event(namespace, id, name, 64)?;
+        self.args(|output| output.args(args), true)?;
+        self.end()
+    }
+
+    /// Writes an [event with arguments as they came](event_from).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn event_from(
+        &mut self,
+        namespace: &str,
+        id: Option<u64>,
+        name: &str,
+        args: Args<'_>,
+    ) -> Result<(), EncodeError> {
+        self.begin_event(namespace, id, name, args.json().len() + 1)?;
+        self.raw_args(args, true);
+        self.end()
+    }
+
+    /// Writes an [`ack`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn ack<T: Serialize + ?Sized>(
+        &mut self,
+        namespace: &str,
+        id: u64,
+        reply: &T,
+    ) -> Result<(), EncodeError> {
+        self.begin_ack(namespace, id, 64);
+        self.args(|output| output.reply(reply), false)?;
+        self.end()
+    }
+
+    /// Writes an [ack with arguments as they came](ack_from).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn ack_from(
+        &mut self,
+        namespace: &str,
+        id: u64,
+        args: Args<'_>,
+    ) -> Result<(), EncodeError> {
+        self.begin_ack(namespace, id, args.json().len());
+        self.raw_args(args, false);
+        self.end()
+    }
+
+    /// The WebSocket frame of the message, where it is a small one without attachments.
+    pub fn frame(&mut self) -> Option<&[u8]> {
+        if !self.attachments.is_empty() {
+            return None;
+        }
+        self.writer.frame()
+    }
+
+    /// Gives the message memory of its own.
+    #[must_use]
+    pub fn finish(&mut self) -> EncodedMessage {
+        let attachments = match self.attachments.is_empty() {
+            true => None,
+            false => Some(std::mem::take(&mut self.attachments).into()),
+        };
+        EncodedMessage {
+            text: self.writer.finish(),
+            attachments,
+            revision: Revision::V4,
+        }
+    }
+
+    fn begun(kind: u8, namespace: &str, capacity: usize) -> Self {
+        let mut draft = Self::default();
+        draft.begin(kind, namespace, capacity);
+        draft
+    }
+
+    /// Begins a message; `capacity` is the expected length of its payload in bytes.
+    fn begin(&mut self, kind: u8, namespace: &str, capacity: usize) {
+        self.attachments.clear();
         let capacity = 2 + namespace.len() + capacity;
-        let mut writer = PacketWriter::text(PacketType::Message, capacity);
-        let buffer = writer.buffer();
-        let at = buffer.len();
+        self.writer.begin_text(PacketType::Message, capacity);
+        let buffer = self.writer.buffer();
+        self.kind = buffer.len();
         buffer.push(kind);
         if !matches!(namespace, "" | "/") {
             buffer.extend_from_slice(namespace.as_bytes());
             buffer.push(b',');
         }
-        Self {
-            writer,
-            kind: at,
-            attachments: Vec::new(),
-        }
     }
 
-    fn event(
+    fn begin_event(
+        &mut self,
         namespace: &str,
         id: Option<u64>,
         name: &str,
         capacity: usize,
-    ) -> Result<Self, EncodeError> {
+    ) -> Result<(), EncodeError> {
         if let Some(name) = reserved(name) {
             return Err(EncodeError::ReservedEvent(name));
         }
-        let capacity = capacity + name.len() + 24;
-        let mut draft = Self::new(EVENT, namespace, capacity);
+        self.begin(EVENT, namespace, capacity + name.len() + 24);
         if let Some(id) = id {
-            draft.push_id(id);
+            self.push_id(id);
         }
-        draft.push("[");
-        draft.push_string(name);
-        Ok(draft)
+        self.push("[");
+        self.push_string(name);
+        Ok(())
     }
 
-    fn ack(namespace: &str, id: u64, capacity: usize) -> Self {
-        let mut draft = Self::new(ACK, namespace, capacity + 24);
-        draft.push_id(id);
-        draft.push("[");
-        draft
+    fn begin_ack(&mut self, namespace: &str, id: u64, capacity: usize) {
+        self.begin(ACK, namespace, capacity + 24);
+        self.push_id(id);
+        self.push("[");
     }
 
     fn push(&mut self, text: &str) {
@@ -340,31 +434,18 @@ impl Draft {
     }
 
     /// Closes the array of arguments.
-    fn finish(mut self) -> Result<EncodedMessage, EncodeError> {
+    fn end(&mut self) -> Result<(), EncodeError> {
         self.push("]");
         let count = self.attachments.len();
-        if count == 0 {
-            return Ok(self.into_text());
-        }
         if count > MAX_ATTACHMENTS {
             return Err(EncodeError::TooManyAttachments(count));
         }
-        let buffer = self.writer.buffer();
-        buffer[self.kind] += TO_BINARY;
-        let after = self.kind + 1;
-        buffer.splice(after..after, format!("{count}-").into_bytes());
-        Ok(EncodedMessage {
-            text: self.writer.finish(),
-            attachments: Some(self.attachments.into()),
-            revision: Revision::V4,
-        })
-    }
-
-    fn into_text(self) -> EncodedMessage {
-        EncodedMessage {
-            text: self.writer.finish(),
-            attachments: None,
-            revision: Revision::V4,
+        if count > 0 {
+            let buffer = self.writer.buffer();
+            buffer[self.kind] += TO_BINARY;
+            let after = self.kind + 1;
+            buffer.splice(after..after, format!("{count}-").into_bytes());
         }
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! A message of the Engine.IO connection comes in through a [`Decoder`], which gives a [`Packet`]
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
 //! them as a type. What goes out is an [`EncodedMessage`], made once by [`event`], [`ack`] and
-//! their kin, and shared by all receivers.
+//! their kin, and shared by all receivers; or a [`Draft`], where there is only one.
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|
@@ -44,8 +44,8 @@ mod tests;
 pub use args::{Args, ArgsError, OwnedArgs};
 pub use decoder::{Assembled, Decoder};
 pub use encode::{
-    EncodedMessage, ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect,
-    event, event_from, invalid_namespace,
+    Draft, EncodedMessage, ack, ack_error, ack_from, connect, connect_error, connect_with,
+    disconnect, event, event_from, invalid_namespace,
 };
 pub use error::{DecodeError, EncodeError};
 pub use limits::Limits;

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use antiphon_protocol::engine::EncodedPacket;
 use bytes::Bytes;
 
-/// Bytes that a bundle has at the most.
+/// Bytes of frames that leave as one, a bundle among them, at the most.
 pub(super) const LARGEST: usize = 16 << 10;
 
 /// Frames for several sessions: WebSockets of revision 4.

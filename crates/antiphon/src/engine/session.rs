@@ -1,6 +1,7 @@
 //! One session: who holds it can send to it, whatever transport carries it.
 
 use std::{
+    cell::Cell,
     fmt,
     future::Future,
     io::{ErrorKind, IoSlice},
@@ -31,6 +32,16 @@ const FRAMES_A_WRITE: usize = 64;
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one session.
 const BYTES_A_HANDLER: usize = 16 << 10;
+
+thread_local! {
+    /// The memory of frames that have left, for the next.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+fn hand_on(mut frames: Vec<u8>) {
+    frames.clear();
+    SPARE.set(frames);
+}
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,15 +80,30 @@ pub(super) struct State {
     pub(super) machine: Machine,
     /// The WebSocket's way out, where whoever sends may write. None: the driver writes.
     pub(super) writer: Option<OwnedWriteHalf>,
-    /// Noted in a cork: whoever ends that scope flushes.
-    corked: bool,
-    /// What waits behind all that is in the machine's queue. [`Session::lock`] moves it there.
-    bundle: Option<Arc<Bundle>>,
+    batch: Batch,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
     /// Wake who waits for the queue to drain or for handlers to end.
     waiting: Vec<Waker>,
+}
+
+/// What a batch of work has sent to a session, as far as that isn't in the machine's queue.
+enum Batch {
+    /// No cork is open: what is sent is flushed at once.
+    None,
+    /// The session is noted in a cork: whoever ends that scope flushes.
+    Noted,
+    /// So it is, and these frames wait behind the queue.
+    Frames(Vec<u8>),
+    /// So it is, and this bundle waits behind the queue.
+    Bundle(Arc<Bundle>),
+}
+
+impl Batch {
+    const fn is_noted(&self) -> bool {
+        !matches!(self, Self::None)
+    }
 }
 
 impl State {
@@ -130,25 +156,53 @@ impl State {
         }
     }
 
-    /// Queues the frames of a bundle.
-    fn queue_bundle(&mut self, frames: Bytes) {
-        // There was room for the largest bundle, and nothing has been queued since.
-        let _ = self.machine.send(EncodedPacket::control(frames), &[]);
+    /// Whether frames may wait behind the queue, as one.
+    fn takes_frames(&self) -> bool {
+        self.machine.is_open()
+            && self.machine.transport() == TransportKind::WebSocket
+            && self.machine.has_room_for(1, bundle::LARGEST)
     }
 
-    /// Writes a bundle past the queue where nothing is in that; what isn't taken is queued.
-    fn write_bundle(&mut self, frames: Bytes) {
-        let written = match &self.writer {
-            Some(writer) if self.machine.is_idle() => writer.try_write(&frames),
-            _ => Ok(0),
-        };
-        // Why something wasn't taken, the next write tells.
-        let count = written.unwrap_or(0);
-        if count < frames.len() {
-            self.queue_bundle(frames);
-            if count > 0 {
-                self.machine.written(count, false);
+    /// Queues frames that have waited behind the queue, without `written` bytes that have left.
+    fn queue_frames(&mut self, frames: Bytes, written: usize) {
+        // There was room for the most that can wait, and nothing has been queued since.
+        let _ = self.machine.send(EncodedPacket::control(frames), &[]);
+        if written > 0 {
+            self.machine.written(written, false);
+        }
+    }
+
+    /// Lets frames leave behind the queue, as far as the transport takes them now. `owned` gives them
+    /// as they are queued.
+    fn leave(&mut self, frames: &[u8], owned: impl FnOnce() -> Bytes) {
+        let written = self.write_past(frames);
+        if written < frames.len() {
+            self.queue_frames(owned(), written);
+        }
+        self.flush();
+    }
+
+    /// Queues what waits behind the queue.
+    pub(super) fn settle(&mut self) {
+        if let Batch::None | Batch::Noted = self.batch {
+            return;
+        }
+        match std::mem::replace(&mut self.batch, Batch::Noted) {
+            Batch::Frames(frames) => {
+                self.queue_frames(Bytes::copy_from_slice(&frames), 0);
+                hand_on(frames);
             }
+            Batch::Bundle(bundle) => self.queue_frames(bundle.seal(), 0),
+            Batch::None | Batch::Noted => {}
+        }
+    }
+
+    /// Writes frames past the queue where nothing is in that. How many bytes were taken.
+    fn write_past(&self, frames: &[u8]) -> usize {
+        match &self.writer {
+            // Why something wasn't taken, the next write tells.
+            Some(writer) if self.machine.is_idle() => writer.try_write(frames).unwrap_or(0),
+            _ => 0,
         }
     }
 
@@ -244,8 +298,7 @@ impl Session {
             state: Mutex::new(State {
                 machine,
                 writer: None,
-                corked: false,
-                bundle: None,
+                batch: Batch::None,
                 driver: None,
                 requests: None,
                 waiting: Vec::new(),
@@ -374,7 +427,7 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        if state.corked && !state.machine.has_room(&packet, attachments) {
+        if state.batch.is_noted() && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
             state.write();
             if !state.machine.is_open() {
@@ -395,12 +448,7 @@ impl Session {
 
     /// Flushes now, or at the end of the cork that is open on this thread.
     fn flush(self: &Arc<Self>, state: &mut State) {
-        if state.corked {
-            return;
-        }
-        if cork::defer(self) {
-            state.corked = true;
-        } else {
+        if !self.note(state) {
             state.flush();
             self.note_end(state);
         }
@@ -415,25 +463,64 @@ impl Session {
 
     /// The cork that this session was noted in has ended.
     pub(super) fn uncork(&self) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.corked = false;
-        if let Some(bundle) = state.bundle.take() {
-            state.write_bundle(bundle.seal());
+        let mut state = self.lock_as_is();
+        match std::mem::replace(&mut state.batch, Batch::None) {
+            Batch::None | Batch::Noted => state.flush(),
+            Batch::Frames(frames) => {
+                state.leave(&frames, || Bytes::copy_from_slice(&frames));
+                hand_on(frames);
+            }
+            Batch::Bundle(bundle) => {
+                let frames = bundle.seal();
+                state.leave(&frames, || frames.clone());
+            }
         }
-        state.flush();
         self.note_end(&state);
     }
 
     /// The state, in which everything that waits is in the machine's queue.
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bundle) = state.bundle.take() {
-            // There was room for the largest bundle, and nothing has been queued since.
-            let _ = state
-                .machine
-                .send(EncodedPacket::control(bundle.seal()), &[]);
-        }
+        let mut state = self.lock_as_is();
+        state.settle();
         state
+    }
+
+    /// The state, in which something may wait behind the queue.
+    pub(super) fn lock_as_is(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a frame that is in the buffer of whoever sends it: it is copied to behind the queue
+    /// inside a cork, or written at once. False: it has to be queued, and hasn't been sent.
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
+        let mut state = self.lock_as_is();
+        if let Batch::Frames(frames) = &mut state.batch
+            && frames.len() + frame.len() <= bundle::LARGEST
+        {
+            frames.extend_from_slice(frame);
+            return true;
+        }
+        state.settle();
+        if frame.len() > bundle::LARGEST || !state.takes_frames() {
+            return false;
+        }
+        if self.note(&mut state) {
+            let mut frames = SPARE.take();
+            frames.extend_from_slice(frame);
+            state.batch = Batch::Frames(frames);
+        } else {
+            state.leave(frame, || Bytes::copy_from_slice(frame));
+            self.note_end(&state);
+        }
+        true
+    }
+
+    /// Notes the session in the cork that is open on this thread. False: none is.
+    fn note(self: &Arc<Self>, state: &mut State) -> bool {
+        if !state.batch.is_noted() && cork::defer(self) {
+            state.batch = Batch::Noted;
+        }
+        state.batch.is_noted()
     }
 
     /// Nothing that is broadcast from now on is put before what comes next.
@@ -448,14 +535,9 @@ impl Session {
             return false;
         }
         let mut state = self.lock();
-        let machine = &state.machine;
-        let takes = machine.is_open()
-            && machine.transport() == TransportKind::WebSocket
-            && machine.has_room_for(1, bundle::LARGEST)
-            && (state.corked || cork::defer(self));
+        let takes = state.takes_frames() && self.note(&mut state);
         if takes {
-            state.corked = true;
-            state.bundle = Some(Arc::clone(bundle));
+            state.batch = Batch::Bundle(Arc::clone(bundle));
         }
         takes
     }
@@ -547,7 +629,7 @@ impl Session {
 
     /// When the driver is needed next.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let machine = self.lock().machine.deadline()?;
+        let machine = self.lock_as_is().machine.deadline()?;
         let connection = self.connection().and_then(|one| one.deadline());
         Some(connection.map_or(machine, |one| one.min(machine)))
     }

@@ -383,9 +383,10 @@ impl WebSocket {
 
     /// Writes what the senders could not.
     fn poll_send(&mut self, session: &Session, context: &mut Context<'_>) {
-        let mut state = session.lock();
+        let mut state = session.lock_as_is();
         let state = &mut *state;
         if let Some(writer) = &state.writer {
+            // What waits behind the queue is written when the cork ends.
             if state.machine.is_blocked()
                 && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
             {
@@ -399,6 +400,7 @@ impl WebSocket {
         let Stream::Other(io) = &mut self.stream else {
             return;
         };
+        state.settle();
         loop {
             let mut slices = [io::IoSlice::new(&[]); 16];
             let filled = state.machine.frames(&mut slices);

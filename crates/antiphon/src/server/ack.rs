@@ -18,9 +18,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{
-    self as codec, Args as RawArgs, EncodeError, EncodedMessage, OwnedArgs,
-};
+use antiphon_protocol::socket::{self as codec, Args as RawArgs, Draft, EncodeError, OwnedArgs};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -66,7 +64,7 @@ impl Answer {
         if size_of::<T>() == 0 || pending.answered.load(Ordering::Relaxed) {
             return;
         }
-        pending.send(|namespace, id| codec::ack(namespace, id, reply));
+        pending.send(|draft, namespace, id| draft.ack(namespace, id, reply));
     }
 
     /// Whether a handler has taken the answer into its own hands.
@@ -77,13 +75,13 @@ impl Answer {
     /// An error of the server itself.
     pub(crate) fn reject(&self, rejection: &Rejection) {
         if !self.0.answered.swap(true, Ordering::Relaxed) {
-            self.0.deliver(Err(rejection.clone()));
+            self.0.reject(rejection);
         }
     }
 }
 
 impl Pending {
-    fn send(&self, encode: impl FnOnce(&str, u64) -> Result<EncodedMessage, EncodeError>) {
+    fn send(&self, encode: impl FnOnce(&mut Draft, &str, u64) -> Result<(), EncodeError>) {
         if self.answered.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -91,22 +89,29 @@ impl Pending {
             Asker::Client { socket, id } => (socket.namespace().name(), *id),
             Asker::Caller(_) => ("/", 0),
         };
-        self.deliver(encode(namespace, id).map_err(|error| {
+        let mut draft = Draft::default();
+        if let Err(error) = encode(&mut draft, namespace, id) {
             tracing::error!(%error, "an acknowledgement can't be encoded");
-            Rejection::new("internal_error", "the answer can't be encoded")
-        }));
+            let rejection = Rejection::new("internal_error", "the answer can't be encoded");
+            return self.reject(&rejection);
+        }
+        match &self.asker {
+            // A socket that has left has no use for it.
+            Asker::Client { socket, .. } => drop(socket.send_draft(&mut draft, false)),
+            Asker::Caller(caller) => caller.answer(Ok(draft.finish())),
+        }
     }
 
-    fn deliver(&self, answer: Result<EncodedMessage, Rejection>) {
-        let (socket, id) = match &self.asker {
-            Asker::Client { socket, id } => (socket, *id),
-            Asker::Caller(caller) => return caller.answer(answer),
-        };
-        let namespace = socket.namespace().name();
-        let encoded = answer.or_else(|rejection| codec::ack_error(namespace, id, &rejection));
-        if let Ok(message) = encoded {
-            // A socket that has left has no use for it.
-            let _ = socket.send(message);
+    fn reject(&self, rejection: &Rejection) {
+        match &self.asker {
+            Asker::Client { socket, id } => {
+                let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
+                if let Ok(message) = refused {
+                    // A socket that has left has no use for it.
+                    let _ = socket.send(message);
+                }
+            }
+            Asker::Caller(caller) => caller.answer(Err(rejection.clone())),
         }
     }
 }
@@ -114,7 +119,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !*self.taken.get_mut() && !*self.answered.get_mut() {
-            self.send(|namespace, id| codec::ack(namespace, id, &()));
+            self.send(|draft, namespace, id| draft.ack(namespace, id, &()));
         }
     }
 }
@@ -151,7 +156,7 @@ impl Ack {
         if let Some(answer) = self.0 {
             answer
                 .0
-                .send(|namespace, id| codec::ack(namespace, id, &reply));
+                .send(|draft, namespace, id| draft.ack(namespace, id, &reply));
         }
     }
 
@@ -160,7 +165,7 @@ impl Ack {
         if let Some(answer) = self.0 {
             answer
                 .0
-                .send(|namespace, id| codec::ack_from(namespace, id, args.as_raw()));
+                .send(|draft, namespace, id| draft.ack_from(namespace, id, args.as_raw()));
         }
     }
 }

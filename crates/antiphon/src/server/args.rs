@@ -1,8 +1,6 @@
 //! The arguments of events: as they came, and what can be made into them or from them.
 
-use antiphon_protocol::socket::{
-    self as codec, Args as RawArgs, ArgsError, EncodeError, EncodedMessage, OwnedArgs,
-};
+use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The arguments of an event as they came: any number, of any types, with their attachments.
@@ -45,48 +43,52 @@ impl Args {
     note = "derive `serde::Serialize` for it; several arguments are a tuple, none are `()`"
 )]
 pub trait IntoArgs {
-    /// Encodes an event with these arguments.
+    /// Writes an event with these arguments.
     ///
     /// # Errors
     /// Where the arguments can't be encoded, or the event's name is reserved.
     fn encode_event(
         &self,
+        draft: &mut Draft,
         namespace: &str,
         id: Option<u64>,
         event: &str,
-    ) -> Result<EncodedMessage, EncodeError>;
+    ) -> Result<(), EncodeError>;
 }
 
 impl<T: Serialize> IntoArgs for T {
     fn encode_event(
         &self,
+        draft: &mut Draft,
         namespace: &str,
         id: Option<u64>,
         event: &str,
-    ) -> Result<EncodedMessage, EncodeError> {
-        codec::event(namespace, id, event, self)
+    ) -> Result<(), EncodeError> {
+        draft.event(namespace, id, event, self)
     }
 }
 
 impl IntoArgs for Args {
     fn encode_event(
         &self,
+        draft: &mut Draft,
         namespace: &str,
         id: Option<u64>,
         event: &str,
-    ) -> Result<EncodedMessage, EncodeError> {
-        codec::event_from(namespace, id, event, self.as_raw())
+    ) -> Result<(), EncodeError> {
+        draft.event_from(namespace, id, event, self.as_raw())
     }
 }
 
 impl IntoArgs for &Args {
     fn encode_event(
         &self,
+        draft: &mut Draft,
         namespace: &str,
         id: Option<u64>,
         event: &str,
-    ) -> Result<EncodedMessage, EncodeError> {
-        (**self).encode_event(namespace, id, event)
+    ) -> Result<(), EncodeError> {
+        (**self).encode_event(draft, namespace, id, event)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
+use antiphon_protocol::socket::{Draft, EncodedMessage};
 use tokio::sync::mpsc;
 
 use super::{
@@ -130,8 +131,7 @@ impl Broadcast {
 
     /// Emits an event to these sockets. It is encoded once.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let encoded = args.encode_event(self.namespace.name(), None, event);
-        let result = encoded.map_err(EmitError::from).map(|packet| {
+        let result = self.encode(None, event, args).map(|packet| {
             self.namespace.note_outgoing(&self.target, &packet);
             let adapter = self.namespace.adapter();
             adapter.broadcast(&packet, &self.target, self.flags);
@@ -150,9 +150,8 @@ impl Broadcast {
         args: impl IntoArgs,
     ) -> Acknowledged<BroadcastAnswers<R>> {
         let id = self.namespace.next_ack_id();
-        let encoded = args.encode_event(self.namespace.name(), Some(id), event);
         let (sender, answers) = mpsc::unbounded_channel();
-        let sent = encoded.map_err(EmitError::from).map(|packet| {
+        let sent = self.encode(Some(id), event, args).map(|packet| {
             self.namespace.note_outgoing(&self.target, &packet);
             let adapter = self.namespace.adapter();
             adapter.broadcast_with_ack(&packet, id, &self.target, self.flags, sender)
@@ -167,6 +166,17 @@ impl Broadcast {
             };
             Ok(collector.within(timeout).await)
         })
+    }
+
+    fn encode(
+        &self,
+        id: Option<u64>,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Result<EncodedMessage, EmitError> {
+        let mut draft = Draft::default();
+        args.encode_event(&mut draft, self.namespace.name(), id, event)?;
+        Ok(draft.finish())
     }
 
     /// Puts these sockets into rooms.

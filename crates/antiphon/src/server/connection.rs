@@ -82,7 +82,7 @@ impl Connection {
     }
 
     /// A packet has come, from the client's socket in its namespace, if it is in that.
-    fn receive(&self, session: &Arc<Session>, packet: Packet<'_>, socket: Option<Socket>) {
+    fn receive(&self, session: &Arc<Session>, packet: &Packet<'_>, socket: Option<Socket>) {
         match (packet, socket) {
             (
                 Packet::Connect {
@@ -102,10 +102,10 @@ impl Connection {
                 self.violation(session, "a connect error, which only servers send");
             }
             (Packet::Event { id, name, args, .. }, Some(socket)) => {
-                dispatch::receive(&socket, id, name, args);
+                dispatch::receive(&socket, *id, name, args);
             }
             (Packet::Ack { id, args, .. }, Some(socket)) => {
-                socket.awaited().resolve(socket.id(), id, args);
+                socket.awaited().resolve(socket.id(), *id, *args);
             }
             (Packet::Disconnect { .. }, Some(socket)) => {
                 socket.close(DisconnectReason::ClientNamespaceDisconnect);
@@ -179,7 +179,7 @@ impl engine::Connection for Connection {
                 Ok(Some(packet)) => {
                     let socket = state.joined(packet.namespace());
                     drop(state);
-                    self.receive(session, packet, socket);
+                    self.receive(session, &packet, socket);
                 }
                 Ok(None) => {
                     let patience = session.engine().config().longest_silence();
@@ -196,7 +196,7 @@ impl engine::Connection for Connection {
                     let packet = assembled.packet();
                     let socket = state.joined(packet.namespace());
                     drop(state);
-                    self.receive(session, packet, socket);
+                    self.receive(session, &packet, socket);
                 }
                 Ok(None) => {}
                 Err(error) => {

@@ -5,7 +5,6 @@
 //! waits in the socket's inbox, and so does what comes after it.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     fmt,
     sync::{
@@ -73,13 +72,13 @@ impl Inbox {
 }
 
 /// An event of the client has come.
-pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, args: Args<'_>) {
+pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args<'_>) {
     let answer = id.map(|id| Answer::new(socket.clone(), id));
     let own = socket.listeners().map(Listeners::lists);
     let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
     if has_middlewares || !socket.inbox().open.load(Ordering::Acquire) {
         let first = socket.inbox().push(Waiting {
-            event: event.into_owned(),
+            event: event.to_owned(),
             args: args.to_owned(),
             answer,
             _held: socket.session().hold(size(args)),
@@ -90,8 +89,8 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: Cow<'_, str>, arg
         return;
     }
     let context = Context {
-        event: &event,
-        args,
+        event,
+        args: *args,
         answer: answer.as_ref(),
         ..Context::connect(socket)
     };
@@ -111,7 +110,7 @@ pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer:
 }
 
 /// What is kept in memory of an event's arguments, in bytes.
-pub(crate) fn size(args: Args<'_>) -> usize {
+pub(crate) fn size(args: &Args<'_>) -> usize {
     let attachments = args.attachments().iter().map(bytes::Bytes::len);
     args.json().len() + attachments.sum::<usize>()
 }
@@ -185,7 +184,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
     match handler::call(handler, context) {
-        Ok(future) => socket.session().run(future, size(context.args)),
+        Ok(future) => socket.session().run(future, size(&context.args)),
         Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use antiphon_protocol::socket::Draft;
+
 use super::{Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket, ack::OneAnswer};
 
 /// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
@@ -36,11 +38,12 @@ impl<'s> Emitter<'s> {
 
     /// Emits an event.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let encoded = args.encode_event(self.socket.namespace().name(), None, event);
-        let result = encoded.map_err(EmitError::from).and_then(|packet| {
-            self.socket.note_outgoing(&packet);
-            self.socket.send_event(packet, self.volatile)
-        });
+        let mut draft = Draft::default();
+        let namespace = self.socket.namespace().name();
+        let result = match args.encode_event(&mut draft, namespace, None, event) {
+            Ok(()) => self.socket.send_event(&mut draft, self.volatile),
+            Err(error) => Err(error.into()),
+        };
         Emitted::log(result, event)
     }
 
@@ -56,15 +59,15 @@ impl<'s> Emitter<'s> {
     ) -> Acknowledged<R> {
         let socket = self.socket;
         let id = socket.namespace().next_ack_id();
-        let encoded = args.encode_event(socket.namespace().name(), Some(id), event);
-        let sent = encoded.map_err(EmitError::from).and_then(|packet| {
+        let mut draft = Draft::default();
+        let encoded = args.encode_event(&mut draft, socket.namespace().name(), Some(id), event);
+        let sent = encoded.map_err(EmitError::from).and_then(|()| {
             let answer = OneAnswer {
                 answer: socket.awaited().one(id),
                 socket: socket.clone(),
                 id,
             };
-            socket.note_outgoing(&packet);
-            socket.send_event(packet, self.volatile)?;
+            socket.send_event(&mut draft, self.volatile)?;
             Ok(answer)
         });
         let timeout = self.timeout;

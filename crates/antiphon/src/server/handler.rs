@@ -4,12 +4,13 @@
 //! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::{Pin, pin},
-    task::Poll,
+    pin::Pin,
+    task::{self, Poll},
 };
 
+use pin_project_lite::pin_project;
 use serde::Serialize;
 
 use super::{ConnectError, Context, FromContext, Rejection, Socket};
@@ -98,11 +99,11 @@ where
     H::Output: Serialize + Send,
 {
     Box::new(move |context| {
-        let future = handler.call(context)?;
+        // Made first, so that the call is put there and not moved.
+        let room = Box::new_uninit();
         let socket = context.socket.clone();
         let answer = context.answer.cloned();
-        Ok(Box::pin(async move {
-            let returned = catch_panic(future).await;
+        let call = guarded(handler.call(context)?, move |returned| {
             match (returned, answer) {
                 (Some(reply), Some(answer)) => answer.reply(&reply),
                 (Some(_), None) => {}
@@ -111,7 +112,9 @@ where
                     answer.inspect(|answer| answer.reject(&rejection));
                 }
             }
-        }))
+        });
+        let call = Box::write(room, call);
+        Ok(Box::into_pin(call))
     })
 }
 
@@ -124,11 +127,11 @@ where
     Box::new(move |context| {
         let future = handler.call(context)?;
         let socket = context.socket.clone();
-        Ok(Box::pin(async move {
-            if catch_panic(future).await.is_none() {
+        Ok(Box::pin(guarded(future, move |returned| {
+            if returned.is_none() {
                 panicked(&socket, std::any::type_name::<H>());
             }
-        }))
+        })))
     })
 }
 
@@ -142,10 +145,9 @@ where
     Box::new(move |context| {
         let future = handler.call(context)?;
         let socket = context.socket.clone();
-        Ok(Box::pin(async move {
-            let passed = catch_panic(future).await;
+        Ok(Box::pin(guarded(future, move |passed| {
             passed.unwrap_or_else(|| Err(panicked(&socket, std::any::type_name::<H>()).into()))
-        }))
+        })))
     })
 }
 
@@ -158,16 +160,44 @@ pub(crate) fn call<T>(
     called.unwrap_or_else(|_| Err(panicked(context.socket, context.event)))
 }
 
-/// Runs a future whose panic is its end: then it gives `None`.
-async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    poll_fn(
-        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(polled) => polled.map(Some),
-            Err(_) => Poll::Ready(None),
-        },
-    )
-    .await
+pin_project! {
+    /// See [`guarded`]. An async block would have room for the future twice.
+    struct Guarded<F, T> {
+        #[pin]
+        future: F,
+        then: Option<T>,
+    }
+}
+
+/// Runs a future whose panic is its end, and then what is to follow: with `None` where it panicked.
+fn guarded<F: Future, R>(
+    future: F,
+    then: impl FnOnce(Option<F::Output>) -> R,
+) -> impl Future<Output = R> {
+    Guarded {
+        future,
+        then: Some(then),
+    }
+}
+
+impl<F, T, R> Future for Guarded<F, T>
+where
+    F: Future,
+    T: FnOnce(Option<F::Output>) -> R,
+{
+    type Output = R;
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<R> {
+        let this = self.project();
+        let polled = catch_unwind(AssertUnwindSafe(|| this.future.poll(context)));
+        let returned = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(returned)) => Some(returned),
+            Err(_) => None,
+        };
+        let then = this.then.take();
+        Poll::Ready(then.expect("it isn't polled again after its end")(returned))
+    }
 }
 
 /// Counts and logs a panic in a handler (its type names the place in the source).

@@ -14,7 +14,7 @@ use std::{
 
 use antiphon_protocol::{
     engine::{Revision, TransportKind},
-    socket::{self as codec, Decoder, EncodedMessage, Limits, Packet},
+    socket::{self as codec, Decoder, Draft, EncodedMessage, Limits, Packet},
 };
 use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
@@ -452,12 +452,35 @@ impl Socket {
     }
 
     /// Sends an event; it must be connected, or about to be.
-    pub(crate) fn send_event(
-        &self,
-        message: EncodedMessage,
-        volatile: bool,
-    ) -> Result<(), EmitError> {
-        if self.inner.state.load(Ordering::Acquire) == DISCONNECTED {
+    pub(crate) fn send_event(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
+        if self.namespace().shared().has_outgoing_listeners() {
+            let message = draft.finish();
+            self.note_outgoing(&message);
+            return self.send_message(message, volatile);
+        }
+        self.send_draft(draft, volatile)
+    }
+
+    /// Sends what has just been written.
+    pub(crate) fn send_draft(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
+        if self.is_gone() {
+            return Err(EmitError::Disconnected);
+        }
+        if let Some(frame) = draft.frame().filter(|_| !volatile)
+            && self.session().push_frame(frame)
+        {
+            return Ok(());
+        }
+        self.send_message(draft.finish(), volatile)
+    }
+
+    /// Sends a packet of Socket.IO.
+    pub(crate) fn send(&self, message: EncodedMessage) -> Result<(), EmitError> {
+        self.send_message(message, false)
+    }
+
+    fn send_message(&self, message: EncodedMessage, volatile: bool) -> Result<(), EmitError> {
+        if self.is_gone() {
             return Err(EmitError::Disconnected);
         }
         let (packet, attachments) = message.into_revision(self.revision()).into_parts();
@@ -466,9 +489,8 @@ impl Socket {
         Ok(())
     }
 
-    /// Sends a packet of Socket.IO.
-    pub(crate) fn send(&self, message: EncodedMessage) -> Result<(), EmitError> {
-        self.send_event(message, false)
+    fn is_gone(&self) -> bool {
+        self.inner.state.load(Ordering::Acquire) == DISCONNECTED
     }
 
     /// Sends a packet that is encoded in the revision of its client, and goes to others as well.

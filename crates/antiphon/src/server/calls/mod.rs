@@ -200,7 +200,7 @@ impl Calls {
         let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
         let socket = Socket::of_call(found, Arc::clone(&session), handshake, auth);
         let caller = Caller::new(Arc::clone(&call), permit);
-        let size = dispatch::size(args.as_args());
+        let size = dispatch::size(&args.as_args());
         // Up to here the caller's going away ends it all, from here on nothing.
         cork::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
         drop(session);
