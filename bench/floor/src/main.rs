@@ -106,6 +106,10 @@ fn answer<'d>(
 ) -> io::Result<&'d [u8]> {
     let (mut own, mut shared) = (Vec::new(), Vec::new());
     while data.len() > 6 {
+        if data[0] == 0x88 {
+            // A close frame: the end of the connection follows.
+            return Ok(&[]);
+        }
         // Masked texts of fewer than 126 bytes: the load sends no other here.
         let length = usize::from(data[1] & 0x7f);
         if data[0] != 0x81 || length > 125 {

@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 
 use antiphon::{Args, Server, Socket, engine::EngineBody};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
@@ -11,6 +11,7 @@ use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, wi
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::{Semaphore, mpsc},
     task::JoinHandle,
 };
 
@@ -243,6 +244,45 @@ async fn a_refused_handshake_says_why_and_leaves_the_connection_open() {
     let poll = format!("GET {POLLING} HTTP/1.1\r\nHost: test\r\n\r\n");
     let open = exchange(&mut stream, poll.as_bytes(), "}").await;
     assert!(open.starts_with("HTTP/1.1 200"), "{open}");
+}
+
+#[tokio::test]
+async fn who_goes_away_is_not_asked_about_any_longer() {
+    let asked = Arc::new(Semaphore::new(0));
+    let ask = Arc::clone(&asked);
+    let (dropped, mut gone) = mpsc::unbounded_channel();
+    let io = Server::builder()
+        .allow_request(move |_| {
+            let dropped = dropped.clone();
+            ask.add_permits(1);
+            async move {
+                let _dropped = Dropped(dropped);
+                std::future::pending().await
+            }
+        })
+        .build();
+    let address = support::serve(&io).await;
+    for url in [POLLING, WEBSOCKET] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let version = "Sec-WebSocket-Version: 13";
+        let request = format!("GET {url} HTTP/1.1\r\n{UPGRADE}{version}\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        within("the question", asked.acquire())
+            .await
+            .unwrap()
+            .forget();
+        drop(stream);
+        within("the end of the question", gone.recv()).await;
+    }
+}
+
+/// Says when it is dropped.
+struct Dropped(mpsc::UnboundedSender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
 }
 
 #[tokio::test]

@@ -211,7 +211,7 @@ impl ServerBuilder {
     }
 
     /// Asks `allow` about the request that opens a connection; its error is the client's message
-    /// (code 4, status 403).
+    /// (code 4, status 403). The future is dropped where the client goes away before it is ready.
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
     where
         F: Fn(&Parts) -> Fut + Send + Sync + 'static,

@@ -7,7 +7,7 @@
 use std::{
     future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -83,7 +83,10 @@ pub(crate) async fn first_request<T>(
         };
     };
     parts.extensions.insert(peer);
-    let answered = answer_to(&engine, &mut parts, Empty::<Bytes>::new(), true).await;
+    let answered = answer_to(&engine, &mut parts, Empty::<Bytes>::new(), true);
+    let Some(answered) = unless_gone(&stream, answered).await else {
+        return First::Done;
+    };
     let Some(mut purpose) = answered.websocket else {
         return First::Http {
             stream: ReadAhead::new(stream, read),
@@ -106,6 +109,27 @@ pub(crate) async fn first_request<T>(
     drop(begun);
     upgrade::run(engine, &parts, websocket, purpose).await;
     First::Done
+}
+
+/// The outcome of `work`, or nothing where the client goes away before it is there.
+async fn unless_gone<T>(stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    // A client that doesn't wait for its answer hides its end behind what it sends.
+    let mut is_silent = true;
+    poll_fn(|context| {
+        if let Poll::Ready(outcome) = work.as_mut().poll(context) {
+            return Poll::Ready(Some(outcome));
+        }
+        if is_silent {
+            match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(_)) => is_silent = false,
+                Poll::Pending => {}
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 /// The opening handshake of a WebSocket (RFC 6455 §4.2.1) that these bytes begin with, and its
