@@ -107,19 +107,35 @@ async fn a_panic_ends_that_call_alone() {
             tokio::task::yield_now().await;
             panics();
         })
+        .on("as it is written", async || Panics(0))
+        .on("as it is sent", async |ack: Ack| ack.send(Panics(0)))
         .on("fine", async || "fine");
     let mut client = joined(serve(&io).await).await;
-    for id in [1, 2] {
-        let event = if id == 1 { "at once" } else { "later" };
+    let events = ["at once", "later", "as it is written"];
+    for (id, event) in events.into_iter().enumerate() {
         client.send(&format!(r#"42{id}["{event}"]"#)).await;
         let expected = format!(
             r#"43{id}[{{"error":{{"code":"internal_error","message":"the handler failed"}}}}]"#
         );
         client.expect(&expected).await;
     }
-    client.send(r#"423["fine"]"#).await;
-    client.expect(r#"433["fine"]"#).await;
-    assert_eq!(io.stats().handler_panics, 2);
+    client.send(r#"423["as it is sent"]"#).await;
+    client
+        .expect(r#"433[{"error":{"code":"internal_error","message":"the handler failed"}}]"#)
+        .await;
+    client.send(r#"424["fine"]"#).await;
+    client.expect(r#"434["fine"]"#).await;
+    assert_eq!(io.stats().handler_panics, 4);
+}
+
+/// An answer that can't be written.
+struct Panics(#[expect(dead_code, reason = "an answer of no size is none")] u8);
+
+impl serde::Serialize for Panics {
+    fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        panics();
+        unreachable!()
+    }
 }
 
 fn panics() {

@@ -348,9 +348,11 @@ async fn readers_that_stall_get_all_of_it_in_order() {
                     socket.emit("n", (number, text(reader, number)));
                 }
             };
-            // One half inside a batch of work, the other outside any.
-            emit(part..part + 5);
-            elsewhere(move || emit(part + 5..part + 10));
+            // First from a thread without a cork, while none has noted the session: written at once.
+            let first = emit.clone();
+            elsewhere(move || first(part..part + 5));
+            // Then inside this batch of work.
+            emit(part + 5..part + 10);
         },
     );
     let (listener, address) = listener().await;

@@ -17,8 +17,9 @@ use super::{
 /// Room that a [`PacketWriter`] leaves for the longest header of an unmasked frame (RFC 6455 §5.2).
 const LONGEST_HEADER: usize = 10;
 
-/// A packet of at most so many bytes is written in the thread's buffer, and then copied to memory of
-/// its exact size: that is one allocation, where a buffer with spare room would be two.
+/// The thread keeps a buffer of at most so many bytes; a packet that has outgrown it takes it along.
+/// What is in a kept one is copied to memory of its exact size: that is one allocation, where a buffer
+/// with spare room would be two.
 const COPIED: usize = 4 << 10;
 
 thread_local! {
@@ -57,10 +58,13 @@ impl EncodedPacket {
         writer.finish()
     }
 
-    /// A control frame of the WebSocket itself, which queues like a packet.
+    /// WebSocket frames as they are, which queue as one packet. No other transport carries them.
     #[must_use]
-    pub const fn control(frame: Bytes) -> Self {
-        Self { frame, header: 2 }
+    pub const fn raw(frames: Bytes) -> Self {
+        Self {
+            frame: frames,
+            header: 2,
+        }
     }
 
     /// The whole WebSocket frame: unmasked, as a server sends it.
@@ -131,17 +135,17 @@ impl EncodedPacket {
 
 /// Writes one packet after another in place, behind the room for the frame header.
 #[derive(Debug)]
-pub struct PacketWriter {
+pub(crate) struct PacketWriter {
     buffer: Vec<u8>,
     opcode: u8,
 }
 
 impl Default for PacketWriter {
-    /// A writer that has begun nothing yet.
+    /// A writer of an empty packet.
     fn default() -> Self {
         Self {
-            // Empty where a packet is begun while another is being written.
-            buffer: BUFFER.take(),
+            // Empty where another is being written, and where the thread ends.
+            buffer: BUFFER.try_with(Cell::take).unwrap_or_default(),
             opcode: FIN_TEXT,
         }
     }
@@ -150,7 +154,7 @@ impl Default for PacketWriter {
 impl PacketWriter {
     /// Begins a text packet of this type; `capacity` is the expected length of its data in bytes.
     /// What was written before is forgotten.
-    pub fn begin_text(&mut self, kind: PacketType, capacity: usize) {
+    pub(crate) fn begin_text(&mut self, kind: PacketType, capacity: usize) {
         self.begin(FIN_TEXT, capacity + 1);
         self.buffer.push(kind.digit());
     }
@@ -162,13 +166,19 @@ impl PacketWriter {
         self.buffer.resize(LONGEST_HEADER, 0);
     }
 
-    /// The buffer to append to. What stands in it already must stay. A text packet takes UTF-8.
-    pub const fn buffer(&mut self) -> &mut Vec<u8> {
+    /// Forgets what was written.
+    pub(crate) fn clear(&mut self) {
+        self.buffer.clear();
+    }
+
+    /// The buffer of a packet that has been begun, to append to. What stands in it already must stay.
+    /// A text packet takes UTF-8.
+    pub(crate) const fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// The whole frame, if it is small enough to be copied from here to where it leaves.
-    pub fn frame(&mut self) -> Option<&[u8]> {
+    /// The whole frame, to be copied to where it leaves. None: it has outgrown the thread's buffer.
+    pub(crate) fn frame(&mut self) -> Option<&[u8]> {
         if self.buffer.capacity() > COPIED {
             return None;
         }
@@ -176,12 +186,13 @@ impl PacketWriter {
         Some(&self.buffer[start..])
     }
 
-    /// Gives the packet memory of its own.
-    #[must_use]
-    pub fn finish(&mut self) -> EncodedPacket {
+    /// Gives the packet memory of its own. Nothing is left in here.
+    pub(crate) fn finish(&mut self) -> EncodedPacket {
         let start = self.write_header();
         let frame = if self.buffer.capacity() <= COPIED {
-            Bytes::copy_from_slice(&self.buffer[start..])
+            let frame = Bytes::copy_from_slice(&self.buffer[start..]);
+            self.buffer.clear();
+            frame
         } else {
             let mut frame = Bytes::from(std::mem::take(&mut self.buffer));
             frame.advance(start);
@@ -196,7 +207,6 @@ impl PacketWriter {
     /// Fills in the frame header (RFC 6455 §5.2). Where it starts.
     fn write_header(&mut self) -> usize {
         if self.buffer.is_empty() {
-            // Nothing was begun.
             self.begin(self.opcode, 0);
         }
         let length = self.buffer.len() - LONGEST_HEADER;

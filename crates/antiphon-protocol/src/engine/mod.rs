@@ -11,7 +11,8 @@ pub mod payload;
 mod session;
 mod upgrade;
 
-pub use encoded::{EncodedPacket, PacketWriter};
+pub use encoded::EncodedPacket;
+pub(crate) use encoded::PacketWriter;
 pub use heartbeat::{Beat, Heartbeat, WrongDirection};
 pub use open::{Handshake, HandshakeError, Open};
 pub use outbound::{BadOffset, Outbound, QueueFull, QueueLimits};

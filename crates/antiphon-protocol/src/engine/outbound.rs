@@ -15,7 +15,8 @@ thread_local! {
 /// What a session's outbound queue holds at the most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Packets (an attachment is one; so is a bundle of broadcasts back to back, of up to 16 KiB).
+    /// Packets. An attachment is one; so are small messages or broadcasts of one batch of work that leave
+    /// a WebSocket's session side by side, up to 16 KiB together.
     pub packets: usize,
     /// Bytes, frame headers included.
     pub bytes: usize,

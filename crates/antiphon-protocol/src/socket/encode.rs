@@ -244,7 +244,8 @@ pub fn invalid_namespace(namespace: &str) -> EncodedMessage {
 /// A message in the making. It stands in the thread's buffer, from where what goes to one session
 /// alone can be [copied](Self::frame); [`finish`](Self::finish) gives it memory of its own.
 ///
-/// Each method that writes a message begins anew.
+/// Each method that writes a message begins anew. After an error nothing is left of it, and an empty
+/// draft gives an empty packet, which means nothing to a peer.
 #[derive(Debug, Default)]
 pub struct Draft {
     /// The message is written as one without attachments, and made a binary one at the end if any
@@ -260,7 +261,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`event`].
     pub fn event<T: Serialize + ?Sized>(
         &mut self,
         namespace: &str,
@@ -268,16 +269,17 @@ impl Draft {
         name: &str,
         args: &T,
     ) -> Result<(), EncodeError> {
-        self.begin_event(namespace, id, name, 64)?;
-        self.args(|output| output.args(args), true)?;
-        self.end()
+        self.write(|draft| {
+            draft.begin_event(namespace, id, name, 64)?;
+            draft.args(|output| output.args(args), true)
+        })
     }
 
     /// Writes an [event with arguments as they came](event_from).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`event_from`].
     pub fn event_from(
         &mut self,
         namespace: &str,
@@ -285,63 +287,86 @@ impl Draft {
         name: &str,
         args: Args<'_>,
     ) -> Result<(), EncodeError> {
-        self.begin_event(namespace, id, name, args.json().len() + 1)?;
-        self.raw_args(args, true);
-        self.end()
+        self.write(|draft| {
+            draft.begin_event(namespace, id, name, args.json().len() + 1)?;
+            draft.raw_args(args, true);
+            Ok(())
+        })
     }
 
     /// Writes an [`ack`].
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`ack`].
     pub fn ack<T: Serialize + ?Sized>(
         &mut self,
         namespace: &str,
         id: u64,
         reply: &T,
     ) -> Result<(), EncodeError> {
-        self.begin_ack(namespace, id, 64);
-        self.args(|output| output.reply(reply), false)?;
-        self.end()
+        self.write(|draft| {
+            draft.begin_ack(namespace, id, 64);
+            draft.args(|output| output.reply(reply), false)
+        })
     }
 
     /// Writes an [ack with arguments as they came](ack_from).
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`ack_from`].
     pub fn ack_from(
         &mut self,
         namespace: &str,
         id: u64,
         args: Args<'_>,
     ) -> Result<(), EncodeError> {
-        self.begin_ack(namespace, id, args.json().len());
-        self.raw_args(args, false);
-        self.end()
+        self.write(|draft| {
+            draft.begin_ack(namespace, id, args.json().len());
+            draft.raw_args(args, false);
+            Ok(())
+        })
     }
 
-    /// The WebSocket frame of the message, where it is a small one without attachments.
+    /// The WebSocket frame of the message. None: it has attachments, or is larger than the buffer that
+    /// the thread keeps, of 4 KiB.
     pub fn frame(&mut self) -> Option<&[u8]> {
-        if !self.attachments.is_empty() {
-            return None;
+        match self.attachments.is_empty() {
+            true => self.writer.frame(),
+            false => None,
         }
-        self.writer.frame()
     }
 
-    /// Gives the message memory of its own.
+    /// Gives the message memory of its own. The draft is empty then.
+    ///
+    /// It is passed by reference, since moving it costs more than writing a small message.
     #[must_use]
     pub fn finish(&mut self) -> EncodedMessage {
-        let attachments = match self.attachments.is_empty() {
-            true => None,
-            false => Some(std::mem::take(&mut self.attachments).into()),
-        };
+        let attachments = std::mem::take(&mut self.attachments);
         EncodedMessage {
             text: self.writer.finish(),
-            attachments,
+            attachments: (!attachments.is_empty()).then(|| attachments.into()),
             revision: Revision::V4,
         }
+    }
+
+    /// Writes a message with arguments, all of it or nothing.
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.clear();
+        let written = write(self).and_then(|()| self.end());
+        if written.is_err() {
+            self.clear();
+        }
+        written
+    }
+
+    fn clear(&mut self) {
+        self.writer.clear();
+        self.attachments.clear();
     }
 
     fn begun(kind: u8, namespace: &str, capacity: usize) -> Self {
@@ -352,7 +377,6 @@ impl Draft {
 
     /// Begins a message; `capacity` is the expected length of its payload in bytes.
     fn begin(&mut self, kind: u8, namespace: &str, capacity: usize) {
-        self.attachments.clear();
         let capacity = 2 + namespace.len() + capacity;
         self.writer.begin_text(PacketType::Message, capacity);
         let buffer = self.writer.buffer();

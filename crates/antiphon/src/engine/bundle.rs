@@ -1,16 +1,15 @@
 //! A bundle: frames that leave several sessions side by side, put together once for all of them.
 //!
 //! While it is the last thing that waits in its sessions, more can be appended, at the cost of one
-//! append however many sessions there are. Whoever touches a session after that finds the bundle
-//! first, and seals it: nothing is appended behind what has been looked at or followed by something
-//! else.
+//! append however many sessions there are. Whoever locks a session with `Session::lock` seals it first:
+//! nothing is appended behind what has been looked at or followed by something else.
 
 use std::sync::{Mutex, PoisonError};
 
 use antiphon_protocol::engine::EncodedPacket;
 use bytes::Bytes;
 
-/// Bytes of frames that leave as one, a bundle among them, at the most.
+/// The most bytes that may wait behind a session's queue, in a bundle or in frames of its own.
 pub(super) const LARGEST: usize = 16 << 10;
 
 /// Frames for several sessions: WebSockets of revision 4.

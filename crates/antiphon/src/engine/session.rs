@@ -80,7 +80,7 @@ pub(super) struct State {
     pub(super) machine: Machine,
     /// The WebSocket's way out, where whoever sends may write. None: the driver writes.
     pub(super) writer: Option<OwnedWriteHalf>,
-    batch: Batch,
+    corked: Corked,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
@@ -88,22 +88,16 @@ pub(super) struct State {
     waiting: Vec<Waker>,
 }
 
-/// What a batch of work has sent to a session, as far as that isn't in the machine's queue.
-enum Batch {
-    /// No cork is open: what is sent is flushed at once.
-    None,
-    /// The session is noted in a cork: whoever ends that scope flushes.
-    Noted,
-    /// So it is, and these frames wait behind the queue.
+/// Whether a cork has noted the session, and what waits behind the queue for its end.
+enum Corked {
+    /// None has.
+    No,
+    /// One has: whoever ends it flushes.
+    Empty,
+    /// And these frames wait.
     Frames(Vec<u8>),
-    /// So it is, and this bundle waits behind the queue.
+    /// And this bundle waits.
     Bundle(Arc<Bundle>),
-}
-
-impl Batch {
-    const fn is_noted(&self) -> bool {
-        !matches!(self, Self::None)
-    }
 }
 
 impl State {
@@ -163,37 +157,41 @@ impl State {
             && self.machine.has_room_for(1, bundle::LARGEST)
     }
 
-    /// Queues frames that have waited behind the queue, without `written` bytes that have left.
-    fn queue_frames(&mut self, frames: Bytes, written: usize) {
-        // There was room for the most that can wait, and nothing has been queued since.
-        let _ = self.machine.send(EncodedPacket::control(frames), &[]);
-        if written > 0 {
-            self.machine.written(written, false);
-        }
+    const fn is_corked(&self) -> bool {
+        !matches!(self.corked, Corked::No)
     }
 
-    /// Lets frames leave behind the queue, as far as the transport takes them now. `owned` gives them
-    /// as they are queued.
-    fn leave(&mut self, frames: &[u8], owned: impl FnOnce() -> Bytes) {
+    /// Queues frames that have waited behind the queue.
+    fn queue_frames(&mut self, frames: Bytes) {
+        // There was room for the most that can wait, and nothing has been queued since.
+        let _ = self.machine.send(EncodedPacket::raw(frames), &[]);
+    }
+
+    /// Writes frames, or queues what isn't taken. `owned` copies or shares them for the queue.
+    fn write_or_queue(&mut self, frames: &[u8], owned: impl FnOnce() -> Bytes) {
         let written = self.write_past(frames);
         if written < frames.len() {
-            self.queue_frames(owned(), written);
+            self.queue_frames(owned());
+            if written > 0 {
+                // The queue was empty: these are its first bytes.
+                self.machine.written(written, false);
+            }
         }
         self.flush();
     }
 
     /// Queues what waits behind the queue.
     pub(super) fn settle(&mut self) {
-        if let Batch::None | Batch::Noted = self.batch {
+        if let Corked::No | Corked::Empty = self.corked {
             return;
         }
-        match std::mem::replace(&mut self.batch, Batch::Noted) {
-            Batch::Frames(frames) => {
-                self.queue_frames(Bytes::copy_from_slice(&frames), 0);
+        match std::mem::replace(&mut self.corked, Corked::Empty) {
+            Corked::Frames(frames) => {
+                self.queue_frames(Bytes::copy_from_slice(&frames));
                 hand_on(frames);
             }
-            Batch::Bundle(bundle) => self.queue_frames(bundle.seal(), 0),
-            Batch::None | Batch::Noted => {}
+            Corked::Bundle(bundle) => self.queue_frames(bundle.seal()),
+            Corked::No | Corked::Empty => {}
         }
     }
 
@@ -232,6 +230,7 @@ impl State {
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the WebSocket can't be written to");
+                    self.settle();
                     self.machine.handle(Input::TransportFailed, Instant::now());
                     self.wake_all();
                     return;
@@ -280,9 +279,7 @@ impl Session {
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
         let packet = match greeting {
-            Some(greeting) => {
-                EncodedPacket::control([&greeting, &packet.frame()[..]].concat().into())
-            }
+            Some(greeting) => EncodedPacket::raw([&greeting, &packet.frame()[..]].concat().into()),
             None => packet,
         };
         // An empty queue takes any message.
@@ -298,7 +295,7 @@ impl Session {
             state: Mutex::new(State {
                 machine,
                 writer: None,
-                batch: Batch::None,
+                corked: Corked::No,
                 driver: None,
                 requests: None,
                 waiting: Vec::new(),
@@ -427,7 +424,7 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        if state.batch.is_noted() && !state.machine.has_room(&packet, attachments) {
+        if state.is_corked() && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
             state.write();
             if !state.machine.is_open() {
@@ -446,9 +443,9 @@ impl Session {
         Ok(())
     }
 
-    /// Flushes now, or at the end of the cork that is open on this thread.
+    /// Flushes now, or leaves it to the cork that has noted the session.
     fn flush(self: &Arc<Self>, state: &mut State) {
-        if !self.note(state) {
+        if !self.cork(state) {
             state.flush();
             self.note_end(state);
         }
@@ -464,15 +461,15 @@ impl Session {
     /// The cork that this session was noted in has ended.
     pub(super) fn uncork(&self) {
         let mut state = self.lock_as_is();
-        match std::mem::replace(&mut state.batch, Batch::None) {
-            Batch::None | Batch::Noted => state.flush(),
-            Batch::Frames(frames) => {
-                state.leave(&frames, || Bytes::copy_from_slice(&frames));
+        match std::mem::replace(&mut state.corked, Corked::No) {
+            Corked::No | Corked::Empty => state.flush(),
+            Corked::Frames(frames) => {
+                state.write_or_queue(&frames, || Bytes::copy_from_slice(&frames));
                 hand_on(frames);
             }
-            Batch::Bundle(bundle) => {
+            Corked::Bundle(bundle) => {
                 let frames = bundle.seal();
-                state.leave(&frames, || frames.clone());
+                state.write_or_queue(&frames, || frames.clone());
             }
         }
         self.note_end(&state);
@@ -490,11 +487,12 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a frame that is in the buffer of whoever sends it: it is copied to behind the queue
-    /// inside a cork, or written at once. False: it has to be queued, and hasn't been sent.
+    /// Sends a text frame that is no packet of its own: inside a cork it is copied behind the queue,
+    /// outside it is written at once. A text is the same for each revision, and with `b64`. False: it
+    /// hasn't been sent, and is for [`push`](Self::push).
     pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
         let mut state = self.lock_as_is();
-        if let Batch::Frames(frames) = &mut state.batch
+        if let Corked::Frames(frames) = &mut state.corked
             && frames.len() + frame.len() <= bundle::LARGEST
         {
             frames.extend_from_slice(frame);
@@ -504,23 +502,24 @@ impl Session {
         if frame.len() > bundle::LARGEST || !state.takes_frames() {
             return false;
         }
-        if self.note(&mut state) {
+        if self.cork(&mut state) {
             let mut frames = SPARE.take();
             frames.extend_from_slice(frame);
-            state.batch = Batch::Frames(frames);
+            state.corked = Corked::Frames(frames);
         } else {
-            state.leave(frame, || Bytes::copy_from_slice(frame));
+            state.write_or_queue(frame, || Bytes::copy_from_slice(frame));
             self.note_end(&state);
         }
         true
     }
 
-    /// Notes the session in the cork that is open on this thread. False: none is.
-    fn note(self: &Arc<Self>, state: &mut State) -> bool {
-        if !state.batch.is_noted() && cork::defer(self) {
-            state.batch = Batch::Noted;
+    /// Whether a cork will flush the session: one that has noted it, of whatever thread, or else the
+    /// one that is open on this thread.
+    fn cork(self: &Arc<Self>, state: &mut State) -> bool {
+        if !state.is_corked() && cork::defer(self) {
+            state.corked = Corked::Empty;
         }
-        state.batch.is_noted()
+        state.is_corked()
     }
 
     /// Nothing that is broadcast from now on is put before what comes next.
@@ -535,9 +534,9 @@ impl Session {
             return false;
         }
         let mut state = self.lock();
-        let takes = state.takes_frames() && self.note(&mut state);
+        let takes = state.takes_frames() && self.cork(&mut state);
         if takes {
-            state.batch = Batch::Bundle(Arc::clone(bundle));
+            state.corked = Corked::Bundle(Arc::clone(bundle));
         }
         takes
     }
@@ -621,7 +620,7 @@ impl Session {
     /// Queues a control frame of the WebSocket, unless the client doesn't read its answers.
     pub(super) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
         let mut state = self.lock();
-        let packet = EncodedPacket::control(frame);
+        let packet = EncodedPacket::raw(frame);
         if state.machine.send(packet, &[]).is_ok() {
             self.flush(&mut state);
         }

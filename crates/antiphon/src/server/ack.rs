@@ -60,11 +60,10 @@ impl Answer {
 
     /// What a handler returned. Nothing leaves the answer to the others, or to the end of all.
     pub(crate) fn reply<T: Serialize>(&self, reply: &T) {
-        let pending = &self.0;
-        if size_of::<T>() == 0 || pending.answered.load(Ordering::Relaxed) {
-            return;
+        if size_of::<T>() > 0 {
+            let pending = &self.0;
+            pending.send(|draft, namespace, id| draft.ack(namespace, id, reply));
         }
-        pending.send(|draft, namespace, id| draft.ack(namespace, id, reply));
     }
 
     /// Whether a handler has taken the answer into its own hands.
@@ -74,19 +73,18 @@ impl Answer {
 
     /// An error of the server itself.
     pub(crate) fn reject(&self, rejection: &Rejection) {
-        if !self.0.answered.swap(true, Ordering::Relaxed) {
-            self.0.reject(rejection);
-        }
+        self.0.reject(rejection);
     }
 }
 
 impl Pending {
     fn send(&self, encode: impl FnOnce(&mut Draft, &str, u64) -> Result<(), EncodeError>) {
-        if self.answered.swap(true, Ordering::Relaxed) {
+        if self.answered.load(Ordering::Relaxed) {
             return;
         }
         let (namespace, id) = match &self.asker {
             Asker::Client { socket, id } => (socket.namespace().name(), *id),
+            // Its answer is a list of arguments alone.
             Asker::Caller(_) => ("/", 0),
         };
         let mut draft = Draft::default();
@@ -94,6 +92,10 @@ impl Pending {
             tracing::error!(%error, "an acknowledgement can't be encoded");
             let rejection = Rejection::new("internal_error", "the answer can't be encoded");
             return self.reject(&rejection);
+        }
+        // Only now: where a reply panics while it is encoded, something else may answer.
+        if self.answered.swap(true, Ordering::Relaxed) {
+            return;
         }
         match &self.asker {
             // A socket that has left has no use for it.
@@ -103,6 +105,9 @@ impl Pending {
     }
 
     fn reject(&self, rejection: &Rejection) {
+        if self.answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
         match &self.asker {
             Asker::Client { socket, id } => {
                 let refused = codec::ack_error(socket.namespace().name(), *id, rejection);

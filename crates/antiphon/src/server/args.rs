@@ -42,11 +42,11 @@ impl Args {
     message = "`{Self}` can't be sent as the arguments of an event",
     note = "derive `serde::Serialize` for it; several arguments are a tuple, none are `()`"
 )]
-pub trait IntoArgs {
+pub trait IntoArgs: Sealed {
     /// Writes an event with these arguments.
     ///
     /// # Errors
-    /// Where the arguments can't be encoded, or the event's name is reserved.
+    /// Where the arguments can't be encoded, or the event's name is reserved. The draft is empty then.
     fn encode_event(
         &self,
         draft: &mut Draft,
@@ -55,6 +55,13 @@ pub trait IntoArgs {
         event: &str,
     ) -> Result<(), EncodeError>;
 }
+
+/// Keeps the trait to those types whose events are well-formed.
+pub trait Sealed {}
+
+impl<T: Serialize> Sealed for T {}
+impl Sealed for Args {}
+impl Sealed for &Args {}
 
 impl<T: Serialize> IntoArgs for T {
     fn encode_event(

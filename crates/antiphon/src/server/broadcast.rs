@@ -131,7 +131,7 @@ impl Broadcast {
 
     /// Emits an event to these sockets. It is encoded once.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let result = self.encode(None, event, args).map(|packet| {
+        let result = self.encode(None, event, &args).map(|packet| {
             self.namespace.note_outgoing(&self.target, &packet);
             let adapter = self.namespace.adapter();
             adapter.broadcast(&packet, &self.target, self.flags);
@@ -151,7 +151,7 @@ impl Broadcast {
     ) -> Acknowledged<BroadcastAnswers<R>> {
         let id = self.namespace.next_ack_id();
         let (sender, answers) = mpsc::unbounded_channel();
-        let sent = self.encode(Some(id), event, args).map(|packet| {
+        let sent = self.encode(Some(id), event, &args).map(|packet| {
             self.namespace.note_outgoing(&self.target, &packet);
             let adapter = self.namespace.adapter();
             adapter.broadcast_with_ack(&packet, id, &self.target, self.flags, sender)
@@ -172,7 +172,7 @@ impl Broadcast {
         &self,
         id: Option<u64>,
         event: &str,
-        args: impl IntoArgs,
+        args: &impl IntoArgs,
     ) -> Result<EncodedMessage, EmitError> {
         let mut draft = Draft::default();
         args.encode_event(&mut draft, self.namespace.name(), id, event)?;

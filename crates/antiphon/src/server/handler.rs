@@ -85,7 +85,8 @@ handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
 
 pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A handler of any shape: gives the future of one call, which doesn't panic.
+/// A handler of any shape: gives the future of one call. What is the user's in it may panic, and ends
+/// the call alone.
 pub(crate) type Erased<T> =
     Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
 
@@ -99,21 +100,21 @@ where
     H::Output: Serialize + Send,
 {
     Box::new(move |context| {
-        // Made first, so that the call is put there and not moved.
-        let room = Box::new_uninit();
+        // Allocated first, so that the call is written into it and not moved.
+        let slot = Box::new_uninit();
         let socket = context.socket.clone();
         let answer = context.answer.cloned();
         let call = guarded(handler.call(context)?, move |returned| {
-            match (returned, answer) {
-                (Some(reply), Some(answer)) => answer.reply(&reply),
-                (Some(_), None) => {}
-                (None, answer) => {
-                    let rejection = panicked(&socket, std::any::type_name::<H>());
-                    answer.inspect(|answer| answer.reject(&rejection));
-                }
+            let replied = returned.is_some_and(|reply| match &answer {
+                Some(answer) => catch_unwind(AssertUnwindSafe(|| answer.reply(&reply))).is_ok(),
+                None => true,
+            });
+            if !replied {
+                let rejection = panicked(&socket, std::any::type_name::<H>());
+                answer.inspect(|answer| answer.reject(&rejection));
             }
         });
-        let call = Box::write(room, call);
+        let call = Box::write(slot, call);
         Ok(Box::into_pin(call))
     })
 }
@@ -164,7 +165,7 @@ pin_project! {
     /// See [`guarded`]. An async block would have room for the future twice.
     struct Guarded<F, T> {
         #[pin]
-        future: F,
+        future: Option<F>,
         then: Option<T>,
     }
 }
@@ -175,7 +176,7 @@ fn guarded<F: Future, R>(
     then: impl FnOnce(Option<F::Output>) -> R,
 ) -> impl Future<Output = R> {
     Guarded {
-        future,
+        future: Some(future),
         then: Some(then),
     }
 }
@@ -188,15 +189,20 @@ where
     type Output = R;
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<R> {
-        let this = self.project();
-        let polled = catch_unwind(AssertUnwindSafe(|| this.future.poll(context)));
+        let mut this = self.project();
+        let future = this.future.as_mut().as_pin_mut();
+        let polled = future.map(|it| catch_unwind(AssertUnwindSafe(|| it.poll(context))));
         let returned = match polled {
-            Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(returned)) => Some(returned),
-            Err(_) => None,
+            None | Some(Ok(Poll::Pending)) => return Poll::Pending,
+            Some(Ok(Poll::Ready(returned))) => Some(returned),
+            Some(Err(_)) => None,
         };
-        let then = this.then.take();
-        Poll::Ready(then.expect("it isn't polled again after its end")(returned))
+        // What it holds is let go of before anything follows.
+        this.future.set(None);
+        match this.then.take() {
+            Some(then) => Poll::Ready(then(returned)),
+            None => Poll::Pending,
+        }
     }
 }
 
@@ -205,4 +211,47 @@ fn panicked(socket: &Socket, handler: &str) -> Rejection {
     socket.session().engine().counters().handler_panics.add(1);
     tracing::error!(socket = %socket.id(), handler, "a handler panicked; its socket lives on");
     Rejection::panicked()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Waker,
+    };
+
+    use super::*;
+
+    /// Ready at once, but not gone.
+    struct Holding(Arc<AtomicBool>);
+
+    impl Future for Holding {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    impl Drop for Holding {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_a_future_holds_is_let_go_of_before_anything_follows() {
+        let gone = Arc::new(AtomicBool::new(false));
+        let future = Holding(Arc::clone(&gone));
+        let guarded = guarded(future, |returned| {
+            assert_eq!(returned, Some(()));
+            gone.load(Ordering::Relaxed)
+        });
+        let mut context = task::Context::from_waker(Waker::noop());
+        let polled = std::pin::pin!(guarded).poll(&mut context);
+        assert_eq!(polled, Poll::Ready(true));
+    }
 }

@@ -338,7 +338,7 @@ impl Socket {
 
     /// Enters rooms. Nothing happens where it is not connected.
     pub fn join(&self, rooms: impl IntoRooms) {
-        if self.inner.state.load(Ordering::Acquire) != DISCONNECTED {
+        if !self.is_disconnected() {
             let rooms = rooms.into_rooms();
             self.namespace().local().join_one(self.id(), &rooms);
         }
@@ -451,7 +451,7 @@ impl Socket {
         }
     }
 
-    /// Sends an event; it must be connected, or about to be.
+    /// Sends an event, after the listeners to what goes out have been told.
     pub(crate) fn send_event(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
         if self.namespace().shared().has_outgoing_listeners() {
             let message = draft.finish();
@@ -461,12 +461,12 @@ impl Socket {
         self.send_draft(draft, volatile)
     }
 
-    /// Sends what has just been written.
+    /// Sends what has just been written; it must be connected, or about to be.
     pub(crate) fn send_draft(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
-        if self.is_gone() {
-            return Err(EmitError::Disconnected);
-        }
-        if let Some(frame) = draft.frame().filter(|_| !volatile)
+        // A volatile message asks the queue first.
+        if !volatile
+            && !self.is_disconnected()
+            && let Some(frame) = draft.frame()
             && self.session().push_frame(frame)
         {
             return Ok(());
@@ -480,7 +480,7 @@ impl Socket {
     }
 
     fn send_message(&self, message: EncodedMessage, volatile: bool) -> Result<(), EmitError> {
-        if self.is_gone() {
+        if self.is_disconnected() {
             return Err(EmitError::Disconnected);
         }
         let (packet, attachments) = message.into_revision(self.revision()).into_parts();
@@ -489,7 +489,7 @@ impl Socket {
         Ok(())
     }
 
-    fn is_gone(&self) -> bool {
+    fn is_disconnected(&self) -> bool {
         self.inner.state.load(Ordering::Acquire) == DISCONNECTED
     }
 

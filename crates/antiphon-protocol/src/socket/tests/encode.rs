@@ -4,8 +4,8 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::{
-    Args, EncodeError, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from, connect,
-    connect_error, connect_with, disconnect, event, event_from, invalid_namespace,
+    Args, Draft, EncodeError, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from,
+    connect, connect_error, connect_with, disconnect, event, event_from, invalid_namespace,
 };
 use super::{assemble, attachments, decode, wire};
 use crate::engine::{EncodedPacket, Revision};
@@ -188,6 +188,39 @@ fn a_forged_placeholder_is_not_sent_along_with_attachments() {
         emitted(&args.0),
         r#"2["e",{"\u005fplaceholder":true,"num":99}]"#
     );
+}
+
+#[test]
+fn a_draft_is_all_of_its_latest_message_or_nothing() {
+    let mut draft = Draft::default();
+    let empty = draft.finish();
+    assert_eq!(empty.text().payload(), b"");
+    let message = event("/", None, "e", &1).unwrap();
+
+    draft.event("/", None, "e", &1).unwrap();
+    assert_eq!(draft.frame(), Some(&message.text().frame()[..]));
+    assert_eq!(draft.finish(), message);
+    assert_eq!(draft.finish(), empty);
+
+    draft.event("/", None, "e", &1).unwrap();
+    draft.event("/", None, "connect", &2).unwrap_err();
+    assert_eq!(draft.finish(), empty);
+
+    let many = vec![Bytes::from_static(b"b"); 11];
+    draft.event("/", None, "e", &many).unwrap_err();
+    assert_eq!(draft.finish(), empty);
+
+    let large = "x".repeat(5_000);
+    draft.event("/", None, "e", &large).unwrap();
+    assert_eq!(draft.frame(), None);
+    assert_eq!(draft.finish(), event("/", None, "e", &large).unwrap());
+    assert_eq!(draft.finish(), empty);
+
+    let attached = Bytes::from_static(b"b");
+    draft.event("/", None, "e", &attached).unwrap();
+    assert_eq!(draft.frame(), None);
+    assert_eq!(draft.finish(), event("/", None, "e", &attached).unwrap());
+    assert_eq!(draft.finish(), empty);
 }
 
 #[test]

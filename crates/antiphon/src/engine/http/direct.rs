@@ -160,8 +160,7 @@ fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
         let mut tokens = value.as_bytes().split(|byte| *byte == b',');
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    // Whatever else is asked for with these headers waits under the eyes of an HTTP server, which sees
-    // its client go.
+    // All else is for the HTTP server, whatever its headers ask for.
     let transport = request::parameter(&parts, "transport");
     let websocket = matches!(transport.as_deref(), Some("websocket" | "flashsocket"));
     (websocket && upgrades && !has_body && upgrade::is_wanted(&parts)).then_some((parts, length))
