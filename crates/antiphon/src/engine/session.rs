@@ -35,12 +35,35 @@ const BYTES_A_HANDLER: usize = 16 << 10;
 
 thread_local! {
     /// The memory of frames that have left, for the next.
-    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    static SPARE: Cell<Option<Box<Frames>>> = const { Cell::new(None) };
 }
 
-fn hand_on(mut frames: Vec<u8>) {
-    frames.clear();
-    SPARE.set(frames);
+/// Frames of one session, side by side.
+#[derive(Default)]
+struct Frames(Vec<u8>);
+
+impl Frames {
+    /// Frames that begin with this one.
+    fn new(frame: &[u8]) -> Box<Self> {
+        let mut frames = SPARE.take().unwrap_or_default();
+        frames.0.extend_from_slice(frame);
+        frames
+    }
+
+    /// Appends a frame. False: they would be too many.
+    fn append(&mut self, frame: &[u8]) -> bool {
+        let takes = self.0.len() + frame.len() <= bundle::LARGEST;
+        if takes {
+            self.0.extend_from_slice(frame);
+        }
+        takes
+    }
+
+    /// Hands the memory on: they have left.
+    fn hand_on(mut self: Box<Self>) {
+        self.0.clear();
+        SPARE.set(Some(self));
+    }
 }
 
 /// Why a message was not queued.
@@ -94,8 +117,8 @@ enum Corked {
     No,
     /// One has: whoever ends it flushes.
     Empty,
-    /// And these frames wait.
-    Frames(Vec<u8>),
+    /// And these frames wait. Boxed, so that a session that has none keeps no room for them.
+    Frames(Box<Frames>),
     /// And this bundle waits.
     Bundle(Arc<Bundle>),
 }
@@ -187,8 +210,8 @@ impl State {
         }
         match std::mem::replace(&mut self.corked, Corked::Empty) {
             Corked::Frames(frames) => {
-                self.queue_frames(Bytes::copy_from_slice(&frames));
-                hand_on(frames);
+                self.queue_frames(Bytes::copy_from_slice(&frames.0));
+                frames.hand_on();
             }
             Corked::Bundle(bundle) => self.queue_frames(bundle.seal()),
             Corked::No | Corked::Empty => {}
@@ -464,8 +487,8 @@ impl Session {
         match std::mem::replace(&mut state.corked, Corked::No) {
             Corked::No | Corked::Empty => state.flush(),
             Corked::Frames(frames) => {
-                state.write_or_queue(&frames, || Bytes::copy_from_slice(&frames));
-                hand_on(frames);
+                state.write_or_queue(&frames.0, || Bytes::copy_from_slice(&frames.0));
+                frames.hand_on();
             }
             Corked::Bundle(bundle) => {
                 let frames = bundle.seal();
@@ -493,9 +516,8 @@ impl Session {
     pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
         let mut state = self.lock_as_is();
         if let Corked::Frames(frames) = &mut state.corked
-            && frames.len() + frame.len() <= bundle::LARGEST
+            && frames.append(frame)
         {
-            frames.extend_from_slice(frame);
             return true;
         }
         state.settle();
@@ -503,9 +525,7 @@ impl Session {
             return false;
         }
         if self.cork(&mut state) {
-            let mut frames = SPARE.take();
-            frames.extend_from_slice(frame);
-            state.corked = Corked::Frames(frames);
+            state.corked = Corked::Frames(Frames::new(frame));
         } else {
             state.write_or_queue(frame, || Bytes::copy_from_slice(frame));
             self.note_end(&state);
