@@ -125,8 +125,8 @@ fn options(limit: usize) -> Result<Option<Options>> {
     let settings = if quick {
         Settings {
             rounds: rounds.unwrap_or(1),
-            warm: Duration::from_millis(400),
-            measure: Duration::from_millis(500),
+            warm: Duration::from_millis(250),
+            measure: Duration::from_millis(400),
             connections: 2_000.min(most),
             growth: [500, 1_000, 2_000].map(|count| count.min(most)),
             rooms: [1_000, 10_000],
