@@ -16,7 +16,7 @@ use antiphon::{Args, Data, QueueLimits, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
-use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, sid, within};
+use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, serve_on, sid, until};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 const CLIENTS: usize = 4;
@@ -358,8 +358,7 @@ async fn readers_that_stall_get_all_of_it_in_order() {
     let (listener, address) = listener().await;
     let buffers = SockRef::from(&listener);
     buffers.set_send_buffer_size(48 << 10).unwrap();
-    let server = io.clone();
-    tokio::spawn(async move { server.serve(listener).await });
+    drop(serve_on(&io, listener));
     let mut readers = JoinSet::new();
     for reader in 0..READERS {
         let mut client = WebSocket::connect(address, WEBSOCKET).await;
@@ -369,10 +368,8 @@ async fn readers_that_stall_get_all_of_it_in_order() {
             let frames = [&*format!(r#"42["go",{reader},{part}]"#), r#"42["gone"]"#].map(frame);
             let unknown = io.stats().events_rejected;
             client.stream().write_all(&frames.concat()).await.unwrap();
-            within("the end of a batch", async {
-                while io.stats().events_rejected == unknown {
-                    tokio::task::yield_now().await;
-                }
+            until("the end of a batch", || {
+                io.stats().events_rejected > unknown
             })
             .await;
         }
@@ -408,10 +405,5 @@ async fn a_reader_that_never_reads_is_closed_in_a_burst_too() {
     author
         .send(&format!(r#"42["burst","{}"]"#, "x".repeat(1_000)))
         .await;
-    within("the end of both", async {
-        while io.stats().slow_readers_closed < 2 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the end of both", || io.stats().slow_readers_closed >= 2).await;
 }

@@ -16,7 +16,7 @@ use std::{
 use antiphon::{Ack, Args, Auth, ConnectError, Data, HttpCalls, Server, Socket};
 use bytes::Bytes;
 use serde_json::{Value, json};
-use support::{WEBSOCKET, WebSocket, http, serve, within};
+use support::{WEBSOCKET, WebSocket, http, serve, until, within};
 use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Semaphore};
 
 fn server(calls: HttpCalls) -> Server {
@@ -179,12 +179,7 @@ async fn a_call_that_is_repeated_is_handled_once() {
     });
     let address = serve(&io).await;
     let first = tokio::spawn(async move { call(address, "count?t=a", "").await });
-    within("the first", async {
-        while handled.load(Ordering::SeqCst) == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    until("the first", || handled.load(Ordering::SeqCst) > 0).await;
     // One while it runs, one afterwards.
     let again = tokio::spawn(async move { call(address, "count?t=a", "").await });
     go.add_permits(2);

@@ -7,7 +7,7 @@ use std::{convert::Infallible, net::SocketAddr, sync::Arc};
 use antiphon::{Args, Server, Socket, engine::EngineBody};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use hyper_util::rt::TokioIo;
-use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, sid, within};
+use support::{Received, WEBSOCKET, WebSocket, http, http_over, listener, serve_on, sid, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -107,9 +107,7 @@ async fn plain_hyper_serves_it() {
 /// Serves with the own listener: resolves when that has ended.
 async fn served(io: &Server) -> (JoinHandle<()>, SocketAddr) {
     let (listener, address) = listener().await;
-    let io = io.clone();
-    let served = tokio::spawn(async move { io.serve(listener).await });
-    (served, address)
+    (serve_on(io, listener), address)
 }
 
 #[tokio::test]

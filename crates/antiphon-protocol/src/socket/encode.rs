@@ -356,17 +356,12 @@ impl Draft {
         &mut self,
         write: impl FnOnce(&mut Self) -> Result<(), EncodeError>,
     ) -> Result<(), EncodeError> {
-        self.clear();
         let written = write(self).and_then(|()| self.end());
         if written.is_err() {
-            self.clear();
+            self.writer.clear();
+            self.attachments.clear();
         }
         written
-    }
-
-    fn clear(&mut self) {
-        self.writer.clear();
-        self.attachments.clear();
     }
 
     fn begun(kind: u8, namespace: &str, capacity: usize) -> Self {
@@ -377,6 +372,7 @@ impl Draft {
 
     /// Begins a message; `capacity` is the expected length of its payload in bytes.
     fn begin(&mut self, kind: u8, namespace: &str, capacity: usize) {
+        self.attachments.clear();
         let capacity = 2 + namespace.len() + capacity;
         self.writer.begin_text(PacketType::Message, capacity);
         let buffer = self.writer.buffer();

@@ -22,16 +22,6 @@ pub enum EmitError {
     Disconnected,
 }
 
-impl EmitError {
-    #[cold]
-    fn log(&self, event: &str) {
-        match self {
-            Self::Encode(error) => tracing::error!(event, %error, "not emitted"),
-            error => tracing::debug!(event, %error, "not emitted"),
-        }
-    }
-}
-
 /// What became of an emit: queued, or an error that has been logged. It may be ignored.
 ///
 /// ```
@@ -62,10 +52,11 @@ impl Emitted {
     }
 
     /// Logs an error, since its caller may ignore it.
-    #[inline]
     pub(crate) fn log(result: Result<(), EmitError>, event: &str) -> Self {
-        if let Err(error) = &result {
-            error.log(event);
+        match &result {
+            Ok(()) => {}
+            Err(error @ EmitError::Encode(_)) => tracing::error!(event, %error, "not emitted"),
+            Err(error) => tracing::debug!(event, %error, "not emitted"),
         }
         Self(result)
     }

@@ -10,6 +10,7 @@ use antiphon_protocol::websocket::{Decoder, Event, Opcode, Role, masked_frame};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 
 /// Fails a test instead of letting it hang.
@@ -17,6 +18,16 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future)
         .await
         .unwrap_or_else(|_| panic!("not in time: {what}"))
+}
+
+/// Lets others run until this holds.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    within(what, async {
+        while !holds() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 /// The request of a session over WebSocket.
@@ -32,9 +43,14 @@ pub async fn listener() -> (TcpListener, SocketAddr) {
 /// Serves on a free port.
 pub async fn serve(io: &Server) -> SocketAddr {
     let (listener, address) = listener().await;
-    let io = io.clone();
-    tokio::spawn(async move { io.serve(listener).await });
+    drop(serve_on(io, listener));
     address
+}
+
+/// Serves on a listener: resolves when that has ended.
+pub fn serve_on(io: &Server, listener: TcpListener) -> JoinHandle<()> {
+    let io = io.clone();
+    tokio::spawn(async move { io.serve(listener).await })
 }
 
 /// One HTTP/1.1 exchange on a connection of its own: status and body.

@@ -63,7 +63,6 @@ impl<'a> Args<'a> {
 
     /// The arguments with a copy of the text. The attachments are shared.
     #[must_use]
-    #[inline] // so that they are put where they are wanted, and not copied there
     pub fn to_owned(&self) -> OwnedArgs {
         OwnedArgs {
             json: self.json.into(),
