@@ -1,4 +1,4 @@
-// What the public Engine.IO protocol suites check (spec 4.1), against the conformance server.
+// What the public Engine.IO protocol suites check (docs/protocol.md 2 to 11), against the conformance server.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,4 @@
-// What the public Socket.IO protocol suite checks (spec 4.2), against the conformance server.
+// What the public Socket.IO protocol suite checks (docs/protocol.md 14 to 17), against the conformance server.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,4 @@
-// Refused requests: spec 2a.2. Code, status, JSON body and the headers that let a page read it.
+// Refused requests: docs/protocol.md 2.4 to 2.9. Code, status, JSON body and the headers that let a page read it.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

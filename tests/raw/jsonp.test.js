@@ -1,4 +1,4 @@
-// JSONP polling: spec 2a.11. Scripts down, forms up.
+// JSONP polling: docs/protocol.md 7. Scripts down, forms up.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

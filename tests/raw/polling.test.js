@@ -1,4 +1,4 @@
-// Long-polling of revision 4: spec 2a.4, 2a.5, 2a.7 and 2a.8.
+// Long-polling of revision 4: docs/protocol.md 4 to 6, 9 and 11.
 
 import assert from "node:assert/strict";
 import { request as httpRequest } from "node:http";

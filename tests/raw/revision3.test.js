@@ -1,4 +1,4 @@
-// Engine.IO revision 3 (Socket.IO 1.x and 2.x): spec 2a.6 and 2b.5.
+// Engine.IO revision 3 (Socket.IO 1.x and 2.x): docs/protocol.md 3.4, 5.5 to 5.7, 9 and 18.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

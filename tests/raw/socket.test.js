@@ -1,4 +1,4 @@
-// Packets of Socket.IO, revision 5: spec 2b, and the traps of its appendix.
+// Packets of Socket.IO, revision 5: docs/protocol.md 14 to 17.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,4 @@
-// The upgrade from polling to WebSocket: spec 2a.9.
+// The upgrade from polling to WebSocket: docs/protocol.md 10.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -1,4 +1,4 @@
-// Sessions over WebSocket, revision 4: spec 2a.5, 2a.7 and 2a.12.
+// Sessions over WebSocket, revision 4: docs/protocol.md 3, 8, 9 and 11.
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";

@@ -6,9 +6,9 @@
 //!
 //! | module | what it holds | the rule's source |
 //! |---|---|---|
-//! | [`engine`] | packets, payloads, heartbeat, upgrade and session of Engine.IO, revisions 3 and 4 | Engine.IO protocol |
-//! | [`websocket`] | frames and the opening handshake | RFC 6455 |
-//! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | Socket.IO protocol |
+//! | [`engine`] | packets, payloads, heartbeat, upgrade and session of Engine.IO, revisions 3 and 4 | docs/protocol.md 2 to 13 |
+//! | [`websocket`] | frames and the opening handshake | RFC 6455, docs/protocol.md 8 |
+//! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | docs/protocol.md 14 to 18 |
 
 pub mod engine;
 pub mod socket;

@@ -8,8 +8,8 @@
 //! | server to client | `___eio[<index>](<the payload as a string of JavaScript>);` |
 //! | client to server | `d=<the payload>`, as a form: newlines are escaped, see [`decode_form`] |
 //!
-//! Payloads are always text: in revision 3 binary messages go as base64. Source: `polling-jsonp` of
-//! engine.io and of engine.io-client 3.
+//! Payloads are always text: in revision 3 binary messages go as base64. Source:
+//! docs/protocol.md 7.
 
 use std::fmt::Write as _;
 

@@ -9,7 +9,7 @@ const LONGEST: u64 = u32::MAX as u64;
 
 /// The data of an open packet, as a server writes it.
 ///
-/// Source: Engine.IO protocol, revision 4, handshake.
+/// Source: docs/protocol.md 4.2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open<'a> {
     /// The id of the session.

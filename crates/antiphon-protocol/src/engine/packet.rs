@@ -127,7 +127,7 @@ impl<'a> Packet<'a> {
     ///
     /// A binary message comes as text where the transport can't carry bytes: `b` and base64 in
     /// revision 4, `b4` and base64 in revision 3. Data behind the types close, upgrade and noop has
-    /// no meaning and is ignored. Source: Engine.IO protocol, packet encoding.
+    /// no meaning and is ignored. Source: docs/protocol.md 3.1 to 3.6.
     ///
     /// # Errors
     /// [`PacketError`] where the type is missing or unknown, or the base64 is invalid.
@@ -148,7 +148,7 @@ impl<'a> Packet<'a> {
 
     /// Reads a binary packet: the bytes of a WebSocket frame, or one binary packet of a binary
     /// payload. It is always a message; revision 3 has the type as a raw byte in front, revision 4
-    /// has nothing. Source: Engine.IO protocol, packet encoding.
+    /// has nothing. Source: docs/protocol.md 3.4.
     ///
     /// # Errors
     /// In revision 3 [`PacketError::Empty`] without a type byte and [`PacketError::BinaryType`] if

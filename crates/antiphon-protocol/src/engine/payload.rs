@@ -6,8 +6,8 @@
 //! | 3 | text | `<length>:<packet>`, the length in UTF-16 code units; a binary message is `b4` and base64 |
 //! | 3 | binary | `0` (text) or `1` (binary), the digits of the length in bytes, `0xff`, the packet |
 //!
-//! In the binary form, the `0` or `1` and the digits are raw bytes from 0 to 9. Source: Engine.IO
-//! protocol, revisions 3 and 4, payload encoding.
+//! In the binary form, the `0` or `1` and the digits are raw bytes from 0 to 9. Source:
+//! docs/protocol.md 5.
 
 use std::iter::FusedIterator;
 

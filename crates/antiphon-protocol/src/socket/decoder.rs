@@ -9,7 +9,7 @@ use super::packet::{self, Layout, Packet};
 use crate::engine::Revision;
 
 /// Reads the messages of one connection as packets, and puts attachments together with the packet
-/// that announced them (Socket.IO protocol, revisions 4 and 5).
+/// that announced them (docs/protocol.md 14 and 17).
 ///
 /// It holds nothing while no attachments are outstanding. What it holds otherwise is the text and
 /// the attachments that have come: at most [`Limits::attachments`] messages and one.

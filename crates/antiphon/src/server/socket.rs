@@ -29,7 +29,7 @@ use crate::engine::{self, SendError, Session};
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
 ///
 /// Clients of Socket.IO 1.x and 2.x derive it from the id of their session instead, as their
-/// protocol says.
+/// protocol says (docs/protocol.md 18.5).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(Arc<str>);
 
