@@ -4,7 +4,9 @@
 //! What a real server costs above this is its own; what this costs is the kernel's, and tokio's. It
 //! runs on one thread: nothing is handed from one to another.
 //!
-//! `bench-floor PORT`
+//! `bench-floor PORT`, or `bench-floor PORT gather`: see [`gather`].
+
+mod gather;
 
 use std::{
     io,
@@ -30,13 +32,21 @@ const JOINED: &[u8] = b"\x81\x2040{\"sid\":\"aaaaaaaaaaaaaaaaaaaa\"}";
 
 type Everyone = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
 
+fn main() -> io::Result<()> {
+    let usage = || io::Error::other("usage: bench-floor PORT [gather]");
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().and_then(|port| port.parse().ok());
+    let address = SocketAddr::from(([127, 0, 0, 1], port.ok_or_else(usage)?));
+    match arguments.next().as_deref() {
+        None => one_by_one(address),
+        Some("gather") => gather::run(address),
+        Some(_) => Err(usage()),
+    }
+}
+
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> io::Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok());
-    let Some(port) = port else {
-        return Err(io::Error::other("usage: bench-floor PORT"));
-    };
-    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await?;
+async fn one_by_one(address: SocketAddr) -> io::Result<()> {
+    let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     let everyone = Everyone::default();
     loop {

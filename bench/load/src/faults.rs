@@ -13,6 +13,7 @@ use crate::{
     echo::{Echo, Shape},
     frame,
     net::Net,
+    talk::{Pace, Talk},
 };
 
 type Messages = Vec<Vec<u8>>;
@@ -147,4 +148,77 @@ fn a_broadcast_that_is_lost_or_goes_elsewhere_is_noticed() {
             }),
     );
     assert!(elsewhere.contains("expected nothing"), "{elsewhere}");
+}
+
+const OFFERED: Pace = Pace::Offered {
+    each_second: 200,
+    tick: Duration::from_millis(10),
+};
+
+fn talk(
+    pace: Pace,
+    keeps_order: bool,
+    answer: impl FnMut(Messages) -> Messages + Send + 'static,
+) -> Result<Talk> {
+    let mut net = net(answer);
+    let mut load = Talk::new("room", 1, 40, pace).keeps_order(keeps_order);
+    load.run(&mut net, TIME)?;
+    net.quiet(TIME)?;
+    Ok(load)
+}
+
+#[test]
+fn a_talk_at_each_pace_passes_with_a_good_server() {
+    let load = talk(OFFERED, true, |messages| messages).unwrap();
+    assert_eq!((load.delivered, load.reordered), (6, 0));
+    assert!(
+        talk(Pace::Full, true, |messages| messages)
+            .unwrap()
+            .delivered
+            >= 1
+    );
+}
+
+#[test]
+fn what_is_lost_doubled_or_changed_in_a_talk_is_noticed() {
+    let lost = error(talk(Pace::Full, true, |_| Vec::new()));
+    assert!(
+        lost.contains("lost: expected number 0 of client 0"),
+        "{lost}"
+    );
+    for keeps_order in [true, false] {
+        let doubled = error(talk(OFFERED, keeps_order, |mut messages| {
+            messages.extend(messages.last().cloned());
+            messages
+        }));
+        assert!(doubled.contains("expected"), "{doubled}");
+        for at in [3, 12, 20, 35] {
+            let changed = error(talk(OFFERED, keeps_order, move |mut messages| {
+                messages[0][at] ^= 0x10;
+                messages
+            }));
+            assert!(changed.contains("expected"), "{changed}");
+        }
+    }
+}
+
+#[test]
+fn what_is_swapped_in_a_talk_is_noticed_or_counted() {
+    // Two are held back until there are two.
+    let swap = || {
+        let mut held = Messages::new();
+        move |messages: Messages| {
+            held.extend(messages);
+            match held.len() {
+                0 | 1 => Messages::new(),
+                _ => held.drain(..).rev().collect(),
+            }
+        }
+    };
+    let swapped = error(talk(OFFERED, true, swap()));
+    assert!(
+        swapped.contains("expected number 0 of client 0, got 1"),
+        "{swapped}"
+    );
+    assert!(talk(OFFERED, false, swap()).unwrap().reordered > 0);
 }

@@ -18,6 +18,7 @@ mod results;
 mod scenarios;
 mod server;
 mod svg;
+mod talk;
 
 use std::{env, fs, path::Path, process::ExitCode, time::Duration};
 
@@ -33,8 +34,9 @@ const USAGE: &str = "\
 usage: bench/run [OPTIONS]
   --quick            fewer connections, shorter, one round: under 3 minutes
   --only SERVERS     of ours,tuned,socketioxide,node,floor
-  --scenario NAMES   see --list
+  --scenario NAMES   see --list; a first part takes all that begin so: talk, talk-full
   --rounds N         for each server and scenario (3)
+  --tick MICROS      talk: what is due within one is sent together (1000; 0: each at its own time)
   --burst            in flight: send anew when all answers are there, not one for each answer
   --out FOLDER       where results.md and plots/ go (bench for a full run, else target/bench)
   --list             the scenarios";
@@ -49,6 +51,7 @@ pub struct Settings {
     pub growth: [usize; 3],
     pub rooms: [usize; 2],
     pub refill: Refill,
+    pub tick: Duration,
 }
 
 impl Settings {
@@ -80,6 +83,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
     let mut kinds = Kind::ALL.to_vec();
     let mut scenarios: Vec<&Scenario> = SCENARIOS.iter().collect();
     let mut refill = Refill::Each;
+    let mut tick = 1000;
     let mut out = None;
     let mut is_full = true;
     let mut rest = arguments.iter();
@@ -91,17 +95,20 @@ fn options(limit: usize) -> Result<Option<Options>> {
         match argument.as_str() {
             "--quick" => quick = true,
             "--burst" => refill = Refill::Empty,
+            "--tick" => tick = value()?.parse()?,
             "--rounds" => rounds = Some(value()?.parse()?),
             "--out" => out = Some(value()?.clone()),
             "--only" => {
                 is_full = false;
-                let names: Vec<&str> = value()?.split(',').collect();
-                kinds.retain(|kind| names.contains(&kind.name()));
+                let names = value()?;
+                let is_named = |kind: &Kind, name: &str| kind.name() == name;
+                kinds = chosen(names, "server", &kinds, is_named)?;
             }
             "--scenario" => {
                 is_full = false;
-                let names: Vec<&str> = value()?.split(',').collect();
-                scenarios.retain(|scenario| names.contains(&scenario.name));
+                let names = value()?;
+                let is_named = |scenario: &&Scenario, name: &str| scenario.is_named(name);
+                scenarios = chosen(names, "scenario", &scenarios, is_named)?;
             }
             "--list" => {
                 for scenario in SCENARIOS {
@@ -116,10 +123,8 @@ fn options(limit: usize) -> Result<Option<Options>> {
             _ => return Err(format!("unknown {argument}\n{USAGE}").into()),
         }
     }
-    if kinds.is_empty() || scenarios.is_empty() {
-        return Err(format!("nothing to run\n{USAGE}").into());
-    }
     is_full &= !quick;
+    let tick = Duration::from_micros(tick);
 
     let most = limit.saturating_sub(SPARE);
     let settings = if quick {
@@ -131,6 +136,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
             growth: [500, 1_000, 2_000].map(|count| count.min(most)),
             rooms: [1_000, 10_000],
             refill,
+            tick,
         }
     } else {
         Settings {
@@ -141,6 +147,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
             growth: [1_000.min(most), 10_000.min(most), most.min(100_000)],
             rooms: [1_000, 100_000],
             refill,
+            tick,
         }
     };
     Ok(Some(Options {
@@ -152,6 +159,23 @@ fn options(limit: usize) -> Result<Option<Options>> {
             .trim()
             .to_owned(),
     }))
+}
+
+/// Those of `all` that the list names, in their own order.
+fn chosen<T: Copy>(
+    names: &str,
+    what: &str,
+    all: &[T],
+    is_named: impl Fn(&T, &str) -> bool,
+) -> Result<Vec<T>> {
+    let names: Vec<&str> = names.split(',').collect();
+    for name in &names {
+        if !all.iter().any(|it| is_named(it, name)) {
+            return Err(format!("there is no {what} {name:?}\n{USAGE}").into());
+        }
+    }
+    let of_those = |it: &&T| names.iter().any(|name| is_named(it, name));
+    Ok(all.iter().filter(of_those).copied().collect())
 }
 
 /// Allows as many descriptors as this user may have, here and in the servers.
@@ -198,6 +222,9 @@ fn run() -> Result<bool> {
 
     let machine = machine.stop()?;
     println!("{}", report::table(&results, &kinds));
+    if let Some(talk) = report::talk(&results, &kinds) {
+        println!("{talk}");
+    }
     let plots = Path::new(&out).join("plots");
     fs::create_dir_all(&plots)?;
     let drawn = svg::draw_all(&results, &kinds, &plots)?;

@@ -7,10 +7,15 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd},
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Interest, Poll, Token, net::TcpStream, unix::SourceFd};
+use nix::sys::{
+    time::TimeSpec,
+    timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
@@ -57,6 +62,16 @@ pub trait Load {
 
     /// What is still due, for the error when it doesn't come.
     fn waits_for(&self) -> String;
+
+    /// When it is to be called although nothing came.
+    fn due(&self) -> Option<Instant> {
+        None
+    }
+
+    /// That time has come.
+    fn act(&mut self, _: &mut Net, _: Instant) -> Result<()> {
+        Ok(())
+    }
 }
 
 struct Connection {
@@ -79,13 +94,24 @@ pub struct Net {
     random: u64,
     heard: Instant,
     patience: Duration,
+    timer: TimerFd,
+    /// For when the timer is set.
+    alarm: Option<Instant>,
 }
+
+/// The timer's: epoll's own timeout is in milliseconds.
+const TIMER: Token = Token(usize::MAX);
 
 impl Net {
     pub fn new(server: SocketAddr) -> Result<Self> {
+        let poll = Poll::new()?;
+        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_NONBLOCK)?;
+        let fd = timer.as_fd().as_raw_fd();
+        poll.registry()
+            .register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
         Ok(Self {
             server,
-            poll: Poll::new()?,
+            poll,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
             dirty: Vec::new(),
@@ -93,6 +119,8 @@ impl Net {
             random: 0x9e37_79b9_7f4a_7c15,
             heard: Instant::now(),
             patience: PATIENCE,
+            timer,
+            alarm: None,
         })
     }
 
@@ -224,13 +252,19 @@ impl Net {
     /// One wait for events and the work on them.
     fn turn(&mut self, load: &mut impl Load, wait: Duration) -> Result<()> {
         // What was queued before the wait.
+        self.act(load)?;
         self.flush()?;
+        self.set_alarm(load.due())?;
         let mut events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         let result = self.poll.poll(&mut events, Some(wait));
         let result = match result {
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
             Err(error) => Err(error.into()),
             Ok(()) => events.iter().try_for_each(|event| {
+                if event.token() == TIMER {
+                    self.alarm = None;
+                    return self.act(load);
+                }
                 let Token(id) = event.token();
                 if event.is_writable() && !self.connections[id].outbox.is_empty() {
                     self.write(id)?;
@@ -240,11 +274,41 @@ impl Net {
                     self.read(load, id)
                         .map_err(|error| format!("connection {id}: {error}"))?;
                 }
+                self.act(load)?;
                 self.flush()
             }),
         };
         self.events = events;
         result
+    }
+
+    /// Calls the load if its time has come, and writes what it then has to say.
+    fn act(&mut self, load: &mut impl Load) -> Result<()> {
+        let Some(due) = load.due() else {
+            return Ok(());
+        };
+        let now = Instant::now();
+        if due <= now {
+            load.act(self, now)?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    fn set_alarm(&mut self, due: Option<Instant>) -> Result<()> {
+        if let Some(due) = due
+            && self.alarm != Some(due)
+        {
+            // A timer of zero would be none.
+            let left = due.saturating_duration_since(Instant::now());
+            let left = left.max(Duration::from_nanos(1));
+            self.timer.set(
+                Expiration::OneShot(TimeSpec::from_duration(left)),
+                TimerSetTimeFlags::empty(),
+            )?;
+            self.alarm = Some(due);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {

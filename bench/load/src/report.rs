@@ -122,6 +122,7 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
             let limit = match peer {
                 Kind::Socketioxide => about.to_socketioxide,
                 Kind::Node => about.to_node,
+                Kind::Floor => about.to_floor,
                 _ => None,
             };
             cells.push(match (median(server), median(peer)) {
@@ -133,6 +134,73 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
         table.row(cells);
     }
     table.to_string()
+}
+
+/// What goes with what in a room in which everyone talks: CPU alone says little of a server that
+/// gathers, since it may be at the price of latency.
+pub fn talk(results: &Results, kinds: &[Kind]) -> Option<String> {
+    let mut head = vec!["scenario"];
+    head.extend(kinds.iter().map(|kind| kind.name()));
+    let rates =
+        RATIOS.map(|(server, peer, title)| (server, peer, format!("{title}, deliveries/s")));
+    let rates: Vec<_> = rates
+        .iter()
+        .filter(|(_, peer, _)| *peer == Kind::Socketioxide)
+        .collect();
+    head.extend(rates.iter().map(|(_, _, title)| &**title));
+    let mut table = Table::new(&head);
+    let mut is_empty = true;
+    for row in Row::TALK {
+        let cells = kinds.iter().map(|kind| talk_cell(results, row, *kind));
+        let mut cells: Vec<_> = cells.map(|cell| cell.unwrap_or("-".to_owned())).collect();
+        if cells.iter().all(|cell| cell == "-") {
+            continue;
+        }
+        is_empty = false;
+        let about = row.about();
+        cells.insert(0, about.title.to_owned());
+        for (server, peer, _) in &rates {
+            let is_full = !results
+                .samples(row, *server)
+                .iter()
+                .any(|it| it.lag.is_some());
+            let of = |kind| results.rate(row, kind);
+            cells.push(match (of(*server), of(*peer)) {
+                (Some(ours), Some(peer)) if is_full => {
+                    let ratio = ours / peer;
+                    about.rate_to_socketioxide.map_or(number(ratio), |goal| {
+                        let verdict = if ratio >= goal { "ok" } else { "**miss**" };
+                        format!("{} (≥ {}) {verdict}", number(ratio), number(goal))
+                    })
+                }
+                _ => String::new(),
+            });
+        }
+        table.row(cells);
+    }
+    (!is_empty).then(|| table.to_string())
+}
+
+/// CPU of a delivery, deliveries a second, latency, and whether the server kept up.
+fn talk_cell(results: &Results, row: Row, kind: Kind) -> Option<String> {
+    let cpu = results.spread(row, kind)?.median;
+    let rate = results.rate(row, kind)?;
+    let latency = results.latency(row, kind)?;
+    let samples = results.samples(row, kind);
+    let at = |part| latency.at(part).unwrap_or_default().as_secs_f64() * 1e3;
+    let behind = samples.iter().filter(|it| !it.keeps_up()).count();
+    let keeps_up = match behind {
+        0 => String::new(),
+        count if count == samples.len() => ", **falls behind**".to_owned(),
+        count => format!(", **falls behind** in {count} of {}", samples.len()),
+    };
+    Some(format!(
+        "{} us, {}/s, p50 {} p99 {} ms{keeps_up}",
+        number(cpu),
+        number(rate),
+        number(at(0.5)),
+        number(at(0.99)),
+    ))
 }
 
 fn micros(latency: Option<Duration>) -> String {
@@ -149,8 +217,10 @@ fn details(results: &Results, kinds: &[Kind]) -> Table {
         "p50 us",
         "p99 us",
         "p99.9 us",
+        "max us",
         "load generator us/unit",
         "its share of a core",
+        "its own delay, p99 us",
         "out of order",
     ]);
     for row in Row::ALL {
@@ -184,12 +254,14 @@ fn details(results: &Results, kinds: &[Kind]) -> Table {
                     at(0.5),
                     at(0.99),
                     at(0.999),
+                    at(1.0),
                     number(mean(|it| it.client.unwrap_or(0.0))),
                     format!("{:.0} %", mean(|it| it.client_busy) * 100.0),
+                    micros(results.lag(row, *kind).and_then(|it| it.at(0.99))),
                     reordered.to_string(),
                 ]);
             } else {
-                cells.extend(vec![String::new(); 7]);
+                cells.extend(vec![String::new(); 9]);
             }
             table.row(cells);
         }
@@ -261,6 +333,13 @@ pub fn document(
         "\"all\" is {} connections.\n",
         thousands(&settings.connections.to_string())
     ));
+
+    if let Some(talk) = talk(results, kinds) {
+        add("## A room in which everyone talks\n".to_owned());
+        add("CPU of the server for a delivery, deliveries a second, and the time until a client has its \
+             own copy.\n".to_owned());
+        add(talk);
+    }
 
     add("## Memory, MB\n".to_owned());
     let mut memory = Table::new(&[

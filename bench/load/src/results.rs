@@ -1,6 +1,6 @@
 //! What was measured, and what it should have been.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::{histogram::Histogram, server::Kind};
 
@@ -19,6 +19,12 @@ pub enum Row {
     RoomMany,
     Binary,
     Polling,
+    Talk30,
+    Talk100,
+    Talk500,
+    TalkFull30,
+    TalkFull100,
+    TalkFull500,
     Gone,
 }
 
@@ -30,6 +36,10 @@ pub struct About {
     pub to_socketioxide: Option<f64>,
     /// At most this part of Node's.
     pub to_node: Option<f64>,
+    /// At most this part of the floor's.
+    pub to_floor: Option<f64>,
+    /// Units a second: at least this part of socketioxide's.
+    pub rate_to_socketioxide: Option<f64>,
     /// At most this by itself.
     pub absolute: Option<f64>,
     /// The order of magnitude on the machine where the goals were set.
@@ -37,7 +47,7 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::Idle,
         Self::IdlePolling,
         Self::Connect,
@@ -50,7 +60,23 @@ impl Row {
         Self::RoomMany,
         Self::Binary,
         Self::Polling,
+        Self::Talk30,
+        Self::Talk100,
+        Self::Talk500,
+        Self::TalkFull30,
+        Self::TalkFull100,
+        Self::TalkFull500,
         Self::Gone,
+    ];
+
+    /// The rooms in which everyone talks.
+    pub const TALK: [Self; 6] = [
+        Self::Talk30,
+        Self::Talk100,
+        Self::Talk500,
+        Self::TalkFull30,
+        Self::TalkFull100,
+        Self::TalkFull500,
     ];
 
     pub const fn about(self) -> About {
@@ -66,8 +92,21 @@ impl Row {
                 unit,
                 to_socketioxide,
                 to_node,
+                to_floor: None,
+                rate_to_socketioxide: None,
                 absolute: None,
                 reference,
+            }
+        }
+        const fn talk(
+            title: &'static str,
+            to_floor: Option<f64>,
+            rate_to_socketioxide: Option<f64>,
+        ) -> About {
+            About {
+                to_floor,
+                rate_to_socketioxide,
+                ..about(title, "us", None, None, "")
             }
         }
         const fn part(of: f64) -> Option<f64> {
@@ -110,6 +149,12 @@ impl Row {
             Self::RoomMany => about("room of 50 among all, a delivery", "us", None, None, ""),
             Self::Binary => about("64 KiB binary echo", "us", None, part(6.0), "30"),
             Self::Polling => about("long-polling echo", "us", Some(0.7), part(5.0), "12"),
+            Self::Talk30 => talk("30 talk, 100/s each, a delivery", Some(2.0), None),
+            Self::Talk100 => talk("100 talk, 30/s each, a delivery", Some(2.0), None),
+            Self::Talk500 => talk("500 talk, 1/s each, a delivery", Some(1.1), None),
+            Self::TalkFull30 => talk("30 talk, 1 in flight, a delivery", None, None),
+            Self::TalkFull100 => talk("100 talk, 1 in flight, a delivery", None, Some(1.0)),
+            Self::TalkFull500 => talk("500 talk, 1 in flight, a delivery", None, Some(1.0)),
             Self::Gone => About {
                 absolute: Some(1.2),
                 ..about("memory after all have gone / before", "", None, None, "")
@@ -175,9 +220,18 @@ pub struct Sample {
     pub latency: Option<Histogram>,
     /// Units that came before their turn.
     pub reordered: u64,
+    /// How long after the end of what was offered the last answer came.
+    pub behind: Duration,
+    /// How late the load generator itself was with what it offered.
+    pub lag: Option<Histogram>,
 }
 
 impl Sample {
+    /// Whether the server kept up with what was offered.
+    pub fn keeps_up(&self) -> bool {
+        self.lag.is_none() || self.behind < Duration::from_millis(100)
+    }
+
     pub fn of(value: f64) -> Self {
         Self {
             value,
@@ -222,10 +276,25 @@ impl Results {
     pub fn add(&mut self, row: Row, kind: Kind, sample: Sample) {
         let about = row.about();
         let value = sample.value;
-        eprintln!(
+        eprint!(
             "    {kind:<13} {:<38} {value:>10.3} {}",
             about.title, about.unit
         );
+        if Row::TALK.contains(&row) {
+            let at = |part| sample.latency.as_ref().and_then(|it| it.at(part));
+            let millis = |part| at(part).unwrap_or_default().as_secs_f64() * 1e3;
+            eprint!(
+                ", {:.0}/s, p50 {:.2} p99 {:.2} ms, load {:.0} %",
+                sample.rate,
+                millis(0.5),
+                millis(0.99),
+                sample.client_busy * 100.0
+            );
+            if !sample.keeps_up() {
+                eprint!(", falls behind by {:.1} s", sample.behind.as_secs_f64());
+            }
+        }
+        eprintln!();
         self.rows.entry((row, kind)).or_default().push(sample);
     }
 
@@ -252,15 +321,31 @@ impl Results {
         Spread::of(self.samples(row, kind).iter().map(|sample| sample.value))
     }
 
+    /// The median of units a second.
+    pub fn rate(&self, row: Row, kind: Kind) -> Option<f64> {
+        let rates = self.samples(row, kind).iter().map(|sample| sample.rate);
+        Some(Spread::of(rates)?.median)
+    }
+
     /// The latencies of all rounds together.
     pub fn latency(&self, row: Row, kind: Kind) -> Option<Histogram> {
+        self.merged(row, kind, |sample| sample.latency.as_ref())
+    }
+
+    /// How late the load generator was, of all rounds together.
+    pub fn lag(&self, row: Row, kind: Kind) -> Option<Histogram> {
+        self.merged(row, kind, |sample| sample.lag.as_ref())
+    }
+
+    fn merged(
+        &self,
+        row: Row,
+        kind: Kind,
+        of: impl Fn(&Sample) -> Option<&Histogram>,
+    ) -> Option<Histogram> {
         let mut all: Option<Histogram> = None;
-        for latency in self
-            .samples(row, kind)
-            .iter()
-            .filter_map(|sample| sample.latency.as_ref())
-        {
-            all.get_or_insert_default().merge(latency);
+        for one in self.samples(row, kind).iter().filter_map(of) {
+            all.get_or_insert_default().merge(one);
         }
         all
     }

@@ -12,6 +12,7 @@ use crate::{
     polling::PollingEcho,
     results::{Plot, Results, Row, Sample},
     server::{Kind, Server, own_cpu},
+    talk::{Pace, Talk},
 };
 
 /// The text in an echo, an acknowledgement or a broadcast.
@@ -79,6 +80,36 @@ pub const SCENARIOS: &[Scenario] = &[
         run: polling,
     },
     Scenario {
+        name: "talk-30",
+        about: "a room in which 30 talk, 100 times a second each",
+        run: |run| talk(run, Row::Talk30, 30, Some(100)),
+    },
+    Scenario {
+        name: "talk-100",
+        about: "a room in which 100 talk, 30 times a second each",
+        run: |run| talk(run, Row::Talk100, 100, Some(30)),
+    },
+    Scenario {
+        name: "talk-500",
+        about: "a room in which 500 talk, once a second each",
+        run: |run| talk(run, Row::Talk500, 500, Some(1)),
+    },
+    Scenario {
+        name: "talk-full-30",
+        about: "a room in which 30 talk, each as soon as its last has come back",
+        run: |run| talk(run, Row::TalkFull30, 30, None),
+    },
+    Scenario {
+        name: "talk-full-100",
+        about: "a room in which 100 talk, each as soon as its last has come back",
+        run: |run| talk(run, Row::TalkFull100, 100, None),
+    },
+    Scenario {
+        name: "talk-full-500",
+        about: "a room in which 500 talk, each as soon as its last has come back",
+        run: |run| talk(run, Row::TalkFull500, 500, None),
+    },
+    Scenario {
         name: "grow-connections",
         about: "the same with ever more connections, to the file limit",
         run: grow_connections,
@@ -97,6 +128,7 @@ pub const SCENARIOS: &[Scenario] = &[
 
 /// One scenario on one server.
 pub struct Run<'a> {
+    name: &'static str,
     kind: Kind,
     settings: &'a Settings,
     results: &'a mut Results,
@@ -121,16 +153,24 @@ impl Cost {
             rate: units / self.wall.as_secs_f64(),
             latency,
             reordered,
+            ..Sample::default()
         }
     }
 }
 
 impl Scenario {
+    /// Whether a word of the command line means it: its name, or the first part of it.
+    pub fn is_named(&self, word: &str) -> bool {
+        let rest = self.name.strip_prefix(word);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+
     /// Runs it once on a server of a kind.
     pub fn run(&self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
-        let server = Server::start(kind)?;
+        let server = Server::start(kind, self.name)?;
         let net = Net::new(server.address)?;
         (self.run)(&mut Run {
+            name: self.name,
             kind,
             settings,
             results,
@@ -235,8 +275,8 @@ impl Run<'_> {
     }
 
     /// Lets the first ones join the room.
-    fn join_members(&mut self) -> Result<()> {
-        Join::run(&mut self.net, vec![vec!["r".to_owned()]; MEMBERS])
+    fn join_members(&mut self, count: usize) -> Result<()> {
+        Join::run(&mut self.net, vec![vec!["r".to_owned()]; count])
     }
 
     fn add(&mut self, row: Row, sample: Sample) {
@@ -304,13 +344,44 @@ fn broadcast(run: &mut Run<'_>, row: Row, burst: u64) -> Result<()> {
 fn room(run: &mut Run<'_>) -> Result<()> {
     let count = run.settings.connections;
     run.open(2 * MEMBERS)?;
-    run.join_members()?;
+    run.join_members(MEMBERS)?;
     let few = run.broadcast("room", MEMBERS, 1)?;
     run.open(count)?;
     // The numbers go on where they were only within a load: the room's next starts anew.
     let many = run.broadcast("room", MEMBERS, 1)?;
     run.add(Row::RoomFew, few);
     run.add(Row::RoomMany, many);
+    Ok(())
+}
+
+/// All in one room talk: at a rate that is offered, or as fast as it goes.
+fn talk(run: &mut Run<'_>, row: Row, clients: usize, each_second: Option<u32>) -> Result<()> {
+    let Settings {
+        warm,
+        measure,
+        tick,
+        ..
+    } = *run.settings;
+    run.open(clients)?;
+    run.join_members(clients)?;
+    let pace = each_second.map_or(Pace::Full, |each_second| Pace::Offered {
+        each_second,
+        tick,
+    });
+    let mut load = Talk::new("room", clients, TEXT_SIZE, pace).keeps_order(run.kind.keeps_order());
+    load.run(&mut run.net, warm)?;
+    load.reordered = 0;
+    let ((), cost) = run.measured(|net| load.run(net, measure))?;
+    let behind = load.behind();
+    let sample = cost.sample(load.delivered, Some(load.latency), load.reordered);
+    run.add(
+        row,
+        Sample {
+            behind,
+            lag: each_second.map(|_| load.lag),
+            ..sample
+        },
+    );
     Ok(())
 }
 
@@ -341,7 +412,7 @@ fn grow_connections(run: &mut Run<'_>) -> Result<()> {
         run.point(Plot::Connect, count, connect.value);
         run.point(Plot::Broadcast, count, all.value);
         if run.kind.has_rooms() {
-            run.join_members()?;
+            run.join_members(MEMBERS)?;
             let room = run.broadcast("room", MEMBERS, 1)?;
             run.point(Plot::Room, count, room.value);
         }
@@ -352,7 +423,7 @@ fn grow_connections(run: &mut Run<'_>) -> Result<()> {
 fn grow_rooms(run: &mut Run<'_>) -> Result<()> {
     const SOCKETS: usize = 1000;
     run.open(SOCKETS)?;
-    run.join_members()?;
+    run.join_members(MEMBERS)?;
     let start = run.resident(Net::quiet)?;
     let mut rooms = 1;
     let room = run.broadcast("room", MEMBERS, 1)?;
@@ -403,7 +474,7 @@ fn grow_payload(run: &mut Run<'_>) -> Result<()> {
 impl Run<'_> {
     /// A fresh server and no connections.
     fn restart(&mut self) -> Result<()> {
-        self.server = Server::start(self.kind)?;
+        self.server = Server::start(self.kind, self.name)?;
         self.net = Net::new(self.server.address)?;
         Ok(())
     }

@@ -54,16 +54,18 @@ impl Kind {
         match self {
             Self::Ours | Self::Socketioxide | Self::Node => true,
             Self::Tuned => !matches!(scenario, "grow-rooms" | "grow-payload"),
-            // It knows no namespaces, rooms or acknowledgements, and no HTTP.
-            Self::Floor => matches!(
-                scenario,
-                "connections"
-                    | "echo"
-                    | "echo32"
-                    | "broadcast"
-                    | "broadcast32"
-                    | "grow-connections"
-            ),
+            // It knows no namespaces and no HTTP, and no room but one where all talk.
+            Self::Floor => {
+                matches!(
+                    scenario,
+                    "connections"
+                        | "echo"
+                        | "echo32"
+                        | "broadcast"
+                        | "broadcast32"
+                        | "grow-connections"
+                ) || scenario.starts_with("talk-")
+            }
         }
     }
 
@@ -85,6 +87,17 @@ impl Kind {
     /// register their events: what comes in between is lost. The load waits a moment with it.
     pub const fn is_ready_when_connected(self) -> bool {
         !matches!(self, Self::Socketioxide)
+    }
+
+    /// What a server is told where all in a room talk.
+    const fn argument_for_talk(self) -> Option<&'static str> {
+        match self {
+            Self::Floor => Some("gather"),
+            // Stock, it drops what is for a socket that 128 packets wait for: some hundred clients
+            // that talk as fast as they can lose messages within a second, and stop.
+            Self::Socketioxide => Some("100000"),
+            Self::Ours | Self::Tuned | Self::Node => None,
+        }
     }
 
     /// What cargo built for it.
@@ -153,9 +166,14 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(kind: Kind) -> Result<Self> {
+    /// The server for a scenario.
+    pub fn start(kind: Kind, scenario: &str) -> Result<Self> {
         let mut command = kind.command();
-        command.arg("0").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("0");
+        if scenario.starts_with("talk-") {
+            command.args(kind.argument_for_talk());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call, which is allowed between fork and exec.
         unsafe {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));

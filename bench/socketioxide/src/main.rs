@@ -1,7 +1,8 @@
 //! The server of `bench_server.rs`, on socketioxide: stock settings, handlers as its README writes
 //! them.
 //!
-//! `bench-socketioxide PORT`
+//! `bench-socketioxide PORT [BUFFER]`, where the buffer is that of a socket, in packets: stock, what
+//! is for a socket that 128 wait for is lost.
 
 use axum::Router;
 use bytes::Bytes;
@@ -13,12 +14,17 @@ use socketioxide::{
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let port: u16 = match std::env::args().nth(1) {
+    let mut arguments = std::env::args().skip(1);
+    let port: u16 = match arguments.next() {
         Some(port) => port.parse()?,
-        None => return Err("usage: bench-socketioxide PORT".into()),
+        None => return Err("usage: bench-socketioxide PORT [BUFFER]".into()),
     };
+    let mut builder = SocketIo::builder();
+    if let Some(buffer) = arguments.next() {
+        builder = builder.max_buffer_size(buffer.parse()?);
+    }
 
-    let (layer, io) = SocketIo::new_layer();
+    let (layer, io) = builder.build_layer();
     io.ns("/", async |socket: SocketRef| {
         socket.on(
             "echo",
