@@ -6,6 +6,7 @@ mod connect;
 mod echo;
 #[cfg(test)]
 mod faults;
+mod flood;
 mod frame;
 mod histogram;
 mod http;
@@ -36,7 +37,8 @@ usage: bench/run [OPTIONS]
   --only SERVERS     of ours,tuned,socketioxide,node,floor
   --scenario NAMES   see --list; a first part takes all that begin so: talk, talk-full
   --rounds N         for each server and scenario (3)
-  --tick MICROS      talk: what is due within one is sent together (1000; 0: each at its own time)
+  --tick MICROS      talk: what is due within one is sent together (5000; 0: each at its own time)
+  --floods N         flood: so many connections flood (1)
   --burst            in flight: send anew when all answers are there, not one for each answer
   --out FOLDER       where results.md and plots/ go (bench for a full run, else target/bench)
   --list             the scenarios";
@@ -52,6 +54,7 @@ pub struct Settings {
     pub rooms: [usize; 2],
     pub refill: Refill,
     pub tick: Duration,
+    pub floods: usize,
 }
 
 impl Settings {
@@ -83,7 +86,9 @@ fn options(limit: usize) -> Result<Option<Options>> {
     let mut kinds = Kind::ALL.to_vec();
     let mut scenarios: Vec<&Scenario> = SCENARIOS.iter().collect();
     let mut refill = Refill::Each;
-    let mut tick = 1000;
+    let mut tick = 5000;
+    let mut floods = 1;
+    let mut named = false;
     let mut out = None;
     let mut is_full = true;
     let mut rest = arguments.iter();
@@ -95,6 +100,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
         match argument.as_str() {
             "--quick" => quick = true,
             "--burst" => refill = Refill::Empty,
+            "--floods" => floods = value()?.parse()?,
             "--tick" => tick = value()?.parse()?,
             "--rounds" => rounds = Some(value()?.parse()?),
             "--out" => out = Some(value()?.clone()),
@@ -106,6 +112,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
             }
             "--scenario" => {
                 is_full = false;
+                named = true;
                 let names = value()?;
                 let is_named = |scenario: &&Scenario, name: &str| scenario.is_named(name);
                 scenarios = chosen(names, "scenario", &scenarios, is_named)?;
@@ -124,6 +131,9 @@ fn options(limit: usize) -> Result<Option<Options>> {
         }
     }
     is_full &= !quick;
+    if quick && !named {
+        scenarios.retain(|scenario| scenario.is_quick());
+    }
     let tick = Duration::from_micros(tick);
 
     let most = limit.saturating_sub(SPARE);
@@ -137,6 +147,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
             rooms: [1_000, 10_000],
             refill,
             tick,
+            floods,
         }
     } else {
         Settings {
@@ -148,6 +159,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
             rooms: [1_000, 100_000],
             refill,
             tick,
+            floods,
         }
     };
     Ok(Some(Options {

@@ -25,6 +25,13 @@ pub enum Row {
     TalkFull30,
     TalkFull100,
     TalkFull500,
+    FloodCheap,
+    FloodDear,
+    FloodLarge,
+    FloodBroadcasts,
+    FloodJoins,
+    FloodPanics,
+    FloodPosts,
     Gone,
 }
 
@@ -47,7 +54,7 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 26] = [
         Self::Idle,
         Self::IdlePolling,
         Self::Connect,
@@ -66,6 +73,13 @@ impl Row {
         Self::TalkFull30,
         Self::TalkFull100,
         Self::TalkFull500,
+        Self::FloodCheap,
+        Self::FloodDear,
+        Self::FloodLarge,
+        Self::FloodBroadcasts,
+        Self::FloodJoins,
+        Self::FloodPanics,
+        Self::FloodPosts,
         Self::Gone,
     ];
 
@@ -107,6 +121,12 @@ impl Row {
                 to_floor,
                 rate_to_socketioxide,
                 ..about(title, "us", None, None, "")
+            }
+        }
+        const fn flood(title: &'static str) -> About {
+            About {
+                absolute: Some(50.0),
+                ..about(title, "ms", None, None, "")
             }
         }
         const fn part(of: f64) -> Option<f64> {
@@ -155,6 +175,13 @@ impl Row {
             Self::TalkFull30 => talk("30 talk, 1 in flight, a delivery", None, None),
             Self::TalkFull100 => talk("100 talk, 1 in flight, a delivery", None, Some(1.0)),
             Self::TalkFull500 => talk("500 talk, 1 in flight, a delivery", None, Some(1.0)),
+            Self::FloodCheap => flood("echo beside a flood of cheap events, p99"),
+            Self::FloodDear => flood("echo beside a flood of events of 12 us, p99"),
+            Self::FloodLarge => flood("echo beside a flood of events of 64 KiB, p99"),
+            Self::FloodBroadcasts => flood("echo beside a flood of broadcasts, p99"),
+            Self::FloodJoins => flood("echo beside a flood of joins, p99"),
+            Self::FloodPanics => flood("echo beside a flood of panics, p99"),
+            Self::FloodPosts => flood("echo beside a flood of POST requests, p99"),
             Self::Gone => About {
                 absolute: Some(1.2),
                 ..about("memory after all have gone / before", "", None, None, "")
@@ -280,14 +307,15 @@ impl Results {
             "    {kind:<13} {:<38} {value:>10.3} {}",
             about.title, about.unit
         );
-        if Row::TALK.contains(&row) {
+        if sample.latency.is_some() {
             let at = |part| sample.latency.as_ref().and_then(|it| it.at(part));
             let millis = |part| at(part).unwrap_or_default().as_secs_f64() * 1e3;
             eprint!(
-                ", {:.0}/s, p50 {:.2} p99 {:.2} ms, load {:.0} %",
+                ", {:.0}/s, p50 {:.2} p99 {:.2} max {:.2} ms, load {:.0} %",
                 sample.rate,
                 millis(0.5),
                 millis(0.99),
+                millis(1.0),
                 sample.client_busy * 100.0
             );
             if !sample.keeps_up() {

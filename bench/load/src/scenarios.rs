@@ -7,6 +7,7 @@ use crate::{
     broadcast::{Broadcast, Join},
     connect::{Connect, Poll},
     echo::{Echo, Shape},
+    flood::{Flood, Water},
     histogram::Histogram,
     net::Net,
     polling::PollingEcho,
@@ -110,6 +111,41 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |run| talk(run, Row::TalkFull500, 500, None),
     },
     Scenario {
+        name: "flood-cheap",
+        about: "another's echo, beside a flood of events whose handler does nothing",
+        run: |run| flood(run, Row::FloodCheap, Water::Cheap),
+    },
+    Scenario {
+        name: "flood-dear",
+        about: "another's echo, beside a flood of events whose handler takes 12 us",
+        run: |run| flood(run, Row::FloodDear, Water::Dear),
+    },
+    Scenario {
+        name: "flood-large",
+        about: "another's echo, beside a flood of events of 64 KiB",
+        run: |run| flood(run, Row::FloodLarge, Water::Large),
+    },
+    Scenario {
+        name: "flood-broadcasts",
+        about: "another's echo, beside a flood of broadcasts to a room of 20",
+        run: |run| flood(run, Row::FloodBroadcasts, Water::Broadcasts),
+    },
+    Scenario {
+        name: "flood-joins",
+        about: "another's echo, beside a flood of joins",
+        run: |run| flood(run, Row::FloodJoins, Water::Joins),
+    },
+    Scenario {
+        name: "flood-panics",
+        about: "another's echo, beside a flood of events whose handler panics",
+        run: |run| flood(run, Row::FloodPanics, Water::Panics),
+    },
+    Scenario {
+        name: "flood-posts",
+        about: "another's echo, beside a flood of POST requests",
+        run: |run| flood(run, Row::FloodPosts, Water::Posts),
+    },
+    Scenario {
         name: "grow-connections",
         about: "the same with ever more connections, to the file limit",
         run: grow_connections,
@@ -159,6 +195,11 @@ impl Cost {
 }
 
 impl Scenario {
+    /// Whether it is part of a quick run that names none.
+    pub fn is_quick(&self) -> bool {
+        !self.name.starts_with("flood-")
+    }
+
     /// Whether a word of the command line means it: its name, or the first part of it.
     pub fn is_named(&self, word: &str) -> bool {
         let rest = self.name.strip_prefix(word);
@@ -379,6 +420,50 @@ fn talk(run: &mut Run<'_>, row: Row, clients: usize, each_second: Option<u32>) -
         Sample {
             behind,
             lag: each_second.map(|_| load.lag),
+            ..sample
+        },
+    );
+    Ok(())
+}
+
+/// One sends a message each 5 ms and gets it back, while another floods the server.
+fn flood(run: &mut Run<'_>, row: Row, water: Water) -> Result<()> {
+    let Settings {
+        warm,
+        measure,
+        floods,
+        ..
+    } = *run.settings;
+    run.open(1)?;
+    let pace = Pace::Offered {
+        each_second: 200,
+        tick: Duration::ZERO,
+    };
+    let mut load = Talk::new("echo", 1, TEXT_SIZE, pace);
+    let flood = Flood::start(run.server.address, water, floods)?;
+    load.run(&mut run.net, warm)
+        .map_err(|error| format!("beside the flood: {error}"))?;
+    let (before, server, client, start) =
+        (flood.sent(), run.server.cpu()?, own_cpu()?, Instant::now());
+    load.run(&mut run.net, measure)
+        .map_err(|error| format!("beside the flood: {error}"))?;
+    let cost = Cost {
+        server: run.server.cpu()? - server,
+        client: own_cpu()? - client,
+        wall: start.elapsed(),
+    };
+    let sent = flood.sent() - before;
+    match flood.closed() {
+        0 => {}
+        count => eprintln!("    the server closed {count} connections of the flood"),
+    }
+    drop(flood);
+    let p99 = load.latency.at(0.99).unwrap_or_default();
+    let sample = cost.sample(sent, Some(load.latency), 0);
+    run.add(
+        row,
+        Sample {
+            value: p99.as_secs_f64() * 1e3,
             ..sample
         },
     );

@@ -52,7 +52,8 @@ impl Kind {
     /// Whether a scenario is for it.
     pub fn takes_part_in(self, scenario: &str) -> bool {
         match self {
-            Self::Ours | Self::Socketioxide | Self::Node => true,
+            Self::Ours => true,
+            Self::Socketioxide | Self::Node => !scenario.starts_with("flood-"),
             Self::Tuned => !matches!(scenario, "grow-rooms" | "grow-payload"),
             // It knows no namespaces and no HTTP, and no room but one where all talk.
             Self::Floor => {

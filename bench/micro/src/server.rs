@@ -20,7 +20,7 @@ use tower_service::Service as _;
 use crate::{Path, Run, TEXT};
 
 /// All of them.
-pub const PATHS: [Path; 13] = [
+pub const PATHS: [Path; 14] = [
     path("echo_duplex", 200, |n| block_on(echo_duplex(n))),
     path("echo_tcp", 200, |n| block_on(echo_tcp(n, 1))),
     path("echo_tcp_32", 20, |n| block_on(echo_tcp(n, 32))),
@@ -31,6 +31,7 @@ pub const PATHS: [Path; 13] = [
     path("broadcast_room_of_8", 100, |n| {
         block_on(broadcast(n, Some("room")))
     }),
+    path("talk_30", 5, |n| block_on(talk(n, 30))),
     path("join_leave", 500, |n| block_on(join_leave(n))),
     path("echo_polling", 100, |n| block_on(echo_polling(n))),
     path("connect_polling", 50, |n| block_on(connect_polling(n))),
@@ -273,6 +274,45 @@ async fn broadcast(times: u64, room: Option<&'static str>) {
         tokio::task::yield_now().await;
         for (stream, _) in receivers.iter_mut().filter(|(_, receives)| *receives) {
             stream.read_exact(&mut answer).expect("the broadcast");
+            assert!(answer == expected);
+        }
+    }
+}
+
+/// A turn of the event loop to which each in a room has brought a message for all in it.
+async fn talk(times: u64, clients: usize) {
+    use std::io::{ErrorKind, Read as _, Write as _};
+    let (io, mut sockets) = server();
+    io.of("/").on("say", async |io: Server, args: Args| {
+        io.to("room").emit("say", args);
+    });
+    let mut streams = Vec::new();
+    for client in open_tcp(&io, clients).await {
+        let socket = sockets.recv().await.expect("the server lives");
+        socket.join("room");
+        streams.push(client.stream.into_std().expect("a socket"));
+    }
+    let event = format!(r#"42["say","{TEXT}"]"#);
+    let send = text_frame(&event);
+    let expected = answer_frame(&event).repeat(clients);
+    let mut answer = vec![0; expected.len()];
+    for _ in 0..times {
+        for stream in &mut streams {
+            stream.write_all(&send).expect("the server reads");
+        }
+        for stream in &mut streams {
+            let mut filled = 0;
+            while filled < answer.len() {
+                match stream.read(&mut answer[filled..]) {
+                    Ok(0) => panic!("the server has closed"),
+                    Ok(count) => filled += count,
+                    // The server runs on this thread.
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(error) => panic!("can't read: {error}"),
+                }
+            }
             assert!(answer == expected);
         }
     }

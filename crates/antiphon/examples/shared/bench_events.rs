@@ -4,7 +4,10 @@
 //! * `ack` acknowledges with the same arguments;
 //! * `broadcast` emits `broadcast` with them to all;
 //! * `join` enters the room that it names, and acknowledges with the name;
-//! * `room` emits `room` with its arguments to the room `r`.
+//! * `room` emits `room` with its arguments to the room `r`;
+//! * `none` does nothing, `work` computes for 12 us, `panic` panics.
+
+use std::time::{Duration, Instant};
 
 use antiphon::{Ack, Args, Data, Server, Socket};
 
@@ -27,5 +30,16 @@ pub(crate) fn register(io: &Server) {
         })
         .on("room", async |io: Server, args: Args| {
             io.to("r").emit("room", args);
+        })
+        .on("none", async || {})
+        .on("work", async || {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_micros(12) {
+                std::hint::spin_loop();
+            }
+        })
+        // Past the hook, which would write a line for each.
+        .on("panic", async || -> () {
+            std::panic::resume_unwind(Box::new("the benchmark's"));
         });
 }
