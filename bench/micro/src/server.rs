@@ -31,7 +31,7 @@ pub const PATHS: [Path; 14] = [
     path("broadcast_room_of_8", 100, |n| {
         block_on(broadcast(n, Some("room")))
     }),
-    path("talk_30", 5, |n| block_on(talk(n, 30))),
+    path("talk_30", 100, |n| block_on(talk(n, 30))),
     path("join_leave", 500, |n| block_on(join_leave(n))),
     path("echo_polling", 100, |n| block_on(echo_polling(n))),
     path("connect_polling", 50, |n| block_on(connect_polling(n))),
