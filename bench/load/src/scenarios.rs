@@ -195,9 +195,10 @@ impl Cost {
 }
 
 impl Scenario {
-    /// Whether it is part of a quick run that names none.
+    /// Whether it is part of a quick run that names none: that takes under 3 minutes.
     pub fn is_quick(&self) -> bool {
-        !self.name.starts_with("flood-")
+        let is_long = ["talk-500", "talk-full-30", "talk-full-500"].contains(&self.name);
+        !is_long && !self.name.starts_with("flood-")
     }
 
     /// Whether a word of the command line means it: its name, or the first part of it.
