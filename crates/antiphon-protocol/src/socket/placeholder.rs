@@ -1,5 +1,8 @@
 //! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs.
 
+use std::collections::BTreeSet;
+
+use super::error::DecodeError;
 use super::json;
 
 /// What an object is, as far as attachments are concerned.
@@ -97,23 +100,46 @@ fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
     Some((key, text.get(start..end)?, json::whitespace(bytes, end)))
 }
 
-/// Whether every placeholder in these JSON values names one of so many attachments.
-pub(super) fn all_legal(text: &str, attachments: usize) -> bool {
+/// Checks the placeholders in these JSON values: each must name one of so many attachments, and no
+/// two the same. An attachment that none names is of no use, but does no harm.
+pub(super) fn check(text: &str, attachments: usize) -> Result<(), DecodeError> {
+    let illegal = DecodeError::IllegalPlaceholder { attachments };
     let bytes = text.as_bytes();
+    let mut named = Named::default();
     let mut next = 0;
     while let Some(&byte) = bytes.get(next) {
         next = match byte {
-            b'"' => match json::string(bytes, next) {
-                Ok(end) => end,
-                Err(_) => return false,
-            },
+            b'"' => json::string(bytes, next).map_err(|_| illegal)?,
             b'{' => match at(text, next, attachments) {
                 Placeholder::Not => next + 1,
-                Placeholder::Attachment { end, .. } => end,
-                Placeholder::Illegal => return false,
+                Placeholder::Attachment { num, end } if named.insert(num) => end,
+                Placeholder::Attachment { num, .. } => {
+                    return Err(DecodeError::RepeatedPlaceholder { num });
+                }
+                Placeholder::Illegal => return Err(illegal),
             },
             _ => next + 1,
         };
     }
-    true
+    Ok(())
+}
+
+/// The numbers that have been named: the usual ones take no memory of their own.
+#[derive(Default)]
+struct Named {
+    first: u64,
+    others: BTreeSet<usize>,
+}
+
+impl Named {
+    /// Adds a number. False: it was there.
+    fn insert(&mut self, num: usize) -> bool {
+        if num >= 64 {
+            return self.others.insert(num);
+        }
+        let bit = 1 << num;
+        let is_new = self.first & bit == 0;
+        self.first |= bit;
+        is_new
+    }
 }
