@@ -350,6 +350,18 @@ describe("what breaks the rules closes the connection", () => {
     await server.entry({ id, event: "disconnect", reason: "forced close" });
   });
 
+  // Node looks when the attachment is there.
+  for (const packet of [`451-/chat,["message",${ONE}]`, `461-/chat,1[${ONE}]`]) {
+    test(`a binary packet for a namespace that wasn't joined: ${packet}`, async () => {
+      const { socket, id } = await joined(server);
+      socket.send(packet);
+      if (isReference) socket.send(Buffer.from([1]));
+      await socket.close();
+      const { reason } = await server.entry({ id, event: "disconnect" });
+      assert.match(reason, /^(forced|transport)/);
+    });
+  }
+
   // Node takes these for packets without arguments.
   for (const packet of ["42", "430"]) {
     test(`invalid: nothing after ${packet}`, { skip: oursOnly }, async () => {

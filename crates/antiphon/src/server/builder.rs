@@ -32,8 +32,10 @@ pub struct ServerBuilder {
 
 impl ServerBuilder {
     pub(super) fn new() -> Self {
+        let mut engine = EngineConfig::default();
+        engine.max_payload_before_join = 100_000;
         Self {
-            engine: EngineConfig::default(),
+            engine,
             path: "/socket.io".to_owned(),
             connect_timeout: Duration::from_secs(45),
             ack_timeout: Duration::from_secs(20),
@@ -111,6 +113,16 @@ impl ServerBuilder {
     /// Bytes that a message may have, on every transport. 1,000,000.
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.engine.max_payload = bytes;
+        self
+    }
+
+    /// Bytes that a message may have while its connection has joined no namespace: room for its
+    /// `auth`. 100,000. More than [`max_payload`](Self::max_payload) counts as that.
+    ///
+    /// Stock clients send nothing else before they have joined. So this is what a connection that
+    /// nobody knows can hold.
+    pub const fn max_payload_before_join(mut self, bytes: usize) -> Self {
+        self.engine.max_payload_before_join = bytes;
         self
     }
 
