@@ -79,7 +79,7 @@ fuzz_target!(|data: &[u8]| {
         _ => Json::new(rest).values(),
     };
     let times = 1 + usize::from(u16::from_le_bytes([*low, *high]));
-    let times = times.min(1 + 60_000 / (values.len() + 1));
+    let times = times.min(1 + 16_000 / (values.len() + 1));
     let values = vec![values; times].join(",");
     let attachments = attachments % 4;
     let text = match attachments {

@@ -375,6 +375,7 @@ impl Session {
     }
 
     /// Whether its client isn't known yet, and doesn't read what it is answered: it gets no more.
+    #[inline(never)] // What asks is a hot path, but for this.
     pub(crate) fn is_unread(&self) -> bool {
         !self.is_admitted() && self.queued_bytes() > MOST_UNREAD
     }

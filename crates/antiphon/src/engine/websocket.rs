@@ -216,6 +216,7 @@ impl WebSocket {
     }
 
     /// Lets messages be as large as those of the session may be now. False: they were.
+    #[cold]
     fn raise_limit(&mut self, session: Option<&Session>) -> bool {
         let limit = session.map_or(0, Session::max_payload);
         let is_more = limit > self.decoder.max_payload();

@@ -87,8 +87,8 @@ impl Pending {
                 let namespace = socket.namespace();
                 (namespace.shared().draft(), namespace.name(), *id)
             }
-            // Its answer is a list of arguments alone.
-            Asker::Caller(_) => (Draft::default(), "/", 0),
+            // Its answer is a list of arguments alone: one with any binary value is refused there.
+            Asker::Caller(_) => (Draft::new(usize::MAX), "/", 0),
         };
         if let Err(error) = encode(&mut draft, namespace, id) {
             tracing::error!(%error, "an acknowledgement can't be encoded");

@@ -33,6 +33,7 @@ pub(super) fn from_value<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, 
 /// Reads once more what didn't fit: with U+FFFD for lone surrogates, of which `serde_json` wants
 /// none. This way only failures pay for looking for them.
 #[cold]
+#[inline(never)]
 fn again<'de, T: Deserialize<'de>>(args: Args<'de>, error: &Error) -> Result<T, ArgsError> {
     if !json::has_lone_surrogate(args.json) {
         return Err(explain::<T>(Input::new(args), error));

@@ -85,6 +85,7 @@ impl<'de> Input<'de> {
     }
 
     /// Reads one value with `serde_json`: placeholders are objects to it.
+    #[inline]
     pub(super) fn plainly<T>(
         &mut self,
         read: impl FnOnce(&mut serde_json::Deserializer<StrRead<'de>>) -> Result<T, Error>,
