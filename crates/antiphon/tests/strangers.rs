@@ -14,7 +14,7 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, sync::Notify};
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
 /// The most bytes of a message before a namespace is joined.
-const MOST: usize = 100_000;
+const MOST: usize = 200_000;
 
 /// A packet of so many bytes.
 fn padded(head: &str, tail: &str, length: usize) -> String {

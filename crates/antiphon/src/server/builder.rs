@@ -33,7 +33,7 @@ pub struct ServerBuilder {
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         let mut engine = EngineConfig::default();
-        engine.max_payload_before_join = 100_000;
+        engine.max_payload_before_join = 200_000;
         Self {
             engine,
             path: "/socket.io".to_owned(),
@@ -117,7 +117,8 @@ impl ServerBuilder {
     }
 
     /// Bytes that a message may have while its connection has joined no namespace: room for its
-    /// `auth`. 100,000. More than [`max_payload`](Self::max_payload) counts as that.
+    /// `auth`, and for one that is refused with a word. 200,000. More than
+    /// [`max_payload`](Self::max_payload) counts as that.
     ///
     /// Stock clients send nothing else before they have joined. So this is what a connection that
     /// nobody knows can hold.
