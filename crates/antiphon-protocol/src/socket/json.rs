@@ -41,6 +41,13 @@ pub(super) struct Bounds {
     pub(super) values: usize,
 }
 
+impl Bounds {
+    /// Whether a text can't hold too many values, as each takes a byte: nothing need be counted.
+    const fn has_room_for(self, text: &str) -> bool {
+        text.len() <= self.values
+    }
+}
+
 /// The elements of an array, without brackets and surrounding whitespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct List {
@@ -55,6 +62,13 @@ pub(super) struct List {
 /// Reads one array that reaches from `at` to the end of the text. The array itself is no value of
 /// its own.
 pub(super) fn list(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault> {
+    match bounds.has_room_for(text) {
+        true => elements::<false>(text, at, bounds),
+        false => elements::<true>(text, at, bounds),
+    }
+}
+
+fn elements<const COUNTED: bool>(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault> {
     let bytes = text.as_bytes();
     let depth = bounds.depth.min(MOST_LEVELS);
     let inner = depth.checked_sub(1).ok_or(Fault::Depth)?;
@@ -71,7 +85,7 @@ pub(super) fn list(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault>
     let mut next = start;
     if bytes.get(start) != Some(&b']') {
         loop {
-            let end = scan(bytes, next, inner, &mut values)?;
+            let end = scan::<COUNTED>(bytes, next, inner, &mut values)?;
             let element = Span { start: next, end };
             match list.first {
                 None => {
@@ -99,7 +113,10 @@ pub(super) fn list(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault>
 pub(super) fn whole(text: &str, at: usize, bounds: Bounds) -> Result<Span, Fault> {
     let bytes = text.as_bytes();
     let mut values = 0;
-    let end = scan(bytes, at, bounds.depth, &mut values)?;
+    let end = match bounds.has_room_for(text) {
+        true => value(bytes, at, bounds.depth)?,
+        false => scan::<true>(bytes, at, bounds.depth, &mut values)?,
+    };
     at_end(bytes, end)?;
     within(values, bounds)?;
     Ok(Span { start: at, end })
@@ -122,11 +139,17 @@ fn at_end(bytes: &[u8], at: usize) -> Result<(), Fault> {
 
 /// Where the value that begins at `at` ends.
 pub(super) fn value(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
-    scan(bytes, at, depth, &mut 0)
+    scan::<false>(bytes, at, depth, &mut 0)
 }
 
-/// Where the value that begins at `at` ends. Adds to `values` of how many it is made.
-fn scan(bytes: &[u8], mut at: usize, depth: usize, values: &mut usize) -> Result<usize, Fault> {
+/// Where the value that begins at `at` ends. Adds to `values` of how many it is made, if these are
+/// counted.
+fn scan<const COUNTED: bool>(
+    bytes: &[u8],
+    mut at: usize,
+    depth: usize,
+    values: &mut usize,
+) -> Result<usize, Fault> {
     // One bit a level, the innermost lowest: set inside an object, clear inside an array.
     let mut objects: u128 = 0;
     let mut levels = 0;
@@ -134,7 +157,9 @@ fn scan(bytes: &[u8], mut at: usize, depth: usize, values: &mut usize) -> Result
     let depth = depth.min(MOST_LEVELS);
     loop {
         let mut open = false;
-        count += 1;
+        if COUNTED {
+            count += 1;
+        }
         at = match bytes.get(at) {
             Some(b'"') => string(bytes, at)?,
             Some(&bracket @ (b'{' | b'[')) => {
@@ -146,16 +171,14 @@ fn scan(bytes: &[u8], mut at: usize, depth: usize, values: &mut usize) -> Result
                 open = true;
                 whitespace(bytes, at + 1)
             }
-            Some(b'-' | b'0'..=b'9') => number(bytes, at)?,
-            Some(b't') => literal(bytes, at, b"true")?,
-            Some(b'f') => literal(bytes, at, b"false")?,
-            Some(b'n') => literal(bytes, at, b"null")?,
-            _ => return Err(Fault::Syntax(at)),
+            _ => scalar(bytes, at)?,
         };
         // What stands before the next value: closing brackets, a comma, a key.
         loop {
             if levels == 0 {
-                *values += count;
+                if COUNTED {
+                    *values += count;
+                }
                 return Ok(at);
             }
             let object = objects & 1 == 1;
@@ -185,6 +208,19 @@ fn scan(bytes: &[u8], mut at: usize, depth: usize, values: &mut usize) -> Result
             objects >>= 1;
             open = false;
         }
+    }
+}
+
+/// Where the value that begins at `at` ends, if it is neither an array nor an object.
+#[inline]
+pub(super) fn scalar(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+    match bytes.get(at) {
+        Some(b'"') => string(bytes, at),
+        Some(b'-' | b'0'..=b'9') => number(bytes, at),
+        Some(b't') => literal(bytes, at, b"true"),
+        Some(b'f') => literal(bytes, at, b"false"),
+        Some(b'n') => literal(bytes, at, b"null"),
+        _ => Err(Fault::Syntax(at)),
     }
 }
 

@@ -1,7 +1,5 @@
 //! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs.
 
-use std::collections::BTreeSet;
-
 use super::error::DecodeError;
 use super::json;
 
@@ -96,7 +94,7 @@ fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
     };
     let colon = json::whitespace(bytes, end);
     let start = json::whitespace(bytes, colon + 1);
-    let end = json::value(bytes, start, 0).ok()?;
+    let end = json::scalar(bytes, start).ok()?;
     Some((key, text.get(start..end)?, json::whitespace(bytes, end)))
 }
 
@@ -128,18 +126,29 @@ pub(super) fn check(text: &str, attachments: usize) -> Result<(), DecodeError> {
 #[derive(Default)]
 struct Named {
     first: u64,
-    others: BTreeSet<usize>,
+    /// One for each number, from 0.
+    others: Vec<bool>,
 }
 
 impl Named {
     /// Adds a number. False: it was there.
     fn insert(&mut self, num: usize) -> bool {
         if num >= 64 {
-            return self.others.insert(num);
+            return self.insert_other(num);
         }
         let bit = 1 << num;
         let is_new = self.first & bit == 0;
         self.first |= bit;
         is_new
+    }
+
+    /// The decoder bounds how many there are.
+    #[cold]
+    fn insert_other(&mut self, num: usize) -> bool {
+        if self.others.len() <= num {
+            self.others.resize(num + 1, false);
+        }
+        let named = self.others.get_mut(num);
+        named.is_some_and(|named| !std::mem::replace(named, true))
     }
 }
