@@ -239,6 +239,27 @@ describe("events and acknowledgements", () => {
     socket.end();
   });
 
+  // JavaScript's `slice` cuts emoji in two. What is handed on stays as it came; text that was read is
+  // what it is to UTF-8.
+  test("half an emoji: in arguments, in auth, as a name, in an acknowledgement", async () => {
+    const half = "\\ud83d";
+    const halves = (text) => text.replaceAll(half, "\u{fffd}");
+    const socket = await Socket.session(server);
+    socket.send(`40{"${half}":["${half}"]}`);
+    await socket.next();
+    assert.equal(halves(await socket.next()), '42["auth",{"\u{fffd}":["\u{fffd}"]}]');
+    socket.send(`42["message","cut ${half}",{"${half}":1}]`);
+    assert.equal(await socket.next(), `42["message-back","cut ${half}",{"${half}":1}]`);
+    socket.send(`427["message-with-ack","${half}"]`);
+    assert.equal(await socket.next(), `437["${half}"]`);
+    socket.send(`42["${half}"]`, `42["join","${half}"]`, '428["rooms"]');
+    assert.match(halves(await socket.next()), /^438\[\[.*"\u{fffd}"\]\]$/u);
+    socket.send(`451-9["message-with-ack",${ONE},"${half}"]`, Buffer.from([1]));
+    assert.equal(await socket.next(), `461-9[${ONE},"${half}"]`);
+    assert.deepEqual(await socket.next(), Buffer.from([1]));
+    socket.end();
+  });
+
   test("text that looks like a separator stays in its event", async () => {
     const session = await Polling.open(server);
     await session.send("40");
@@ -323,6 +344,24 @@ describe("what breaks the rules closes the connection", () => {
     });
   }
 
+  // Node hands it to both places; here each naming would be a copy.
+  test("invalid: an attachment that is named twice", { skip: oursOnly }, async () => {
+    const id = await closedBy(`451-["message",${ONE},${ONE}]`);
+    await server.entry({ id, event: "disconnect", reason: "forced close" });
+  });
+
+  // Node looks when the attachment is there.
+  for (const packet of [`451-/chat,["message",${ONE}]`, `461-/chat,1[${ONE}]`]) {
+    test(`a binary packet for a namespace that wasn't joined: ${packet}`, async () => {
+      const { socket, id } = await joined(server);
+      socket.send(packet);
+      if (isReference) socket.send(Buffer.from([1]));
+      await socket.close();
+      const { reason } = await server.entry({ id, event: "disconnect" });
+      assert.match(reason, /^(forced|transport)/);
+    });
+  }
+
   // Node takes these for packets without arguments.
   for (const packet of ["42", "430"]) {
     test(`invalid: nothing after ${packet}`, { skip: oursOnly }, async () => {
@@ -353,6 +392,7 @@ describe("what breaks the rules closes the connection", () => {
     await closedBy(`42${"9".repeat(100)}["message-with-ack"]`);
     await closedBy(`40/${"x".repeat(10_000)},`);
     await closedBy(`45${"9".repeat(100)}-["message"]`);
+    await closedBy(`42["message",[${"[],".repeat(100_000)}0]]`);
     kept.send('42["message"]');
     assert.equal(await kept.next(), '42["message-back"]');
     kept.end();

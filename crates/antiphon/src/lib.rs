@@ -6,6 +6,8 @@ pub mod engine;
 mod server;
 
 #[cfg(feature = "server")]
+pub use antiphon_protocol::socket::Limits;
+#[cfg(feature = "server")]
 pub use bytes::Bytes;
 #[cfg(feature = "server")]
 pub use engine::{Cookie, Cors, PeerAddr, QueueLimits, Revision, SameSite, Stats, TransportKind};

@@ -13,6 +13,7 @@ use crate::engine::Revision;
 ///
 /// It holds nothing while no attachments are outstanding. What it holds otherwise is the text and
 /// the attachments that have come: at most [`Limits::attachments`] messages and one.
+/// [`outstanding_namespace`](Self::outstanding_namespace) says for whom.
 ///
 /// After an error the connection is to be closed, as Node does it.
 ///
@@ -86,6 +87,19 @@ impl Decoder {
             return Ok(None);
         }
         Ok(mem::take(&mut self.pending).map(|assembled| *assembled))
+    }
+
+    /// The namespace of the packet whose attachments are outstanding, if any are: so that a packet
+    /// that isn't wanted can be refused before they come.
+    #[must_use]
+    pub fn outstanding_namespace(&self) -> Option<&str> {
+        let pending = self.pending.as_ref()?;
+        Some(pending.layout.namespace(&pending.text))
+    }
+
+    /// Forgets the packet whose attachments are outstanding, if any are.
+    pub fn discard(&mut self) {
+        self.pending = None;
     }
 
     /// Whether attachments are outstanding.

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::args::{Args, Output};
 use super::error::EncodeError;
-use super::{MAX_ATTACHMENTS, placeholder, reserved};
+use super::{MAX_ATTACHMENTS, json, placeholder, reserved};
 use crate::engine::{EncodedPacket, PacketType, PacketWriter, Revision};
 
 const CONNECT: u8 = b'0';
@@ -83,6 +83,43 @@ impl EncodedMessage {
     #[must_use]
     pub fn into_parts(self) -> (EncodedPacket, Option<Arc<[EncodedPacket]>>) {
         (self.text, self.attachments)
+    }
+
+    /// Gives the event that this is to `read`: its name and its arguments. `None` if it is another
+    /// packet. What was written isn't checked again, so that no limit of a decoder applies.
+    ///
+    /// ```
+    /// let message = antiphon_protocol::socket::event("/chat", None, "add", &(1, 2))?;
+    /// let sum = message.with_event(|name, args| {
+    ///     assert_eq!(name, "add");
+    ///     args.deserialize::<(i64, i64)>().map(|(a, b)| a + b)
+    /// });
+    /// assert_eq!(sum, Some(Ok(3)));
+    /// # Ok::<(), antiphon_protocol::socket::EncodeError>(())
+    /// ```
+    pub fn with_event<R>(&self, read: impl FnOnce(&str, Args<'_>) -> R) -> Option<R> {
+        let text = str::from_utf8(self.text.payload().get(1..)?).ok()?;
+        let is_digit = |c: char| c.is_ascii_digit();
+        let head = match text.as_bytes().first()? {
+            b'2' => &text[1..],
+            b'5' => text[1..].trim_start_matches(is_digit).strip_prefix('-')?,
+            _ => return None,
+        };
+        let head = match head.strip_prefix('/') {
+            Some(namespace) => namespace.split_once(',')?.1,
+            None => head,
+        };
+        let list = head.trim_start_matches(is_digit).strip_prefix('[')?;
+        let (name, rest) = list.split_at_checked(json::string(list.as_bytes(), 0).ok()?)?;
+        let name = json::unescape(name)?;
+        let args = rest.strip_suffix(']')?;
+        let args = args.strip_prefix(',').unwrap_or(args);
+        let type_byte = usize::from(self.revision == Revision::V3);
+        let attachments = self.attachments().iter();
+        let attachments: Vec<_> = attachments
+            .map(|packet| packet.frame().slice_ref(&packet.payload()[type_byte..]))
+            .collect();
+        Some(read(&name, Args::new(args, &attachments)))
     }
 
     /// The packets in the order of the wire: the text, then the attachments.
@@ -246,7 +283,9 @@ pub fn invalid_namespace(namespace: &str) -> EncodedMessage {
 ///
 /// Each method that writes a message begins anew. After an error nothing is left of it, and an empty
 /// draft gives an empty packet, which means nothing to a peer.
-#[derive(Debug, Default)]
+///
+/// The default takes [`MAX_ATTACHMENTS`] binary values.
+#[derive(Debug)]
 pub struct Draft {
     /// The message is written as one without attachments, and made a binary one at the end if any
     /// turned up, which is rare.
@@ -254,14 +293,35 @@ pub struct Draft {
     /// Where the type stands in the buffer.
     kind: usize,
     attachments: Vec<EncodedPacket>,
+    max_attachments: usize,
+}
+
+impl Default for Draft {
+    #[inline]
+    fn default() -> Self {
+        Self::new(MAX_ATTACHMENTS)
+    }
 }
 
 impl Draft {
+    /// An empty draft of a message with so many binary values at the most: for receivers that take
+    /// other numbers of attachments than stock clients.
+    #[inline]
+    #[must_use]
+    pub fn new(max_attachments: usize) -> Self {
+        Self {
+            writer: PacketWriter::default(),
+            kind: 0,
+            attachments: Vec::new(),
+            max_attachments,
+        }
+    }
+
     /// Writes an [`event`].
     ///
     /// # Errors
     ///
-    /// Those of [`event`].
+    /// Those of [`event`], with the bound of this draft.
     pub fn event<T: Serialize + ?Sized>(
         &mut self,
         namespace: &str,
@@ -279,7 +339,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// Those of [`event_from`].
+    /// Those of [`event_from`], with the bound of this draft.
     pub fn event_from(
         &mut self,
         namespace: &str,
@@ -298,7 +358,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// Those of [`ack`].
+    /// Those of [`ack`], with the bound of this draft.
     pub fn ack<T: Serialize + ?Sized>(
         &mut self,
         namespace: &str,
@@ -315,7 +375,7 @@ impl Draft {
     ///
     /// # Errors
     ///
-    /// Those of [`ack_from`].
+    /// Those of [`ack_from`], with the bound of this draft.
     pub fn ack_from(
         &mut self,
         namespace: &str,
@@ -436,7 +496,7 @@ impl Draft {
         let count = self.attachments.len();
         if count > 0 {
             let written = str::from_utf8(&self.writer.buffer()[start..]).unwrap_or_default();
-            if !placeholder::all_legal(written, count) {
+            if placeholder::check(written, count).is_err() {
                 return Err(EncodeError::IllegalPlaceholder);
             }
         }
@@ -457,8 +517,9 @@ impl Draft {
     fn end(&mut self) -> Result<(), EncodeError> {
         self.push("]");
         let count = self.attachments.len();
-        if count > MAX_ATTACHMENTS {
-            return Err(EncodeError::TooManyAttachments(count));
+        if count > self.max_attachments {
+            let max = self.max_attachments;
+            return Err(EncodeError::TooManyAttachments { count, max });
         }
         if count > 0 {
             let buffer = self.writer.buffer();

@@ -28,6 +28,13 @@ pub enum DecodeError {
         /// How many attachments the packet has.
         attachments: usize,
     },
+    /// Several placeholders name the same attachment. Encoders number each of them anew, and an
+    /// attachment of many names would be copied for each.
+    #[error("several placeholders name attachment {num}: each may be named once")]
+    RepeatedPlaceholder {
+        /// The number of the attachment, from 0.
+        num: usize,
+    },
     /// Longer than [`Limits::namespace`](super::Limits::namespace).
     #[error("the namespace is too long: the limit is {limit} bytes")]
     NamespaceTooLong {
@@ -63,10 +70,16 @@ pub enum DecodeError {
         /// The limit, in levels of arrays and objects.
         limit: usize,
     },
+    /// Made of more JSON values than [`Limits::values`](super::Limits::values).
+    #[error("the payload has too many JSON values: the limit is {limit} (`Limits::values`)")]
+    TooManyValues {
+        /// The limit, a number of values.
+        limit: usize,
+    },
     /// An event whose array is empty.
     #[error("an EVENT needs a name: the first element of its array")]
     MissingEventName,
-    /// An event whose name is no string and no number, or is not Unicode.
+    /// An event whose name is no string and no number.
     #[error("the name of an event must be a string or a number")]
     InvalidEventName,
     /// Longer than [`Limits::event_name`](super::Limits::event_name).
@@ -99,12 +112,21 @@ pub enum EncodeError {
     /// The name is one that the libraries use for their own events; receivers would refuse it.
     #[error("the event name {0:?} is reserved: choose another one")]
     ReservedEvent(&'static str),
-    /// More binary values than a stock client accepts in one packet, which is
-    /// [`MAX_ATTACHMENTS`](super::MAX_ATTACHMENTS).
-    #[error("{0} binary values in one packet: receivers accept {max}", max = super::MAX_ATTACHMENTS)]
-    TooManyAttachments(usize),
+    /// More binary values than may be sent in one packet. By default these are
+    /// [`MAX_ATTACHMENTS`](super::MAX_ATTACHMENTS): stock clients close the connection for more.
+    #[error(
+        "{count} binary values in one packet, where {max} may be sent: send fewer, or raise \
+         `max_emitted_attachments` if all clients take more (stock ones take 10)"
+    )]
+    TooManyAttachments {
+        /// How many there are.
+        count: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The value holds an object that looks like a placeholder, `{"_placeholder":true,...}`, and
-    /// names no attachment of this packet. Receivers would close the connection.
+    /// names no attachment of this packet, or one that another names. Receivers would close the
+    /// connection.
     #[error("the value holds a forged placeholder of an attachment")]
     IllegalPlaceholder,
 }

@@ -1,5 +1,6 @@
 //! A scanner of JSON text (RFC 8259): finds where a value ends, and proves on the way that it is
-//! one and how deep it nests. It neither recurses nor allocates, whatever the text.
+//! one, how deep it nests, and of how many values it is made. It neither recurses nor allocates,
+//! whatever the text.
 
 use std::borrow::Cow;
 
@@ -27,6 +28,24 @@ pub(super) enum Fault {
     Syntax(usize),
     /// Nested deeper than allowed.
     Depth,
+    /// More values than allowed.
+    Values,
+}
+
+/// How much of it a text may hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Levels of arrays and objects.
+    pub(super) depth: usize,
+    /// Values, the inner ones included.
+    pub(super) values: usize,
+}
+
+impl Bounds {
+    /// Whether a text can't hold too many values, as each takes a byte: nothing need be counted.
+    const fn has_room_for(self, text: &str) -> bool {
+        text.len() <= self.values
+    }
 }
 
 /// The elements of an array, without brackets and surrounding whitespace.
@@ -40,10 +59,20 @@ pub(super) struct List {
     pub(super) all: Span,
 }
 
-/// Reads one array that reaches from `at` to the end of the text.
-pub(super) fn list(text: &str, at: usize, depth: usize) -> Result<List, Fault> {
+/// Reads one array that reaches from `at` to the end of the text. The array itself is no value of
+/// its own.
+pub(super) fn list(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault> {
+    match bounds.has_room_for(text) {
+        true => elements::<false>(text, at, bounds),
+        false => elements::<true>(text, at, bounds),
+    }
+}
+
+fn elements<const COUNTED: bool>(text: &str, at: usize, bounds: Bounds) -> Result<List, Fault> {
     let bytes = text.as_bytes();
-    let inner = depth.min(MOST_LEVELS).checked_sub(1).ok_or(Fault::Depth)?;
+    let depth = bounds.depth.min(MOST_LEVELS);
+    let inner = depth.checked_sub(1).ok_or(Fault::Depth)?;
+    let mut values = 0;
     if bytes.get(at) != Some(&b'[') {
         return Err(Fault::Syntax(at));
     }
@@ -56,7 +85,7 @@ pub(super) fn list(text: &str, at: usize, depth: usize) -> Result<List, Fault> {
     let mut next = start;
     if bytes.get(start) != Some(&b']') {
         loop {
-            let end = value(bytes, next, inner)?;
+            let end = scan::<COUNTED>(bytes, next, inner, &mut values)?;
             let element = Span { start: next, end };
             match list.first {
                 None => {
@@ -76,15 +105,29 @@ pub(super) fn list(text: &str, at: usize, depth: usize) -> Result<List, Fault> {
         }
     }
     at_end(bytes, next + 1)?;
+    within(values, bounds)?;
     Ok(list)
 }
 
 /// Reads one value that reaches from `at` to the end of the text.
-pub(super) fn whole(text: &str, at: usize, depth: usize) -> Result<Span, Fault> {
+pub(super) fn whole(text: &str, at: usize, bounds: Bounds) -> Result<Span, Fault> {
     let bytes = text.as_bytes();
-    let end = value(bytes, at, depth)?;
+    let mut values = 0;
+    let end = match bounds.has_room_for(text) {
+        true => value(bytes, at, bounds.depth)?,
+        false => scan::<true>(bytes, at, bounds.depth, &mut values)?,
+    };
     at_end(bytes, end)?;
+    within(values, bounds)?;
     Ok(Span { start: at, end })
+}
+
+/// Values are counted to the end: the text is in memory already, and its scan takes no more of it.
+const fn within(values: usize, bounds: Bounds) -> Result<(), Fault> {
+    if values > bounds.values {
+        return Err(Fault::Values);
+    }
+    Ok(())
 }
 
 fn at_end(bytes: &[u8], at: usize) -> Result<(), Fault> {
@@ -95,13 +138,28 @@ fn at_end(bytes: &[u8], at: usize) -> Result<(), Fault> {
 }
 
 /// Where the value that begins at `at` ends.
-pub(super) fn value(bytes: &[u8], mut at: usize, depth: usize) -> Result<usize, Fault> {
+pub(super) fn value(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+    scan::<false>(bytes, at, depth, &mut 0)
+}
+
+/// Where the value that begins at `at` ends. Adds to `values` of how many it is made, if these are
+/// counted.
+fn scan<const COUNTED: bool>(
+    bytes: &[u8],
+    mut at: usize,
+    depth: usize,
+    values: &mut usize,
+) -> Result<usize, Fault> {
     // One bit a level, the innermost lowest: set inside an object, clear inside an array.
     let mut objects: u128 = 0;
     let mut levels = 0;
+    let mut count = 0;
     let depth = depth.min(MOST_LEVELS);
     loop {
         let mut open = false;
+        if COUNTED {
+            count += 1;
+        }
         at = match bytes.get(at) {
             Some(b'"') => string(bytes, at)?,
             Some(&bracket @ (b'{' | b'[')) => {
@@ -113,15 +171,14 @@ pub(super) fn value(bytes: &[u8], mut at: usize, depth: usize) -> Result<usize, 
                 open = true;
                 whitespace(bytes, at + 1)
             }
-            Some(b'-' | b'0'..=b'9') => number(bytes, at)?,
-            Some(b't') => literal(bytes, at, b"true")?,
-            Some(b'f') => literal(bytes, at, b"false")?,
-            Some(b'n') => literal(bytes, at, b"null")?,
-            _ => return Err(Fault::Syntax(at)),
+            _ => scalar(bytes, at)?,
         };
         // What stands before the next value: closing brackets, a comma, a key.
         loop {
             if levels == 0 {
+                if COUNTED {
+                    *values += count;
+                }
                 return Ok(at);
             }
             let object = objects & 1 == 1;
@@ -151,6 +208,19 @@ pub(super) fn value(bytes: &[u8], mut at: usize, depth: usize) -> Result<usize, 
             objects >>= 1;
             open = false;
         }
+    }
+}
+
+/// Where the value that begins at `at` ends, if it is neither an array nor an object.
+#[inline]
+pub(super) fn scalar(bytes: &[u8], at: usize) -> Result<usize, Fault> {
+    match bytes.get(at) {
+        Some(b'"') => string(bytes, at),
+        Some(b'-' | b'0'..=b'9') => number(bytes, at),
+        Some(b't') => literal(bytes, at, b"true"),
+        Some(b'f') => literal(bytes, at, b"false"),
+        Some(b'n') => literal(bytes, at, b"null"),
+        _ => Err(Fault::Syntax(at)),
     }
 }
 
@@ -287,12 +357,74 @@ const fn is_special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// The text of a string, given with its quotes. `None` if it is not Unicode (a lone surrogate).
+/// The text of a string, given with its quotes. A lone surrogate in it is U+FFFD. `None` if it is
+/// no string.
 pub(super) fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
     let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.contains('\\') {
-        serde_json::from_str(quoted).ok().map(Cow::Owned)
-    } else {
-        Some(Cow::Borrowed(inner))
+    if !inner.contains('\\') {
+        return Some(Cow::Borrowed(inner));
     }
+    let text = match repair(quoted) {
+        Some(repaired) => serde_json::from_str(&repaired),
+        None => serde_json::from_str(quoted),
+    };
+    text.ok().map(Cow::Owned)
+}
+
+/// The same JSON with U+FFFD where a string holds a lone surrogate. `None` if there is none.
+///
+/// JavaScript's strings are UTF-16, and `slice` cuts them anywhere, so that half of a pair may be
+/// left; `JSON.stringify` writes it as an escape (`"\ud83d"`). It is JSON by its grammar, but no
+/// Unicode. U+FFFD is what browsers make of it when they encode it as UTF-8.
+pub(super) fn repair(json: &str) -> Option<String> {
+    let mut lone = lone_surrogate(json, 0)?;
+    let mut repaired = String::with_capacity(json.len());
+    let mut copied = 0;
+    loop {
+        repaired.push_str(json.get(copied..lone)?);
+        repaired.push_str("\\ufffd");
+        copied = lone + ESCAPE;
+        match lone_surrogate(json, copied) {
+            Some(next) => lone = next,
+            None => break,
+        }
+    }
+    repaired.push_str(json.get(copied..)?);
+    Some(repaired)
+}
+
+/// Whether a string in this JSON holds a lone surrogate.
+pub(super) fn has_lone_surrogate(json: &str) -> bool {
+    lone_surrogate(json, 0).is_some()
+}
+
+/// The length of an escape like `\ud83d`.
+const ESCAPE: usize = 6;
+
+/// Where the escape of the first lone surrogate at or after `at` begins. Valid JSON has backslashes
+/// in strings alone.
+fn lone_surrogate(json: &str, mut at: usize) -> Option<usize> {
+    let bytes = json.as_bytes();
+    loop {
+        at += bytes.get(at..)?.iter().position(|&byte| byte == b'\\')?;
+        at += match unit(bytes, at) {
+            // Any other escape: the character after the backslash belongs to it.
+            None => 2,
+            Some(0xd800..=0xdbff) => match unit(bytes, at + ESCAPE) {
+                Some(0xdc00..=0xdfff) => 2 * ESCAPE,
+                _ => return Some(at),
+            },
+            Some(0xdc00..=0xdfff) => return Some(at),
+            Some(_) => ESCAPE,
+        };
+    }
+}
+
+/// The code unit of the escape at `at`, if it is one like `\ud83d`.
+fn unit(bytes: &[u8], at: usize) -> Option<u16> {
+    let hex = bytes.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
+    hex.iter().try_fold(0, |unit, &digit| {
+        let digit = char::from(digit).to_digit(16)?;
+        Some(unit << 4 | digit as u16)
+    })
 }

@@ -1,5 +1,5 @@
 /// What a [`Decoder`](super::Decoder) accepts from its peer. Beyond any of these the packet is
-/// refused with a [`DecodeError`](super::DecodeError).
+/// refused with a [`DecodeError`](super::DecodeError). They say nothing of what is sent.
 ///
 /// The size of a message as a whole is the business of the connection below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -8,13 +8,20 @@ pub struct Limits {
     pub attachments: usize,
     /// Deepest nesting of arrays and objects in a payload; the list of arguments is the first
     /// level. Default: 100 levels. More than 127 counts as 127.
-    pub depth: usize,
+    pub depth: u8,
+    /// Most JSON values of a payload: numbers, texts, literals, arrays and objects, those inside of
+    /// others too. Default: 100,000 values.
+    ///
+    /// A type that is read may be much larger than its text: `[],` is 3 bytes, and a
+    /// `serde_json::Value` for it is 32. So this bounds what a message becomes in memory, whatever
+    /// its type and however large it is.
+    pub values: usize,
     /// Longest namespace, in bytes, with the query that revision 4 may append. Default: 256 bytes.
     pub namespace: usize,
     /// Longest name of an event, in bytes of UTF-8. Default: 1024 bytes.
     pub event_name: usize,
     /// Most decimal digits of an ack id. Default: 15 digits, which JavaScript keeps exactly.
-    pub ack_digits: usize,
+    pub ack_digits: u8,
 }
 
 impl Default for Limits {
@@ -22,6 +29,7 @@ impl Default for Limits {
         Self {
             attachments: 10,
             depth: 100,
+            values: 100_000,
             namespace: 256,
             event_name: 1024,
             ack_digits: 15,

@@ -41,7 +41,7 @@ mod placeholder;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Args, ArgsError, OwnedArgs};
+pub use args::{Args, ArgsError, OwnedArgs, from_json};
 pub use decoder::{Assembled, Decoder};
 pub use encode::{
     Draft, EncodedMessage, ack, ack_error, ack_from, connect, connect_error, connect_with,
@@ -51,7 +51,9 @@ pub use error::{DecodeError, EncodeError};
 pub use limits::Limits;
 pub use packet::Packet;
 
-/// Most attachments that a packet is encoded with: stock clients close the connection for more.
+/// Most attachments that a packet is encoded with by default. Stock clients in JavaScript close the
+/// connection for more (`maxAttachments` of `socket.io-parser`, from 4.2.6); [`Draft::new`] takes
+/// another number, for clients that do so, too.
 pub const MAX_ATTACHMENTS: usize = 10;
 
 /// Names that the Socket.IO libraries keep for their own events: receivers refuse them.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::args::Args;
 use super::error::DecodeError;
-use super::json::{self, Fault, Span};
+use super::json::{self, Bounds, Fault, Span};
 use super::{Limits, placeholder, reserved};
 use crate::engine::Revision;
 
@@ -106,6 +106,11 @@ enum Body {
 }
 
 impl Layout {
+    /// The namespace, from the text that was read.
+    pub(super) fn namespace<'a>(&self, text: &'a str) -> &'a str {
+        self.namespace.map_or("/", |span| span.of(text))
+    }
+
     /// The packet, from the text that was read.
     pub(super) fn packet<'a>(
         &self,
@@ -113,7 +118,7 @@ impl Layout {
         attachments: &'a [Bytes],
         unescaped: Option<Cow<'a, str>>,
     ) -> Packet<'a> {
-        let namespace = self.namespace.map_or("/", |span| span.of(text));
+        let namespace = self.namespace(text);
         match self.body {
             Body::Connect { query, auth } => Packet::Connect {
                 namespace,
@@ -208,9 +213,8 @@ pub(super) fn parse(
     // Node looks only when all attachments are there; nothing is gained by waiting for them.
     if attachments > 0
         && let Body::Event { args, .. } | Body::Ack { args, .. } = body
-        && !placeholder::all_legal(args.of(text), attachments)
     {
-        return Err(DecodeError::IllegalPlaceholder { attachments });
+        placeholder::check(args.of(text), attachments)?;
     }
     Ok(Layout {
         namespace,
@@ -276,7 +280,7 @@ impl<'t> Reader<'t> {
 
     fn ack_id(&mut self) -> Result<Option<u64>, DecodeError> {
         let digits = self.digits();
-        let limit = self.limits.ack_digits;
+        let limit = usize::from(self.limits.ack_digits);
         if digits.is_empty() {
             return Ok(None);
         }
@@ -316,18 +320,28 @@ impl<'t> Reader<'t> {
                 expected: "an array",
             });
         }
-        json::list(self.text, self.at, self.limits.depth).map_err(|fault| self.fault(fault))
+        json::list(self.text, self.at, self.bounds()).map_err(|fault| self.fault(fault))
     }
 
     fn whole(&self) -> Result<Span, DecodeError> {
-        json::whole(self.text, self.at, self.limits.depth).map_err(|fault| self.fault(fault))
+        json::whole(self.text, self.at, self.bounds()).map_err(|fault| self.fault(fault))
+    }
+
+    const fn bounds(&self) -> Bounds {
+        Bounds {
+            depth: self.limits.depth as usize,
+            values: self.limits.values,
+        }
     }
 
     const fn fault(&self, fault: Fault) -> DecodeError {
         match fault {
             Fault::Syntax(offset) => DecodeError::InvalidJson { offset },
             Fault::Depth => DecodeError::TooDeep {
-                limit: self.limits.depth,
+                limit: self.limits.depth as usize,
+            },
+            Fault::Values => DecodeError::TooManyValues {
+                limit: self.limits.values,
             },
         }
     }
@@ -343,6 +357,7 @@ impl<'t> Reader<'t> {
                     start: first.start + 1,
                     end: first.end - 1,
                 },
+                // A lone surrogate is U+FFFD: the name is a text like others.
                 json::unescape(raw).ok_or(DecodeError::InvalidEventName)?,
             ),
             _ => return Err(DecodeError::InvalidEventName),

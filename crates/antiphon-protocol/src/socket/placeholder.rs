@@ -1,5 +1,6 @@
 //! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs.
 
+use super::error::DecodeError;
 use super::json;
 
 /// What an object is, as far as attachments are concerned.
@@ -93,27 +94,61 @@ fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
     };
     let colon = json::whitespace(bytes, end);
     let start = json::whitespace(bytes, colon + 1);
-    let end = json::value(bytes, start, 0).ok()?;
+    let end = json::scalar(bytes, start).ok()?;
     Some((key, text.get(start..end)?, json::whitespace(bytes, end)))
 }
 
-/// Whether every placeholder in these JSON values names one of so many attachments.
-pub(super) fn all_legal(text: &str, attachments: usize) -> bool {
+/// Checks the placeholders in these JSON values: each must name one of so many attachments, and no
+/// two the same. An attachment that none names is of no use, but does no harm.
+pub(super) fn check(text: &str, attachments: usize) -> Result<(), DecodeError> {
+    let illegal = DecodeError::IllegalPlaceholder { attachments };
     let bytes = text.as_bytes();
+    let mut named = Named::default();
     let mut next = 0;
     while let Some(&byte) = bytes.get(next) {
         next = match byte {
-            b'"' => match json::string(bytes, next) {
-                Ok(end) => end,
-                Err(_) => return false,
-            },
+            b'"' => json::string(bytes, next).map_err(|_| illegal)?,
             b'{' => match at(text, next, attachments) {
                 Placeholder::Not => next + 1,
-                Placeholder::Attachment { end, .. } => end,
-                Placeholder::Illegal => return false,
+                Placeholder::Attachment { num, end } if named.insert(num) => end,
+                Placeholder::Attachment { num, .. } => {
+                    return Err(DecodeError::RepeatedPlaceholder { num });
+                }
+                Placeholder::Illegal => return Err(illegal),
             },
             _ => next + 1,
         };
     }
-    true
+    Ok(())
+}
+
+/// The numbers that have been named: the usual ones take no memory of their own.
+#[derive(Default)]
+struct Named {
+    first: u64,
+    /// One for each number, from 0.
+    others: Vec<bool>,
+}
+
+impl Named {
+    /// Adds a number. False: it was there.
+    fn insert(&mut self, num: usize) -> bool {
+        if num >= 64 {
+            return self.insert_other(num);
+        }
+        let bit = 1 << num;
+        let is_new = self.first & bit == 0;
+        self.first |= bit;
+        is_new
+    }
+
+    /// The decoder bounds how many there are.
+    #[cold]
+    fn insert_other(&mut self, num: usize) -> bool {
+        if self.others.len() <= num {
+            self.others.resize(num + 1, false);
+        }
+        let named = self.others.get_mut(num);
+        named.is_some_and(|named| !std::mem::replace(named, true))
+    }
 }

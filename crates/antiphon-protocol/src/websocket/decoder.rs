@@ -87,6 +87,18 @@ impl Decoder {
         }
     }
 
+    /// The most bytes of one message.
+    #[must_use]
+    pub const fn max_payload(&self) -> usize {
+        self.max_payload
+    }
+
+    /// Changes the most bytes of one message, from the next frame on. After
+    /// [`FrameError::TooBig`] the same frame may be decoded once more.
+    pub const fn set_max_payload(&mut self, max_payload: usize) {
+        self.max_payload = max_payload;
+    }
+
     /// How long the frame at the start of `input` is, header included, once its header has arrived:
     /// what the caller needs room for.
     ///
@@ -102,7 +114,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`] for a header as in [`frame_length`](Self::frame_length), for text that is not
-    /// UTF-8 and for an invalid close frame. Nothing more can be decoded then.
+    /// UTF-8 and for an invalid close frame. Nothing more can be decoded then, but a frame that was
+    /// too big with [another limit](Self::set_max_payload).
     pub fn decode<'a>(&mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, FrameError> {
         const INCOMPLETE: Decoded<'_> = Decoded {
             consumed: 0,

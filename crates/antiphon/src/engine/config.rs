@@ -33,6 +33,9 @@ pub struct EngineConfig {
     pub close_timeout: Duration,
     /// Bytes that one message (WebSocket) or one POST (polling) may have. 1,000,000.
     pub max_payload: usize,
+    /// The same until the application has [admitted](super::Session::admit) the session, if it is less.
+    /// No bound of its own: an application that admits none takes messages of every size.
+    pub max_payload_before_join: usize,
     /// Packets that one POST may have. 10,000.
     pub max_packets_per_payload: usize,
     /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16 MiB.
@@ -66,6 +69,7 @@ impl Default for EngineConfig {
             upgrade_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(30),
             max_payload: 1_000_000,
+            max_payload_before_join: usize::MAX,
             max_packets_per_payload: 10_000,
             outbound: QueueLimits::default(),
             max_running_handlers: 1_000,
@@ -103,6 +107,14 @@ impl EngineConfig {
             &mut self.close_timeout,
         ] {
             *duration = (*duration).clamp(SHORTEST, LONGEST);
+        }
+    }
+
+    /// Bytes that a message may have.
+    pub(super) fn payload_of(&self, is_admitted: bool) -> usize {
+        match is_admitted {
+            true => self.max_payload,
+            false => self.max_payload.min(self.max_payload_before_join),
         }
     }
 

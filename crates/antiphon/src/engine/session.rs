@@ -33,6 +33,10 @@ const FRAMES_A_WRITE: usize = 64;
 /// default bound, 16 MiB of events may wait in one session.
 const BYTES_A_HANDLER: usize = 16 << 10;
 
+/// Bytes that may wait for a client that the application doesn't know yet, before it is answered no
+/// more.
+const MOST_UNREAD: usize = 64 << 10;
+
 thread_local! {
     /// The memory of frames that have left, for the next.
     static SPARE: Cell<Option<Box<Frames>>> = const { Cell::new(None) };
@@ -93,6 +97,8 @@ pub struct Session {
     connection: OnceLock<Arc<dyn Connection>>,
     /// It is closing or closed, so that each message need not ask for the lock.
     ended: AtomicBool,
+    /// The application knows its client: messages may have their full size.
+    admitted: AtomicBool,
     /// Handlers that have been suspended and not ended yet.
     running: AtomicUsize,
     state: Mutex<State>,
@@ -292,6 +298,7 @@ impl Session {
             machine.track();
         }
         let config = engine.config();
+        let admits_all = config.max_payload_before_join == usize::MAX;
         let id = SessionId::random();
         let open = Open {
             sid: id.as_str(),
@@ -314,6 +321,7 @@ impl Session {
             engine,
             connection: OnceLock::new(),
             ended: AtomicBool::new(false),
+            admitted: AtomicBool::new(admits_all),
             running: AtomicUsize::new(0),
             state: Mutex::new(State {
                 machine,
@@ -353,6 +361,28 @@ impl Session {
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.lock().machine.is_open()
+    }
+
+    /// Lets messages have their full size from now on: the application knows its client. Until then
+    /// they are held to [`EngineConfig::max_payload_before_join`](super::EngineConfig).
+    pub fn admit(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the application knows its client.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client isn't known yet, and doesn't read what it is answered: it gets no more.
+    #[inline(never)] // What asks is a hot path, but for this.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.is_admitted() && self.queued_bytes() > MOST_UNREAD
+    }
+
+    /// Bytes that a message may have now.
+    pub(super) fn max_payload(&self) -> usize {
+        self.engine.config().payload_of(self.is_admitted())
     }
 
     /// Bytes that wait to be sent.
@@ -624,6 +654,10 @@ impl Session {
                     connection.message(self, message);
                 }
             }
+            Packet::Ping(_) if self.is_unread() => {
+                tracing::debug!(session = ?self.id, "the session is closed: pings whose answers aren't read");
+                self.abort();
+            }
             packet => {
                 self.input(Input::Packet(packet));
             }
@@ -639,6 +673,9 @@ impl Session {
 
     /// Queues a control frame of the WebSocket, unless the client doesn't read its answers.
     pub(super) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
+        if self.is_unread() {
+            return;
+        }
         let mut state = self.lock();
         let packet = EncodedPacket::raw(frame);
         if state.machine.send(packet, &[]).is_ok() {

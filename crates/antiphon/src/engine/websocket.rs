@@ -140,9 +140,11 @@ impl WebSocket {
         }
     }
 
-    /// Reads once and gives every whole event to `handle`, until that returns false.
+    /// Reads once and gives every whole event to `handle`, until that returns false. Messages may be as
+    /// large as those of `session` now.
     fn poll_read(
         &mut self,
+        session: Option<&Session>,
         context: &mut Context<'_>,
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Poll<Result<(), ReadError>> {
@@ -157,7 +159,9 @@ impl WebSocket {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
                 Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
-                Poll::Ready(Ok(())) => Poll::Ready(self.decode(&mut buffer[..count], handle)),
+                Poll::Ready(Ok(())) => {
+                    Poll::Ready(self.decode(session, &mut buffer[..count], handle))
+                }
             }
         })
     }
@@ -165,14 +169,15 @@ impl WebSocket {
     /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.
     fn decode(
         &mut self,
+        session: Option<&Session>,
         data: &mut [u8],
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<(), ReadError> {
         if self.partial.is_empty() {
-            let consumed = self.decode_whole(data, handle)?;
+            let consumed = self.decode_whole(session, data, handle)?;
             let rest = &data[consumed..];
             if !rest.is_empty() {
-                let length = self.decoder.frame_length(rest).map_err(ReadError::Frame)?;
+                let length = self.frame_length(session, rest)?;
                 // What the header announces is believed as far as it costs little.
                 let expected = length.unwrap_or(0).min(RESERVED);
                 self.partial.reserve_exact(expected.max(rest.len()));
@@ -182,26 +187,58 @@ impl WebSocket {
         }
         let mut kept = std::mem::take(&mut self.partial);
         kept.extend_from_slice(data);
-        let consumed = self.decode_whole(&mut kept, handle)?;
+        let consumed = self.decode_whole(session, &mut kept, handle)?;
         if consumed < kept.len() {
             kept.drain(..consumed);
-            self.decoder.frame_length(&kept).map_err(ReadError::Frame)?;
+            let length = self.frame_length(session, &kept)?;
+            // What one read brought may be much more than what is left of it.
+            let expected = length.unwrap_or(0).min(RESERVED);
+            if kept.capacity() > kept.len() * 2 + RESERVED {
+                kept.shrink_to(expected);
+            }
             self.partial = kept;
         }
         Ok(())
     }
 
+    /// How long the frame at the start of `data` is, if its header has come.
+    fn frame_length(
+        &mut self,
+        session: Option<&Session>,
+        data: &[u8],
+    ) -> Result<Option<usize>, ReadError> {
+        match self.decoder.frame_length(data) {
+            Err(FrameError::TooBig { .. }) if self.raise_limit(session) => {
+                self.decoder.frame_length(data).map_err(ReadError::Frame)
+            }
+            length => length.map_err(ReadError::Frame),
+        }
+    }
+
+    /// Lets messages be as large as those of the session may be now. False: they were.
+    #[cold]
+    fn raise_limit(&mut self, session: Option<&Session>) -> bool {
+        let limit = session.map_or(0, Session::max_payload);
+        let is_more = limit > self.decoder.max_payload();
+        if is_more {
+            self.decoder.set_max_payload(limit);
+        }
+        is_more
+    }
+
     fn decode_whole(
         &mut self,
+        session: Option<&Session>,
         data: &mut [u8],
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<usize, ReadError> {
         let mut consumed = 0;
         while consumed < data.len() {
-            let decoded = self
-                .decoder
-                .decode(&mut data[consumed..])
-                .map_err(ReadError::Frame)?;
+            let decoded = match self.decoder.decode(&mut data[consumed..]) {
+                Ok(decoded) => decoded,
+                Err(FrameError::TooBig { .. }) if self.raise_limit(session) => continue,
+                Err(error) => return Err(ReadError::Frame(error)),
+            };
             if decoded.consumed == 0 {
                 break;
             }
@@ -240,7 +277,7 @@ impl WebSocket {
                 self.partial = Vec::new();
                 loop {
                     let mut ignored = |_: Event<'_>| false;
-                    match ready!(self.poll_read(context, &mut ignored)) {
+                    match ready!(self.poll_read(None, context, &mut ignored)) {
                         Ok(()) | Err(ReadError::Frame(_)) => self.partial = Vec::new(),
                         Err(ReadError::Closed | ReadError::Io(_)) => return Poll::Ready(()),
                     }
@@ -270,9 +307,9 @@ impl WebSocket {
             false
         };
         // What was read ahead comes first.
-        let mut read = self.decode(&mut [], &mut on_event);
+        let mut read = self.decode(None, &mut [], &mut on_event);
         while read.is_ok() && !stopped.get() {
-            read = ready!(self.poll_read(context, &mut on_event));
+            read = ready!(self.poll_read(None, context, &mut on_event));
         }
         Poll::Ready(found)
     }
@@ -354,7 +391,9 @@ fn poll_session(
 
 impl WebSocket {
     fn decode_read_ahead(&mut self, session: &Arc<Session>, goodbye: &mut Goodbye) {
-        let result = cork::scope(|| self.decode(&mut [], &mut |event| receive(session, event)));
+        let result = cork::scope(|| {
+            self.decode(Some(session), &mut [], &mut |event| receive(session, event))
+        });
         if let Err(error) = result {
             failed(session, error, goodbye);
         }
@@ -372,7 +411,7 @@ impl WebSocket {
                 session.lock().machine.set_reading_paused(true);
                 return;
             }
-            match self.poll_read(context, &mut |event| receive(session, event)) {
+            match self.poll_read(Some(session), context, &mut |event| receive(session, event)) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return failed(session, error, goodbye),

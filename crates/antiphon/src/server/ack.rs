@@ -82,12 +82,14 @@ impl Pending {
         if self.answered.load(Ordering::Relaxed) {
             return;
         }
-        let (namespace, id) = match &self.asker {
-            Asker::Client { socket, id } => (socket.namespace().name(), *id),
-            // Its answer is a list of arguments alone.
-            Asker::Caller(_) => ("/", 0),
+        let (mut draft, namespace, id) = match &self.asker {
+            Asker::Client { socket, id } => {
+                let namespace = socket.namespace();
+                (namespace.shared().draft(), namespace.name(), *id)
+            }
+            // Its answer is a list of arguments alone: one with any binary value is refused there.
+            Asker::Caller(_) => (Draft::new(usize::MAX), "/", 0),
         };
-        let mut draft = Draft::default();
         if let Err(error) = encode(&mut draft, namespace, id) {
             tracing::error!(%error, "an acknowledgement can't be encoded");
             let rejection = Rejection::new("internal_error", "the answer can't be encoded");

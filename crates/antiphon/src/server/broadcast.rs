@@ -2,7 +2,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use antiphon_protocol::socket::{Draft, EncodedMessage};
+use antiphon_protocol::socket::EncodedMessage;
 use tokio::sync::mpsc;
 
 use super::{
@@ -174,7 +174,7 @@ impl Broadcast {
         event: &str,
         args: &impl IntoArgs,
     ) -> Result<EncodedMessage, EmitError> {
-        let mut draft = Draft::default();
+        let mut draft = self.namespace.shared().draft();
         args.encode_event(&mut draft, self.namespace.name(), id, event)?;
         Ok(draft.finish())
     }

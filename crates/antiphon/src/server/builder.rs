@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
-use antiphon_protocol::socket::Limits;
+use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::{HeaderName, header, request::Parts};
 
 use super::{
@@ -22,6 +22,7 @@ pub struct ServerBuilder {
     connect_timeout: Duration,
     ack_timeout: Duration,
     limits: Limits,
+    max_emitted_attachments: usize,
     handshake_headers: Vec<HeaderName>,
     flash: Option<FlashPolicy>,
     state: StateMap,
@@ -31,12 +32,15 @@ pub struct ServerBuilder {
 
 impl ServerBuilder {
     pub(super) fn new() -> Self {
+        let mut engine = EngineConfig::default();
+        engine.max_payload_before_join = 200_000;
         Self {
-            engine: EngineConfig::default(),
+            engine,
             path: "/socket.io".to_owned(),
             connect_timeout: Duration::from_secs(45),
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
+            max_emitted_attachments: MAX_ATTACHMENTS,
             handshake_headers: vec![
                 header::AUTHORIZATION,
                 header::COOKIE,
@@ -112,15 +116,47 @@ impl ServerBuilder {
         self
     }
 
+    /// Bytes that a message may have while its connection has joined no namespace: room for its
+    /// `auth`, and for one that is refused with a word. 200,000. More than
+    /// [`max_payload`](Self::max_payload) counts as that.
+    ///
+    /// Stock clients send nothing else before they have joined. So this is what a connection that
+    /// nobody knows can hold.
+    pub const fn max_payload_before_join(mut self, bytes: usize) -> Self {
+        self.engine.max_payload_before_join = bytes;
+        self
+    }
+
     /// Packets that one POST may bring. 10,000.
     pub const fn max_packets_per_payload(mut self, count: usize) -> Self {
         self.engine.max_packets_per_payload = count;
         self
     }
 
-    /// Bounds of what one packet may hold: attachments, nesting, names.
+    /// Bounds of what one packet of a client may hold: attachments, nesting, values, names. What the
+    /// server emits isn't held to them; see [`max_emitted_attachments`](Self::max_emitted_attachments).
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Binary values that one event or acknowledgement of the server may hold; an emit of more is an
+    /// error. 10, since stock clients in JavaScript from 4.6 on close the connection for more
+    /// (`maxAttachments` of `socket.io-parser` 4.2.6).
+    ///
+    /// Raise it if all clients take more:
+    ///
+    /// ```
+    /// use antiphon::{Limits, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .max_emitted_attachments(32)
+    ///     // Those that clients may send.
+    ///     .limits(Limits { attachments: 32, ..Limits::default() })
+    ///     .build();
+    /// ```
+    pub const fn max_emitted_attachments(mut self, count: usize) -> Self {
+        self.max_emitted_attachments = count;
         self
     }
 
@@ -259,6 +295,7 @@ impl ServerBuilder {
             connect_timeout: self.connect_timeout.min(LONGEST),
             ack_timeout: self.ack_timeout,
             limits: self.limits,
+            max_emitted_attachments: self.max_emitted_attachments,
             handshake_headers: self.handshake_headers,
             flash: self.flash,
             state: self.state,

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::engine::{self, Session};
 
+/// The violation of a packet for a namespace that the client isn't in.
+const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
+
 /// The Socket.IO side of one session.
 pub(crate) struct Connection {
     namespaces: Weak<Namespaces>,
@@ -110,12 +113,15 @@ impl Connection {
             (Packet::Disconnect { .. }, Some(socket)) => {
                 socket.close(DisconnectReason::ClientNamespaceDisconnect);
             }
-            (_, None) => self.violation(session, "a packet for a namespace that it hasn't joined"),
+            (_, None) => self.violation(session, NOT_JOINED),
         }
     }
 
     /// The client asks to join a namespace.
     pub(crate) fn connect(&self, session: &Arc<Session>, name: &str, auth: Option<Box<str>>) {
+        if session.is_unread() {
+            return self.violation(session, "connects whose answers it doesn't read");
+        }
         let namespaces = self.namespaces.upgrade();
         let Some(namespace) = namespaces.and_then(|all| all.get(name)) else {
             session.engine().counters().connects_refused.add(1);
@@ -145,6 +151,7 @@ impl Connection {
     /// The client has broken a rule: the connection is closed.
     fn violation(&self, session: &Arc<Session>, what: &str) {
         tracing::debug!(session = ?session.id(), "the connection is closed: the client sent {what}");
+        self.lock().decoder.discard();
         self.close_sockets(DisconnectReason::ForcedServerClose);
         session.close();
     }
@@ -182,6 +189,12 @@ impl engine::Connection for Connection {
                     self.receive(session, &packet, socket);
                 }
                 Ok(None) => {
+                    let namespace = state.decoder.outstanding_namespace();
+                    if namespace.is_none_or(|name| state.joined(name).is_none()) {
+                        // Nothing is kept for clients that nobody knows.
+                        drop(state);
+                        return self.violation(session, NOT_JOINED);
+                    }
                     let patience = session.engine().config().longest_silence();
                     state.attachments_by = Some(Instant::now() + patience);
                 }
@@ -262,6 +275,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
         return;
     }
     connection.lock().join_by = None;
+    session.admit();
     let namespace = socket.namespace();
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.

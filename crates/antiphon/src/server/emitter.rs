@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use antiphon_protocol::socket::Draft;
-
 use super::{Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket, ack::OneAnswer};
 
 /// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
@@ -38,7 +36,7 @@ impl<'s> Emitter<'s> {
 
     /// Emits an event.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let mut draft = Draft::default();
+        let mut draft = self.socket.namespace().shared().draft();
         let namespace = self.socket.namespace().name();
         let result = match args.encode_event(&mut draft, namespace, None, event) {
             Ok(()) => self.socket.send_event(&mut draft, self.volatile),
@@ -59,7 +57,7 @@ impl<'s> Emitter<'s> {
     ) -> Acknowledged<R> {
         let socket = self.socket;
         let id = socket.namespace().next_ack_id();
-        let mut draft = Draft::default();
+        let mut draft = socket.namespace().shared().draft();
         let encoded = args.encode_event(&mut draft, socket.namespace().name(), Some(id), event);
         let sent = encoded.map_err(EmitError::from).and_then(|()| {
             let answer = OneAnswer {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::Limits;
+use antiphon_protocol::socket::{Draft, Limits};
 use http::HeaderName;
 
 use super::{FlashPolicy, adapter::AdapterFactory};
@@ -19,6 +19,7 @@ pub(crate) struct Shared {
     pub(crate) connect_timeout: Duration,
     pub(crate) ack_timeout: Duration,
     pub(crate) limits: Limits,
+    pub(crate) max_emitted_attachments: usize,
     pub(crate) handshake_headers: Vec<HeaderName>,
     pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
@@ -28,6 +29,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// A draft of what goes to clients.
+    pub(crate) fn draft(&self) -> Draft {
+        Draft::new(self.max_emitted_attachments)
+    }
+
     pub(crate) fn has_outgoing_listeners(&self) -> bool {
         self.outgoing_listeners.load(Ordering::Relaxed) > 0
     }

@@ -14,9 +14,8 @@ use std::{
 
 use antiphon_protocol::{
     engine::{Revision, TransportKind},
-    socket::{self as codec, Decoder, Draft, EncodedMessage, Limits, Packet},
+    socket::{self as codec, Draft, EncodedMessage},
 };
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -205,13 +204,14 @@ impl Socket {
         self.inner.state.load(Ordering::Acquire) == CONNECTED
     }
 
-    /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth).
+    /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth). Half an emoji in it
+    /// is U+FFFD, as in arguments.
     ///
     /// # Errors
     /// Where it doesn't fit.
     pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         match &self.inner.auth {
-            Some(json) => serde_json::from_str(json),
+            Some(json) => codec::from_json(json),
             None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
         }
     }
@@ -510,7 +510,7 @@ impl Socket {
         }
         let own = self.listeners().map(Listeners::lists);
         let shared = self.namespace().listeners().lists();
-        with_event(packet, |event, args| {
+        packet.with_event(|event, args| {
             let context = Context {
                 event,
                 args,
@@ -521,28 +521,6 @@ impl Socket {
                 super::dispatch::start(self, handler, &context);
             }
         });
-    }
-}
-
-/// Gives the event in an encoded packet back, for those who listen to what goes out.
-fn with_event(packet: &EncodedMessage, use_event: impl FnOnce(&str, codec::Args<'_>)) {
-    let mut decoder = Decoder::new(Revision::V4, Limits::default());
-    let Ok(text) = std::str::from_utf8(&packet.text().payload()[1..]) else {
-        return;
-    };
-    match decoder.text(text) {
-        Ok(Some(Packet::Event { name, args, .. })) => use_event(&name, args),
-        Ok(None) => {
-            for attachment in packet.attachments() {
-                let data = Bytes::copy_from_slice(attachment.payload());
-                if let Ok(Some(assembled)) = decoder.binary(data)
-                    && let Packet::Event { name, args, .. } = assembled.packet()
-                {
-                    return use_event(&name, args);
-                }
-            }
-        }
-        _ => {}
     }
 }
 

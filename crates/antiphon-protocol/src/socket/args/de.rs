@@ -4,8 +4,10 @@
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::Error;
+use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
+use super::super::json;
 use super::input::{Input, RAW_VALUE};
 use super::{Args, ArgsError};
 
@@ -15,13 +17,37 @@ pub(super) fn from_args<'de, T: Deserialize<'de>>(args: Args<'de>) -> Result<T, 
         input: &mut input,
         plain: args.attachments.is_empty(),
     };
-    T::deserialize(arguments).map_err(|error| explain::<T>(args, &error))
+    T::deserialize(arguments).or_else(|error| again(args, &error))
+}
+
+/// Reads one JSON value of a peer as a type; see [`from_json`](super::super::from_json).
+pub(super) fn from_value<'de, T: Deserialize<'de>>(json: &'de str) -> Result<T, Error> {
+    serde_json::from_str(json).or_else(|error| {
+        if !json::has_lone_surrogate(json) || serde_json::from_str::<&RawValue>(json).is_err() {
+            return Err(error);
+        }
+        T::deserialize(&mut Input::lossy(Args::new(json, &[])))
+    })
+}
+
+/// Reads once more what didn't fit: with U+FFFD for lone surrogates, of which `serde_json` wants
+/// none. This way only failures pay for looking for them.
+#[cold]
+#[inline(never)]
+fn again<'de, T: Deserialize<'de>>(args: Args<'de>, error: &Error) -> Result<T, ArgsError> {
+    if !json::has_lone_surrogate(args.json) {
+        return Err(explain::<T>(Input::new(args), error));
+    }
+    let arguments = Arguments {
+        input: &mut Input::lossy(args),
+        plain: false,
+    };
+    T::deserialize(arguments).map_err(|error| explain::<T>(Input::lossy(args), &error))
 }
 
 /// Reads once more, and watches where it fails. This way only failures pay for it.
 #[cold]
-fn explain<'de, T: Deserialize<'de>>(args: Args<'de>, error: &Error) -> ArgsError {
-    let mut input = Input::new(args);
+fn explain<'de, T: Deserialize<'de>>(mut input: Input<'de>, error: &Error) -> ArgsError {
     let mut track = Track::new();
     let arguments = Arguments {
         input: &mut input,

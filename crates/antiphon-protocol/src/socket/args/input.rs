@@ -1,8 +1,11 @@
 //! Reads values in which placeholders stand for attachments.
 //!
 //! The text has been validated, so that finding a value's parts is a matter of brackets and
-//! commas; scalars are left to `serde_json`. An object that is a placeholder is given to the type
-//! as bytes. Recursion follows the nesting of the text, which the decoder has bounded.
+//! commas; scalars and keys are left to `serde_json`, so that they mean the same as in arguments
+//! without attachments. An object that is a placeholder is given to the type as bytes.
+//!
+//! It also reads what `serde_json` refuses: texts with lone surrogates, where U+FFFD is put in
+//! their places.
 
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
@@ -14,15 +17,22 @@ use serde_json::de::StrRead;
 use super::super::json;
 use super::super::placeholder::{self, Placeholder};
 use super::Args;
-use super::key::Key;
+use super::key::{Key, Token};
 
 /// The name by which `serde_json` knows its `RawValue`.
 pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
+
+/// Levels of arrays and objects in one argument: as many as `serde_json` goes down.
+const MOST_LEVELS: u8 = 127;
 
 /// JSON values separated by commas, and how far they have been read.
 pub(super) struct Input<'de> {
     args: Args<'de>,
     at: usize,
+    /// Levels that are open.
+    level: u8,
+    /// Whether lone surrogates are looked for, and replaced.
+    lossy: bool,
     /// The argument that is being read, or was last.
     pub(super) argument: Option<usize>,
     /// Whether the outermost type is a tuple.
@@ -36,9 +46,19 @@ impl<'de> Input<'de> {
         Self {
             args,
             at: 0,
+            level: 0,
+            lossy: false,
             argument: None,
             tuple: false,
             missing: false,
+        }
+    }
+
+    /// As [`new`](Self::new), with U+FFFD for lone surrogates.
+    pub(super) const fn lossy(args: Args<'de>) -> Self {
+        Self {
+            lossy: true,
+            ..Self::new(args)
         }
     }
 
@@ -65,6 +85,7 @@ impl<'de> Input<'de> {
     }
 
     /// Reads one value with `serde_json`: placeholders are objects to it.
+    #[inline]
     pub(super) fn plainly<T>(
         &mut self,
         read: impl FnOnce(&mut serde_json::Deserializer<StrRead<'de>>) -> Result<T, Error>,
@@ -75,6 +96,39 @@ impl<'de> Input<'de> {
         // The only way to ask it how far it has come.
         self.at += json.into_iter::<IgnoredAny>().byte_offset();
         Ok(value)
+    }
+
+    /// Takes the string that comes next, with its quotes.
+    fn string(&mut self) -> Result<&'de str, Error> {
+        self.peek();
+        let end = json::string(self.args.json.as_bytes(), self.at).map_err(|_| malformed())?;
+        let token = self.args.json.get(self.at..end).ok_or_else(malformed)?;
+        self.at = end;
+        Ok(token)
+    }
+
+    /// Takes the string that comes next if it must be repaired: gives it as it should be.
+    fn repaired(&mut self) -> Option<String> {
+        if !self.lossy || self.peek() != Some(b'"') {
+            return None;
+        }
+        let start = self.at;
+        let repaired = json::repair(self.string().ok()?);
+        if repaired.is_none() {
+            self.at = start;
+        }
+        repaired
+    }
+
+    /// Runs `read` one level deeper.
+    fn nested<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        if self.level == MOST_LEVELS {
+            return Err(Error::custom("recursion limit exceeded"));
+        }
+        self.level += 1;
+        let value = read(self);
+        self.level -= 1;
+        value
     }
 
     /// Runs `read`, and skips the value if that has not touched it.
@@ -127,10 +181,7 @@ impl<'de> Input<'de> {
 
     fn seq<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.expect(b'[')?;
-        let value = visitor.visit_seq(Elements {
-            input: self,
-            first: true,
-        })?;
+        let value = self.nested(|input| visitor.visit_seq(Elements { input, first: true }))?;
         if self.take(b']') {
             Ok(value)
         } else {
@@ -140,10 +191,7 @@ impl<'de> Input<'de> {
 
     fn map<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         self.expect(b'{')?;
-        let value = visitor.visit_map(Elements {
-            input: self,
-            first: true,
-        })?;
+        let value = self.nested(|input| visitor.visit_map(Elements { input, first: true }))?;
         if self.take(b'}') {
             Ok(value)
         } else {
@@ -151,16 +199,11 @@ impl<'de> Input<'de> {
         }
     }
 
-    fn key(&mut self) -> Result<Key<'de>, Error> {
-        self.peek();
-        let bytes = self.args.json.as_bytes();
-        let end = json::string(bytes, self.at).map_err(|_| malformed())?;
-        let quoted = self.args.json.get(self.at..end).unwrap_or_default();
-        let key = json::unescape(quoted)
-            .ok_or_else(|| Error::custom("a key that is not Unicode: it holds a lone surrogate"))?;
-        self.at = end;
+    /// Takes the key that comes next, and its colon.
+    fn key(&mut self) -> Result<Token<'de>, Error> {
+        let token = Token::new(self.string()?);
         self.expect(b':')?;
-        Ok(Key(key))
+        Ok(token)
     }
 }
 
@@ -170,12 +213,25 @@ fn malformed() -> Error {
     Error::custom("malformed JSON")
 }
 
+/// Reads one value with a method of `serde_json`'s deserializer.
+macro_rules! read {
+    ($input:expr, $method:ident($($argument:expr),*)) => {
+        match $input.repaired() {
+            // From a reader, since the type can't borrow from what isn't in the text.
+            Some(json) => {
+                serde_json::Deserializer::from_reader(json.as_bytes()).$method($($argument),*)
+            }
+            None => $input.plainly(|json| json.$method($($argument),*)),
+        }
+    };
+}
+
 /// Methods of `Deserializer` for values that can't be or hold an attachment.
 macro_rules! scalar {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
             self.no_attachment(&visitor)?;
-            self.plainly(|json| json.$method(visitor))
+            read!(self, $method(visitor))
         }
     )*};
 }
@@ -190,7 +246,7 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
         match self.peek() {
             Some(b'{') => self.map(visitor),
             Some(b'[') => self.seq(visitor),
-            _ => self.plainly(|json| json.deserialize_any(visitor)),
+            _ => read!(self, deserialize_any(visitor)),
         }
     }
 
@@ -207,6 +263,7 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
         }
         match self.peek() {
             Some(b'[') => self.seq(visitor),
+            // To `serde_json` the bytes of a string may hold a surrogate: nothing is replaced.
             _ => self.plainly(|json| json.deserialize_bytes(visitor)),
         }
     }
@@ -245,7 +302,7 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
         self.no_attachment(&visitor)?;
         match self.peek() {
             Some(b'[') => self.seq(visitor),
-            _ => self.plainly(|json| json.deserialize_seq(visitor)),
+            _ => read!(self, deserialize_seq(visitor)),
         }
     }
 
@@ -270,7 +327,7 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
         self.no_attachment(&visitor)?;
         match self.peek() {
             Some(b'{') => self.map(visitor),
-            _ => self.plainly(|json| json.deserialize_map(visitor)),
+            _ => read!(self, deserialize_map(visitor)),
         }
     }
 
@@ -284,7 +341,7 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
         match self.peek() {
             Some(b'{') => self.map(visitor),
             Some(b'[') => self.seq(visitor),
-            _ => self.plainly(|json| json.deserialize_struct(name, fields, visitor)),
+            _ => read!(self, deserialize_struct(name, fields, visitor)),
         }
     }
 
@@ -296,13 +353,13 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
     ) -> Result<V::Value, Error> {
         self.no_attachment(&visitor)?;
         if self.peek() != Some(b'{') {
-            return self.plainly(|json| json.deserialize_enum(name, variants, visitor));
+            return read!(self, deserialize_enum(name, variants, visitor));
         }
         self.at += 1;
         if self.peek() == Some(b'}') {
             return Err(Error::custom("expected the name of a variant"));
         }
-        let value = visitor.visit_enum(Variant(self))?;
+        let value = self.nested(|input| visitor.visit_enum(Variant(input)))?;
         if self.take(b'}') {
             Ok(value)
         } else {
@@ -346,9 +403,7 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         if !self.another(b']')? {
             return Ok(None);
         }
-        self.input
-            .element(|input| seed.deserialize(input))
-            .map(Some)
+        seed.deserialize(&mut *self.input).map(Some)
     }
 }
 
@@ -362,11 +417,11 @@ impl<'de> MapAccess<'de> for Elements<'_, 'de> {
         if !self.another(b'}')? {
             return Ok(None);
         }
-        seed.deserialize(self.input.key()?).map(Some)
+        seed.deserialize(Key(self.input.key()?)).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        self.input.element(|input| seed.deserialize(input))
+        seed.deserialize(&mut *self.input)
     }
 }
 
@@ -378,8 +433,8 @@ impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
     type Variant = Self;
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), Error> {
-        let key = self.0.key()?;
-        Ok((seed.deserialize(key)?, self))
+        let name = self.0.key()?;
+        Ok((name.deserialize_seed(seed)?, self))
     }
 }
 
@@ -391,7 +446,7 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        self.0.element(|input| seed.deserialize(input))
+        seed.deserialize(self.0)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {

@@ -14,6 +14,26 @@ pub use self::error::ArgsError;
 pub(super) use self::ser::Output;
 use super::error::EncodeError;
 
+/// Reads one JSON value of a peer, as its `auth`, as a type.
+///
+/// As `serde_json::from_str`, but that a lone surrogate is U+FFFD: a string like `"\ud83d"`, half
+/// of a pair, is what JavaScript's `slice` may leave of an emoji, and `serde_json` refuses it. A
+/// `RawValue` keeps the text as it came.
+///
+/// ```
+/// use antiphon_protocol::socket::from_json;
+///
+/// assert_eq!(from_json::<String>(r#""half \ud83d""#)?, "half \u{fffd}");
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// # Errors
+///
+/// If the text isn't JSON, or doesn't fit the type.
+pub fn from_json<'de, T: Deserialize<'de>>(json: &'de str) -> serde_json::Result<T> {
+    de::from_value(json)
+}
+
 /// The arguments of one event or ack: JSON, known to be valid, and attachments. Borrowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Args<'a> {
@@ -52,7 +72,8 @@ impl<'a> Args<'a> {
 
     /// Reads the arguments as a type, by the rules of the [module](super#arguments-and-types).
     ///
-    /// `&str`, `&[u8]` and `&RawValue` borrow where the text and the attachments let them.
+    /// `&str`, `&[u8]` and `&RawValue` borrow where the text and the attachments let them. A lone
+    /// surrogate in a text or a key (`"\ud83d"`) is U+FFFD; a `RawValue` keeps it as it came.
     ///
     /// # Errors
     ///
@@ -96,7 +117,7 @@ impl OwnedArgs {
         let mut attachments = Vec::new();
         Output::new(&mut json, &mut attachments, false).args(args)?;
         let json = String::from_utf8(json).unwrap_or_default(); // written by a JSON serializer
-        if !attachments.is_empty() && !super::placeholder::all_legal(&json, attachments.len()) {
+        if !attachments.is_empty() && super::placeholder::check(&json, attachments.len()).is_err() {
             return Err(EncodeError::IllegalPlaceholder);
         }
         Ok(Self {

@@ -171,10 +171,66 @@ fn a_packet_has_at_most_ten_attachments() {
     let message = event("/", None, "x", &bytes(10)).unwrap();
     assert!(wire(&message).starts_with("510-[\"x\",[{"));
     let error = event("/", None, "x", &bytes(11)).unwrap_err();
-    assert!(matches!(error, EncodeError::TooManyAttachments(11)));
+    assert!(matches!(
+        error,
+        EncodeError::TooManyAttachments { count: 11, max: 10 }
+    ));
     let args = OwnedArgs::new(&bytes(11)).unwrap();
     assert!(event_from("/", None, "x", args.as_args()).is_err());
     assert!(ack_from("/", 1, args.as_args()).is_err());
+}
+
+#[test]
+fn a_draft_takes_as_many_attachments_as_it_is_told() {
+    let bytes = |count| vec![Bytes::from_static(b"x"); count];
+    let args = OwnedArgs::new(&bytes(11)).unwrap();
+    let mut draft = Draft::new(11);
+    draft.event("/", None, "x", &bytes(11)).unwrap();
+    assert!(wire(&draft.finish()).starts_with("511-[\"x\",[{"));
+    draft.event_from("/", None, "x", args.as_args()).unwrap();
+    assert_eq!(draft.finish().attachments().len(), 11);
+    draft.ack("/", 1, &bytes(11)).unwrap();
+    assert!(draft.ack("/", 1, &bytes(12)).is_err());
+    draft.ack_from("/", 1, args.as_args()).unwrap();
+    assert_eq!(draft.finish().attachments().len(), 11);
+}
+
+#[test]
+fn an_event_can_be_looked_at_whatever_its_size() {
+    let long = "n".repeat(10_000);
+    let deep = "[".repeat(1_000) + &"]".repeat(1_000);
+    let raw = RawValue::from_string(deep.clone()).unwrap();
+    for namespace in ["/", "/a", &format!("/{long}")] {
+        for id in [None, Some(0), Some(u64::MAX)] {
+            for name in ["e", "", "1", "a\"]\\,[", "\u{1f600}", &long] {
+                let message = event(namespace, id, name, &(1, &raw, "]")).unwrap();
+                let seen = message.with_event(|name, args| {
+                    assert_eq!(args.json(), format!("1,{deep},\"]\""));
+                    name.to_owned()
+                });
+                assert_eq!(seen.as_deref(), Some(name), "{}", wire(&message));
+                let mut draft = Draft::new(100);
+                let bytes = vec![Bytes::from_static(b"x"); 20];
+                draft.event(namespace, id, name, &bytes).unwrap();
+                for revision in [Revision::V3, Revision::V4] {
+                    draft.event(namespace, id, name, &bytes).unwrap();
+                    let message = draft.finish().into_revision(revision);
+                    let seen = message.with_event(|_, args| args.deserialize::<Vec<Bytes>>());
+                    assert_eq!(seen, Some(Ok(bytes.clone())));
+                }
+                assert!(
+                    event(namespace, id, name, &())
+                        .unwrap()
+                        .with_event(|_, args| {
+                            assert_eq!(args.json(), "");
+                        })
+                        .is_some()
+                );
+            }
+        }
+    }
+    assert_eq!(ack("/", 1, &1).unwrap().with_event(|_, _| ()), None);
+    assert_eq!(Draft::default().finish().with_event(|_, _| ()), None);
 }
 
 #[test]

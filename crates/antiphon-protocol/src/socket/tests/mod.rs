@@ -1,7 +1,9 @@
+mod alike;
 mod args;
 mod decode;
 mod encode;
 mod properties;
+mod surrogates;
 
 use bytes::Bytes;
 

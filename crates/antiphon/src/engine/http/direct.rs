@@ -96,7 +96,7 @@ pub(crate) async fn first_request<T>(
     };
     let head = head(&answered.answer);
     let behind = read[length..].to_vec();
-    let mut websocket = WebSocket::over_tcp(stream, behind, engine.config().max_payload);
+    let mut websocket = WebSocket::over_tcp(stream, behind, engine.config().payload_of(false));
     match &mut purpose {
         Purpose::Open(opening) => opening.greeting = Some(head),
         Purpose::Probe(_) => {

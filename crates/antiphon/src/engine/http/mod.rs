@@ -118,7 +118,7 @@ where
     }
     let config = engine.config();
     if let Some(ordinary) = engine.ordinary().filter(|one| one.takes(parts)) {
-        let body = Box::pin(read_body(engine, body));
+        let body = Box::pin(read_body(engine, body, config.max_payload));
         let answered = ordinary.answer(engine, parts, body).await;
         return Ok(answered.map(EngineBody::from).into());
     }
@@ -203,7 +203,7 @@ where
 {
     // The reference implementation answers with this type: some clients ask for it.
     let taken = || answer(StatusCode::OK, Some(HTML), "ok".into());
-    let read = read_body(session.engine(), body);
+    let read = read_body(session.engine(), body, session.max_payload());
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
         let body = read.await?;
         return match super::streaming::receive_probe(session, &body) {
@@ -250,12 +250,12 @@ where
 }
 
 /// Reads a body, up to the bound and within the longest silence that a client may keep.
-async fn read_body<B>(engine: &Engine, body: B) -> Result<Bytes, RequestError>
+async fn read_body<B>(engine: &Engine, body: B, limit: usize) -> Result<Bytes, RequestError>
 where
     B: Body + Send,
 {
     let config = engine.config();
-    let read = body::read(body, config.max_payload);
+    let read = body::read(body, limit);
     let read = tokio::time::timeout(config.longest_silence(), read).await;
     read.map_err(|_| RequestError::BodyTimeout)?
 }

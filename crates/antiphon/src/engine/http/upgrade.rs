@@ -74,7 +74,7 @@ pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade
     tokio::spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => {
-                let websocket = WebSocket::new(upgraded, engine.config().max_payload);
+                let websocket = WebSocket::new(upgraded, engine.config().payload_of(false));
                 run(engine, &parts, websocket, to).await;
             }
             Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
