@@ -56,6 +56,11 @@ impl Requests {
         Some(self.post)
     }
 
+    /// Whether no other POST has superseded this one.
+    pub(super) const fn is_latest_post(&self, number: u32) -> bool {
+        self.post == number
+    }
+
     /// A POST is about to be handled. False: another has superseded it.
     pub(super) fn handle_post(&mut self, number: u32, t: Option<&str>) -> bool {
         let counts = self.post == number;

@@ -23,7 +23,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{
     Bundle, Connection, Engine, Opening, SessionId, bundle, cork, joined::joined,
-    requests::Requests,
+    requests::Requests, waiters::Waiters,
 };
 
 /// Frames that one write takes at the most.
@@ -107,8 +107,8 @@ pub(super) struct State {
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
-    /// Wake who waits for the queue to drain or for handlers to end.
-    waiting: Vec<Waker>,
+    /// Wait for the queue to drain or for handlers to end.
+    pub(super) waiting: Waiters,
 }
 
 /// Whether a cork has noted the session, and what waits behind the queue for its end.
@@ -126,7 +126,7 @@ enum Corked {
 impl State {
     pub(super) fn wake_all(&mut self) {
         self.wake_transports();
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     /// Another driver may take over, a GET may have to return, an attempt to upgrade may be over.
@@ -147,13 +147,6 @@ impl State {
     /// What is remembered of requests.
     pub(super) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
-    }
-
-    /// Notes who waits, once: it may ask again and again while a slow reader keeps the queue full.
-    fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|noted| noted.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
     }
 
     /// Gives what is queued to the transport, as far as it takes it now.
@@ -264,7 +257,7 @@ impl State {
 
     /// All that was queued has left.
     pub(super) fn drained(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.waiting.wake();
         if self.machine.is_closing() {
             self.machine.handle(Input::Drained, Instant::now());
             self.wake_all();
@@ -321,7 +314,7 @@ impl Session {
                 corked: Corked::No,
                 driver: None,
                 requests: None,
-                waiting: Vec::new(),
+                waiting: Waiters::default(),
             }),
         })
     }
@@ -390,28 +383,16 @@ impl Session {
     /// Resolves when all that was sent so far has been handed to the network, or the session has
     /// ended.
     pub async fn flushed(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.lock();
-            if state.machine.queued_bytes() == 0 || state.machine.closed().is_some() {
-                return Poll::Ready(());
-            }
-            state.wait(context.waker());
-            Poll::Pending
-        })
-        .await;
+        self.until(|state| state.machine.queued_bytes() == 0 || state.machine.closed().is_some())
+            .await;
     }
 
     /// Resolves when fewer handlers run than may.
     pub(super) async fn unsaturated(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.lock();
+        self.until(|state| {
             let saturated = self.is_saturated() && state.machine.closed().is_none();
             state.machine.set_reading_paused(saturated);
-            if !saturated {
-                return Poll::Ready(());
-            }
-            state.wait(context.waker());
-            Poll::Pending
+            !saturated
         })
         .await;
     }

@@ -222,9 +222,12 @@ where
     let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
         return Ok(taken());
     };
-    // Before anything is taken: a client that gives its POST up gets no more of them in by that.
-    session.unsaturated().await;
-    let body = read.await;
+    let body = post.unless_superseded(async {
+        // Before anything is taken: a client that gives its POST up gets no more of them in by that.
+        session.unsaturated().await;
+        read.await
+    });
+    let body = body.await.ok_or(RequestError::Superseded)?;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
         post.whole();
     }
