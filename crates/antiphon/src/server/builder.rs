@@ -174,6 +174,9 @@ impl ServerBuilder {
     }
 
     /// Whether clients of Socket.IO 1.x and 2.x (Engine.IO 3) are taken. True.
+    ///
+    /// The ids of their sockets are the credentials of their sessions: where they are taken, don't show
+    /// ids of sockets to others. See the [guide](crate::guide::serving#what-revision-3-means-for-ids).
     pub const fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self

@@ -209,7 +209,7 @@ where
 /// Counts and logs a panic in a handler (its type names the place in the source).
 fn panicked(socket: &Socket, handler: &str) -> Rejection {
     socket.session().engine().counters().handler_panics.add(1);
-    tracing::error!(socket = %socket.id(), handler, "a handler panicked; its socket lives on");
+    tracing::error!(socket = ?socket.id(), handler, "a handler panicked; its socket lives on");
     Rejection::panicked()
 }
 

@@ -16,8 +16,8 @@ use std::{net::SocketAddr, sync::Arc};
 use antiphon_protocol::engine::{Refusal, Revision, TransportKind};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, SET_COOKIE},
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE},
     request::Parts,
 };
 use http_body::Body;
@@ -263,6 +263,13 @@ where
     read.map_err(|_| RequestError::BodyTimeout)?
 }
 
+/// Whether a page of another origin has a browser send this without saying which one it is: as an
+/// image, a script or a link, with the cookies of its user. Whatever connects from a page sends `Origin`.
+fn is_embedded(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, Some(b"cross-site" | b"same-site")) && !headers.contains_key(ORIGIN)
+}
+
 /// A request without a session: makes one.
 async fn handshake(
     engine: &Arc<Engine>,
@@ -276,6 +283,10 @@ async fn handshake(
     }
     if transport == TransportKind::WebSocket && !upgrade::is_wanted(parts) {
         return Err(RequestError::NoUpgrade);
+    }
+    // A script of JSONP has been looked at already.
+    if query.callback.is_none() && is_embedded(&parts.headers) {
+        return Err(RequestError::Embedded);
     }
     if engine.is_closing() {
         return Err(RequestError::ShuttingDown);

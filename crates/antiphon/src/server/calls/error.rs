@@ -1,6 +1,6 @@
 //! Why a call is answered with an error: `{"code","message","hint"}`, for programs and for people.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -152,6 +152,14 @@ impl CallError {
             Self::NoAnswer => "the handler took the acknowledgement as `Ack` and never sent it",
         };
         hint.to_owned()
+    }
+
+    /// What the log says of it.
+    pub(super) fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::Rejected(rejection) => rejection.detail().into(),
+            _ => self.to_string().into(),
+        }
     }
 
     /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` where there is one.

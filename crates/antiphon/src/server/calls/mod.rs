@@ -226,7 +226,12 @@ impl Ordinary for Calls {
                     if !matches!(error, CallError::Timeout(_) | CallError::NoAnswer) {
                         engine.counters().calls_refused.add(1);
                     }
-                    tracing::debug!(code = error.code(), %error, path = request.uri.path(), "call refused");
+                    tracing::debug!(
+                        code = error.code(),
+                        error = &*error.detail(),
+                        path = request.uri.path(),
+                        "call refused"
+                    );
                     let mut response = to_response(Reply::from(&error));
                     error.add_headers(&mut response);
                     response
