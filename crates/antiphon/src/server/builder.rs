@@ -270,7 +270,9 @@ impl ServerBuilder {
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
         if let Some(options) = self.http_calls {
-            engine.set_ordinary(Arc::new(Calls::new(options, &namespaces)));
+            let handlers = engine.config().max_running_handlers;
+            let calls = Calls::new(options, &namespaces, handlers);
+            engine.set_ordinary(Arc::new(calls));
         }
         Server::from_parts(engine, namespaces)
     }

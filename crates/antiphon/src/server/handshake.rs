@@ -92,7 +92,7 @@ impl Handshake {
     }
 }
 
-fn peer_address(request: &Parts) -> Option<SocketAddr> {
+pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
     let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
     #[cfg(feature = "axum")]
     let told = told.or_else(|| {
