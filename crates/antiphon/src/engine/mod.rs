@@ -29,6 +29,7 @@ mod requests;
 mod session;
 mod stats;
 mod streaming;
+mod unread;
 mod waiters;
 mod websocket;
 

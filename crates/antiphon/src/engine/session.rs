@@ -23,7 +23,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{
     Bundle, Connection, Engine, Opening, SessionId, bundle, cork, joined::joined,
-    requests::Requests, waiters::Waiters,
+    requests::Requests, unread::Reading, waiters::Waiters,
 };
 
 /// Frames that one write takes at the most.
@@ -579,10 +579,52 @@ impl Session {
             return Err(refusal);
         }
         let mut state = self.lock();
-        if !state.machine.is_tracked() {
-            return Ok(None);
+        let requests = state.requests();
+        let is_unread = requests.forget_answer();
+        if state.machine.is_tracked() {
+            return Ok(Some(state.requests().begin_get()));
         }
-        Ok(Some(state.requests().begin_get()))
+        if is_unread {
+            // As two GETs at a time: what the client didn't read is lost.
+            drop(state);
+            self.input(Input::TransportFailed);
+            return Err(Refusal::Overlap);
+        }
+        Ok(None)
+    }
+
+    /// Something is left of an answer that was given, and can be forgotten with the session.
+    pub(super) fn begin_answer(self: &Arc<Self>, bytes: Bytes) -> Reading {
+        let session = Arc::downgrade(self);
+        let patience = self.engine.config().longest_silence();
+        let reading = Reading::new(bytes, patience, move || {
+            if let Some(session) = session.upgrade() {
+                tracing::debug!(session = ?session.id, "an answer was not read");
+                session.answer_cut();
+            }
+        });
+        self.lock().requests().begin_answer(reading.unread());
+        reading
+    }
+
+    /// An answer has ended, read or not.
+    pub(super) fn end_answer(self: &Arc<Self>, reading: &Reading) {
+        let is_cut = !reading.unread().is_over();
+        if let Some(requests) = &mut self.lock().requests {
+            requests.end_answer(reading.unread());
+        }
+        if is_cut {
+            self.answer_cut();
+        }
+    }
+
+    /// What was in an answer hasn't arrived. A tracked client comes again for it.
+    fn answer_cut(self: &Arc<Self>) {
+        let is_tracked = self.lock().machine.is_tracked();
+        self.input(match is_tracked {
+            true => Input::PollAborted,
+            false => Input::TransportFailed,
+        });
     }
 
     /// A POST says how many packets its client has had.
@@ -649,6 +691,12 @@ impl Session {
         {
             let mut state = self.lock();
             state.writer = None;
+            if let Some(requests) = &mut state.requests
+                && reason != CloseReason::ForcedClose
+            {
+                // Where this side closes, the client may read to the end.
+                requests.forget_answer();
+            }
             if state.machine.transport() == TransportKind::WebSocket {
                 // Handles may be kept for long; what nobody will write any more isn't.
                 drop(state.machine.take_queue());

@@ -171,7 +171,7 @@ where
             let binary = !base64 && session.revision() == Revision::V3;
             let (offset, wait) = (query.offset()?, query.wait()?);
             let payload = polling::poll(session, binary, offset, wait).await?;
-            payload_answer(payload, query.callback)
+            payload_answer(session, payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
             let offset = query.offset()?;
@@ -202,7 +202,7 @@ where
     B::Data: Send,
 {
     // The reference implementation answers with this type: some clients ask for it.
-    let taken = || answer(StatusCode::OK, Some(HTML), "ok".into());
+    let taken = || answer(StatusCode::OK, Some(HTML), Bytes::from_static(b"ok"));
     let read = read_body(session.engine(), body);
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
         let body = read.await?;
@@ -326,7 +326,8 @@ async fn handshake(
         let packets = session.lock().machine.take_queue();
         let base64 = query.base64 || query.callback.is_some();
         let binary = !base64 && revision == Revision::V3;
-        payload_answer(polling::encode(session, &packets, binary), query.callback)
+        let payload = polling::encode(session, &packets, binary);
+        payload_answer(session, payload, query.callback)
     };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));
