@@ -6,7 +6,7 @@ use antiphon_protocol::socket::Limits;
 use http::{HeaderName, header, request::Parts};
 
 use super::{
-    FlashPolicy, HttpCalls, Server, Shared,
+    ErrorAcks, FlashPolicy, HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     namespaces::Namespaces,
@@ -22,6 +22,7 @@ pub struct ServerBuilder {
     connect_timeout: Duration,
     ack_timeout: Duration,
     limits: Limits,
+    error_acks: ErrorAcks,
     handshake_headers: Vec<HeaderName>,
     flash: Option<FlashPolicy>,
     state: StateMap,
@@ -37,6 +38,7 @@ impl ServerBuilder {
             connect_timeout: Duration::from_secs(45),
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
+            error_acks: ErrorAcks::default(),
             handshake_headers: vec![
                 header::AUTHORIZATION,
                 header::COOKIE,
@@ -121,6 +123,20 @@ impl ServerBuilder {
     /// Bounds of what one packet may hold: attachments, nesting, names.
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Which errors of the server itself are acknowledged to clients. [`ErrorAcks::All`]. A client with
+    /// `retries` sends an event again only if it isn't acknowledged: see the
+    /// [guide](crate::guide::handlers#error-acknowledgements-and-retries).
+    ///
+    /// ```
+    /// use antiphon::{ErrorAcks, Server};
+    ///
+    /// let io = Server::builder().error_acks(ErrorAcks::Lasting).build();
+    /// ```
+    pub const fn error_acks(mut self, acknowledged: ErrorAcks) -> Self {
+        self.error_acks = acknowledged;
         self
     }
 
@@ -262,6 +278,7 @@ impl ServerBuilder {
             connect_timeout: self.connect_timeout.min(LONGEST),
             ack_timeout: self.ack_timeout,
             limits: self.limits,
+            error_acks: self.error_acks,
             handshake_headers: self.handshake_headers,
             flash: self.flash,
             state: self.state,

@@ -125,7 +125,11 @@ impl From<String> for ConnectError {
 
 impl From<Rejection> for ConnectError {
     /// The client is told what it asks for: the rejection's code, message and path are the data.
-    fn from(rejection: Rejection) -> Self {
+    fn from(mut rejection: Rejection) -> Self {
+        if rejection == Rejection::panicked() {
+            // A client that may not connect has called no handler.
+            rejection.message = "internal error".into();
+        }
         Self::new(rejection.to_string()).with_data(rejection)
     }
 }
