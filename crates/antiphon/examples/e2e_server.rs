@@ -8,8 +8,8 @@ use std::{
 };
 
 use antiphon::{
-    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, Event, HttpCalls,
-    Namespace, Rejection, Server, ServerBuilder, Socket, TransportKind,
+    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, ErrorAcks, Event,
+    HttpCalls, Namespace, Rejection, Server, ServerBuilder, Socket, TransportKind,
     engine::{Engine, Revision},
 };
 use bytes::Bytes;
@@ -144,6 +144,11 @@ fn options(
                 _ => TransportKind::WebSocket,
             })),
             "--http-calls" => builder.http_calls(HttpCalls::default()),
+            "--error-acks" => builder.error_acks(match value()?.as_str() {
+                "lasting" => ErrorAcks::Lasting,
+                "none" => ErrorAcks::None,
+                _ => ErrorAcks::All,
+            }),
             "--no-upgrades" => builder.allow_upgrades(false),
             "--no-eio3" => builder.allow_eio3(false),
             "--cors" => {

@@ -12,8 +12,8 @@ use std::{
 };
 
 use antiphon::{
-    Ack, AckError, Args, ConnectError, Data, DisconnectReason, QueueLimits, Server, ServerBuilder,
-    Socket, State,
+    Ack, AckError, Args, ConnectError, Data, DisconnectReason, ErrorAcks, Event, QueueLimits,
+    Rejection, Server, ServerBuilder, Socket, State,
 };
 use bytes::Bytes;
 use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, until, within};
@@ -95,6 +95,7 @@ async fn arguments_that_do_not_fit_are_answered_with_their_path() {
     };
     assert!(answer.contains(r#""code":"invalid_arguments""#), "{answer}");
     assert!(answer.contains(r#""path":"[1].text""#), "{answer}");
+    assert!(answer.contains("expected a string"), "{answer}");
     assert_eq!(io.stats().events_rejected, 1);
 }
 
@@ -122,6 +123,73 @@ async fn a_panic_ends_that_call_alone() {
     client.send(r#"424["fine"]"#).await;
     client.expect(r#"434["fine"]"#).await;
     assert_eq!(io.stats().handler_panics, 4);
+}
+
+#[tokio::test]
+async fn the_server_chooses_which_errors_are_acknowledged() {
+    for (error_acks, expected) in [
+        (
+            ErrorAcks::All,
+            &["unknown", "panic", "later", "number", "own"][..],
+        ),
+        (ErrorAcks::Lasting, &["number", "own"]),
+        (ErrorAcks::None, &[]),
+    ] {
+        let io = Server::builder().error_acks(error_acks).build();
+        io.of("/")
+            .on("panic", async || panics())
+            .on("later", async || {
+                tokio::task::yield_now().await;
+                panics();
+            })
+            .on("number", async |Data(_): Data<u32>| {})
+            .on("end", async || "end");
+        io.of("/").on_connect(async |socket: Socket| {
+            socket.middleware(async |event: Event| match &*event.0 {
+                "own" => Err(Rejection::new("own", "no")),
+                _ => Ok(()),
+            });
+        });
+        let mut client = joined(serve(&io).await).await;
+        let events = ["unknown", "panic", "later", "number", "own"];
+        for (id, event) in events.iter().enumerate() {
+            client.send(&format!("42{id}[\"{event}\",\"x\"]")).await;
+        }
+        until("all errors", || {
+            let stats = io.stats();
+            stats.handler_panics == 2 && stats.events_rejected == 3
+        })
+        .await;
+        client.send("429[\"end\"]").await;
+        let mut acknowledged = Vec::new();
+        loop {
+            let Received::Text(ack) = client.next().await else {
+                panic!("no answer");
+            };
+            if ack == "439[\"end\"]" {
+                break;
+            }
+            assert!(ack.contains("\"error\""), "{ack}");
+            let id: usize = ack[2..3].parse().unwrap_or_default();
+            acknowledged.push(events[id]);
+        }
+        acknowledged.sort_by_key(|event| events.iter().position(|one| one == event));
+        assert_eq!(acknowledged, expected, "{error_acks:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_middleware_that_panics_refuses_its_socket_as_the_guide_says() {
+    let io = Server::new();
+    io.of("/").middleware(async || {
+        panics();
+        Ok::<(), ConnectError>(())
+    });
+    let mut client = WebSocket::connect(serve(&io).await, WEBSOCKET).await;
+    assert!(matches!(client.next().await, Received::Text(open) if open.starts_with("0{")));
+    client.send("40").await;
+    let refused = r#"44{"message":"internal error","data":{"code":"internal_error","message":"internal error"}}"#;
+    client.expect(refused).await;
 }
 
 /// An answer that can't be written.

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Data, QueueLimits, Server, ServerBuilder, Socket};
+use antiphon::{Cors, Data, QueueLimits, Server, ServerBuilder, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
 use tokio::{
@@ -73,6 +73,41 @@ async fn a_page_of_another_origin_cannot_claim_a_forwarded_host() {
     let head = head_of(address, &preflight).await;
     // With this header allowed, the page sets it to its own host and passes for the same origin.
     assert!(!head.contains("access-control-allow-headers"), "{head}");
+}
+
+#[tokio::test]
+async fn what_a_page_of_another_site_embeds_opens_no_session() {
+    for cors in [
+        Cors::same_origin(),
+        Cors::any(),
+        Cors::origins(["https://a.example"]),
+    ] {
+        let io = Server::builder().cors(cors).build();
+        let address = serve(&io).await;
+        for revision in [3, 4] {
+            let get = |headers: &str| {
+                let polling = format!("/socket.io/?EIO={revision}&transport=polling");
+                format!("GET {polling} HTTP/1.1\r\nHost: internal\r\nCookie: user=1{headers}")
+            };
+            for site in ["cross-site", "same-site"] {
+                let embedded = get(&format!("\r\nSec-Fetch-Site: {site}"));
+                let head = head_of(address, &embedded).await;
+                assert!(head.starts_with("http/1.1 403"), "{head}");
+            }
+            assert_eq!(io.stats().sessions_opened, 0);
+        }
+        // The page itself, what names itself, and what is no browser.
+        for headers in [
+            "\r\nSec-Fetch-Site: same-origin",
+            "\r\nSec-Fetch-Site: none",
+            "\r\nSec-Fetch-Site: same-site\r\nOrigin: http://internal",
+            "",
+        ] {
+            let get = format!("GET {POLLING} HTTP/1.1\r\nHost: internal{headers}");
+            let head = head_of(address, &get).await;
+            assert!(head.starts_with("http/1.1 200"), "{head}");
+        }
+    }
 }
 
 #[tokio::test]

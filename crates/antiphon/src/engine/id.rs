@@ -70,7 +70,32 @@ impl SessionId {
 impl fmt::Debug for SessionId {
     /// Shows the first characters only, since logs are read by many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}…", &self.as_str()[..6])
+        Shortened(self.as_str()).fmt(f)
+    }
+}
+
+/// An id as logs may show it: its first 6 characters, behind the namespace if it names one.
+pub(crate) struct Shortened<'i>(pub(crate) &'i str);
+
+impl fmt::Debug for Shortened<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (namespace, id) = self.0.split_at(self.0.rfind('#').map_or(0, |at| at + 1));
+        let shown = id.char_indices().nth(6).map_or(id, |(end, _)| &id[..end]);
+        write!(f, "{namespace}{shown}…")
+    }
+}
+
+/// The name of a room as logs may show it: one that has the form of an id is shortened.
+pub(crate) struct RoomName<'r>(pub(crate) &'r str);
+
+impl fmt::Debug for RoomName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let id = self.0.rsplit_once('#').map_or(self.0, |(_, id)| id);
+        let is_random = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+        if id.len() == LENGTH && id.bytes().all(is_random) {
+            return Shortened(self.0).fmt(f);
+        }
+        fmt::Debug::fmt(self.0, f)
     }
 }
 
@@ -90,5 +115,18 @@ mod tests {
         assert_eq!(SessionId::parse(id.as_str()), Some(id));
         assert_eq!(SessionId::parse("too short"), None);
         assert_eq!(SessionId::parse("é9 bytes of 20 char"), None);
+    }
+
+    #[test]
+    fn logs_show_the_beginning_of_an_id() {
+        let shown = |id| format!("{:?}", Shortened(id));
+        assert_eq!(shown("0123456789abcdefghij"), "012345…");
+        assert_eq!(shown("/a#b#0123456789abcdefghij"), "/a#b#012345…");
+        assert_eq!(shown("ü"), "ü…");
+        assert_eq!(shown("üüüüüüü"), "üüüüüü…");
+        let room = |name| format!("{:?}", RoomName(name));
+        assert_eq!(room("/a#0123456789abcdefghij"), "/a#012345…");
+        assert_eq!(room("0123456789abcdefgh-_"), "012345…");
+        assert_eq!(room("the room of 20 bytes"), "\"the room of 20 bytes\"");
     }
 }

@@ -29,6 +29,8 @@ mod requests;
 mod session;
 mod stats;
 mod streaming;
+mod unread;
+mod waiters;
 mod websocket;
 
 use std::{

@@ -143,6 +143,8 @@ impl<'s> Post<'s> {
                 if number.is_none() {
                     return Ok(None);
                 }
+                // The one before gives up.
+                state.waiting.wake();
             }
         }
         match refusal(&session.input(Input::PostOpened)) {
@@ -154,6 +156,15 @@ impl<'s> Post<'s> {
                 t,
             })),
         }
+    }
+
+    /// The outcome of `work`, or nothing once a later POST has taken the place of this one.
+    pub(super) async fn unless_superseded<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let Some(number) = self.number else {
+            return Some(work.await);
+        };
+        let superseded = |state: &mut State| !state.requests().is_latest_post(number);
+        self.session.unless(superseded, work).await
     }
 
     /// The whole body has come, or it is refused.

@@ -2,7 +2,9 @@
 //! packets are tracked, which request counts if a client or its browser makes one again while the first
 //! is still under way.
 
-use std::task::Waker;
+use std::{sync::Arc, task::Waker};
+
+use super::unread::Unread;
 
 /// What is remembered of them. A session on WebSocket owns none of it.
 #[derive(Default)]
@@ -19,6 +21,8 @@ pub(super) struct Requests {
     post: u32,
     /// The parameter `t` of the last POST that was handled.
     handled: Option<Box<str>>,
+    /// What the client hasn't read of the last answer.
+    unread: Option<Arc<Unread>>,
     /// The stream that is being probed.
     pub(super) probe: Option<StreamProbe>,
     probes: u32,
@@ -46,6 +50,23 @@ impl Requests {
         self.get
     }
 
+    /// An answer begins to leave, and takes the place of the one before.
+    pub(super) fn begin_answer(&mut self, unread: &Arc<Unread>) {
+        self.forget_answer();
+        self.unread = Some(Arc::clone(unread));
+    }
+
+    /// What the client hasn't read of the last answer won't come. False: it has read all.
+    pub(super) fn forget_answer(&mut self) -> bool {
+        let unread = self.unread.take().filter(|unread| !unread.is_over());
+        unread.inspect(|unread| unread.forget()).is_some()
+    }
+
+    /// The last answer has been read, or was cut.
+    pub(super) fn end_answer(&mut self, ended: &Arc<Unread>) {
+        self.unread.take_if(|unread| Arc::ptr_eq(unread, ended));
+    }
+
     /// Another POST, which supersedes the one before. None: it is the one that was handled last,
     /// made again by a browser whose connection was cut before the answer.
     pub(super) fn begin_post(&mut self, t: Option<&str>) -> Option<u32> {
@@ -54,6 +75,11 @@ impl Requests {
         }
         self.post = self.post.wrapping_add(1);
         Some(self.post)
+    }
+
+    /// Whether no other POST has superseded this one.
+    pub(super) const fn is_latest_post(&self, number: u32) -> bool {
+        self.post == number
     }
 
     /// A POST is about to be handled. False: another has superseded it.

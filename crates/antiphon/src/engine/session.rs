@@ -23,7 +23,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{
     Bundle, Connection, Engine, Opening, SessionId, bundle, cork, joined::joined,
-    requests::Requests,
+    requests::Requests, unread::Reading, waiters::Waiters,
 };
 
 /// Frames that one write takes at the most.
@@ -113,8 +113,8 @@ pub(super) struct State {
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
-    /// Wake who waits for the queue to drain or for handlers to end.
-    waiting: Vec<Waker>,
+    /// Wait for the queue to drain or for handlers to end.
+    pub(super) waiting: Waiters,
 }
 
 /// Whether a cork has noted the session, and what waits behind the queue for its end.
@@ -132,7 +132,7 @@ enum Corked {
 impl State {
     pub(super) fn wake_all(&mut self) {
         self.wake_transports();
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.waiting.wake();
     }
 
     /// Another driver may take over, a GET may have to return, an attempt to upgrade may be over.
@@ -153,13 +153,6 @@ impl State {
     /// What is remembered of requests.
     pub(super) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
-    }
-
-    /// Notes who waits, once: it may ask again and again while a slow reader keeps the queue full.
-    fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|noted| noted.will_wake(waker)) {
-            self.waiting.push(waker.clone());
-        }
     }
 
     /// Gives what is queued to the transport, as far as it takes it now.
@@ -270,7 +263,7 @@ impl State {
 
     /// All that was queued has left.
     pub(super) fn drained(&mut self) {
-        self.waiting.drain(..).for_each(Waker::wake);
+        self.waiting.wake();
         if self.machine.is_closing() {
             self.machine.handle(Input::Drained, Instant::now());
             self.wake_all();
@@ -329,7 +322,7 @@ impl Session {
                 corked: Corked::No,
                 driver: None,
                 requests: None,
-                waiting: Vec::new(),
+                waiting: Waiters::default(),
             }),
         })
     }
@@ -420,28 +413,16 @@ impl Session {
     /// Resolves when all that was sent so far has been handed to the network, or the session has
     /// ended.
     pub async fn flushed(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.lock();
-            if state.machine.queued_bytes() == 0 || state.machine.closed().is_some() {
-                return Poll::Ready(());
-            }
-            state.wait(context.waker());
-            Poll::Pending
-        })
-        .await;
+        self.until(|state| state.machine.queued_bytes() == 0 || state.machine.closed().is_some())
+            .await;
     }
 
     /// Resolves when fewer handlers run than may.
     pub(super) async fn unsaturated(&self) {
-        std::future::poll_fn(|context| {
-            let mut state = self.lock();
+        self.until(|state| {
             let saturated = self.is_saturated() && state.machine.closed().is_none();
             state.machine.set_reading_paused(saturated);
-            if !saturated {
-                return Poll::Ready(());
-            }
-            state.wait(context.waker());
-            Poll::Pending
+            !saturated
         })
         .await;
     }
@@ -628,10 +609,52 @@ impl Session {
             return Err(refusal);
         }
         let mut state = self.lock();
-        if !state.machine.is_tracked() {
-            return Ok(None);
+        let requests = state.requests();
+        let is_unread = requests.forget_answer();
+        if state.machine.is_tracked() {
+            return Ok(Some(state.requests().begin_get()));
         }
-        Ok(Some(state.requests().begin_get()))
+        if is_unread {
+            // As two GETs at a time: what the client didn't read is lost.
+            drop(state);
+            self.input(Input::TransportFailed);
+            return Err(Refusal::Overlap);
+        }
+        Ok(None)
+    }
+
+    /// Something is left of an answer that was given, and can be forgotten with the session.
+    pub(super) fn begin_answer(self: &Arc<Self>, bytes: Bytes) -> Reading {
+        let session = Arc::downgrade(self);
+        let patience = self.engine.config().longest_silence();
+        let reading = Reading::new(bytes, patience, move || {
+            if let Some(session) = session.upgrade() {
+                tracing::debug!(session = ?session.id, "an answer was not read");
+                session.answer_cut();
+            }
+        });
+        self.lock().requests().begin_answer(reading.unread());
+        reading
+    }
+
+    /// An answer has ended, read or not.
+    pub(super) fn end_answer(self: &Arc<Self>, reading: &Reading) {
+        let is_cut = !reading.unread().is_over();
+        if let Some(requests) = &mut self.lock().requests {
+            requests.end_answer(reading.unread());
+        }
+        if is_cut {
+            self.answer_cut();
+        }
+    }
+
+    /// What was in an answer hasn't arrived. A tracked client comes again for it.
+    fn answer_cut(self: &Arc<Self>) {
+        let is_tracked = self.lock().machine.is_tracked();
+        self.input(match is_tracked {
+            true => Input::PollAborted,
+            false => Input::TransportFailed,
+        });
     }
 
     /// A POST says how many packets its client has had.
@@ -705,6 +728,12 @@ impl Session {
         {
             let mut state = self.lock();
             state.writer = None;
+            if let Some(requests) = &mut state.requests
+                && reason != CloseReason::ForcedClose
+            {
+                // Where this side closes, the client may read to the end.
+                requests.forget_answer();
+            }
             if state.machine.transport() == TransportKind::WebSocket {
                 // Handles may be kept for long; what nobody will write any more isn't.
                 drop(state.machine.take_queue());

@@ -55,7 +55,7 @@ counters! {
     volatile_dropped,
     /// Sessions that were closed since what they sent could not be decoded.
     undecodable,
-    /// Handlers that panicked. Their sockets lived on.
+    /// Handlers that panicked, middlewares among them.
     handler_panics,
     /// Events that no handler took, or whose arguments didn't fit the handler.
     events_rejected,

@@ -20,7 +20,11 @@ use antiphon_protocol::engine::{
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
-use super::{Session, cork, session::State};
+use super::{
+    Session, cork,
+    session::State,
+    unread::{Next, PART, Reading},
+};
 
 /// How long nothing may be sent: proxies take a response for dead after 30 s and more.
 const IDLE: Duration = Duration::from_secs(15);
@@ -33,6 +37,8 @@ pub(super) struct EventStream {
     begun: bool,
     ended: bool,
     sent: usize,
+    /// What is left of many packets, or large ones.
+    rest: Option<Reading>,
     idle: Pin<Box<Sleep>>,
 }
 
@@ -71,12 +77,17 @@ impl EventStream {
             begun: false,
             ended: false,
             sent: 0,
+            rest: None,
             idle: Box::pin(tokio::time::sleep(IDLE)),
         }
     }
 
     /// The next part of the body. None: its end.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(part) = self.next_part() {
+            self.idle.as_mut().reset(Instant::now() + IDLE);
+            return Poll::Ready(Some(part));
+        }
         let mut chunk = Vec::new();
         if !self.ended {
             let session = Arc::clone(&self.session);
@@ -96,7 +107,23 @@ impl EventStream {
         }
         self.idle.as_mut().reset(Instant::now() + IDLE);
         self.sent += chunk.len();
-        Poll::Ready(Some(chunk.into()))
+        if chunk.len() <= PART {
+            return Poll::Ready(Some(chunk.into()));
+        }
+        self.rest = Some(self.session.begin_answer(chunk.into()));
+        Poll::Ready(self.next_part())
+    }
+
+    /// The next part of what is left.
+    fn next_part(&mut self) -> Option<Bytes> {
+        let rest = self.rest.as_ref()?;
+        match rest.unread().next() {
+            Next::Part(part) => return Some(part),
+            Next::End => {}
+            Next::Forgotten => self.ended = true,
+        }
+        self.rest = None;
+        None
     }
 
     /// Takes what is to be sent, or notes who is woken for it.
@@ -165,6 +192,9 @@ impl EventStream {
 impl Drop for EventStream {
     /// The response has ended, or its client has gone away.
     fn drop(&mut self) {
+        if let Some(rest) = &self.rest {
+            rest.unread().forget();
+        }
         let mut state = self.session.lock();
         let requests = state.requests();
         let over = match self.role {

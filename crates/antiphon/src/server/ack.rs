@@ -24,6 +24,35 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{AckError, FromArgs, Rejection, Socket, SocketId, calls::Caller};
 
+/// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
+///
+/// For a stock client each acknowledgement is one, an error's too: `emitWithAck` resolves with it, and with
+/// the option `retries` the event counts as delivered. An event that isn't acknowledged is sent again by a
+/// client with `retries`, and others run into their `ackTimeout`, if they have one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorAcks {
+    /// All: a client that waits learns at once what is wrong. An event that fails is not sent again.
+    #[default]
+    All,
+    /// Those that would come again: arguments that don't fit, and rejections of the application's own.
+    /// An event that no handler takes yet, as during a deploy, or whose handler panicked
+    /// (`unknown_event`, `internal_error`) isn't acknowledged.
+    Lasting,
+    /// None, as with Node's server.
+    None,
+}
+
+impl ErrorAcks {
+    fn include(self, rejection: &Rejection) -> bool {
+        match self {
+            Self::All => true,
+            Self::Lasting => !matches!(rejection.code(), "unknown_event" | "internal_error"),
+            Self::None => false,
+        }
+    }
+}
+
 /// The answer that an event of the client waits for.
 #[derive(Clone)]
 pub(crate) struct Answer(Arc<Pending>);
@@ -112,6 +141,9 @@ impl Pending {
         }
         match &self.asker {
             Asker::Client { socket, id } => {
+                if !socket.namespace().shared().error_acks.include(rejection) {
+                    return;
+                }
                 let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
                 if let Ok(message) = refused {
                     // A socket that has left has no use for it.

@@ -12,7 +12,11 @@ use antiphon_protocol::{
 };
 use tokio::sync::mpsc;
 
-use super::{Room, Socket, SocketId, Target, burst::Burst, rooms::Rooms};
+use super::{
+    Room, Socket, SocketId, Target,
+    burst::Burst,
+    rooms::{RoomNames, Rooms},
+};
 use crate::engine::cork;
 
 /// How a broadcast travels.
@@ -46,13 +50,23 @@ pub enum AdapterError {
 }
 
 /// A socket, on this server or another.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemoteSocket {
     /// Its id.
     pub id: SocketId,
     /// Its rooms, that of its own id among them.
     pub rooms: Vec<Room>,
+}
+
+impl fmt::Debug for RemoteSocket {
+    /// Ids are shortened, as names of rooms too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSocket")
+            .field("id", &self.id)
+            .field("rooms", &RoomNames(&self.rooms))
+            .finish()
+    }
 }
 
 /// What a namespace needs of an adapter. Calls must not block.

@@ -6,7 +6,7 @@ use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::{HeaderName, header, request::Parts};
 
 use super::{
-    FlashPolicy, HttpCalls, Server, Shared,
+    ErrorAcks, FlashPolicy, HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     namespaces::Namespaces,
@@ -23,6 +23,7 @@ pub struct ServerBuilder {
     ack_timeout: Duration,
     limits: Limits,
     max_emitted_attachments: usize,
+    error_acks: ErrorAcks,
     handshake_headers: Vec<HeaderName>,
     flash: Option<FlashPolicy>,
     state: StateMap,
@@ -41,6 +42,7 @@ impl ServerBuilder {
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
+            error_acks: ErrorAcks::default(),
             handshake_headers: vec![
                 header::AUTHORIZATION,
                 header::COOKIE,
@@ -160,6 +162,20 @@ impl ServerBuilder {
         self
     }
 
+    /// Which errors of the server itself are acknowledged to clients. [`ErrorAcks::All`]. A client with
+    /// `retries` sends an event again only if it isn't acknowledged: see the
+    /// [guide](crate::guide::handlers#error-acknowledgements-and-retries).
+    ///
+    /// ```
+    /// use antiphon::{ErrorAcks, Server};
+    ///
+    /// let io = Server::builder().error_acks(ErrorAcks::Lasting).build();
+    /// ```
+    pub const fn error_acks(mut self, acknowledged: ErrorAcks) -> Self {
+        self.error_acks = acknowledged;
+        self
+    }
+
     /// What may wait for a client that reads slowly; one that exceeds it is disconnected.
     /// 16,384 packets, 16 MiB.
     pub const fn outbound(mut self, limits: QueueLimits) -> Self {
@@ -210,6 +226,9 @@ impl ServerBuilder {
     }
 
     /// Whether clients of Socket.IO 1.x and 2.x (Engine.IO 3) are taken. True.
+    ///
+    /// The ids of their sockets are the credentials of their sessions: where they are taken, don't show
+    /// ids of sockets to others. See the [guide](crate::guide::serving#what-revision-3-means-for-ids).
     pub const fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self
@@ -296,6 +315,7 @@ impl ServerBuilder {
             ack_timeout: self.ack_timeout,
             limits: self.limits,
             max_emitted_attachments: self.max_emitted_attachments,
+            error_acks: self.error_acks,
             handshake_headers: self.handshake_headers,
             flash: self.flash,
             state: self.state,
@@ -304,7 +324,9 @@ impl ServerBuilder {
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
         if let Some(options) = self.http_calls {
-            engine.set_ordinary(Arc::new(Calls::new(options, &namespaces)));
+            let handlers = engine.config().max_running_handlers;
+            let calls = Calls::new(options, &namespaces, handlers);
+            engine.set_ordinary(Arc::new(calls));
         }
         Server::from_parts(engine, namespaces)
     }

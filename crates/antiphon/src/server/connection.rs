@@ -287,7 +287,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
         namespace.local().remove(&socket);
         return;
     }
-    tracing::debug!(socket = %socket.id(), namespace = namespace.name(), "socket connected");
+    tracing::debug!(socket = ?socket.id(), namespace = namespace.name(), "socket connected");
     dispatch::connected(&socket).await;
     dispatch::work(socket).await;
 }

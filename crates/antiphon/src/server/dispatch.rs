@@ -191,7 +191,7 @@ pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>
 
 fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
     socket.session().engine().counters().events_rejected.add(1);
-    tracing::debug!(socket = %socket.id(), event, code = rejection.code(), %rejection, "event rejected");
+    tracing::debug!(socket = ?socket.id(), event, code = rejection.code(), detail = rejection.detail(), "event rejected");
     if let Some(answer) = answer {
         answer.reject(rejection);
     }
@@ -255,7 +255,7 @@ async fn run_all(
         match call(handler) {
             Ok(future) => future.await,
             Err(rejection) => {
-                tracing::warn!(socket = %socket.id(), %rejection, "a connect or disconnect handler was not called");
+                tracing::warn!(socket = ?socket.id(), detail = rejection.detail(), "a connect or disconnect handler was not called");
             }
         }
     }

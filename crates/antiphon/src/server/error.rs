@@ -125,7 +125,11 @@ impl From<String> for ConnectError {
 
 impl From<Rejection> for ConnectError {
     /// The client is told what it asks for: the rejection's code, message and path are the data.
-    fn from(rejection: Rejection) -> Self {
+    fn from(mut rejection: Rejection) -> Self {
+        if rejection == Rejection::panicked() {
+            // A client that may not connect has called no handler.
+            rejection.message = "internal error".into();
+        }
         Self::new(rejection.to_string()).with_data(rejection)
     }
 }
@@ -140,6 +144,9 @@ pub struct Rejection {
     message: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
+    /// What the log says instead of the message: more of the program, and less of what the client sent.
+    #[serde(skip)]
+    detail: Option<Box<str>>,
 }
 
 impl Rejection {
@@ -150,7 +157,21 @@ impl Rejection {
             code,
             message: message.into(),
             path: None,
+            detail: None,
         }
+    }
+
+    /// The auth payload doesn't fit. It is a secret: neither the client nor the log is told what is
+    /// in it.
+    pub(crate) fn auth(error: &serde_json::Error) -> Self {
+        let error = ArgsError::of_value(error);
+        let message = format!("the auth payload doesn't fit: {}", error.for_secret());
+        Self::new("invalid_auth", message)
+    }
+
+    /// What the log says of it.
+    pub(crate) fn detail(&self) -> &str {
+        self.detail.as_deref().unwrap_or(&self.message)
     }
 
     /// The handler panicked.
@@ -183,7 +204,8 @@ impl From<ArgsError> for Rejection {
         Self {
             code: "invalid_arguments",
             path: Some(error.path().to_owned()),
-            message: error.to_string().into(),
+            message: error.for_client().into(),
+            detail: Some(error.for_log().into()),
         }
     }
 }

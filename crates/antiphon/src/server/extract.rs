@@ -1,6 +1,6 @@
 //! Extractors: what a handler can ask for by the types of its arguments.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use serde::de::DeserializeOwned;
 
@@ -83,16 +83,20 @@ impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for State<T> {
 /// What the client sent as its `auth` when it connected to the namespace, as a `T`.
 ///
 /// A client that sent none fits an `Option` (and any type that an empty object fits).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Auth<T>(pub T);
+
+impl<T> fmt::Debug for Auth<T> {
+    /// Shows nothing of it: credentials are not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Auth(..)")
+    }
+}
 
 impl<K, T: DeserializeOwned> FromContext<K> for Auth<T> {
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
         let parsed = context.socket.auth();
-        parsed.map(Self).map_err(|error| {
-            let message = format!("the auth payload doesn't fit: {error}");
-            Rejection::new("invalid_auth", message)
-        })
+        parsed.map(Self).map_err(|error| Rejection::auth(&error))
     }
 }
 

@@ -209,7 +209,12 @@ where
 /// Counts and logs a panic in a handler (its type names the place in the source).
 fn panicked(socket: &Socket, handler: &str) -> Rejection {
     socket.session().engine().counters().handler_panics.add(1);
-    tracing::error!(socket = %socket.id(), handler, "a handler panicked; its socket lives on");
+    let id = socket.id();
+    match socket.is_connected() {
+        true => tracing::error!(socket = ?id, handler, "a handler panicked; its socket lives on"),
+        // It is being let in, or has left, or belongs to a call.
+        false => tracing::error!(socket = ?id, handler, "a handler panicked"),
+    }
     Rejection::panicked()
 }
 

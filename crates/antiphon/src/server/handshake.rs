@@ -1,6 +1,6 @@
 //! What is known of a client from the request that opened its connection.
 
-use std::{net::SocketAddr, time::SystemTime};
+use std::{fmt, net::SocketAddr, time::SystemTime};
 
 use http::{HeaderMap, HeaderName, request::Parts};
 
@@ -11,12 +11,28 @@ use crate::engine::PeerAddr;
 /// Only the headers that were asked for are kept, see
 /// [`ServerBuilder::handshake_headers`](crate::ServerBuilder::handshake_headers): they stay in
 /// memory as long as the connection.
-#[derive(Debug)]
 pub struct Handshake {
     headers: HeaderMap,
     url: Box<str>,
     address: Option<SocketAddr>,
     time: SystemTime,
+}
+
+impl fmt::Debug for Handshake {
+    /// Without the query and what is in the headers: tokens and cookies are not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self
+            .url
+            .split_once('?')
+            .map_or(&*self.url, |(path, _)| path);
+        let headers: Vec<_> = self.headers.keys().collect();
+        f.debug_struct("Handshake")
+            .field("path", &path)
+            .field("headers", &headers)
+            .field("address", &self.address)
+            .field("time", &self.time)
+            .finish()
+    }
 }
 
 impl Handshake {
@@ -76,7 +92,7 @@ impl Handshake {
     }
 }
 
-fn peer_address(request: &Parts) -> Option<SocketAddr> {
+pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
     let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
     #[cfg(feature = "axum")]
     let told = told.or_else(|| {
@@ -104,5 +120,21 @@ mod tests {
         assert_eq!(handshake.headers().len(), 1);
         assert_eq!(handshake.query("token").as_deref(), Some("a b"));
         assert_eq!(handshake.query("missing"), None);
+    }
+
+    #[test]
+    fn logs_show_neither_the_query_nor_what_is_in_the_headers() {
+        let request = http::Request::get("/socket.io/?EIO=4&token=secret")
+            .header("cookie", "sid=secret")
+            .body(())
+            .unwrap();
+        let (parts, ()) = request.into_parts();
+        let handshake = Handshake::new(&parts, &[http::header::COOKIE]);
+        let shown = format!("{handshake:?}");
+        assert!(
+            shown.contains("/socket.io/") && shown.contains("cookie"),
+            "{shown}"
+        );
+        assert!(!shown.contains("secret"), "{shown}");
     }
 }

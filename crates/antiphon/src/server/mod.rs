@@ -33,7 +33,7 @@ mod socket;
 
 use std::{fmt, sync::Arc};
 
-pub use ack::{Ack, Acknowledged, BroadcastAnswers};
+pub use ack::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks};
 pub use adapter::RemoteSocket;
 pub use args::{Args, FromArgs, IntoArgs};
 pub use broadcast::{Broadcast, IntoRooms};

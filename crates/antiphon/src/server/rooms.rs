@@ -5,19 +5,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use slab::Slab;
 
 use super::{Socket, SocketId};
+use crate::engine::id::RoomName;
 
 /// The name of a room.
 pub type Room = Arc<str>;
 
 /// Which sockets: those in any of the rooms (in all where there are none), less those in any of
 /// the excepted. Each counts once.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Target {
     /// Rooms, among them the ids of sockets.
     pub rooms: Vec<Room>,
@@ -33,11 +35,31 @@ impl Target {
     }
 }
 
+impl fmt::Debug for Target {
+    /// Names of rooms that are ids are shortened.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("rooms", &RoomNames(&self.rooms))
+            .field("except", &RoomNames(&self.except))
+            .finish()
+    }
+}
+
+/// Names of rooms as logs may show them.
+pub(crate) struct RoomNames<'r>(pub(crate) &'r [Room]);
+
+impl fmt::Debug for RoomNames<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.iter().map(|name| RoomName(name));
+        f.debug_list().entries(names).finish()
+    }
+}
+
 /// All sockets of a namespace and their rooms.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Rooms(RwLock<Index>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Index {
     /// Counts the changes of who is where.
     version: u64,
@@ -47,7 +69,6 @@ struct Index {
     by_name: HashMap<Room, usize>,
 }
 
-#[derive(Debug)]
 struct Member {
     socket: Socket,
     rooms: Vec<u32>,
@@ -55,7 +76,6 @@ struct Member {
     left_own: bool,
 }
 
-#[derive(Debug)]
 struct Occupied {
     name: Room,
     members: HashSet<u32>,

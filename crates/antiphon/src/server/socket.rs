@@ -27,8 +27,20 @@ use crate::engine::{self, SendError, Session};
 
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
 ///
-/// Clients of Socket.IO 1.x and 2.x derive it from the id of their session instead, as their
-/// protocol says (docs/protocol.md 18.5).
+/// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead, as
+/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: whoever is shown the id of such a
+/// socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
+///
+/// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log line
+/// shows it by accident; `Debug` shows its beginning:
+///
+/// ```
+/// # use antiphon::Socket;
+/// # async fn example(socket: Socket) {
+/// println!("{:?} says hello", socket.id()); // 3cmtcV… says hello
+/// socket.emit("your id", socket.id()); // whole
+/// # }
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SocketId(Arc<str>);
 
@@ -60,15 +72,10 @@ impl Serialize for SocketId {
     }
 }
 
-impl fmt::Display for SocketId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl fmt::Debug for SocketId {
+    /// Shows the first characters only, since logs are read by many.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        engine::id::Shortened(&self.0).fmt(f)
     }
 }
 

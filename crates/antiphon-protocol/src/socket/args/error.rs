@@ -1,6 +1,8 @@
 use std::error::Error;
 use std::fmt::{self, Display, Formatter, Write as _};
 
+use super::misfit::{self, Show};
+
 /// Longest path and longest message, in bytes. Both can repeat what a peer has sent.
 const LONGEST: usize = 256;
 
@@ -68,6 +70,67 @@ impl ArgsError {
             path: shortened(path),
             problem: Problem::Invalid(shortened(without_position(error))),
         }
+    }
+
+    /// An error of a value that stands for itself, such as the payload of a CONNECT.
+    #[must_use]
+    pub fn of_value(error: &serde_json::Error) -> Self {
+        Self {
+            argument: None,
+            path: String::new(),
+            problem: Problem::Invalid(shortened(without_position(error))),
+        }
+    }
+
+    /// The message for the client that has sent the arguments: what is expected is said in the words of
+    /// JSON, without names of Rust types.
+    ///
+    /// ```
+    /// # use antiphon_protocol::socket::{Decoder, Limits, Packet};
+    /// # use antiphon_protocol::engine::Revision;
+    /// # let mut decoder = Decoder::new(Revision::V4, Limits::default());
+    /// # let packet = decoder.text(r#"2["age","old"]"#).unwrap();
+    /// # let Some(Packet::Event { args, .. }) = packet else { panic!() };
+    /// let error = args.deserialize::<u8>().unwrap_err();
+    /// assert_eq!(error.to_string(), r#"argument 1: invalid type: string "old", expected u8"#);
+    /// assert_eq!(
+    ///     error.for_client(),
+    ///     r#"argument 1: invalid type: string "old", expected a whole number from 0 to 255"#,
+    /// );
+    /// assert_eq!(error.for_log(), "argument 1: invalid type: string, expected u8");
+    /// ```
+    #[must_use]
+    pub fn for_client(&self) -> String {
+        let (types, value) = (false, true);
+        self.showing(Show { types, value })
+    }
+
+    /// The message for a log: with the names of types, and without the value that the client has sent,
+    /// as far as serde made the message.
+    #[must_use]
+    pub fn for_log(&self) -> String {
+        let (types, value) = (true, false);
+        self.showing(Show { types, value })
+    }
+
+    /// The message with neither the names of types nor the value: of a secret.
+    #[must_use]
+    pub fn for_secret(&self) -> String {
+        let (types, value) = (false, false);
+        self.showing(Show { types, value })
+    }
+
+    fn showing(&self, show: Show) -> String {
+        let problem = match &self.problem {
+            Problem::Missing => Problem::Missing,
+            Problem::Invalid(text) => Problem::Invalid(misfit::message(text, show).into_owned()),
+        };
+        let shown = Self {
+            argument: self.argument,
+            path: self.path.clone(),
+            problem,
+        };
+        shown.to_string()
     }
 
     /// Where the value is that doesn't fit: the index of the argument, from 0, and the way inside

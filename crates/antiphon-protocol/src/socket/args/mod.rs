@@ -5,6 +5,7 @@ mod de;
 mod error;
 mod input;
 mod key;
+mod misfit;
 mod ser;
 
 use bytes::Bytes;

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -17,7 +18,11 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
 use super::{error::RequestError, jsonp};
-use crate::engine::streaming::EventStream;
+use crate::engine::{
+    Session,
+    streaming::EventStream,
+    unread::{Next, PART, Reading},
+};
 
 /// The answer to a request of the engine.
 pub(crate) type Answer = Response<EngineBody>;
@@ -37,7 +42,48 @@ pub struct EngineBody(Kind);
 
 enum Kind {
     Whole(Full<Bytes>),
+    Parts(Parts),
     Stream(Box<EventStream>),
+}
+
+/// The large answer of a session, which leaves in parts.
+struct Parts {
+    session: Arc<Session>,
+    reading: Reading,
+    left: usize,
+}
+
+impl Parts {
+    fn next(&mut self) -> Option<Bytes> {
+        // Where the rest is forgotten, the body is shorter than was said: the connection is closed.
+        match self.reading.unread().next() {
+            Next::Part(part) => {
+                self.left -= part.len();
+                Some(part)
+            }
+            Next::End | Next::Forgotten => None,
+        }
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.session.end_answer(&self.reading);
+    }
+}
+
+impl EngineBody {
+    /// The body of an answer of this session.
+    fn of_session(session: &Arc<Session>, bytes: Bytes) -> Self {
+        if bytes.len() <= PART {
+            return bytes.into();
+        }
+        Self(Kind::Parts(Parts {
+            left: bytes.len(),
+            session: Arc::clone(session),
+            reading: session.begin_answer(bytes),
+        }))
+    }
 }
 
 impl From<Bytes> for EngineBody {
@@ -56,6 +102,7 @@ impl Body for EngineBody {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
             Kind::Whole(body) => Pin::new(body).poll_frame(context),
+            Kind::Parts(parts) => Poll::Ready(parts.next().map(|part| Ok(Frame::data(part)))),
             Kind::Stream(stream) => {
                 let next = stream.poll_next(context);
                 next.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
@@ -66,6 +113,7 @@ impl Body for EngineBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Whole(body) => body.is_end_stream(),
+            Kind::Parts(parts) => parts.left == 0,
             Kind::Stream(_) => false,
         }
     }
@@ -73,6 +121,7 @@ impl Body for EngineBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Whole(body) => body.size_hint(),
+            Kind::Parts(parts) => SizeHint::with_exact(parts.left as u64),
             Kind::Stream(_) => SizeHint::default(),
         }
     }
@@ -95,8 +144,12 @@ pub(super) fn stream_answer(stream: EventStream) -> Answer {
     answer
 }
 
-pub(super) fn answer(status: StatusCode, content_type: Option<HeaderValue>, body: Bytes) -> Answer {
-    let mut answer = Response::new(EngineBody::from(body));
+pub(super) fn answer(
+    status: StatusCode,
+    content_type: Option<HeaderValue>,
+    body: impl Into<EngineBody>,
+) -> Answer {
+    let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
         answer.headers_mut().insert(CONTENT_TYPE, content_type);
@@ -104,12 +157,18 @@ pub(super) fn answer(status: StatusCode, content_type: Option<HeaderValue>, body
     answer
 }
 
-pub(super) fn payload_answer(payload: Payload, callback: Option<Callback>) -> Answer {
+pub(super) fn payload_answer(
+    session: &Arc<Session>,
+    payload: Payload,
+    callback: Option<Callback>,
+) -> Answer {
     if let Some(callback) = callback {
-        return jsonp::answer(callback, &payload.body);
+        let script = callback.script(&payload.body);
+        return jsonp::answer(EngineBody::of_session(session, script.into()));
     }
     let content_type = if payload.binary { BINARY } else { TEXT };
-    let mut answer = answer(StatusCode::OK, Some(content_type), payload.body.into());
+    let body = EngineBody::of_session(session, payload.body.into());
+    let mut answer = answer(StatusCode::OK, Some(content_type), body);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
     answer

@@ -9,7 +9,7 @@ use std::{
     io,
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -23,6 +23,7 @@ use http_body_util::Empty;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Sleep,
 };
 
 use super::{Answer, PeerAddr, answer_to, is_below, request, upgrade, upgrade::Purpose};
@@ -74,10 +75,11 @@ pub(crate) async fn first_request<T>(
         Ok(_) | Err(_) => return First::Done,
     };
     let begun = begin();
+    let patience = engine.config().longest_silence();
     let request = opening_handshake(&read);
     let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
         return First::Http {
-            stream: ReadAhead::new(stream, read),
+            stream: ReadAhead::new(stream, read, patience),
             answer: None,
             begun,
         };
@@ -89,7 +91,7 @@ pub(crate) async fn first_request<T>(
     };
     let Some(mut purpose) = answered.websocket else {
         return First::Http {
-            stream: ReadAhead::new(stream, read),
+            stream: ReadAhead::new(stream, read, patience),
             answer: Some(Box::new(answered.answer)),
             begun,
         };
@@ -180,17 +182,42 @@ fn head(answer: &Answer) -> Vec<u8> {
 }
 
 /// A connection, and what was read of it, which is read again first.
+///
+/// What is written must be taken, some of it within the patience: an HTTP server waits for ever.
 pub(crate) struct ReadAhead {
     stream: TcpStream,
     read: Bytes,
+    patience: Duration,
+    /// By when something of what waits must have been taken.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl ReadAhead {
-    fn new(stream: TcpStream, read: Vec<u8>) -> Self {
+    fn new(stream: TcpStream, read: Vec<u8>, patience: Duration) -> Self {
         Self {
             stream,
             read: read.into(),
+            patience,
+            stalled: None,
         }
+    }
+
+    /// The outcome of a write, or an error where none has come for too long.
+    fn unless_stalled(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let patience = self.patience;
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// The connection, and what is left of what was read.
@@ -224,7 +251,8 @@ impl AsyncWrite for ReadAhead {
         context: &mut Context<'_>,
         data: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, data)
+        let written = Pin::new(&mut self.stream).poll_write(context, data);
+        self.unless_stalled(written, context)
     }
 
     fn poll_write_vectored(
@@ -233,10 +261,11 @@ impl AsyncWrite for ReadAhead {
         data: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = &mut self.stream;
-        joined(data, |data| {
+        let written = joined(data, |data| {
             Pin::new(&mut *stream).poll_write(context, data)
         })
-        .unwrap_or_else(|| Pin::new(stream).poll_write_vectored(context, data))
+        .unwrap_or_else(|| Pin::new(stream).poll_write_vectored(context, data));
+        self.unless_stalled(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {

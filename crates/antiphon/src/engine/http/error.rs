@@ -45,6 +45,8 @@ pub(crate) enum RequestError {
     JsonpOff,
     #[error("Origin unknown")]
     NoSource,
+    #[error("Origin unknown")]
+    Embedded,
     #[error("{0}")]
     Forbidden(String),
     #[error("Origin not allowed")]
@@ -71,7 +73,7 @@ impl RequestError {
             Self::UnknownTransport(_) => 0,
             Self::UnknownSession => 1,
             Self::BadMethod(_) => 2,
-            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource => 4,
+            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource | Self::Embedded => 4,
             Self::UnsupportedRevision(_) => 5,
             _ => 3,
         }
@@ -80,7 +82,9 @@ impl RequestError {
     /// The status of the answer.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource | Self::Embedded => {
+                StatusCode::FORBIDDEN
+            }
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
@@ -149,6 +153,11 @@ impl RequestError {
                 "any page can fetch a script, and this request says by no `Origin`, `Referer` or \
                  `Sec-Fetch-Site` which one does: a page that uses JSONP needs a referrer policy that \
                  sends its origin, and a program should poll without `j`"
+                    .to_owned()
+            }
+            Self::Embedded => {
+                "another site's page embeds this URL or links to it (`Sec-Fetch-Site`), and sends no \
+                 `Origin`: a client in a page connects by `fetch`, XMLHttpRequest or WebSocket, which do"
                     .to_owned()
             }
             Self::Forbidden(_) => "refused by the option `allow_request`".to_owned(),

@@ -6,13 +6,12 @@
 //! JSONP.
 
 use antiphon_protocol::engine::jsonp::Callback;
-use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{CACHE_CONTROL, ORIGIN, REFERER, X_CONTENT_TYPE_OPTIONS},
 };
 
-use super::{Answer, RequestError, request::Query};
+use super::{Answer, EngineBody, RequestError, request::Query};
 use crate::engine::{Cors, EngineConfig};
 
 /// The type that a browser takes a script in where it is told not to guess.
@@ -59,8 +58,7 @@ fn origin_of(url: &str) -> Option<HeaderValue> {
 }
 
 /// The answer of a poll.
-pub(super) fn answer(callback: Callback, payload: &[u8]) -> Answer {
-    let script = Bytes::from(callback.script(payload));
+pub(super) fn answer(script: EngineBody) -> Answer {
     let mut answer = super::answer(StatusCode::OK, Some(SCRIPT), script);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -16,8 +16,8 @@ use std::{net::SocketAddr, sync::Arc};
 use antiphon_protocol::engine::{Refusal, Revision, TransportKind};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, SET_COOKIE},
+    HeaderMap, HeaderValue, Method, Request, StatusCode,
+    header::{CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE},
     request::Parts,
 };
 use http_body::Body;
@@ -171,7 +171,7 @@ where
             let binary = !base64 && session.revision() == Revision::V3;
             let (offset, wait) = (query.offset()?, query.wait()?);
             let payload = polling::poll(session, binary, offset, wait).await?;
-            payload_answer(payload, query.callback)
+            payload_answer(session, payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
             let offset = query.offset()?;
@@ -202,7 +202,7 @@ where
     B::Data: Send,
 {
     // The reference implementation answers with this type: some clients ask for it.
-    let taken = || answer(StatusCode::OK, Some(HTML), "ok".into());
+    let taken = || answer(StatusCode::OK, Some(HTML), Bytes::from_static(b"ok"));
     let read = read_body(session.engine(), body, session.max_payload());
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
         let body = read.await?;
@@ -222,9 +222,12 @@ where
     let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
         return Ok(taken());
     };
-    // Before anything is taken: a client that gives its POST up gets no more of them in by that.
-    session.unsaturated().await;
-    let body = read.await;
+    let body = post.unless_superseded(async {
+        // Before anything is taken: a client that gives its POST up gets no more of them in by that.
+        session.unsaturated().await;
+        read.await
+    });
+    let body = body.await.ok_or(RequestError::Superseded)?;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
         post.whole();
     }
@@ -260,6 +263,13 @@ where
     read.map_err(|_| RequestError::BodyTimeout)?
 }
 
+/// Whether a page of another origin has a browser send this without saying which one it is: as an
+/// image, a script or a link, with the cookies of its user. Whatever connects from a page sends `Origin`.
+fn is_embedded(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    matches!(site, Some(b"cross-site" | b"same-site")) && !headers.contains_key(ORIGIN)
+}
+
 /// A request without a session: makes one.
 async fn handshake(
     engine: &Arc<Engine>,
@@ -273,6 +283,10 @@ async fn handshake(
     }
     if transport == TransportKind::WebSocket && !upgrade::is_wanted(parts) {
         return Err(RequestError::NoUpgrade);
+    }
+    // A script of JSONP has been looked at already.
+    if query.callback.is_none() && is_embedded(&parts.headers) {
+        return Err(RequestError::Embedded);
     }
     if engine.is_closing() {
         return Err(RequestError::ShuttingDown);
@@ -312,7 +326,8 @@ async fn handshake(
         let packets = session.lock().machine.take_queue();
         let base64 = query.base64 || query.callback.is_some();
         let binary = !base64 && revision == Revision::V3;
-        payload_answer(polling::encode(session, &packets, binary), query.callback)
+        let payload = polling::encode(session, &packets, binary);
+        payload_answer(session, payload, query.callback)
     };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));

@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -18,6 +15,7 @@ use super::super::{ConnectError, Rejection};
 use super::{
     CallError,
     repeats::{Key, Repeats},
+    running::Permit,
 };
 
 /// What a call is answered with.
@@ -85,25 +83,6 @@ impl Call {
         {
             repeats.answered(key, self, bytes);
         }
-    }
-}
-
-/// One of the calls that may run at a time, until it is dropped.
-#[derive(Debug)]
-pub(super) struct Permit(Arc<AtomicUsize>);
-
-impl Permit {
-    /// None: as many run as may.
-    pub(super) fn acquire(running: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
-        let more = |count: usize| (count < most).then_some(count + 1);
-        let acquired = running.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        acquired.is_ok().then(|| Self(Arc::clone(running)))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

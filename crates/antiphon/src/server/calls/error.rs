@@ -1,6 +1,6 @@
 //! Why a call is answered with an error: `{"code","message","hint"}`, for programs and for people.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Response, StatusCode, header};
@@ -40,6 +40,8 @@ pub(crate) enum CallError {
     Request(#[from] RequestError),
     #[error("too many calls run already")]
     TooManyCalls,
+    #[error("too many calls of this caller run already")]
+    CallerLimit,
     #[error("the answer holds binary data, which has no form in JSON")]
     BinaryAnswer,
     #[error("the handler hasn't answered within {0:?}")]
@@ -81,6 +83,7 @@ impl CallError {
             Self::Request(RequestError::ShuttingDown) => "shutting_down",
             Self::Request(_) => "bad_request",
             Self::TooManyCalls => "too_many_calls",
+            Self::CallerLimit => "caller_limit",
             Self::BinaryAnswer => "binary_answer",
             Self::Timeout(_) => "timeout",
             Self::NoAnswer => "no_answer",
@@ -105,6 +108,7 @@ impl CallError {
             },
             Self::Request(error) => error.status(),
             Self::TooManyCalls => StatusCode::SERVICE_UNAVAILABLE,
+            Self::CallerLimit => StatusCode::TOO_MANY_REQUESTS,
             Self::BinaryAnswer => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Timeout(_) | Self::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -144,6 +148,10 @@ impl CallError {
             },
             Self::Request(error) => return error.hint(),
             Self::TooManyCalls => "try again later; see the option `HttpCalls::max_running`",
+            Self::CallerLimit => {
+                "wait for the answers to earlier calls, and send large ones one by one; a server behind \
+                 a proxy tells callers apart by the option `HttpCalls::caller`"
+            }
             Self::BinaryAnswer => "call this event over a connection",
             Self::Timeout(_) => {
                 "the handler runs on, and may have done what it was called for; see the option \
@@ -152,6 +160,14 @@ impl CallError {
             Self::NoAnswer => "the handler took the acknowledgement as `Ack` and never sent it",
         };
         hint.to_owned()
+    }
+
+    /// What the log says of it.
+    pub(super) fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::Rejected(rejection) => rejection.detail().into(),
+            _ => self.to_string().into(),
+        }
     }
 
     /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` where there is one.
@@ -177,7 +193,7 @@ impl CallError {
     pub(super) fn add_headers(&self, answer: &mut Response<Bytes>) {
         let (name, value) = match self {
             Self::Method { allowed, .. } => (header::ALLOW, *allowed),
-            Self::TooManyCalls => (header::RETRY_AFTER, "1"),
+            Self::TooManyCalls | Self::CallerLimit => (header::RETRY_AFTER, "1"),
             Self::Request(RequestError::ShuttingDown) => (header::RETRY_AFTER, "5"),
             _ => return,
         };

@@ -14,12 +14,13 @@ mod error;
 mod openapi;
 mod path;
 mod repeats;
+mod running;
 
 use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
@@ -29,8 +30,8 @@ use antiphon_protocol::{
 };
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, COOKIE},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING},
     request::Parts,
 };
 
@@ -38,9 +39,10 @@ pub(crate) use call::Caller;
 pub(crate) use error::CallError;
 
 use self::{
-    call::{Call, Permit, Reply},
+    call::{Call, Reply},
     path::Address,
     repeats::Repeats,
+    running::{Permit, Running},
 };
 use super::{
     ConnectError, Handshake, Namespace, Socket, ack::Answer, connection, dispatch,
@@ -54,12 +56,17 @@ const AUTH: HeaderName = HeaderName::from_static("antiphon-auth");
 /// Where the description is, below `{path}/call`.
 const DESCRIPTION: &str = "openapi.json";
 
+/// Says who makes a call.
+type IdentifyCaller = dyn Fn(&Parts) -> Option<String> + Send + Sync;
+
 /// Options of calls by HTTP. See the [guide](crate::guide::http_calls).
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "give it to `ServerBuilder::http_calls`"]
 pub struct HttpCalls {
     timeout: Duration,
     max_running: usize,
+    max_running_per_caller: usize,
+    caller: Arc<IdentifyCaller>,
     description: bool,
 }
 
@@ -68,7 +75,9 @@ impl Default for HttpCalls {
         Self {
             timeout: Duration::from_secs(30),
             max_running: 256,
-            description: true,
+            max_running_per_caller: 64,
+            caller: Arc::new(running::by_address),
+            description: false,
         }
     }
 }
@@ -96,7 +105,43 @@ impl HttpCalls {
         self
     }
 
-    /// Whether `GET {path}/call/openapi.json` describes what can be called. True.
+    /// How many calls of one caller may run or be read at a time; beyond it status 429. 64. Of what
+    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) allows for large calls, a
+    /// caller has the same part, and may always make one.
+    ///
+    /// # Panics
+    /// Where it is zero: nothing could be called.
+    pub const fn max_running_per_caller(mut self, count: usize) -> Self {
+        assert!(count > 0, "with no call at a time nothing could be called");
+        self.max_running_per_caller = count;
+        self
+    }
+
+    /// Says who makes a call, for [`max_running_per_caller`](Self::max_running_per_caller). The address
+    /// that the connection comes from (of IPv6 its /64) if this isn't set. Behind a proxy that is the
+    /// proxy's: name a header that it sets, and that callers can't. Where this returns `None`, as it
+    /// does under axum without `into_make_service_with_connect_info`, only
+    /// [`max_running`](Self::max_running) holds.
+    ///
+    /// ```
+    /// use antiphon::HttpCalls;
+    ///
+    /// // nginx: proxy_set_header X-Real-IP $remote_addr;
+    /// let calls = HttpCalls::default().caller(|request| {
+    ///     let address = request.headers.get("x-real-ip")?;
+    ///     Some(address.to_str().ok()?.to_owned())
+    /// });
+    /// ```
+    pub fn caller<F>(mut self, identify: F) -> Self
+    where
+        F: Fn(&Parts) -> Option<String> + Send + Sync + 'static,
+    {
+        self.caller = Arc::new(identify);
+        self
+    }
+
+    /// Whether `GET {path}/call/openapi.json` describes what can be called. False. The middlewares of
+    /// each namespace are asked, as for a call: its events are listed for those that it lets in.
     pub const fn description(mut self, served: bool) -> Self {
         self.description = served;
         self
@@ -109,7 +154,7 @@ pub(crate) struct Calls {
     /// `{path}/call/`.
     prefix: Box<str>,
     namespaces: Weak<Namespaces>,
-    running: Arc<AtomicUsize>,
+    running: Arc<Running>,
     repeats: Arc<Repeats>,
     /// The session of all calls that run: it counts what runs for them. Not kept between calls,
     /// since it keeps the engine.
@@ -117,13 +162,17 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    pub(crate) fn new(mut options: HttpCalls, namespaces: &Arc<Namespaces>) -> Self {
+    pub(crate) fn new(
+        mut options: HttpCalls,
+        namespaces: &Arc<Namespaces>,
+        max_running_handlers: usize,
+    ) -> Self {
         options.timeout = options.timeout.min(LONGEST);
         Self {
+            running: Running::new(&options, max_running_handlers),
             options,
             prefix: format!("{}/call/", namespaces.shared.path).into(),
             namespaces: Arc::downgrade(namespaces),
-            running: Arc::default(),
             repeats: Arc::default(),
             session: Mutex::default(),
         }
@@ -150,10 +199,7 @@ impl Calls {
         let path = path.ok_or(CallError::NoEvent)?;
         let described = self.options.description && path == DESCRIPTION;
         if described && matches!(request.method, Method::GET | Method::HEAD) {
-            return Ok(Reply {
-                status: StatusCode::OK,
-                body: openapi::describe(&namespaces.all()),
-            });
+            return self.describe(engine, request, &namespaces).await;
         }
         if request.method != Method::POST {
             return Err(CallError::Method {
@@ -177,34 +223,86 @@ impl Calls {
         }
         let limits = namespaces.shared.limits;
         let auth = auth(&request.headers, limits)?;
+        let length = length(request).min(engine.config().max_payload);
+        let permit = self.permit(request, length)?;
         let body = body.await?;
         let args = arguments(&event, &body, limits)?;
-        let key = parameter(request, "t").and_then(|t| {
-            let credentials = [AUTH, AUTHORIZATION, COOKIE]
-                .map(|name| request.headers.get(name).map(HeaderValue::as_bytes));
-            self.repeats.key(&t, (path, credentials, &body))
-        });
+        let key = self.repeats.key(request, &body);
+        drop(body);
         let now = Instant::now();
-        if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
-            return first.reply().await;
-        }
         let session = self.session(engine);
-        let permit = Permit::acquire(&self.running, self.options.max_running)
-            .filter(|_| !session.is_saturated())
-            .ok_or(CallError::TooManyCalls)?;
-        let call = Call::new(now, self.options.timeout);
-        if let Some(first) = key.and_then(|key| self.repeats.insert(key, &call)) {
-            return first.reply().await;
-        }
-        engine.counters().calls.add(1);
         let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
         let socket = Socket::of_call(found, Arc::clone(&session), handshake, auth);
-        let caller = Caller::new(Arc::clone(&call), permit);
+        if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
+            return self.repeat(&first, socket, permit).await;
+        }
         let size = dispatch::size(&args.as_args());
+        if session.is_saturated() {
+            return Err(CallError::TooManyCalls);
+        }
+        let call = Call::new(now, self.options.timeout);
+        let permit = permit.run(size)?;
+        if let Some(first) = key.and_then(|key| self.repeats.insert(key, &call)) {
+            return self.repeat(&first, socket, permit).await;
+        }
+        engine.counters().calls.add(1);
+        let caller = Caller::new(Arc::clone(&call), permit);
         // Up to here the caller's going away ends it all, from here on nothing.
         cork::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
         drop(session);
         call.reply().await
+    }
+}
+
+impl Calls {
+    fn permit(&self, request: &Parts, bytes: usize) -> Result<Permit, CallError> {
+        let caller = (self.options.caller)(request).map(String::into_boxed_str);
+        self.running.begin(caller, bytes)
+    }
+
+    /// The reply to a call that was made before, by the same caller: whether it still may is asked as
+    /// for the first.
+    async fn repeat(
+        &self,
+        first: &Call,
+        socket: Socket,
+        permit: Permit,
+    ) -> Result<Reply, CallError> {
+        self.may_call(&socket).await?.map_err(CallError::Refused)?;
+        drop((socket, permit));
+        first.reply().await
+    }
+
+    /// Asks the middlewares about a socket, for as long as a call may take.
+    async fn may_call(&self, socket: &Socket) -> Result<Result<(), ConnectError>, CallError> {
+        let timeout = self.options.timeout;
+        let asked = tokio::time::timeout(timeout, ask(socket)).await;
+        asked.map_err(|_| CallError::Timeout(timeout))
+    }
+
+    /// Describes the events of those namespaces that let this caller in.
+    async fn describe(
+        &self,
+        engine: &Arc<Engine>,
+        request: &Parts,
+        namespaces: &Namespaces,
+    ) -> Result<Reply, CallError> {
+        let _permit = self.permit(request, 0)?;
+        let session = self.session(engine);
+        let auth = auth(&request.headers, namespaces.shared.limits)?;
+        let mut open = Vec::new();
+        for namespace in namespaces.all() {
+            let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
+            let session = Arc::clone(&session);
+            let socket = Socket::of_call(namespace.clone(), session, handshake, auth.clone());
+            if self.may_call(&socket).await?.is_ok() {
+                open.push(namespace);
+            }
+        }
+        Ok(Reply {
+            status: StatusCode::OK,
+            body: openapi::describe(&open),
+        })
     }
 }
 
@@ -226,7 +324,12 @@ impl Ordinary for Calls {
                     if !matches!(error, CallError::Timeout(_) | CallError::NoAnswer) {
                         engine.counters().calls_refused.add(1);
                     }
-                    tracing::debug!(code = error.code(), %error, path = request.uri.path(), "call refused");
+                    tracing::debug!(
+                        code = error.code(),
+                        error = &*error.detail(),
+                        path = request.uri.path(),
+                        "call refused"
+                    );
                     let mut response = to_response(Reply::from(&error));
                     error.add_headers(&mut response);
                     response
@@ -238,11 +341,7 @@ impl Ordinary for Calls {
 
 /// Runs a call: the namespace's middlewares, then the handlers of the event.
 async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
-    let mut asked = connection::ask_middlewares(&socket).await;
-    if asked.is_ok() && !socket.stays_out() {
-        asked = Err(ConnectError::new("disconnected"));
-    }
-    match asked {
+    match ask(&socket).await {
         Ok(()) => dispatch::call(socket, event, args, Answer::to_caller(caller)).await,
         Err(error) => {
             let counters = socket.session().engine().counters();
@@ -255,6 +354,28 @@ async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
             caller.refuse(error);
         }
     }
+}
+
+/// Asks the middlewares of a namespace, which may also disconnect the socket.
+async fn ask(socket: &Socket) -> Result<(), ConnectError> {
+    connection::ask_middlewares(socket).await?;
+    match socket.stays_out() {
+        true => Ok(()),
+        false => Err(ConnectError::new("disconnected")),
+    }
+}
+
+/// How many bytes a body has, as far as its headers say: as many as one can where they don't.
+fn length(request: &Parts) -> usize {
+    let headers = &request.headers;
+    let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());
+    // RFC 9112 §6.3: with neither header there is none. HTTP/2 needs neither.
+    let has_none = request.version <= Version::HTTP_11
+        && ![CONTENT_LENGTH, TRANSFER_ENCODING]
+            .iter()
+            .any(|name| headers.contains_key(name));
+    let unknown = if has_none { 0 } else { usize::MAX };
+    length.and_then(|it| it.parse().ok()).unwrap_or(unknown)
 }
 
 fn to_response(reply: Reply) -> Response<Bytes> {
@@ -340,6 +461,17 @@ fn parameter(request: &Parts, name: &str) -> Option<String> {
     let query = request.uri.query()?;
     let mut pairs = form_urlencoded::parse(query.as_bytes());
     pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
+}
+
+impl fmt::Debug for HttpCalls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpCalls")
+            .field("timeout", &self.timeout)
+            .field("max_running", &self.max_running)
+            .field("max_running_per_caller", &self.max_running_per_caller)
+            .field("description", &self.description)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Calls {

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{super::Namespace, path::Address};
 
 /// Each error that a call may be answered with.
-const ERRORS: [(&str, &str); 11] = [
+const ERRORS: [(&str, &str); 12] = [
     (
         "400",
         "The path, the body, the auth header or the arguments are wrong.",
@@ -24,6 +24,7 @@ const ERRORS: [(&str, &str); 11] = [
     ("408", "The body did not arrive in time."),
     ("413", "The body is too large."),
     ("415", "The body is not said to be JSON."),
+    ("429", "Too many calls of this caller run: see Retry-After."),
     ("500", "The handler failed, or its answer can't be JSON."),
     (
         "503",
@@ -35,7 +36,7 @@ const ERRORS: [(&str, &str); 11] = [
     ),
 ];
 
-/// Describes the events that have handlers now.
+/// Describes the events of these namespaces that have handlers now.
 pub(super) fn describe(namespaces: &[Namespace]) -> Bytes {
     let mut paths = Map::new();
     for namespace in namespaces {

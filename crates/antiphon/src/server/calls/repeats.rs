@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::call::Call;
+use http::{HeaderName, request::Parts, uri::PathAndQuery};
+
+use super::{call::Call, parameter};
+use crate::server::handshake::peer_address;
 
 /// How long a call is remembered after its deadline.
 const MEMORY: Duration = Duration::from_secs(60);
@@ -21,6 +24,31 @@ const MOST_BYTES: usize = 16 << 20;
 
 /// Longer values of `t` aren't remembered: clients send some twenty characters.
 const LONGEST_T: usize = 64;
+
+/// Whether a header says how a request has come, and not who makes it: it may differ if a browser or a
+/// proxy makes the same one again. All others count, since a credential may be in any.
+fn is_of_the_way(name: &HeaderName) -> bool {
+    const NAMES: [&str; 17] = [
+        "baggage",
+        "cf-ray",
+        "connection",
+        "content-length",
+        "date",
+        "expect",
+        "keep-alive",
+        "te",
+        "traceparent",
+        "tracestate",
+        "transfer-encoding",
+        "via",
+        "x-amzn-trace-id",
+        "x-cloud-trace-context",
+        "x-correlation-id",
+        "x-request-id",
+        "x-request-start",
+    ];
+    NAMES.binary_search(&name.as_str()).is_ok() || name.as_str().starts_with("x-b3-")
+}
 
 /// The calls of late, by their `t`. Beyond a bound the oldest is forgotten.
 #[derive(Default)]
@@ -43,6 +71,8 @@ struct Remembered {
 }
 
 /// Which call it is. A repeat is the same in all its parts: another's `t` gives nobody its answer.
+///
+/// The hash is keyed by this process, so nobody can look for a call that has the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Key {
     t: Arc<str>,
@@ -50,11 +80,22 @@ pub(super) struct Key {
 }
 
 impl Repeats {
-    /// The key of a call with this `t`; `rest` is all else that makes it this one.
-    pub(super) fn key(&self, t: &str, rest: impl Hash) -> Option<Key> {
-        (1..=LONGEST_T).contains(&t.len()).then(|| Key {
+    /// The key of a call that has a `t`: all that a middleware or a handler could tell it by.
+    pub(super) fn key(&self, request: &Parts, body: &[u8]) -> Option<Key> {
+        let t = parameter(request, "t").filter(|t| (1..=LONGEST_T).contains(&t.len()))?;
+        let mut headers: Vec<_> = request
+            .headers
+            .iter()
+            .filter(|(name, _)| !is_of_the_way(name))
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
+        // Those of one name keep their order.
+        headers.sort_by_key(|(name, _)| *name);
+        let address = peer_address(request).map(|address| address.ip());
+        let url = request.uri.path_and_query().map(PathAndQuery::as_str);
+        Some(Key {
             t: t.into(),
-            rest: self.hasher.hash_one(rest),
+            rest: self.hasher.hash_one((url, headers, address, body)),
         })
     }
 
