@@ -129,7 +129,7 @@ pub(super) struct Post<'s> {
 }
 
 impl<'s> Post<'s> {
-    /// Begins to read a POST, whose parameter `t` tells it from others. None: it was handled already.
+    /// Begins to read a POST, whose parameter tells it from others. None: it was handled already.
     pub(super) fn begin(
         session: &'s Arc<Session>,
         parameter: impl FnOnce() -> Option<Cow<'s, str>>,

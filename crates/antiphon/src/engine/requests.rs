@@ -17,7 +17,7 @@ pub(super) struct Requests {
     pub(super) get: u32,
     /// The number of the POST that is handled.
     post: u32,
-    /// The parameter `t` of the last POST that was handled.
+    /// What told the last POST that was handled from others.
     handled: Option<Box<str>>,
     /// The stream that is being probed.
     pub(super) probe: Option<StreamProbe>,
@@ -35,7 +35,7 @@ pub(super) struct StreamProbe {
     pub(super) waker: Option<Waker>,
 }
 
-/// Longer values of `t` aren't remembered: clients send some ten characters.
+/// Longer values aren't remembered: clients send some ten characters.
 const LONGEST_T: usize = 64;
 
 impl Requests {

@@ -355,6 +355,11 @@ impl Session {
         self.lock().machine.is_open()
     }
 
+    /// Whether its client says how many packets it has had.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.lock().machine.is_tracked()
+    }
+
     /// Bytes that wait to be sent.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

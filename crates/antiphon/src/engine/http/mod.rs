@@ -137,6 +137,7 @@ where
         Some(sid) => {
             let session = SessionId::parse(sid).and_then(|id| engine.session(id));
             let session = session.ok_or(RequestError::UnknownSession)?;
+            query.check_revision(session.revision())?;
             existing(session, parts, &query, transport, body).await
         }
         None => handshake(engine, parts, &query, transport).await,
@@ -169,12 +170,12 @@ where
         (TransportKind::Polling, &Method::GET) => {
             let base64 = session.is_base64() || query.callback.is_some();
             let binary = !base64 && session.revision() == Revision::V3;
-            let (offset, wait) = (query.offset()?, query.wait()?);
-            let payload = polling::poll(session, binary, offset, wait).await?;
+            let offset = query.offset(|| session.is_tracked())?;
+            let payload = polling::poll(session, binary, offset, query.wait()).await?;
             payload_answer(payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
-            let offset = query.offset()?;
+            let offset = query.offset(|| session.is_tracked())?;
             let stream = match session.transport() {
                 TransportKind::Streaming => EventStream::resume(session, offset)?,
                 TransportKind::Polling if session.revision() == Revision::V4 => {
@@ -218,8 +219,9 @@ where
             _ => Err(RequestError::transport_mismatch()),
         };
     }
-    let offset = query.offset()?;
-    let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
+    let offset = query.offset(|| session.is_tracked())?;
+    let number = || request::parameter(parts, request::POST);
+    let Some(mut post) = polling::Post::begin(session, number)? else {
         return Ok(taken());
     };
     // Before anything is taken: a client that gives its POST up gets no more of them in by that.
@@ -291,8 +293,9 @@ async fn handshake(
         revision,
         transport,
         base64: query.base64,
-        is_tracked: query.offset()? == Some(0),
-        interval: query.interval()?,
+        is_tracked: query.asks_to_be_tracked(),
+        // No client may be silent for longer than the server's options say.
+        interval: query.interval().min(config.ping_interval),
         greeting: None,
     };
     if transport == TransportKind::WebSocket {
