@@ -23,6 +23,7 @@ mod driver;
 mod http;
 pub(crate) mod id;
 mod joined;
+mod origin;
 mod polling;
 mod probe;
 mod requests;

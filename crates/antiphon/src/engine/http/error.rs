@@ -4,6 +4,8 @@
 use antiphon_protocol::engine::{BadOffset, Revision, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use crate::engine::origin;
+
 /// A request of the engine that is refused. The codes are those of the reference implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RequestError {
@@ -130,8 +132,7 @@ impl RequestError {
                     .to_owned()
             }
             Self::UpgradeUnavailable => {
-                "the HTTP server gives no upgrades for this request: WebSocket needs HTTP/1.1 and, \
-                 under plain hyper, `with_upgrades()`"
+                "the HTTP server gives no upgrades for this request: WebSocket needs HTTP/1.1"
                     .to_owned()
             }
             Self::BadKey => "the header Sec-WebSocket-Key must be 16 bytes in base64".to_owned(),
@@ -155,7 +156,8 @@ impl RequestError {
             }
             Self::Forbidden(_) => "refused by the option `allow_request`".to_owned(),
             Self::Origin(origin) => {
-                format!("pages of {origin:?} may not connect: allow them with the option `cors`, for example .cors(Cors::origins([{origin:?}]))")
+                let option = origin::option_for(origin);
+                format!("pages of {origin:?} may not connect: allow them with the option `cors`, for example {option}")
             }
             Self::UnsupportedRevision(eio) => match eio.as_deref() {
                 None => "the query parameter `EIO` is missing, which means 3 (Socket.IO 1.x or 2.x); the \

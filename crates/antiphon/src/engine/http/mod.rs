@@ -280,7 +280,9 @@ async fn handshake(
         return Err(RequestError::ShuttingDown);
     }
     if let Some(allow) = &config.allow_request {
-        allow(parts).await.map_err(RequestError::Forbidden)?;
+        allow(parts.clone())
+            .await
+            .map_err(RequestError::Forbidden)?;
         if engine.is_closing() {
             return Err(RequestError::ShuttingDown);
         }

@@ -77,7 +77,11 @@ pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade
                 let websocket = WebSocket::new(upgraded, engine.config().max_payload);
                 run(engine, &parts, websocket, to).await;
             }
-            Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
+            // Its client has gone, or the server was set up without this.
+            Err(error) => tracing::debug!(
+                %error,
+                "a WebSocket handshake was not completed: under plain hyper the connection needs `with_upgrades()`"
+            ),
         }
     });
 }
