@@ -219,6 +219,11 @@ describe("Socket.IO revision 4", () => {
     return socket;
   };
 
+  test("the answer to a handshake is the open packet alone", async () => {
+    const { opening } = await Polling.open(server, { eio: 3 });
+    assert.equal(splitPayload3(opening.text).length, 1, opening.text);
+  });
+
   test("the server connects `/` without being asked", async () => {
     (await joined()).end();
     const session = await Polling.open(server, { eio: 3 });

@@ -6,7 +6,8 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, PacketType, Refusal, TransportKind, jsonp, payload, payload::Payload,
+    EncodedPacket, Input, PacketType, Refusal, Revision, TransportKind, jsonp, payload,
+    payload::Payload,
 };
 
 use super::{
@@ -76,6 +77,11 @@ pub(super) async fn poll(
 
 fn noop() -> EncodedPacket {
     EncodedPacket::text(PacketType::Noop, "")
+}
+
+/// The payload that says nothing.
+pub(super) fn noop_payload(revision: Revision) -> Payload {
+    payload::encode(&[noop()], revision, false)
 }
 
 /// The payload of a GET.

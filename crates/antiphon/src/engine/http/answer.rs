@@ -125,7 +125,7 @@ pub(super) fn refuse(error: &RequestError) -> Answer {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         RequestError::WebSocketVersion => {
-            let version = HeaderValue::from_static("13");
+            let version = HeaderValue::from_static("13, 8");
             headers.insert(http::header::SEC_WEBSOCKET_VERSION, version);
         }
         _ => {}

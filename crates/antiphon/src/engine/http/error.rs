@@ -132,11 +132,12 @@ impl RequestError {
                     .to_owned()
             }
             Self::UpgradeUnavailable => {
-                "the HTTP server gives no upgrades for this request: WebSocket needs HTTP/1.1"
+                "the HTTP server gives no upgrades for this request: WebSocket needs HTTP/1.1 and, \
+                 under plain hyper, `with_upgrades()`"
                     .to_owned()
             }
             Self::BadKey => "the header Sec-WebSocket-Key must be 16 bytes in base64".to_owned(),
-            Self::WebSocketVersion => "only version 13 of WebSocket is spoken".to_owned(),
+            Self::WebSocketVersion => "only version 13 of WebSocket, and 8, which is the same, are spoken".to_owned(),
             Self::BadPayload(error) => format!("the payload could not be decoded: {error}"),
             Self::BodyFailed(error) => format!("the body could not be read: {error}"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
