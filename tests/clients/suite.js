@@ -60,6 +60,18 @@ export function suite(client) {
         assert.equal(socket.id === socket.io.engine.id, isOld);
       });
 
+      test("what an application has in its query is its own", async () => {
+        // The names that this server's extensions had once, and what a stock client knows nothing of.
+        const names = ["offset", "wait", "interval", "antiphon-wait", "antiphon-interval", "antiphon-post"];
+        const query = Object.fromEntries(names.map((name) => [name, "1m"]));
+        const socket = await connect({ query: { ...query, offset: 0, wait: 0 } });
+        const received = collect(socket, "message-back");
+        for (const value of ["a", "b", "c"]) assert.deepEqual(await ask(socket, "message-with-ack", value), [value]);
+        for (const value of ["a", "b", "c"]) socket.emit("message", value);
+        await settled(socket);
+        assert.deepEqual(received, [["a"], ["b"], ["c"]]);
+      });
+
       test("events carry any number of arguments of any type", async () => {
         const socket = await connect();
         for (const args of [

@@ -41,6 +41,16 @@ describe("by default", () => {
     withServer([], async (server) => {
       await assertAllowed(server, {});
       await assertAllowed(server, { origin: server.url });
+      // Programs say it in their own way: Swift and ESP32 the WebSocket's scheme, and ports always.
+      for (const [origin, host] of [
+        [`ws://${server.host}`, server.host],
+        ["wss://app.example", "app.example:443"],
+        ["https://app.example:443", "app.example"],
+        ["ws://app.example:80", "app.example:80"],
+        ["https://APP.example.", "app.example"],
+      ]) {
+        await assertAllowed(server, { origin, host });
+      }
       // A proxy tells the host that the browser asked for.
       await assertAllowed(server, { origin: APP, "x-forwarded-host": "app.example" });
     }));
@@ -60,6 +70,16 @@ describe("by default", () => {
       await session.send("40");
     }));
 });
+
+test("origins without a host can be listed", () =>
+  withServer(["--cors", `null,file://,capacitor://localhost,*,${APP}`], async (server) => {
+    for (const origin of ["null", "file://", "capacitor://localhost", "*", APP]) {
+      await assertAllowed(server, { origin });
+      const { headers } = await request(server, { query: HANDSHAKE, headers: { origin } });
+      assert.equal(headers["access-control-allow-origin"], origin);
+    }
+    if (!isReference) await assertForbidden(server, { origin: FOREIGN });
+  }));
 
 describe("with a list of origins", () => {
   const flags = ["--cors", `https://one.example,${APP}`, "--cors-credentials"];

@@ -352,3 +352,31 @@ test("the separator splits payloads, but not the frames of a WebSocket", async (
   assert.equal(await socket.next(), `4a${SEPARATOR}4b`);
   socket.end();
 });
+
+test("a poll and a goodbye at the same moment both end in order", async () => {
+  for (let i = 0; i < 50; i++) {
+    const session = await Polling.open(server);
+    await session.send("40/nowhere,");
+    assert.match(await session.next(), /^44\/nowhere,/);
+    const [polled, posted] = await Promise.all([session.get(), session.post("1")]);
+    assert.deepEqual([polled.status, polled.text, posted.status, posted.text], [200, "6", 200, "ok"]);
+    assert.equal((await session.get()).status, 400);
+  }
+});
+
+test("a script filter is told to leave payloads alone", async () => {
+  const agents = {
+    "Mozilla/5.0 (Windows NT 6.1; Trident/7.0; rv:11.0) like Gecko": "0",
+    "Mozilla/5.0 (compatible;MSIE 9.0)": "0",
+    "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0": undefined,
+  };
+  for (const [agent, expected] of Object.entries(agents)) {
+    const headers = { "user-agent": agent };
+    const session = await Polling.open(server, { headers });
+    const posted = await session.post("40", headers);
+    const polled = await session.get({ headers });
+    for (const { headers } of [session.opening, posted, polled]) {
+      assert.equal(headers["x-xss-protection"], expected, agent);
+    }
+  }
+});

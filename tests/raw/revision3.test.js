@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { payload3, Polling, Socket, splitPayload3 } from "../lib/raw.js";
+import { payload3, Polling, request, Socket, splitPayload3 } from "../lib/raw.js";
 import { assertViolation, startServer } from "../lib/server.js";
 
 let server;
@@ -161,6 +161,56 @@ describe("WebSocket", () => {
   });
 });
 
+describe("clients from before EIO=3", () => {
+  for (const EIO of [undefined, "", "1", "2"]) {
+    const says = EIO === undefined ? "no EIO" : `EIO=${EIO}`;
+
+    test(`${says} is revision 3 over polling, in later requests too`, async () => {
+      const session = await Polling.open(server, { eio: 3, EIO });
+      assert.equal(await session.next(), "40");
+      assert.equal(await session.next(), '42["auth",{}]');
+      await session.send('42["message","é"]');
+      assert.equal(await session.next(), '42["message-back","é"]');
+      await session.send("2");
+      assert.equal(await session.next(), "3");
+    });
+
+    test(`${says} is revision 3 over WebSocket`, async () => {
+      const socket = await Socket.session(server, { eio: 3, EIO });
+      assert.equal(await socket.next(), "40");
+      socket.send("2");
+      assert.equal(await socket.next(), '42["auth",{}]');
+      assert.equal(await socket.next(), "3");
+      socket.end();
+    });
+
+    test(`${says} is revision 3 in an upgrade`, async () => {
+      const session = await Polling.open(server, { eio: 3, EIO });
+      assert.equal(await session.upTo('42["auth",{}]').then((packets) => packets[0]), "40");
+      const socket = await Socket.open(server, { eio: 3, EIO, sid: session.sid });
+      socket.send("2probe");
+      assert.equal(await socket.next(), "3probe");
+      socket.send("5", '42["message",1]');
+      assert.equal(await socket.next(), '42["message-back",1]');
+      socket.end();
+    });
+  }
+
+  test("a request that says another revision than its session's is refused, and harms nothing", async () => {
+    for (const [eio, other] of [[3, 4], [4, 3], [4, 2]]) {
+      const session = await Polling.open(server, { eio });
+      for (const method of ["GET", "POST"]) {
+        const { status, json } = await request(server, { method, query: { ...session.query, EIO: other }, body: "1" });
+        assert.deepEqual([status, json.code, json.message], [400, 3, "Bad request"]);
+      }
+      const { status } = await Socket.connect(server, { eio: other, sid: session.sid }).refused;
+      assert.equal(status, 400);
+      await session.send(eio === 3 ? "2" : "40");
+      assert.match(await session.next(), /^40/);
+    }
+  });
+});
+
 describe("Socket.IO revision 4", () => {
   const joined = async () => {
     const socket = await Socket.session(server, { eio: 3 });
@@ -168,6 +218,11 @@ describe("Socket.IO revision 4", () => {
     assert.equal(await socket.next(), '42["auth",{}]');
     return socket;
   };
+
+  test("the answer to a handshake is the open packet alone", async () => {
+    const { opening } = await Polling.open(server, { eio: 3 });
+    assert.equal(splitPayload3(opening.text).length, 1, opening.text);
+  });
 
   test("the server connects `/` without being asked", async () => {
     (await joined()).end();

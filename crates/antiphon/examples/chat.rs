@@ -16,6 +16,5 @@ async fn main() -> std::io::Result<()> {
         )
         .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b); // what a handler returns is its ack
 
-    let app = axum::Router::new().merge(io.router());
-    axum::serve(tokio::net::TcpListener::bind("127.0.0.1:3000").await?, app).await
+    io.listen("127.0.0.1:3000").await
 }

@@ -234,7 +234,7 @@ async fn a_connection_that_polled_becomes_a_websocket() {
 async fn a_refused_handshake_says_why_and_leaves_the_connection_open() {
     let address = support::serve(&echo()).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {WEBSOCKET} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 8\r\n\r\n");
+    let request = format!("GET {WEBSOCKET} HTTP/1.1\r\n{UPGRADE}Sec-WebSocket-Version: 7\r\n\r\n");
     let answer = exchange(&mut stream, request.as_bytes(), "}").await;
     assert!(answer.starts_with("HTTP/1.1 426"), "{answer}");
     assert!(answer.contains("sec-websocket-version: 13"), "{answer}");

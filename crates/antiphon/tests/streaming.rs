@@ -14,7 +14,7 @@ use std::{
 };
 
 use antiphon::{Data, QueueLimits, Server, ServerBuilder, Socket, TransportKind};
-use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, within};
+use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, until, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -171,7 +171,7 @@ async fn a_stream_that_was_cut_goes_on_where_the_client_says() {
         }
         drop(stream);
         post(address, &path, "42[\"echo\",\"d\"]").await;
-        let mut stream = Stream::open(address, &format!("{path}&offset={had}")).await;
+        let mut stream = Stream::open(address, &format!("{path}&antiphon-offset={had}")).await;
         stream.expect(&format!("id: {had}")).await;
         for text in ["a", "b", "c", "d"].iter().skip(had - 2) {
             stream
@@ -185,7 +185,7 @@ async fn a_stream_that_was_cut_goes_on_where_the_client_says() {
 async fn a_newer_stream_takes_over() {
     let address = serve(&echo(all())).await;
     let (mut old, path) = joined(address).await;
-    let mut new = Stream::open(address, &format!("{path}&offset=2")).await;
+    let mut new = Stream::open(address, &format!("{path}&antiphon-offset=2")).await;
     new.expect("id: 2").await;
     old.expect_end().await;
     post(address, &path, "42[\"echo\",\"a\"]").await;
@@ -202,7 +202,7 @@ async fn a_long_stream_ends_in_order_and_the_next_goes_on() {
     stream.expect(&format!("data: {message}")).await;
     stream.expect_end().await;
     post(address, &path, &message).await;
-    let mut stream = Stream::open(address, &format!("{path}&offset=3")).await;
+    let mut stream = Stream::open(address, &format!("{path}&antiphon-offset=3")).await;
     stream.expect("id: 3").await;
     stream.expect(&format!("data: {message}")).await;
 }
@@ -247,7 +247,7 @@ async fn a_client_that_never_confirms_hits_the_bound_too() {
         io.emit("x", ());
     }
     assert_eq!(io.stats().slow_readers_closed, 1);
-    let (status, _) = http(address, &format!("GET {path}&offset=2"), "").await;
+    let (status, _) = http(address, &format!("GET {path}&antiphon-offset=2"), "").await;
     assert_eq!(status, 400);
 }
 
@@ -255,10 +255,10 @@ async fn a_client_that_never_confirms_hits_the_bound_too() {
 async fn offsets_and_numbers_that_make_no_sense_are_refused() {
     let address = serve(&echo(all())).await;
     for junk in [
-        "offset=x",
-        "offset=-1",
-        "offset=9007199254740993",
-        "offset=",
+        "antiphon-offset=x",
+        "antiphon-offset=-1",
+        "antiphon-offset=9007199254740993",
+        "antiphon-offset=",
     ] {
         let (stream, path) = joined(address).await;
         let (status, error) = http(address, &format!("GET {path}&{junk}"), "").await;
@@ -270,16 +270,42 @@ async fn offsets_and_numbers_that_make_no_sense_are_refused() {
     }
     for wrong in [3, 1_000_000] {
         let (_stream, path) = joined(address).await;
-        let (status, error) = http(address, &format!("GET {path}&offset={wrong}"), "").await;
+        let (status, error) =
+            http(address, &format!("GET {path}&antiphon-offset={wrong}"), "").await;
         assert_eq!(status, 400);
         assert!(error.contains("is not one of 0 to 2"), "{wrong}: {error}");
         let (status, error) = http(address, &format!("POST {path}"), "3").await;
         assert_eq!((status, &error[..9]), (400, "{\"code\":1"), "{error}");
     }
-    for junk in ["wait=x", "interval=1.5"] {
-        let (status, error) = http(address, &format!("GET {POLLING}&{junk}"), "").await;
-        let expected = if junk.starts_with("wait") { 200 } else { 400 };
-        assert_eq!(status, expected, "{junk}: {error}");
+}
+
+#[tokio::test]
+async fn what_an_application_has_in_the_query_is_not_for_the_engine() {
+    let address = serve(&echo(all())).await;
+    let junk = ["0", "1m", "", "-1", "x", "9007199254740993", "%22", "60000"];
+    for value in junk {
+        // Its own names, and those of extensions, of which a stock client knows nothing.
+        for prefix in ["", "antiphon-"] {
+            let mut path = POLLING.to_owned();
+            for name in ["wait", "interval", "post"] {
+                path += &format!("&{prefix}{name}={value}");
+            }
+            if (prefix, value) != ("antiphon-", "0") {
+                path += &format!("&{prefix}offset={value}");
+            }
+            let (status, open) = http(address, &format!("GET {path}"), "").await;
+            assert_eq!(status, 200, "{path}: {open}");
+            let path = format!("{path}&sid={}", sid(&open));
+            post(address, &path, "40").await;
+            let (status, joined) = http(address, &format!("GET {path}"), "").await;
+            assert_eq!(status, 200, "{path}: {joined}");
+            // Two POSTs with the same names are two, and each answer comes once.
+            for text in ["a", "b"] {
+                post(address, &path, &format!(r#"42["echo","{text}"]"#)).await;
+                let (_, echoed) = http(address, &format!("GET {path}"), "").await;
+                assert_eq!(echoed, format!(r#"42["echo","{text}"]"#), "{path}");
+            }
+        }
     }
 }
 
@@ -314,17 +340,17 @@ async fn polling(address: SocketAddr, parameters: &str) -> String {
 #[tokio::test]
 async fn a_session_on_polling_moves_to_a_stream() {
     let address = serve(&echo(all())).await;
-    let sid = polling(address, "&offset=0").await;
+    let sid = polling(address, "&antiphon-offset=0").await;
     let mut stream = Stream::open(address, &format!("{STREAMING}&sid={sid}")).await;
     stream.expect(":").await;
     let path = format!("{STREAMING}&sid={sid}");
     post(address, &path, "2probe").await;
     stream.expect("data: 3probe").await;
-    let poll = format!("GET {POLLING}&sid={sid}&offset=1");
+    let poll = format!("GET {POLLING}&sid={sid}&antiphon-offset=1");
     let (_, joined) = http(address, &poll, "").await;
     assert!(joined.starts_with("40{"), "{joined}");
     // The next one is ended, so that the client can pause.
-    let poll = format!("GET {POLLING}&sid={sid}&offset=2");
+    let poll = format!("GET {POLLING}&sid={sid}&antiphon-offset=2");
     assert_eq!(http(address, &poll, "").await, (200, "6".to_owned()));
     // What follows in the same request is for the session already.
     post(address, &path, "5\u{1e}42[\"echo\",\"a\"]").await;
@@ -333,7 +359,7 @@ async fn a_session_on_polling_moves_to_a_stream() {
     let (status, _) = http(address, &poll, "").await;
     assert_eq!(status, 400, "a poll of a session that streams");
     drop(stream);
-    let mut stream = Stream::open(address, &format!("{path}&offset=1")).await;
+    let mut stream = Stream::open(address, &format!("{path}&antiphon-offset=1")).await;
     stream.expect("id: 1").await;
     post(address, &path, "42[\"echo\",\"b\"]").await;
     stream.expect("data: 42[\"echo\",\"b\"]").await;
@@ -409,27 +435,29 @@ async fn a_session_on_streaming_moves_to_websocket() {
     websocket.send("5").await;
     websocket.send("42[\"echo\",\"a\"]").await;
     websocket.expect("42[\"echo\",\"a\"]").await;
-    let (status, _) = http(address, &format!("GET {path}&offset=2"), "").await;
+    let (status, _) = http(address, &format!("GET {path}&antiphon-offset=2"), "").await;
     assert_eq!(status, 400);
 }
 
 #[tokio::test]
 async fn a_poll_that_was_cut_is_answered_again() {
     let address = serve(&echo(all())).await;
-    let sid = polling(address, "&offset=0").await;
+    let sid = polling(address, "&antiphon-offset=0").await;
     let path = format!("{POLLING}&sid={sid}");
-    let (_, joined) = http(address, &format!("GET {path}&offset=1"), "").await;
+    let (_, joined) = http(address, &format!("GET {path}&antiphon-offset=1"), "").await;
     assert_eq!(
-        http(address, &format!("GET {path}&offset=1"), "").await.1,
+        http(address, &format!("GET {path}&antiphon-offset=1"), "")
+            .await
+            .1,
         joined
     );
     // A client that goes away from its poll, and comes again.
     let mut tcp = TcpStream::connect(address).await.unwrap();
-    let poll = format!("GET {path}&offset=2 HTTP/1.1\r\nHost: test\r\n\r\n");
+    let poll = format!("GET {path}&antiphon-offset=2 HTTP/1.1\r\nHost: test\r\n\r\n");
     tcp.write_all(poll.as_bytes()).await.unwrap();
     drop(tcp);
     post(address, &path, "42[\"echo\",\"a\"]").await;
-    let answered = http(address, &format!("GET {path}&offset=2"), "").await;
+    let answered = http(address, &format!("GET {path}&antiphon-offset=2"), "").await;
     assert_eq!(answered, (200, "42[\"echo\",\"a\"]".to_owned()));
 }
 
@@ -447,13 +475,18 @@ async fn a_post_that_a_browser_repeats_is_handled_once() {
     let address = serve(&io).await;
     let (_stream, path) = joined(address).await;
     for t in ["a", "a", "b", "b", "b"] {
-        post(address, &format!("{path}&t={t}"), "42[\"count\"]").await;
+        post(
+            address,
+            &format!("{path}&antiphon-post={t}"),
+            "42[\"count\"]",
+        )
+        .await;
     }
     assert_eq!(handled.load(Ordering::Relaxed), 2);
     // A stock client's session takes each as it comes: its protocol knows no repetition.
     let sid = polling(address, "").await;
     for _ in 0..2 {
-        let path = format!("{POLLING}&sid={sid}&t=a");
+        let path = format!("{POLLING}&sid={sid}&antiphon-post=a");
         post(address, &path, "42[\"count\"]").await;
     }
     assert_eq!(handled.load(Ordering::Relaxed), 4);
@@ -464,12 +497,12 @@ async fn a_short_poll_is_answered_in_time() {
     let address = serve(&echo(all())).await;
     for is_tracked in [false, true] {
         let offset = |count| match is_tracked {
-            true => format!("&offset={count}"),
+            true => format!("&antiphon-offset={count}"),
             false => String::new(),
         };
         let sid = polling(address, &offset(0)).await;
         let poll = async |had, wait| {
-            let path = format!("{POLLING}&sid={sid}&wait={wait}{}", offset(had));
+            let path = format!("{POLLING}&sid={sid}&antiphon-wait={wait}{}", offset(had));
             http(address, &format!("GET {path}"), "").await
         };
         let (_, joined) = poll(1, 0).await;
@@ -490,19 +523,30 @@ async fn a_short_poll_is_answered_in_time() {
 
 #[tokio::test]
 async fn a_client_that_comes_at_intervals_may_be_silent_for_longer() {
+    let address = serve(&all().build()).await;
+    for (interval, timeout) in [(1_000, 21_000), (25_000, 45_000), (60_000, 45_000)] {
+        let path = format!("{POLLING}&antiphon-interval={interval}");
+        let (_, open) = http(address, &format!("GET {path}"), "").await;
+        let expected = format!(r#""pingTimeout":{timeout}"#);
+        assert!(open.contains(&expected), "{interval}: {open}");
+    }
+}
+
+#[tokio::test]
+async fn no_interval_keeps_a_silent_session_beyond_the_servers_options() {
     let io = all()
         .ping_interval(Duration::from_millis(50))
         .ping_timeout(Duration::from_millis(50))
         .build();
     let address = serve(&io).await;
-    let (_, open) = http(address, &format!("GET {POLLING}&interval=60000"), "").await;
-    assert!(open.contains(r#""pingTimeout":60050"#), "{open}");
-    let (_, short) = http(address, &format!("GET {POLLING}"), "").await;
-    within("the end of the session that isn't late", async {
-        let poll = format!("GET {POLLING}&sid={}&wait=0", sid(&short));
-        while http(address, &poll, "").await.0 == 200 {}
+    for path in [
+        format!("{POLLING}&antiphon-interval=60000"),
+        format!("{POLLING}&antiphon-interval=60000&antiphon-offset=0"),
+    ] {
+        assert_eq!(http(address, &format!("GET {path}"), "").await.0, 200);
+    }
+    until("the end of the silent sessions", || {
+        io.stats().sessions == 0
     })
     .await;
-    let poll = format!("GET {POLLING}&sid={}&wait=0", sid(&open));
-    assert_eq!(http(address, &poll, "").await, (200, "2".to_owned()));
 }

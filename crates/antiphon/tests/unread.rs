@@ -27,7 +27,7 @@ use tokio::{
 use tower_service::Service;
 
 /// Engine.IO 4 by polling, where packets are kept until they are confirmed.
-const TRACKED: &str = "/socket.io/?EIO=4&transport=polling&offset=0";
+const TRACKED: &str = "/socket.io/?EIO=4&transport=polling&antiphon-offset=0";
 
 /// A task that is never woken. It lives as long as somebody knows it.
 struct Task;

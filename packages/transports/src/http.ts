@@ -13,6 +13,12 @@ export const RETRIES = [0, 500, 1_000, 2_000];
 /** What a proxy answers for a server that took too long for it. */
 const CUT = new Set([408, 502, 503, 504, 524]);
 
+/** Parameters that only servers of Antiphon know. All other names are the application's. */
+export const OFFSET = "antiphon-offset";
+export const WAIT = "antiphon-wait";
+export const INTERVAL = "antiphon-interval";
+const POST = "antiphon-post";
+
 export type Query = Record<string, string | number>;
 
 /** What the stock client keeps for itself, as far as it is needed here. */
@@ -123,7 +129,8 @@ export abstract class HttpTransport extends Transport {
     try {
       while (this.outbox.length > 0 && !error) {
         const body = await this.nextBody();
-        const response = await this.request({}, { method: "POST", body });
+        // A browser may repeat it by itself: the server knows the repetition by this.
+        const response = await this.request({ [POST]: unique() }, { method: "POST", body });
         await response.text();
         if (!response.ok) error = ["post error", response.status];
       }

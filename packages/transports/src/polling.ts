@@ -1,6 +1,6 @@
 // Long polling that survives being cut, and learns how long a poll may wait on this way.
 
-import { HttpTransport, RETRIES, type Query } from "./http.js";
+import { HttpTransport, INTERVAL, OFFSET, RETRIES, WAIT, type Query } from "./http.js";
 import { known, learn } from "./lessons.js";
 import { SEPARATOR } from "./packet.js";
 
@@ -22,6 +22,8 @@ const SHORT = 1_000;
  */
 export class AdaptivePolling extends HttpTransport {
   private isPolling = false;
+  /** The server takes a client for gone that comes more seldom than it sends heartbeats. */
+  private longest = Infinity;
 
   override get name(): string {
     return "polling";
@@ -44,7 +46,7 @@ export class AdaptivePolling extends HttpTransport {
 
   /** Parameters of the request that opens the session. */
   protected opening(): Query {
-    return { offset: 0 };
+    return { [OFFSET]: 0 };
   }
 
   protected override doOpen(): void {
@@ -68,7 +70,7 @@ export class AdaptivePolling extends HttpTransport {
       this.onData(payload);
       this.isPolling = false;
       this.emitReserved("pollComplete");
-      if (this.wait === 0 && !isOpening) await this.sleep(this.interval);
+      if (this.wait === 0 && !isOpening) await this.sleep(Math.min(this.interval, this.longest));
     }
   }
 
@@ -109,7 +111,8 @@ export class AdaptivePolling extends HttpTransport {
 
   private parameters(wait: number | undefined): Query {
     if (!this.query.sid) return this.opening();
-    return wait === undefined ? { offset: this.offset } : { offset: this.offset, wait };
+    const offset = { [OFFSET]: this.offset };
+    return wait === undefined ? offset : { ...offset, [WAIT]: wait };
   }
 
   private gaveUp(reason: unknown): undefined {
@@ -133,7 +136,10 @@ export class AdaptivePolling extends HttpTransport {
   }
 
   protected override onPacket(packet: Parameters<HttpTransport["onPacket"]>[0]): void {
-    if (packet.type === "open" && this.is("opening")) this.onOpen();
+    if (packet.type === "open" && this.is("opening")) {
+      this.longest = pingInterval(packet.data);
+      this.onOpen();
+    }
     if (packet.type === "close") {
       this.onClose({ description: "transport closed by the server" });
     } else {
@@ -145,7 +151,8 @@ export class AdaptivePolling extends HttpTransport {
 /**
  * Short polling: each poll is answered at once, and the next comes after an interval.
  *
- * Options (`transportOptions: { polling: .. }`): `interval`, in milliseconds, 1000; at most 60000.
+ * Options (`transportOptions: { polling: .. }`): `interval`, in milliseconds, 1000; at most the server's
+ * `pingInterval`, 25000 by default.
  */
 export class ShortPolling extends AdaptivePolling {
   protected override get wait(): number {
@@ -153,6 +160,16 @@ export class ShortPolling extends AdaptivePolling {
   }
 
   protected override opening(): Query {
-    return { offset: 0, interval: this.interval };
+    return { [OFFSET]: 0, [INTERVAL]: this.interval };
+  }
+}
+
+/** The server's `pingInterval`, as its handshake says it. */
+function pingInterval(handshake: unknown): number {
+  try {
+    const { pingInterval } = JSON.parse(String(handshake));
+    return typeof pingInterval === "number" && pingInterval > 0 ? pingInterval : Infinity;
+  } catch {
+    return Infinity;
   }
 }

@@ -1,7 +1,7 @@
 // Down: one response that doesn't end, read as it comes. Up: POSTs, as with polling.
 
 import { EventStreamParser, type StreamEvent } from "./event-stream.js";
-import { HttpTransport, RETRIES } from "./http.js";
+import { HttpTransport, OFFSET, RETRIES } from "./http.js";
 import { known, learn } from "./lessons.js";
 import { unescapePacket } from "./packet.js";
 
@@ -106,7 +106,7 @@ export class Streaming extends HttpTransport {
     this.position = undefined;
     try {
       const { signal } = response;
-      const answer = await this.request(isOurs ? { offset: this.offset } : {}, { signal });
+      const answer = await this.request(isOurs ? { [OFFSET]: this.offset } : {}, { signal });
       if (!answer.ok) {
         outcome.isRefused = !this.isCut(answer);
         throw answer.status;

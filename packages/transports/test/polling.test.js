@@ -17,11 +17,11 @@ async function opened(t, transports = [AdaptivePolling], options) {
 
 test("the session is tracked from its first request on", async (t) => {
   const { network, first } = await opened(t);
-  assert.equal(first.query.offset, "0");
+  assert.equal(first.query["antiphon-offset"], "0");
   assert.equal(first.query.transport, "polling");
   assert.equal(first.query.sid, undefined);
   const second = await network.next();
-  assert.deepEqual([second.query.sid, second.query.offset, second.query.wait], ["S", "1", undefined]);
+  assert.deepEqual([second.query.sid, second.query["antiphon-offset"], second.query["antiphon-wait"]], ["S", "1", undefined]);
   assert.notEqual(first.query.t, second.query.t);
 });
 
@@ -29,12 +29,12 @@ test("a poll that was cut is asked again with the same offset, and noops aren't 
   const { network, engine } = await opened(t);
   (await network.next()).answer("4a\x1e6\x1e4b");
   const third = await network.next();
-  assert.equal(third.query.offset, "3");
+  assert.equal(third.query["antiphon-offset"], "3");
   third.cut();
   const again = await network.next();
-  assert.equal(again.query.offset, "3");
+  assert.equal(again.query["antiphon-offset"], "3");
   again.answer("6");
-  assert.equal((await network.next()).query.offset, "3");
+  assert.equal((await network.next()).query["antiphon-offset"], "3");
   assert.deepEqual(engine.received, ["a", "b"]);
   assert.equal(engine.state, "open");
 });
@@ -44,11 +44,11 @@ test("a poll that was cut while it waited teaches to wait half as long, once the
   const poll = await network.next();
   setTimeout(() => poll.answer("gateway timeout", 504), 500);
   const again = await network.next();
-  const wait = Number(again.query.wait);
+  const wait = Number(again.query["antiphon-wait"]);
   assert.ok(wait >= 200 && wait < 500, `wait: ${wait}`);
   assert.equal(known(SERVER).pollWait, undefined);
   again.answer("6");
-  assert.equal(Number((await network.next()).query.wait), wait);
+  assert.equal(Number((await network.next()).query["antiphon-wait"]), wait);
   assert.equal(known(SERVER).pollWait, wait);
   assert.equal(engine.transport.isShort, true);
 });
@@ -60,7 +60,7 @@ test("cut again, it halves again, down to short polling", async (t) => {
   const waits = [];
   for (let i = 0; i < 3; i++) {
     const poll = await network.next();
-    waits.push(Number(poll.query.wait));
+    waits.push(Number(poll.query["antiphon-wait"]));
     setTimeout(() => poll.cut(), 200);
   }
   assert.equal(waits[0], 300);
@@ -108,14 +108,43 @@ test("short polling: says its interval, and asks for an answer at once", async (
   const { network, engine, first } = await opened(t, [ShortPolling], {
     transportOptions: { polling: { interval: 20 } },
   });
-  assert.deepEqual([first.query.offset, first.query.interval], ["0", "20"]);
+  assert.deepEqual([first.query["antiphon-offset"], first.query["antiphon-interval"]], ["0", "20"]);
   for (let i = 0; i < 3; i++) {
     const poll = await network.next();
-    assert.deepEqual([poll.query.offset, poll.query.wait], [String(i + 1), "0"]);
+    assert.deepEqual([poll.query["antiphon-offset"], poll.query["antiphon-wait"]], [String(i + 1), "0"]);
     poll.answer(`4${i}`);
   }
   await engine.until(() => engine.received.length === 3);
   assert.equal(engine.transport.isShort, true);
+});
+
+test("short polling: comes no more seldom than the server sends heartbeats", async (t) => {
+  const network = new Network(t);
+  const transportOptions = { polling: { interval: 3_600_000 } };
+  const engine = open(t, [ShortPolling], { transportOptions });
+  const handshake = { ...JSON.parse(OPEN), pingInterval: 10 };
+  (await network.next()).answer("0" + JSON.stringify(handshake));
+  await engine.event("open");
+  for (let i = 0; i < 3; i++) (await network.next()).answer("6");
+});
+
+test("names of the application in the query are left alone, and its own are nobody else's", async (t) => {
+  const query = { offset: "a", wait: "b", interval: "c", post: "d", t: "e" };
+  const { network, engine, first } = await opened(t, [ShortPolling], { query, timestampRequests: false });
+  const poll = await network.next();
+  engine.socket.send("x");
+  const post = await network.next("POST");
+  post.answer("ok");
+  await engine.event("drain");
+  engine.socket.send("y");
+  const next = await network.next("POST");
+  for (const request of [first, poll, post, next]) {
+    const own = Object.keys(request.query).filter((name) => name.startsWith("antiphon-"));
+    assert.ok(own.length > 0);
+    for (const name of Object.keys(query)) assert.equal(request.query[name], query[name]);
+  }
+  // A repetition by the browser is known by it, and nothing else is.
+  assert.notEqual(post.query["antiphon-post"], next.query["antiphon-post"]);
 });
 
 test("one POST at a time, each within what the server takes", async (t) => {
@@ -140,7 +169,7 @@ test("pausing waits for the poll, which is asked again if it was cut", async (t)
   const paused = new Promise((resolve) => engine.transport.pause(() => resolve((isPaused = true))));
   poll.cut();
   const again = await network.next();
-  assert.equal(again.query.offset, "1");
+  assert.equal(again.query["antiphon-offset"], "1");
   assert.equal(isPaused, false);
   again.answer("4last");
   await paused;

@@ -26,7 +26,7 @@ async function probing(t, options = QUICK) {
   await engine.event("open");
   const poll = await network.next();
   const probe = await network.next();
-  assert.deepEqual([probe.query.transport, probe.query.sid, probe.query.offset], ["streaming", "S", undefined]);
+  assert.deepEqual([probe.query.transport, probe.query.sid, probe.query["antiphon-offset"]], ["streaming", "S", undefined]);
   return { network, engine, poll, probe };
 }
 
@@ -44,11 +44,11 @@ test("a response that is cut, or ends, is continued with the offset of what has 
   await engine.until(() => engine.received.length === 2);
   stream.cut();
   const second = await network.next();
-  assert.deepEqual([second.query.sid, second.query.offset], ["S", "3"]);
+  assert.deepEqual([second.query.sid, second.query["antiphon-offset"]], ["S", "3"]);
   const next = second.stream().write("id: 3\n\ndata: 4c\n\n");
   await engine.until(() => engine.received.length === 3);
   next.end();
-  assert.equal((await network.next()).query.offset, "4");
+  assert.equal((await network.next()).query["antiphon-offset"], "4");
   assert.deepEqual(engine.received, ["a", "b", "c"]);
 });
 
@@ -101,7 +101,7 @@ test("a server that is away is given up, and says nothing of the way", async (t)
 test("silence for too long: the response is lost, and asked for again", async (t) => {
   const { network, first } = await opened(t, QUICK);
   const again = await network.next();
-  assert.equal(again.query.offset, "1");
+  assert.equal(again.query["antiphon-offset"], "1");
   assert.equal(first.signal.aborted, true);
 });
 
@@ -132,7 +132,7 @@ test("an upgrade: probe, answer, pause of the polling, takeover with a new offse
   assert.equal((await network.next("POST")).body, "4up");
   stream.cut();
   const again = await network.next();
-  assert.deepEqual([again.query.transport, again.query.offset], ["streaming", "1"]);
+  assert.deepEqual([again.query.transport, again.query["antiphon-offset"]], ["streaming", "1"]);
 });
 
 test("a stream that is cut during the takeover is asked for again after it", async (t) => {
@@ -147,7 +147,7 @@ test("a stream that is cut during the takeover is asked for again after it", asy
   assert.equal(network.requests.length, 0, "no request before the takeover is known");
   take.answer("ok");
   const again = await network.next();
-  assert.equal(again.query.offset, "0");
+  assert.equal(again.query["antiphon-offset"], "0");
   again.stream().write("id: 0\n\ndata: 4b\n\n");
   await engine.until(() => engine.received.length === 1);
 });

@@ -20,11 +20,12 @@ pub enum Revision {
 }
 
 impl Revision {
-    /// Reads the value of the query parameter `EIO`: exactly `3` or `4`.
+    /// Reads the value of the query parameter `EIO`, empty if it is missing. Clients from before
+    /// revision 4 say 3, 2, 1 or nothing; the reference implementation takes all of them for 3.
     #[must_use]
     pub fn from_query(value: &str) -> Option<Self> {
         match value {
-            "3" => Some(Self::V3),
+            "" | "1" | "2" | "3" => Some(Self::V3),
             "4" => Some(Self::V4),
             _ => None,
         }
@@ -198,10 +199,12 @@ mod tests {
     }
 
     #[test]
-    fn a_revision_is_exactly_3_or_4() {
-        assert_eq!(Revision::from_query("3"), Some(Revision::V3));
+    fn what_clients_said_before_revision_4_is_revision_3() {
+        for old in ["", "1", "2", "3"] {
+            assert_eq!(Revision::from_query(old), Some(Revision::V3));
+        }
         assert_eq!(Revision::from_query("4"), Some(Revision::V4));
-        for other in ["", "2", "5", "04", "4.0", " 4", "44"] {
+        for other in ["0", "5", "04", "4.0", " 4", "44", "abc"] {
             assert_eq!(Revision::from_query(other), None);
         }
     }

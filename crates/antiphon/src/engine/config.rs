@@ -8,7 +8,7 @@ use http::request::Parts;
 use super::{Cookie, Cors};
 
 type AllowRequest =
-    dyn Fn(&Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
+    dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
 
 /// No deadline is further away than this: 12 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
@@ -89,9 +89,11 @@ impl Default for EngineConfig {
 impl EngineConfig {
     /// Asks `allow` once a session, before it is made; the error's text is the refusal's message
     /// (code 4, status 403). Requests of a session that exists aren't asked about.
+    ///
+    /// It is an async closure or function, and gets a copy of the request's head.
     pub fn allow_request<F, Fut>(&mut self, allow: F)
     where
-        F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.allow_request = Some(Arc::new(move |request| Box::pin(allow(request))));

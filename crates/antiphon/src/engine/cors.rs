@@ -3,15 +3,18 @@
 //! The same rule guards long-polling (by the CORS headers that a browser asks for) and WebSocket
 //! (which browsers open to any server, so the server must look at `Origin` itself).
 
-use std::time::Duration;
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, header};
 
-/// Which origins may connect, beside programs that aren't browsers and send no `Origin`.
+use super::origin::{self, Origin};
+
+/// Which origins may connect, beside programs that send no `Origin`.
 ///
-/// By default only pages of the same origin: those whose `Origin` names the host that the request
-/// was sent to (`Host`, or `X-Forwarded-Host` behind a proxy; a page of another origin can't set
-/// either).
+/// By default only pages of the same origin: those whose `Origin` names the host and port that the
+/// request was sent to (`Host`, or `X-Forwarded-Host` behind a proxy; a page of another origin can't
+/// set either). `ws` and `http` are one scheme, so are `wss` and `https`, and a port that isn't named
+/// is the scheme's own.
 #[derive(Debug, Clone)]
 pub struct Cors {
     origins: Origins,
@@ -19,11 +22,23 @@ pub struct Cors {
     max_age: Duration,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 enum Origins {
     Same,
     Any,
-    Listed(Vec<HeaderValue>),
+    Listed(Vec<String>),
+    Matching(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for Origins {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same => f.write_str("Same"),
+            Self::Any => f.write_str("Any"),
+            Self::Listed(listed) => f.debug_tuple("Listed").field(listed).finish(),
+            Self::Matching(_) => f.write_str("Matching(..)"),
+        }
+    }
 }
 
 impl Default for Cors {
@@ -47,21 +62,53 @@ impl Cors {
 
     /// Pages of the same origin and of these, such as `https://example.com`.
     ///
+    /// What is no web origin can stand in the list as it is sent: `capacitor://localhost` of an app,
+    /// `file://` of a page without a server or of an ESP32, `null`, and `*`, which a PHP client sends.
+    /// Mind that `null` is every page that is put into a sandboxed frame, whoever made it.
+    ///
+    /// ```
+    /// use antiphon::Cors;
+    ///
+    /// let cors = Cors::origins(["https://app.example", "http://localhost:5173", "file://"]);
+    /// ```
+    ///
     /// # Panics
-    /// Where an origin isn't of the form `scheme://host[:port]`: it could never match.
+    /// For an origin that could never match, such as one with a path, with a `*` in its host, or with
+    /// the port that its scheme has anyway. For `"*"` alone: that is [`Cors::any`].
     #[must_use]
     pub fn origins<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Self {
-        let listed = origins.into_iter().map(|origin| {
-            let origin = origin.as_ref();
-            let host = origin.split_once("://").map(|(_, host)| host);
-            assert!(
-                host.is_some_and(|host| !host.is_empty() && !host.contains('/')),
-                "the origin {origin:?} isn't of the form scheme://host[:port], without a path"
-            );
-            HeaderValue::from_str(&origin.to_ascii_lowercase())
-                .unwrap_or_else(|_| panic!("the origin {origin:?} can't stand in a header"))
-        });
-        Self::new(Origins::Listed(listed.collect()))
+        let listed: Vec<_> = origins
+            .into_iter()
+            .map(|origin| origin.as_ref().to_owned())
+            .collect();
+        assert!(
+            listed != ["*"],
+            "the origin \"*\" in a list is the text that some programs send, and no page: for pages of \
+             every origin use Cors::any()"
+        );
+        for origin in &listed {
+            if let Err(why) = origin::check_listed(origin) {
+                panic!("the origin {origin:?} {why}");
+            }
+        }
+        Self::new(Origins::Listed(listed))
+    }
+
+    /// Pages of the same origin and those for whose `Origin`, as it was sent, `allow` returns true. An
+    /// `Origin` that isn't plain ASCII is refused unasked. `allow` is called for each request, and must
+    /// not block.
+    ///
+    /// ```
+    /// use antiphon::Cors;
+    ///
+    /// let cors = Cors::matching(|origin| {
+    ///     let host = origin.strip_prefix("https://").unwrap_or_default();
+    ///     host == "app.example" || host.ends_with(".app.example")
+    /// });
+    /// ```
+    #[must_use]
+    pub fn matching(allow: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        Self::new(Origins::Matching(Arc::new(allow)))
     }
 
     /// Lets pages send their cookies along (`withCredentials` of the client).
@@ -72,7 +119,8 @@ impl Cors {
     pub fn with_credentials(mut self) -> Self {
         assert!(
             !matches!(self.origins, Origins::Any),
-            "credentials can't be allowed for any origin: list them with Cors::origins"
+            "credentials can't be allowed for any origin: list them with Cors::origins, or choose them \
+             with Cors::matching"
         );
         self.credentials = true;
         self
@@ -96,16 +144,19 @@ impl Cors {
 
     /// Whether the page with this origin may send a request with these headers.
     pub(super) fn permits(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
-        match &self.origins {
-            Origins::Any => true,
-            Origins::Same => is_same_origin(origin, headers),
-            Origins::Listed(listed) => {
-                listed
-                    .iter()
-                    .any(|one| one.as_bytes().eq_ignore_ascii_case(origin.as_bytes()))
-                    || is_same_origin(origin, headers)
-            }
+        if self.is_any() {
+            return true;
         }
+        let Ok(origin) = origin.to_str() else {
+            return false;
+        };
+        let is_chosen = match &self.origins {
+            Origins::Any => true,
+            Origins::Same => false,
+            Origins::Listed(listed) => listed.iter().any(|one| origin::is_listed(one, origin)),
+            Origins::Matching(allow) => allow(origin),
+        };
+        is_chosen || is_same_origin(origin, headers)
     }
 
     /// Whether pages of every origin may connect.
@@ -153,28 +204,17 @@ impl Cors {
     }
 }
 
-/// Whether the origin's host and port are those that the request was sent to. The scheme isn't
-/// compared: a proxy that ends TLS hides it.
-fn is_same_origin(origin: &HeaderValue, headers: &HeaderMap) -> bool {
-    let Some((scheme, host)) = origin.to_str().ok().and_then(|text| text.split_once("://")) else {
+/// Whether the origin's host and port are those that the request was sent to.
+fn is_same_origin(origin: &str, headers: &HeaderMap) -> bool {
+    let Some(origin) = Origin::parse(origin) else {
         return false;
-    };
-    let default_port = if scheme.eq_ignore_ascii_case("https") {
-        ":443"
-    } else {
-        ":80"
     };
     [header::HOST.as_str(), "x-forwarded-host"]
         .into_iter()
         .filter_map(|name| headers.get(name)?.to_str().ok())
         // Proxies in a row make a list of it: the first is what the browser asked for.
-        .filter_map(|hosts| hosts.split(',').next().map(str::trim))
-        .any(|sent_to| {
-            sent_to.eq_ignore_ascii_case(host)
-                || sent_to
-                    .strip_suffix(default_port)
-                    .is_some_and(|sent_to| sent_to.eq_ignore_ascii_case(host))
-        })
+        .filter_map(|hosts| hosts.split(',').next())
+        .any(|host| origin.is_of(host.trim()))
 }
 
 #[cfg(test)]
@@ -226,9 +266,88 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "scheme://host")]
-    fn an_origin_with_a_path_is_refused_at_start() {
-        let _ = Cors::origins(["https://app.example/"]);
+    fn what_is_no_web_origin_can_be_listed() {
+        let opaque = ["null", "file://", "*", "capacitor://localhost", "app://"];
+        let cors = Cors::origins(opaque);
+        let allows = |cors: &Cors, origin| {
+            cors.allows(&headers(&[("origin", origin), ("host", "localhost")]))
+        };
+        for origin in opaque {
+            assert!(allows(&cors, origin), "{origin}");
+            assert!(!allows(&Cors::same_origin(), origin), "{origin}");
+            assert!(!allows(&Cors::origins(["https://a.example"]), origin));
+        }
+        for origin in ["https://b.example", "file:", "capacitor://other", "Null*"] {
+            assert!(!allows(&cors, origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_listed_origin_is_meant_however_it_is_written() {
+        let cors = Cors::origins(["https://App.example", "http://[::1]:3000"]);
+        let allows = |origin| cors.allows(&headers(&[("origin", origin), ("host", "b.example")]));
+        for origin in [
+            "https://app.example",
+            "https://app.example:443",
+            "wss://app.example",
+            "https://app.example.",
+            "ws://[0::1]:3000",
+        ] {
+            assert!(allows(origin), "{origin}");
+        }
+        for origin in [
+            "http://app.example",
+            "https://app.example:80",
+            "http://[::1]",
+        ] {
+            assert!(!allows(origin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_function_chooses_origins_beside_the_same_origin() {
+        let cors = Cors::matching(|origin| origin.ends_with(".app.example"));
+        let allows = |origin| cors.allows(&headers(&[("origin", origin), ("host", "a.example")]));
+        assert!(allows("https://x.app.example"));
+        assert!(allows("https://a.example"));
+        assert!(!allows("https://app.example"));
+    }
+
+    #[test]
+    fn what_could_never_match_is_refused_at_start() {
+        for (origin, says) in [
+            ("https://app.example/", "scheme://host"),
+            ("https://app.example/path", "without a path"),
+            ("app.example", "scheme://host"),
+            ("", "scheme://host"),
+            ("https://", "scheme://host"),
+            ("://app.example", "scheme://host"),
+            ("https://user@app.example", "scheme://host"),
+            ("https://app example", "scheme://host"),
+            (" https://app.example", "without spaces"),
+            ("https://a.example,https://b.example", "scheme://host"),
+            ("https://m\u{fc}nchen.example", "xn--"),
+            ("https://app.example:", "scheme://host"),
+            ("https://app.example:x", "scheme://host"),
+            ("https://app.example:70000", "scheme://host"),
+            ("http://.example", "scheme://host"),
+            ("http://127.1", "scheme://host"),
+            ("http://[::1", "scheme://host"),
+            ("http://app.example:80", "write \"http://app.example\""),
+            ("https://app.example:443", "write \"https://app.example\""),
+            ("wss://app.example:443", "write \"https://app.example\""),
+            ("http://*.example", "Cors::matching("),
+            ("https://*", "Cors::matching("),
+            ("*://app.example", "scheme://host"),
+            ("*", "Cors::any()"),
+        ] {
+            let panicked = std::panic::catch_unwind(|| Cors::origins([origin]));
+            let panicked = panicked.expect_err(origin);
+            let text = panicked.downcast_ref::<String>().map(String::as_str);
+            let text = text.or(panicked.downcast_ref::<&str>().copied()).unwrap();
+            assert!(text.contains(says), "{origin}: {text}");
+            assert!(text.contains(&format!("{origin:?}")), "{origin}: {text}");
+        }
     }
 
     #[test]

@@ -20,9 +20,11 @@ mod cookie;
 pub(crate) mod cork;
 mod cors;
 mod driver;
+mod goodbye;
 mod http;
 pub(crate) mod id;
 mod joined;
+mod origin;
 mod polling;
 mod probe;
 mod requests;
@@ -34,7 +36,7 @@ mod waiters;
 mod websocket;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     fmt,
     future::Future,
     pin::pin,
@@ -45,7 +47,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_protocol::engine::SessionConfig;
+use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
@@ -71,7 +73,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What sits on an engine and gets its sessions.
 pub trait Application: Send + Sync + 'static {
-    /// A session was opened by this request. What is sent here leaves with the handshake.
+    /// A session was opened by this request. What is sent here follows the handshake: by polling it is
+    /// fetched by the first poll, as with the reference implementation.
     fn connect(
         &self,
         session: &Arc<Session>,
@@ -113,6 +116,7 @@ pub struct Engine {
     /// The runtime that sessions live on: who ends one may be elsewhere.
     runtime: OnceLock<Handle>,
     counters: Counters,
+    goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
     ordinary: OnceLock<Arc<dyn Ordinary>>,
 }
@@ -132,6 +136,7 @@ impl Engine {
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            goodbyes: goodbye::Goodbyes::default(),
             ordinary: OnceLock::new(),
         })
     }
@@ -273,9 +278,14 @@ impl Engine {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session: it is registered, its handshake is queued and the application knows it.
-    /// Whoever calls this starts its driver at once.
-    fn open(self: &Arc<Self>, opening: Opening, request: &::http::request::Parts) -> Driven {
+    /// Opens a session: it is registered, and the application knows it. Its handshake is queued; by
+    /// polling it is returned, the open packet alone: there are clients that read no more of it. Whoever
+    /// calls this starts the session's driver at once.
+    fn open(
+        self: &Arc<Self>,
+        opening: Opening,
+        request: &::http::request::Parts,
+    ) -> (Driven, VecDeque<EncodedPacket>) {
         self.runtime.get_or_init(Handle::current);
         let Opening {
             revision,
@@ -287,13 +297,17 @@ impl Engine {
         let driven = Driven::new(Arc::clone(&session));
         self.counters.sessions_opened.add(1);
         tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
+        let handshake = match transport {
+            TransportKind::Polling => session.lock().machine.take_queue(),
+            TransportKind::Streaming | TransportKind::WebSocket => VecDeque::new(),
+        };
         let connection = self.application.connect(&session, request);
         session.attach(connection);
         if self.is_closing() {
             // The shutdown began while this handshake was under way, and may not know of it.
             session.close();
         }
-        driven
+        (driven, handshake)
     }
 
     /// Forgets a session that has ended.

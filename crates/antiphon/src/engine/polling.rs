@@ -6,7 +6,8 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, PacketType, Refusal, TransportKind, jsonp, payload, payload::Payload,
+    EncodedPacket, Input, PacketType, Refusal, Revision, TransportKind, jsonp, payload,
+    payload::Payload,
 };
 
 use super::{
@@ -78,6 +79,11 @@ fn noop() -> EncodedPacket {
     EncodedPacket::text(PacketType::Noop, "")
 }
 
+/// The payload that says nothing.
+pub(super) fn noop_payload(revision: Revision) -> Payload {
+    payload::encode(&[noop()], revision, false)
+}
+
 /// The payload of a GET.
 pub(super) fn encode<'p>(
     session: &Session,
@@ -129,7 +135,7 @@ pub(super) struct Post<'s> {
 }
 
 impl<'s> Post<'s> {
-    /// Begins to read a POST, whose parameter `t` tells it from others. None: it was handled already.
+    /// Begins to read a POST, whose parameter tells it from others. None: it was handled already.
     pub(super) fn begin(
         session: &'s Arc<Session>,
         parameter: impl FnOnce() -> Option<Cow<'s, str>>,

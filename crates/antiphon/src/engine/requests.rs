@@ -19,7 +19,7 @@ pub(super) struct Requests {
     pub(super) get: u32,
     /// The number of the POST that is handled.
     post: u32,
-    /// The parameter `t` of the last POST that was handled.
+    /// What told the last POST that was handled from others.
     handled: Option<Box<str>>,
     /// What the client hasn't read of the last answer.
     unread: Option<Arc<Unread>>,
@@ -39,7 +39,7 @@ pub(super) struct StreamProbe {
     pub(super) waker: Option<Waker>,
 }
 
-/// Longer values of `t` aren't remembered: clients send some ten characters.
+/// Longer values aren't remembered: clients send some ten characters.
 const LONGEST_T: usize = 64;
 
 impl Requests {

@@ -378,6 +378,21 @@ impl Session {
         self.engine.config().payload_of(self.is_admitted())
     }
 
+    /// Whether a message would leave at once: by polling, whether a GET waits.
+    pub(super) fn is_writable(&self) -> bool {
+        self.lock().machine.is_writable()
+    }
+
+    /// Whether it is closing or closed, as far as is known without its lock.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client says how many packets it has had.
+    pub(super) fn is_tracked(&self) -> bool {
+        self.lock().machine.is_tracked()
+    }
+
     /// Bytes that wait to be sent.
     #[must_use]
     pub fn queued_bytes(&self) -> usize {

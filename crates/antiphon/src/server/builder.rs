@@ -267,9 +267,25 @@ impl ServerBuilder {
 
     /// Asks `allow` about the request that opens a connection; its error is the client's message
     /// (code 4, status 403). The future is dropped where the client goes away before it is ready.
+    ///
+    /// It is an async closure or function, and gets a copy of the request's head (`http::request::Parts`).
+    ///
+    /// ```
+    /// use antiphon::Server;
+    ///
+    /// let io = Server::builder()
+    ///     .allow_request(async |request| match request.headers.get("x-api-key") {
+    ///         Some(key) if key == "secret" => Ok(()),
+    ///         _ => Err("the header X-Api-Key is missing or wrong".to_owned()),
+    ///     })
+    ///     .build();
+    /// ```
+    ///
+    /// An async closure must not own what it captures: write `move |request| { let it = it.clone();
+    /// async move { .. } }` then.
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
     where
-        F: Fn(&Parts) -> Fut + Send + Sync + 'static,
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), String>> + Send + 'static,
     {
         self.engine.allow_request(allow);

@@ -17,10 +17,7 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, Runtime};
 
-use super::Server;
-
-/// Connections that wait to be accepted, on each listener.
-const BACKLOG: i32 = 1024;
+use super::{Server, serve::BACKLOG};
 
 /// A server that listens, to be run with one thread for each processor core. Made by
 /// [`Server::per_core`].
@@ -194,7 +191,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     // What it accepts inherits this.
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    socket.listen(BACKLOG.cast_signed())?;
     Ok(socket.into())
 }
 

@@ -157,17 +157,21 @@ pub(super) fn answer(
     answer
 }
 
+/// A payload, which ends with its session if that is there still.
 pub(super) fn payload_answer(
-    session: &Arc<Session>,
+    session: Option<&Arc<Session>>,
     payload: Payload,
     callback: Option<Callback>,
 ) -> Answer {
+    let body = |bytes: Bytes| match session {
+        Some(session) => EngineBody::of_session(session, bytes),
+        None => bytes.into(),
+    };
     if let Some(callback) = callback {
-        let script = callback.script(&payload.body);
-        return jsonp::answer(EngineBody::of_session(session, script.into()));
+        return jsonp::answer(body(callback.script(&payload.body).into()));
     }
     let content_type = if payload.binary { BINARY } else { TEXT };
-    let body = EngineBody::of_session(session, payload.body.into());
+    let body = body(payload.body.into());
     let mut answer = answer(StatusCode::OK, Some(content_type), body);
     let headers = answer.headers_mut();
     headers.insert(CACHE_CONTROL, NO_STORE);
@@ -184,7 +188,7 @@ pub(super) fn refuse(error: &RequestError) -> Answer {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
         }
         RequestError::WebSocketVersion => {
-            let version = HeaderValue::from_static("13");
+            let version = HeaderValue::from_static("13, 8");
             headers.insert(http::header::SEC_WEBSOCKET_VERSION, version);
         }
         _ => {}

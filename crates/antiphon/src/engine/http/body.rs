@@ -18,6 +18,7 @@ where
     B: Body + Send,
 {
     let mut body = pin!(body);
+    let announced = body.size_hint().exact();
     let expected = body.size_hint().lower().min(limit as u64) as usize;
     let mut read = BytesMut::new();
     let mut total = 0;
@@ -47,6 +48,9 @@ where
     }
     if total > limit {
         return Err(RequestError::PayloadTooLarge { limit });
+    }
+    if announced.is_some_and(|announced| announced != total as u64) {
+        return Err(RequestError::BodyFailed("connection lost".to_owned()));
     }
     Ok(read.freeze())
 }

@@ -26,7 +26,10 @@ use tokio::{
     time::Sleep,
 };
 
-use super::{Answer, PeerAddr, answer_to, is_below, request, upgrade, upgrade::Purpose};
+use super::{
+    Answer, PeerAddr, answer_to, is_below, request, request_lines::RequestLines, upgrade,
+    upgrade::Purpose,
+};
 use crate::engine::{
     Engine,
     joined::joined,
@@ -76,6 +79,7 @@ pub(crate) async fn first_request<T>(
     };
     let begun = begin();
     let patience = engine.config().longest_silence();
+    let read = escaped(read);
     let request = opening_handshake(&read);
     let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
         return First::Http {
@@ -111,6 +115,17 @@ pub(crate) async fn first_request<T>(
     drop(begun);
     upgrade::run(engine, &parts, websocket, purpose).await;
     First::Done
+}
+
+/// The first bytes of a connection, with a request line that can be parsed.
+fn escaped(read: Vec<u8>) -> Vec<u8> {
+    let end = read.iter().position(|byte| *byte == b'\n');
+    // What is behind it is looked at only where an HTTP server goes on.
+    let (line, rest) = read.split_at(end.unwrap_or(read.len()));
+    match RequestLines::default().feed(line) {
+        Some(line) => [&line, rest].concat(),
+        None => read,
+    }
 }
 
 /// The outcome of `work`, or nothing where the client goes away before it is there.
@@ -181,12 +196,14 @@ fn head(answer: &Answer) -> Vec<u8> {
     head
 }
 
-/// A connection, and what was read of it, which is read again first.
+/// A connection, and what was read of it, which is read again first. Its request lines can be parsed.
 ///
 /// What is written must be taken, some of it within the patience: an HTTP server waits for ever.
 pub(crate) struct ReadAhead {
     stream: TcpStream,
     read: Bytes,
+    /// Boxed, since it is large and few connections stay on HTTP.
+    lines: Box<RequestLines>,
     patience: Duration,
     /// By when something of what waits must have been taken.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -194,9 +211,12 @@ pub(crate) struct ReadAhead {
 
 impl ReadAhead {
     fn new(stream: TcpStream, read: Vec<u8>, patience: Duration) -> Self {
+        let mut lines = Box::<RequestLines>::default();
+        let read = lines.feed(&read).unwrap_or(read);
         Self {
             stream,
             read: read.into(),
+            lines,
             patience,
             stalled: None,
         }
@@ -233,7 +253,13 @@ impl AsyncRead for ReadAhead {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+            let Some(escaped) = self.lines.feed(&buffer.filled()[before..]) else {
+                return Poll::Ready(Ok(()));
+            };
+            buffer.set_filled(before);
+            self.read = escaped.into();
         }
         let count = self.read.len().min(buffer.remaining());
         buffer.put_slice(&self.read.split_to(count));

@@ -1,8 +1,10 @@
 //! Why a request is refused: the protocol's code and message, and a hint for the person who reads
 //! it.
 
-use antiphon_protocol::engine::{BadOffset, TransportKind, jsonp::CallbackError};
+use antiphon_protocol::engine::{BadOffset, Revision, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::engine::origin;
 
 /// A request of the engine that is refused. The codes are those of the reference implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +53,8 @@ pub(crate) enum RequestError {
     Forbidden(String),
     #[error("Origin not allowed")]
     Origin(String),
+    #[error("Bad request")]
+    RevisionMismatch { eio: String, session: Revision },
     #[error("Unsupported protocol version")]
     UnsupportedRevision(Option<String>),
     #[error("Server is shutting down")]
@@ -137,7 +141,7 @@ impl RequestError {
                     .to_owned()
             }
             Self::BadKey => "the header Sec-WebSocket-Key must be 16 bytes in base64".to_owned(),
-            Self::WebSocketVersion => "only version 13 of WebSocket is spoken".to_owned(),
+            Self::WebSocketVersion => "only version 13 of WebSocket, and 8, which is the same, are spoken".to_owned(),
             Self::BadPayload(error) => format!("the payload could not be decoded: {error}"),
             Self::BodyFailed(error) => format!("the body could not be read: {error}"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
@@ -162,17 +166,25 @@ impl RequestError {
             }
             Self::Forbidden(_) => "refused by the option `allow_request`".to_owned(),
             Self::Origin(origin) => {
-                format!("pages of {origin:?} may not connect: allow them with the option `cors`, for example .cors(Cors::origins([{origin:?}]))")
+                let option = origin::option_for(origin);
+                format!("pages of {origin:?} may not connect: allow them with the option `cors`, for example {option}")
             }
-            Self::UnsupportedRevision(None) => {
-                "the query parameter `EIO` is missing: 3 or 4".to_owned()
-            }
-            Self::UnsupportedRevision(Some(eio)) if eio == "3" => {
-                "the client speaks Engine.IO 3 (Socket.IO 1.x or 2.x), which the option `allow_eio3` turns off"
-                    .to_owned()
-            }
-            Self::UnsupportedRevision(Some(eio)) => {
-                format!("EIO={eio:?} is not spoken: 3 or 4")
+            Self::UnsupportedRevision(eio) => match eio.as_deref() {
+                None => "the query parameter `EIO` is missing, which means 3 (Socket.IO 1.x or 2.x); the \
+                         option `allow_eio3` turns that off: use a client that says EIO=4"
+                    .to_owned(),
+                Some("" | "1" | "2" | "3") => {
+                    "the client speaks Engine.IO 3 (Socket.IO 1.x or 2.x), which the option `allow_eio3` turns off"
+                        .to_owned()
+                }
+                Some(eio) => format!("EIO={eio:?} is not spoken: 3 or 4"),
+            },
+            Self::RevisionMismatch { eio, session } => {
+                let spoken = match session {
+                    Revision::V3 => 3,
+                    Revision::V4 => 4,
+                };
+                format!("the session was opened with EIO={spoken}, and this request says {eio:?}")
             }
             Self::ShuttingDown => "connect again in a few seconds".to_owned(),
         }

@@ -8,6 +8,7 @@ mod error;
 mod jsonp;
 mod ordinary;
 mod request;
+mod request_lines;
 mod service;
 mod upgrade;
 
@@ -17,13 +18,15 @@ use antiphon_protocol::engine::{Refusal, Revision, TransportKind};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode,
-    header::{CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE},
+    header::{CONTENT_TYPE, HOST, ORIGIN, SET_COOKIE, USER_AGENT, X_XSS_PROTECTION},
     request::Parts,
 };
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use super::{Engine, Opening, Session, SessionId, polling, streaming::EventStream};
+use super::{
+    Engine, Opening, Session, SessionId, goodbye::Goodbye, polling, streaming::EventStream,
+};
 use answer::{BYTES, HTML, answer, payload_answer, refuse, stream_answer};
 use request::Query;
 use upgrade::Purpose;
@@ -81,6 +84,7 @@ where
     B::Data: Send,
 {
     name_host(parts);
+    name_origin(parts);
     let routed = route(engine, parts, body).await;
     let routed = routed.and_then(|answered| match answered.websocket {
         Some(_) if !upgradable => Err(RequestError::UpgradeUnavailable),
@@ -92,9 +96,20 @@ where
         refuse(&error).into()
     });
     let cors = &engine.config().cors;
+    let is_polling = answered.answer.status() == StatusCode::OK && answered.websocket.is_none();
     let headers = answered.answer.headers_mut();
+    if is_polling && is_internet_explorer(parts) {
+        // Its filter takes a payload for an attack on the page, and changes it.
+        headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("0"));
+    }
     cors.answer(&parts.headers, &parts.method, headers);
     answered
+}
+
+fn is_internet_explorer(parts: &Parts) -> bool {
+    let agent = parts.headers.get(USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok());
+    agent.is_some_and(|agent| agent.contains("MSIE") || agent.contains("Trident/"))
 }
 
 /// HTTP/2 names the host in the URI alone: with the header there is one place to look at.
@@ -104,6 +119,16 @@ fn name_host(parts: &mut Parts) {
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         parts.headers.insert(HOST, host);
+    }
+}
+
+/// Browsers that spoke version 8 of WebSocket named their page in a header of its own: with `Origin`
+/// there is one place to look at.
+fn name_origin(parts: &mut Parts) {
+    if !parts.headers.contains_key(ORIGIN)
+        && let Some(origin) = parts.headers.remove("sec-websocket-origin")
+    {
+        parts.headers.insert(ORIGIN, origin);
     }
 }
 
@@ -135,9 +160,24 @@ where
     }
     match &query.sid {
         Some(sid) => {
-            let session = SessionId::parse(sid).and_then(|id| engine.session(id));
-            let session = session.ok_or(RequestError::UnknownSession)?;
-            existing(session, parts, &query, transport, body).await
+            let id = SessionId::parse(sid).ok_or(RequestError::UnknownSession)?;
+            let answered = match engine.session(id) {
+                Some(session) => {
+                    query.check_revision(session.revision())?;
+                    existing(session, parts, &query, transport, body).await
+                }
+                None => Err(RequestError::UnknownSession),
+            };
+            let polls = transport == TransportKind::Polling && parts.method == Method::GET;
+            match answered {
+                Err(RequestError::UnknownSession) if polls => {
+                    let revision = engine.goodbyes.take(id);
+                    let revision = revision.ok_or(RequestError::UnknownSession)?;
+                    let payload = polling::noop_payload(revision);
+                    Ok(payload_answer(None, payload, query.callback).into())
+                }
+                answered => answered,
+            }
         }
         None => handshake(engine, parts, &query, transport).await,
     }
@@ -169,12 +209,16 @@ where
         (TransportKind::Polling, &Method::GET) => {
             let base64 = session.is_base64() || query.callback.is_some();
             let binary = !base64 && session.revision() == Revision::V3;
-            let (offset, wait) = (query.offset()?, query.wait()?);
-            let payload = polling::poll(session, binary, offset, wait).await?;
-            payload_answer(session, payload, query.callback)
+            let offset = query.offset(|| session.is_tracked())?;
+            let payload = polling::poll(session, binary, offset, query.wait()).await?;
+            if session.has_ended() {
+                // It is the one that came with the goodbye.
+                session.engine().goodbyes.take(session.id());
+            }
+            payload_answer(Some(session), payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
-            let offset = query.offset()?;
+            let offset = query.offset(|| session.is_tracked())?;
             let stream = match session.transport() {
                 TransportKind::Streaming => EventStream::resume(session, offset)?,
                 TransportKind::Polling if session.revision() == Revision::V4 => {
@@ -218,8 +262,9 @@ where
             _ => Err(RequestError::transport_mismatch()),
         };
     }
-    let offset = query.offset()?;
-    let Some(mut post) = polling::Post::begin(session, || request::parameter(parts, "t"))? else {
+    let offset = query.offset(|| session.is_tracked())?;
+    let number = || request::parameter(parts, request::POST);
+    let Some(mut post) = polling::Post::begin(session, number)? else {
         return Ok(taken());
     };
     let body = post.unless_superseded(async {
@@ -244,11 +289,15 @@ where
     if !post.counts() {
         return Err(RequestError::Superseded);
     }
+    let goodbye = Goodbye::begin(session, &body);
     let received = match query.callback {
         Some(_) => post.receive_form(&body),
         None => post.receive(&body, binary),
     };
     received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
+    if let Some(goodbye) = goodbye {
+        goodbye.end().await;
+    }
     Ok(taken())
 }
 
@@ -292,7 +341,9 @@ async fn handshake(
         return Err(RequestError::ShuttingDown);
     }
     if let Some(allow) = &config.allow_request {
-        allow(parts).await.map_err(RequestError::Forbidden)?;
+        allow(parts.clone())
+            .await
+            .map_err(RequestError::Forbidden)?;
         if engine.is_closing() {
             return Err(RequestError::ShuttingDown);
         }
@@ -305,8 +356,9 @@ async fn handshake(
         revision,
         transport,
         base64: query.base64,
-        is_tracked: query.offset()? == Some(0),
-        interval: query.interval()?,
+        is_tracked: query.asks_to_be_tracked(),
+        // No client may be silent for longer than the server's options say.
+        interval: query.interval().min(config.ping_interval),
         greeting: None,
     };
     if transport == TransportKind::WebSocket {
@@ -318,16 +370,15 @@ async fn handshake(
     if transport == TransportKind::Streaming && revision == Revision::V3 {
         return Err(query.unknown_transport());
     }
-    let driven = super::cork::scope(|| engine.open(opening, parts));
+    let (driven, open) = super::cork::scope(|| engine.open(opening, parts));
     let session = driven.session();
     let mut answer = if transport == TransportKind::Streaming {
         stream_answer(EventStream::resume(session, Some(0))?)
     } else {
-        let packets = session.lock().machine.take_queue();
         let base64 = query.base64 || query.callback.is_some();
         let binary = !base64 && revision == Revision::V3;
-        let payload = polling::encode(session, &packets, binary);
-        payload_answer(session, payload, query.callback)
+        let payload = polling::encode(session, &open, binary);
+        payload_answer(Some(session), payload, query.callback)
     };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));

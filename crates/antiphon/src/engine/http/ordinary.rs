@@ -35,7 +35,9 @@ impl Engine {
             return Err(RequestError::origin(&request.headers));
         }
         if let Some(allow) = &config.allow_request {
-            allow(request).await.map_err(RequestError::Forbidden)?;
+            allow(request.clone())
+                .await
+                .map_err(RequestError::Forbidden)?;
         }
         if self.is_closing() {
             return Err(RequestError::ShuttingDown);

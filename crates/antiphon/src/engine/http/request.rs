@@ -10,8 +10,12 @@ use super::RequestError;
 /// The largest whole number that JavaScript knows exactly.
 const LARGEST: u64 = 1 << 53;
 
-/// A client that polls at intervals comes as seldom as this.
-const LONGEST_INTERVAL: u64 = 60_000;
+/// Names of extensions begin so. All other names but the protocol's own are the application's, which
+/// has them in the same query.
+const OFFSET: &str = "antiphon-offset";
+const WAIT: &str = "antiphon-wait";
+const INTERVAL: &str = "antiphon-interval";
+pub(super) const POST: &str = "antiphon-post";
 
 /// The parameters that the engine looks at. The first of a name counts.
 #[derive(Debug, Default)]
@@ -38,9 +42,9 @@ impl<'u> Query<'u> {
                 "transport" => &mut query.transport,
                 "sid" => &mut query.sid,
                 "j" => &mut query.jsonp,
-                "offset" => &mut query.offset,
-                "wait" => &mut query.wait,
-                "interval" => &mut query.interval,
+                OFFSET => &mut query.offset,
+                WAIT => &mut query.wait,
+                INTERVAL => &mut query.interval,
                 "b64" => {
                     query.base64 = true;
                     continue;
@@ -52,8 +56,9 @@ impl<'u> Query<'u> {
         query
     }
 
+    /// The revision that the client speaks.
     pub(super) fn revision(&self) -> Option<Revision> {
-        Revision::from_query(self.eio.as_deref()?)
+        Revision::from_query(self.eio.as_deref().unwrap_or_default())
     }
 
     pub(super) fn unknown_transport(&self) -> RequestError {
@@ -64,22 +69,44 @@ impl<'u> Query<'u> {
         RequestError::UnsupportedRevision(self.eio.as_deref().map(str::to_owned))
     }
 
-    /// How many packets the client has had.
-    pub(super) fn offset(&self) -> Result<Option<u64>, RequestError> {
-        number("offset", self.offset.as_deref())
+    /// Refuses a request of a session that speaks another revision than this request says. One that
+    /// says nothing speaks that of its session.
+    pub(super) fn check_revision(&self, session: Revision) -> Result<(), RequestError> {
+        match &self.eio {
+            Some(eio) if self.revision() != Some(session) => Err(RequestError::RevisionMismatch {
+                eio: eio.to_string(),
+                session,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the client that opens a session will say how many packets it has had.
+    pub(super) fn asks_to_be_tracked(&self) -> bool {
+        number(self.offset.as_deref()) == Some(0)
+    }
+
+    /// How many packets the client has had, if its session `is_tracked`. Other clients don't know the
+    /// name, and what they say in it is not for the engine.
+    pub(super) fn offset(
+        &self,
+        is_tracked: impl FnOnce() -> bool,
+    ) -> Result<Option<u64>, RequestError> {
+        let Some(offset) = self.offset.as_deref().filter(|_| is_tracked()) else {
+            return Ok(None);
+        };
+        let offset = number(Some(offset)).ok_or(RequestError::BadNumber(OFFSET));
+        offset.map(Some)
     }
 
     /// How long a poll may wait for packets.
-    pub(super) fn wait(&self) -> Result<Option<Duration>, RequestError> {
-        Ok(number("wait", self.wait.as_deref())?.map(Duration::from_millis))
+    pub(super) fn wait(&self) -> Option<Duration> {
+        number(self.wait.as_deref()).map(Duration::from_millis)
     }
 
     /// How seldom the client comes.
-    pub(super) fn interval(&self) -> Result<Duration, RequestError> {
-        let interval = number("interval", self.interval.as_deref())?;
-        Ok(Duration::from_millis(
-            interval.unwrap_or(0).min(LONGEST_INTERVAL),
-        ))
+    pub(super) fn interval(&self) -> Duration {
+        Duration::from_millis(number(self.interval.as_deref()).unwrap_or(0))
     }
 
     /// The transport. `flash` says that a WebSocket of Flash is taken for one.
@@ -94,16 +121,14 @@ impl<'u> Query<'u> {
     }
 }
 
-fn number(name: &'static str, value: Option<&str>) -> Result<Option<u64>, RequestError> {
-    let Some(value) = value else {
-        return Ok(None);
-    };
+/// The number that an extension says, if it is one.
+fn number(value: Option<&str>) -> Option<u64> {
+    let value = value?;
     let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let number = value
+    value
         .parse()
         .ok()
-        .filter(|number| digits && *number <= LARGEST);
-    number.map(Some).ok_or(RequestError::BadNumber(name))
+        .filter(|number| digits && *number <= LARGEST)
 }
 
 /// A parameter of the query that few requests are asked for.
@@ -133,12 +158,49 @@ mod tests {
     }
 
     #[test]
-    fn only_3_and_4_are_revisions() {
-        assert_eq!(Query::parse(&uri("EIO=3")).revision(), Some(Revision::V3));
+    fn what_older_clients_say_is_revision_3() {
         assert_eq!(Query::parse(&uri("EIO=4")).revision(), Some(Revision::V4));
-        for query in ["", "EIO=", "EIO=5", "EIO=04", "eio=4"] {
+        for query in ["", "EIO=", "EIO", "EIO=1", "EIO=2", "EIO=3", "eio=4"] {
+            let revision = Query::parse(&uri(query)).revision();
+            assert_eq!(revision, Some(Revision::V3), "{query}");
+        }
+        for query in ["EIO=5", "EIO=04", "EIO=abc", "EIO=4.0", "EIO=44"] {
             assert_eq!(Query::parse(&uri(query)).revision(), None, "{query}");
         }
+    }
+
+    #[test]
+    fn a_request_of_a_session_speaks_its_revision() {
+        let check = |query, session| Query::parse(&uri(query)).check_revision(session);
+        for query in ["", "EIO=4"] {
+            assert_eq!(check(query, Revision::V4), Ok(()), "{query}");
+        }
+        for query in ["", "EIO=", "EIO=2", "EIO=3"] {
+            assert_eq!(check(query, Revision::V3), Ok(()), "{query}");
+        }
+        for (query, session) in [
+            ("EIO=3", Revision::V4),
+            ("EIO=2", Revision::V4),
+            ("EIO=5", Revision::V4),
+            ("EIO=4", Revision::V3),
+            ("EIO=5", Revision::V3),
+        ] {
+            let refused = check(query, session);
+            assert!(
+                matches!(refused, Err(RequestError::RevisionMismatch { .. })),
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_the_application_are_left_alone() {
+        let uri = uri("offset=0&wait=1&interval=60000&post=a");
+        let query = Query::parse(&uri);
+        assert!(!query.asks_to_be_tracked());
+        assert_eq!(query.offset(|| true), Ok(None));
+        assert_eq!(query.wait(), None);
+        assert_eq!(query.interval(), Duration::ZERO);
     }
 
     #[test]
@@ -164,10 +226,13 @@ mod tests {
 
     #[test]
     fn numbers_are_digits_that_javascript_knows() {
-        assert_eq!(Query::parse(&uri("")).offset(), Ok(None));
-        assert_eq!(Query::parse(&uri("offset=07")).offset(), Ok(Some(7)));
+        assert_eq!(Query::parse(&uri("")).offset(|| true), Ok(None));
         assert_eq!(
-            Query::parse(&uri("offset=9007199254740992")).offset(),
+            Query::parse(&uri("antiphon-offset=07")).offset(|| true),
+            Ok(Some(7))
+        );
+        assert_eq!(
+            Query::parse(&uri("antiphon-offset=9007199254740992")).offset(|| true),
             Ok(Some(LARGEST))
         );
         for junk in [
@@ -176,19 +241,19 @@ mod tests {
             "%2B1",
             "1.5",
             "x",
+            "1m",
             "9007199254740993",
             "99999999999999999999",
         ] {
-            let error = Err(RequestError::BadNumber("offset"));
-            assert_eq!(
-                Query::parse(&uri(&format!("offset={junk}"))).offset(),
-                error,
-                "{junk}"
-            );
+            let uri = uri(&format!(
+                "antiphon-offset={junk}&antiphon-wait={junk}&antiphon-interval={junk}"
+            ));
+            let query = Query::parse(&uri);
+            assert!(!query.asks_to_be_tracked(), "{junk}");
+            assert_eq!(query.offset(|| true), Err(RequestError::BadNumber(OFFSET)));
+            assert_eq!(query.offset(|| false), Ok(None), "{junk}");
+            assert_eq!(query.wait(), None, "{junk}");
+            assert_eq!(query.interval(), Duration::ZERO, "{junk}");
         }
-        assert_eq!(
-            Query::parse(&uri("interval=3600000")).interval(),
-            Ok(Duration::from_secs(60))
-        );
     }
 }

@@ -38,11 +38,9 @@ pub(super) enum Purpose {
 /// The answer to an opening handshake: 101.
 pub(super) fn accept(parts: &Parts) -> Result<Answer, RequestError> {
     let headers = &parts.headers;
-    if headers
-        .get(SEC_WEBSOCKET_VERSION)
-        .map(HeaderValue::as_bytes)
-        != Some(b"13")
-    {
+    let version = headers.get(SEC_WEBSOCKET_VERSION);
+    // What is on the wire is the same in the last draft, version 8.
+    if !matches!(version.map(HeaderValue::as_bytes), Some(b"13" | b"8")) {
         return Err(RequestError::WebSocketVersion);
     }
     let key = headers
@@ -77,7 +75,11 @@ pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade
                 let websocket = WebSocket::new(upgraded, engine.config().payload_of(false));
                 run(engine, &parts, websocket, to).await;
             }
-            Err(error) => tracing::debug!(%error, "a WebSocket handshake was not completed"),
+            // Its client has gone, or the server was set up without this.
+            Err(error) => tracing::debug!(
+                %error,
+                "a WebSocket handshake was not completed: under plain hyper the connection needs `with_upgrades()`"
+            ),
         }
     });
 }
@@ -86,7 +88,7 @@ pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade
 pub(super) async fn run(engine: Arc<Engine>, parts: &Parts, websocket: WebSocket, to: Purpose) {
     match to {
         Purpose::Open(opening) => {
-            let driven = engine.open(opening, parts);
+            let (driven, _) = engine.open(opening, parts);
             // A task of its own, so that the memory of this one is given back.
             tokio::spawn(websocket::drive(driven, websocket));
         }
