@@ -267,10 +267,12 @@ where
     let Some(mut post) = polling::Post::begin(session, number)? else {
         return Ok(taken());
     };
+    // Pinned here, so that it isn't moved into what waits for it.
+    let mut read = std::pin::pin!(read);
     let body = post.unless_superseded(async {
         // Before anything is taken: a client that gives its POST up gets no more of them in by that.
         session.unsaturated().await;
-        read.await
+        read.as_mut().await
     });
     let body = body.await.ok_or(RequestError::Superseded)?;
     if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
