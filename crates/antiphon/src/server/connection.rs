@@ -281,7 +281,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     // work leaves at its end, when the socket is in its rooms.
     let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
     let _ = socket.send(codec::connect(namespace.name(), sid));
-    namespace.local().add(socket.clone());
+    namespace.local().add(socket.clone(), &[]);
     if !socket.is_connected() {
         // The end of the session came between: nobody else takes it out again.
         namespace.local().remove(&socket);

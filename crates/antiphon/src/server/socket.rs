@@ -340,20 +340,20 @@ impl Socket {
     pub fn join(&self, rooms: impl IntoRooms) {
         if !self.is_disconnected() {
             let rooms = rooms.into_rooms();
-            self.namespace().local().join_one(self.id(), &rooms);
+            self.namespace().local().join_one(self, &rooms);
         }
     }
 
     /// Leaves rooms.
     pub fn leave(&self, rooms: impl IntoRooms) {
         let rooms = rooms.into_rooms();
-        self.namespace().local().leave_one(self.id(), &rooms);
+        self.namespace().local().leave_one(self, &rooms);
     }
 
     /// The rooms that it is in, that of its own id first. None after it has left.
     #[must_use]
     pub fn rooms(&self) -> Vec<Room> {
-        self.namespace().local().of_socket(self.id())
+        self.namespace().local().of_socket(self)
     }
 
     /// The other sockets of these rooms.
@@ -538,5 +538,28 @@ impl fmt::Debug for Socket {
             .field("id", self.id())
             .field("namespace", &self.namespace().name())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// Another socket, as of a client of Engine.IO 3 that has come again.
+    pub(crate) fn with_the_same_id(&self) -> Self {
+        let Inner {
+            id,
+            namespace,
+            session,
+            connection,
+            handshake,
+            ..
+        } = &*self.inner;
+        Self::with_id(
+            Arc::clone(id.as_shared()),
+            namespace.clone(),
+            Arc::clone(session),
+            Weak::clone(connection),
+            Arc::clone(handshake),
+            None,
+        )
     }
 }
