@@ -103,6 +103,9 @@ impl Rooms {
 
     /// Removes a socket from all its rooms and from here; not another one that has its id by now.
     pub(crate) fn remove(&self, socket: &Socket) {
+        if !self.contains(socket) {
+            return;
+        }
         // Dropped when the lock is released.
         let _removed;
         let mut index = self.write();
@@ -110,6 +113,11 @@ impl Rooms {
             _removed = index.remove(socket.id());
             index.shrink();
         }
+    }
+
+    /// Whether this socket is here.
+    pub(crate) fn contains(&self, socket: &Socket) -> bool {
+        self.read().key_of(socket).is_some()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,14 +1,13 @@
 //! A socket: one client in one namespace.
 
+mod life;
+
 use std::{
     any::{Any, TypeId},
     borrow::Borrow,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU8},
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server, ack::Awaited,
-    connection::Connection, dispatch::Inbox, emitter::Emitter, handler, listeners::Listeners,
+    connection::Connection, emitter::Emitter, handler, inbox::Inbox, listeners::Listeners,
 };
 use crate::engine::{self, SendError, Session};
 
@@ -96,11 +95,6 @@ struct Inner {
 /// Boxed, since most sockets keep nothing: a pointer instead of a map.
 type ByType = Box<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
-/// Asked to connect; not in the namespace yet.
-const CONNECTING: u8 = 0;
-const CONNECTED: u8 = 1;
-const DISCONNECTED: u8 = 2;
-
 impl Socket {
     pub(crate) fn new(
         namespace: Namespace,
@@ -131,7 +125,9 @@ impl Socket {
     ) -> Self {
         let id = engine::id::random_id();
         let handshake = Arc::new(handshake);
-        Self::with_id(id, namespace, session, Weak::new(), handshake, auth)
+        let socket = Self::with_id(id, namespace, session, Weak::new(), handshake, auth);
+        socket.begin();
+        socket
     }
 
     fn with_id(
@@ -150,7 +146,7 @@ impl Socket {
                 connection,
                 handshake,
                 auth,
-                state: AtomicU8::new(CONNECTING),
+                state: AtomicU8::new(life::WAITING),
                 inbox: Inbox::default(),
                 awaited: Awaited::default(),
                 listeners: OnceLock::new(),
@@ -198,12 +194,6 @@ impl Socket {
         self.session().transport()
     }
 
-    /// Whether it is connected: it has joined its namespace and not left it.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.inner.state.load(Ordering::Acquire) == CONNECTED
-    }
-
     /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth). Half an emoji in it
     /// is U+FFFD, as in arguments.
     ///
@@ -214,6 +204,11 @@ impl Socket {
             Some(json) => codec::from_json(json),
             None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
         }
+    }
+
+    /// Bytes of its auth.
+    pub(crate) fn auth_len(&self) -> usize {
+        self.inner.auth.as_deref().map_or(0, str::len)
     }
 
     /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
@@ -336,26 +331,6 @@ impl Socket {
         self
     }
 
-    /// Enters rooms. Nothing happens where it is not connected.
-    pub fn join(&self, rooms: impl IntoRooms) {
-        if !self.is_disconnected() {
-            let rooms = rooms.into_rooms();
-            self.namespace().local().join_one(self, &rooms);
-        }
-    }
-
-    /// Leaves rooms.
-    pub fn leave(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.into_rooms();
-        self.namespace().local().leave_one(self, &rooms);
-    }
-
-    /// The rooms that it is in, that of its own id first. None after it has left.
-    #[must_use]
-    pub fn rooms(&self) -> Vec<Room> {
-        self.namespace().local().of_socket(self)
-    }
-
     /// The other sockets of these rooms.
     pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().to(rooms)
@@ -369,24 +344,6 @@ impl Socket {
     /// All other sockets of the namespace.
     pub fn broadcast(&self) -> Broadcast {
         self.namespace().except(self.id())
-    }
-
-    /// Leaves the namespace; the client gets `io server disconnect`. Its connection goes on, for
-    /// its other namespaces.
-    pub fn disconnect(&self) {
-        if self.is_connected() {
-            // Whoever has gone already needs no goodbye.
-            let _ = self.send(codec::disconnect(self.namespace().name()));
-        }
-        self.close(DisconnectReason::ServerNamespaceDisconnect);
-    }
-
-    /// Leaves all namespaces of its connection and closes that.
-    pub fn close_connection(&self) {
-        match self.inner.connection.upgrade() {
-            Some(connection) => connection.disconnect_all(self.session()),
-            None => self.session().close(),
-        }
     }
 
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
@@ -413,42 +370,6 @@ impl Socket {
 
     fn own_listeners(&self) -> &Listeners {
         self.inner.listeners.get_or_init(Box::default)
-    }
-
-    /// It joins its namespace. False: it is disconnected already.
-    pub(crate) fn connected(&self) -> bool {
-        let state = &self.inner.state;
-        state
-            .compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// It won't join its namespace, but its event may be handled. False: a middleware has
-    /// disconnected it.
-    pub(crate) fn stays_out(&self) -> bool {
-        self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) != DISCONNECTED
-    }
-
-    /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that
-    /// they want.
-    pub(crate) fn close(&self, reason: DisconnectReason) {
-        let before = self.inner.state.swap(DISCONNECTED, Ordering::AcqRel);
-        if before == DISCONNECTED {
-            return;
-        }
-        if let Some(connection) = self.inner.connection.upgrade() {
-            connection.forget(self);
-        }
-        self.awaited().fail();
-        self.inbox().clear();
-        // A burst of broadcasts that it has had a part of goes on without it.
-        self.session().seal();
-        if before == CONNECTED {
-            // A client that joins and leaves all the time waits for these handlers too.
-            let held = self.session().hold(0);
-            let leaving = super::dispatch::disconnected(self.clone(), reason, held);
-            self.session().engine().spawn(leaving);
-        }
     }
 
     /// Sends an event, after the listeners to what goes out have been told.
@@ -487,10 +408,6 @@ impl Socket {
         let attachments = attachments.as_deref().unwrap_or_default();
         self.session().push(packet, attachments, volatile)?;
         Ok(())
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.inner.state.load(Ordering::Acquire) == DISCONNECTED
     }
 
     /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
