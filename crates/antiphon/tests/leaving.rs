@@ -6,7 +6,10 @@
 mod support;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -415,6 +418,7 @@ async fn a_refusing_packet_middleware_refuses_also_after_the_client_has_left() {
     client
         .send_together(&[r#"42["note","bad"]"#, r#"42["note","good"]"#, "41"])
         .await;
+    until("its leave", || !io.of("/").sockets()[0].is_connected()).await;
     gate.open(2);
     log.until("disconnect").await;
     assert_eq!(log.seen(), ["good", "disconnect"]);
@@ -444,25 +448,34 @@ async fn a_connect_handler_that_never_ends_does_not_keep_its_socket_in_its_rooms
 /// Who has met the connect handlers meets the disconnect handlers, and nobody else does.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_leaves_while_it_joins_is_said_hello_and_goodbye() {
+    const ROUNDS: usize = 20;
     let (io, log, _) = server(Server::builder());
-    let sockets = Arc::new(Mutex::new(Vec::new()));
-    io.of("/")
-        .middleware({
-            let sockets = Arc::clone(&sockets);
-            move |socket: Socket| {
-                // It leaves at the very moment at which it has joined, from another thread.
-                let leaving = std::thread::spawn({
-                    let socket = socket.clone();
-                    move || {
-                        while !socket.is_connected() {
-                            std::thread::yield_now();
-                        }
-                        socket.disconnect();
-                    }
-                });
-                sockets.lock().unwrap().push(leaving);
-                std::future::ready(Ok(()))
+    let namespace = io.of("/");
+    let address = serve(&io).await;
+    // Somebody looks at many rooms all the time, so that entering the namespace takes a while.
+    let mut crowd = WebSocket::connect(address, WEBSOCKET).await;
+    crowd.join().await;
+    let rooms: Vec<_> = (0..20_000).map(|room| format!("room {room}")).collect();
+    namespace.sockets()[0].join(rooms);
+    let looking = Arc::new(AtomicBool::new(true));
+    let looks = std::thread::spawn({
+        let (namespace, looking) = (namespace.clone(), Arc::clone(&looking));
+        move || {
+            while looking.load(Ordering::Relaxed) {
+                let _ = namespace.rooms();
             }
+        }
+    });
+    namespace
+        .middleware(async |socket: Socket| {
+            // It leaves at the very moment at which it has joined, from another thread.
+            std::thread::spawn(move || {
+                while !socket.is_connected() {
+                    std::thread::yield_now();
+                }
+                socket.disconnect();
+            });
+            Ok(())
         })
         .on_connect(async |socket: Socket, State(log): State<Log>| {
             log.note(format_args!("connect {}", socket.id()));
@@ -470,8 +483,6 @@ async fn who_leaves_while_it_joins_is_said_hello_and_goodbye() {
         .on_disconnect(async |socket: Socket, State(log): State<Log>| {
             log.note(format_args!("disconnect {}", socket.id()));
         });
-    let address = serve(&io).await;
-    const ROUNDS: usize = 300;
     for _ in 0..ROUNDS {
         let mut client = WebSocket::connect(address, WEBSOCKET).await;
         client.expect_prefix("0{").await;
@@ -484,17 +495,19 @@ async fn who_leaves_while_it_joins_is_said_hello_and_goodbye() {
         goodbyes.count() == ROUNDS
     })
     .await;
+    looking.store(false, Ordering::Relaxed);
+    looks.join().unwrap();
     let seen = log.seen();
-    for goodbye in seen
+    let place = |what: String| seen.iter().position(|one| *one == what);
+    for who in seen
         .iter()
         .filter_map(|what| what.strip_prefix("disconnect "))
     {
-        let place = |what: String| seen.iter().position(|one| *one == what);
-        let hello = place(format!("connect {goodbye}"));
+        let hello = place(format!("connect {who}"));
         assert!(hello.is_some(), "a goodbye without a hello");
-        assert!(hello < place(format!("disconnect {goodbye}")));
+        assert!(hello < place(format!("disconnect {who}")));
     }
-    assert_eq!(io.of("/").sockets_count(), 0);
+    assert_eq!(namespace.sockets_count(), 1);
 }
 
 #[tokio::test]
