@@ -142,14 +142,17 @@ impl Connection {
     }
 
     /// A socket that had joined has been disconnected: the client must join another namespace in time,
-    /// if it is in none now.
-    pub(crate) fn left(&self, session: &Session) {
+    /// if it is in none now. At the end of the connection, which has let go of all, nothing is due.
+    pub(crate) fn left(&self, socket: &Socket) {
         let mut state = self.lock();
-        if state.join_by.is_none() && !state.sockets.iter().any(Socket::is_connected) {
+        if state.join_by.is_none()
+            && state.sockets.contains(socket)
+            && !state.sockets.iter().any(Socket::is_connected)
+        {
             let timeout = self.connect_timeout();
             state.join_by = timeout.map(|timeout| Instant::now() + timeout);
             drop(state);
-            session.wake_driver();
+            socket.session().wake_driver();
         }
     }
 

@@ -4,7 +4,13 @@
 //! it. Where it can't, since the socket's connect handler or a middleware is still running, it
 //! waits in the socket's inbox, and so does what comes after it.
 
-use std::{future::Future, sync::Arc};
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
 
 use antiphon_protocol::socket::{Args, OwnedArgs};
 use tokio::{sync::oneshot, time::timeout};
@@ -171,26 +177,29 @@ pub(crate) fn goodbye(
     async move {
         let socket = &leaving.0;
         let shared = socket.namespace().shared();
-        if let Some(settled) = settled
-            && timeout(shared.connect_timeout, settled).await.is_err()
+        if let Some(mut settled) = settled
+            && !ends_within(shared.connect_timeout, Pin::new(&mut settled)).await
         {
             let dropped = socket.inbox().end();
             tracing::warn!(
                 socket = %socket.id(),
                 dropped,
-                "a socket has left whose connect handler or packet middleware doesn't end: events are dropped"
+                "events of a socket that has left are dropped: its connect handler or a middleware doesn't end"
             );
         }
-        let mut handlers = std::pin::pin!(let_go(socket, reason));
-        if timeout(shared.leave_timeout, handlers.as_mut())
-            .await
-            .is_err()
-        {
-            tracing::debug!(socket = %socket.id(), "disconnect handlers go on, and a next socket isn't kept waiting");
+        let mut handlers = pin!(let_go(socket, reason));
+        if !ends_within(shared.leave_timeout, handlers.as_mut()).await {
+            tracing::debug!(socket = %socket.id(), "the next socket isn't kept waiting: disconnect handlers take long");
             socket.departed();
             handlers.await;
         }
     }
+}
+
+/// Whether a future ends within this time. Mostly it is ready at once: then no clock is looked at.
+async fn ends_within<F: Future>(time: Duration, mut future: Pin<&mut F>) -> bool {
+    let ready = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready()));
+    ready.await || timeout(time, future).await.is_ok()
 }
 
 /// Takes a socket out of its rooms and its connection when it is dropped: also where its runtime ends
@@ -209,10 +218,8 @@ async fn let_go(socket: &Socket, reason: DisconnectReason) {
     let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
     let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
     // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
-    let mut disconnecting = std::pin::pin!(disconnecting);
-    let started = std::future::poll_fn(|context| {
-        std::task::Poll::Ready(disconnecting.as_mut().poll(context))
-    });
+    let mut disconnecting = pin!(disconnecting);
+    let started = poll_fn(|context| Poll::Ready(disconnecting.as_mut().poll(context)));
     let ended = started.await.is_ready();
     socket.leave_rooms();
     if !ended {

@@ -264,7 +264,7 @@ impl Socket {
         self.awaited().fail();
         // A burst of broadcasts that it has had a part of goes on without it.
         self.session().seal();
-        connection.inspect(|connection| connection.left(self.session()));
+        connection.inspect(|connection| connection.left(self));
         Some(self.inbox().leave())
     }
 
