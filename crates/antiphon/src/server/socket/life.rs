@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! Waiting -> Connecting -> Connected -> Disconnected
-//!    |           |  \---> Refused ------^    ^
-//!    |           |           |               |  before it has joined: nobody has met it
-//!    +-----------+-----------+---------------+
-//!    +-----------+-----------+-> Replaced
+//! Connecting -> Refused -> Disconnected            a middleware disconnects it; its client is told
+//! Waiting, Connecting, Refused -> Replaced         its client asks anew
+//! Waiting, Connecting, Refused -> Disconnected     its connection ends
 //! ```
 //!
-//! A socket that is connected has met its connect handlers, and will meet its disconnect handlers,
-//! once each. One that has left may still be held by handlers that run: what it is asked to do then
+//! A socket that has been connected meets its connect handlers and then its disconnect handlers, once
+//! each; no other one does. One that has left may still be held by handlers that run: what it is asked to do then
 //! touches nobody else, whoever has its id.
 
 use std::{
