@@ -43,7 +43,7 @@ impl ServerBuilder {
             connect_timeout: Duration::from_secs(45),
             leave_timeout: Duration::from_secs(5),
             max_namespaces: 256,
-            max_auth: 128 << 10,
+            max_auth: 200_000,
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
@@ -139,7 +139,7 @@ impl ServerBuilder {
     }
 
     /// Bytes of [`Auth`](crate::Auth) that are kept for one connection, in all its namespaces together.
-    /// 128 KiB. A namespace with more is refused: the client's `connect_error` says `auth too large`.
+    /// 200,000. A namespace with more is refused: the client's `connect_error` says `auth too large`.
     pub const fn max_auth(mut self, bytes: usize) -> Self {
         self.max_auth = bytes;
         self
