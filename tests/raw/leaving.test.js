@@ -43,7 +43,7 @@ describe("a namespace that is left and joined again", () => {
   });
 
   test("a connection that has left all is closed in time", { skip: oursOnly }, async () => {
-    const server = await startServer(["--connect-timeout", 300]);
+    const server = await startServer(["--connect-timeout", 500]);
     for (const eio of [4, 3]) {
       const socket = await inMain(eio, server);
       socket.send("41");

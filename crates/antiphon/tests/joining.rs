@@ -236,7 +236,7 @@ async fn rooms_that_a_middleware_joins_are_entered_with_the_namespace() {
         Ok(())
     })
     .middleware(async |socket: Socket| {
-        assert!(socket.rooms().iter().any(|room| &**room == "lobby"));
+        assert_eq!(names(&socket.rooms()), ["lobby", "of users"]);
         // Also from elsewhere, at whatever moment.
         let elsewhere = socket.clone();
         tokio::spawn(async move { elsewhere.join("from elsewhere") });

@@ -13,6 +13,7 @@
 
 use std::{
     any::TypeId,
+    collections::HashMap,
     sync::{PoisonError, atomic::Ordering},
 };
 
@@ -37,7 +38,26 @@ pub(super) const REPLACED: u8 = 5;
 
 /// Rooms that a socket is to enter when it joins its namespace. Kept among its values, since few
 /// sockets have any.
-struct Wishes(Vec<Room>);
+#[derive(Default)]
+struct Wishes {
+    /// With when they were wished for.
+    rooms: HashMap<Room, usize>,
+    count: usize,
+}
+
+impl Wishes {
+    fn join(&mut self, room: Room) {
+        self.rooms.entry(room).or_insert(self.count);
+        self.count += 1;
+    }
+
+    /// In the order in which they were wished for.
+    fn in_order(&self) -> Vec<Room> {
+        let mut rooms: Vec<_> = self.rooms.iter().collect();
+        rooms.sort_unstable_by_key(|(_, when)| **when);
+        rooms.into_iter().map(|(room, _)| room.clone()).collect()
+    }
+}
 
 impl Socket {
     fn state(&self) -> u8 {
@@ -123,7 +143,11 @@ impl Socket {
     pub fn leave(&self, rooms: impl IntoRooms) {
         let rooms = rooms.into_rooms();
         if !self.namespace().local().leave_one(self, &rooms) && !self.is_disconnected() {
-            self.with_wishes(|wishes| wishes.retain(|wish| !rooms.contains(wish)));
+            self.with_wishes(|wishes| {
+                for room in &rooms {
+                    wishes.rooms.remove(room);
+                }
+            });
         }
     }
 
@@ -134,7 +158,7 @@ impl Socket {
         let rooms = self.namespace().local().of_socket(self);
         if rooms.is_empty() && !self.is_disconnected() && !self.is_connected() {
             return self
-                .with_wishes(|wishes| wishes.clone())
+                .with_wishes(|wishes| wishes.in_order())
                 .unwrap_or_default();
         }
         rooms
@@ -159,19 +183,19 @@ impl Socket {
         let mut data = data.unwrap_or_else(PoisonError::into_inner);
         let values = data.get_or_insert_default();
         let wishes = values.entry(TypeId::of::<Wishes>());
-        let wishes = wishes.or_insert_with(|| Box::new(Wishes(Vec::new())));
+        let wishes = wishes.or_insert_with(|| Box::new(Wishes::default()));
         if let Some(wishes) = wishes.downcast_mut::<Wishes>() {
-            wishes.0.extend(rooms);
+            rooms.into_iter().for_each(|room| wishes.join(room));
         }
     }
 
     /// Looks at its wishes, if it has any.
-    fn with_wishes<R>(&self, look: impl FnOnce(&mut Vec<Room>) -> R) -> Option<R> {
+    fn with_wishes<R>(&self, look: impl FnOnce(&mut Wishes) -> R) -> Option<R> {
         let data = self.inner.data.lock();
         let mut data = data.unwrap_or_else(PoisonError::into_inner);
         let wishes = data.as_mut()?.get_mut(&TypeId::of::<Wishes>())?;
         let wishes = wishes.downcast_mut::<Wishes>()?;
-        Some(look(&mut wishes.0))
+        Some(look(wishes))
     }
 
     fn take_wishes(&self) -> Vec<Room> {
@@ -185,7 +209,7 @@ impl Socket {
             taken
         };
         let wishes = taken.and_then(|wishes| wishes.downcast::<Wishes>().ok());
-        wishes.map_or_else(Vec::new, |wishes| wishes.0)
+        wishes.map_or_else(Vec::new, |wishes| wishes.in_order())
     }
 
     fn forget_wishes(&self) {
