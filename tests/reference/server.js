@@ -161,10 +161,14 @@ function onConnect(socket, ready = Promise.resolve()) {
   socket.on("close-me", () => socket.disconnect(true));
 }
 
-for (const name of ["/", "/chat", "/custom", "/auth"]) {
+for (const name of ["/", "/chat", "/custom", "/auth", "/slow-auth"]) {
   io.of(name).on("connection", (socket) => onConnect(socket));
 }
 io.of("/slow-connect").on("connection", (socket) => onConnect(socket, wait(200)));
+io.of("/slow-auth").use((socket, next) => {
+  socket.join("asked");
+  setTimeout(next, 200);
+});
 io.of("/auth").use((socket, next) => {
   if (socket.handshake.auth?.token === "secret") return next();
   next(Object.assign(new Error("not authorized"), { data: { code: "E_AUTH" } }));

@@ -68,10 +68,17 @@ fn server(builder: ServerBuilder) -> Server {
             })
         })
         .build();
-    for name in ["/", "/chat", "/custom", "/slow-connect", "/auth"] {
+    for name in [
+        "/",
+        "/chat",
+        "/custom",
+        "/slow-connect",
+        "/auth",
+        "/slow-auth",
+    ] {
         events(&io.of(name));
     }
-    for name in ["/", "/chat", "/custom", "/auth"] {
+    for name in ["/", "/chat", "/custom", "/auth", "/slow-auth"] {
         io.of(name).on_connect(greet);
     }
     io.of("/slow-connect")
@@ -79,6 +86,11 @@ fn server(builder: ServerBuilder) -> Server {
             tokio::time::sleep(Duration::from_millis(200)).await;
             greet(socket, auth).await;
         });
+    io.of("/slow-auth").middleware(async |socket: Socket| {
+        socket.join("asked");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(())
+    });
     io.of("/auth").middleware(async |Auth(auth): Auth<Value>| {
         if auth["token"] == "secret" {
             return Ok(());

@@ -728,6 +728,12 @@ impl Session {
         Some(connection.map_or(machine, |one| one.min(machine)))
     }
 
+    /// The connection's deadline has moved closer: the driver's timer is set for later.
+    pub(crate) fn wake_driver(&self) {
+        let driver = self.lock_as_is().driver.take();
+        driver.into_iter().for_each(Waker::wake);
+    }
+
     /// The deadline has come.
     pub(super) fn timeout(self: &Arc<Self>) {
         while self.input(Input::Timeout) != Output::Nothing {}

@@ -196,14 +196,9 @@ impl Local {
     /// See [`Adapter::fetch`].
     #[must_use]
     pub fn fetch(&self, target: &Target) -> Vec<RemoteSocket> {
-        let mut ids = Vec::new();
-        self.rooms
-            .for_each(target, |socket| ids.push(socket.id().clone()));
-        ids.into_iter()
-            .map(|id| RemoteSocket {
-                rooms: self.rooms.of_socket(&id),
-                id,
-            })
+        let fetched = self.rooms.with_rooms(target).into_iter();
+        fetched
+            .map(|(id, rooms)| RemoteSocket { id, rooms })
             .collect()
     }
 }

@@ -20,6 +20,9 @@ pub struct ServerBuilder {
     engine: EngineConfig,
     path: String,
     connect_timeout: Duration,
+    leave_timeout: Duration,
+    max_namespaces: usize,
+    max_auth: usize,
     ack_timeout: Duration,
     limits: Limits,
     max_emitted_attachments: usize,
@@ -39,6 +42,9 @@ impl ServerBuilder {
             engine,
             path: "/socket.io".to_owned(),
             connect_timeout: Duration::from_secs(45),
+            leave_timeout: Duration::from_secs(5),
+            max_namespaces: 256,
+            max_auth: 200_000,
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
@@ -94,9 +100,50 @@ impl ServerBuilder {
         self
     }
 
-    /// How long a connection may be without a namespace before it is closed. 45 s.
+    /// How long a connection may be without a namespace before it is closed: from its start, and from
+    /// when it has left the last. Middlewares that are asked are part of that time. 45 s.
+    ///
+    /// The [disconnect handlers](crate::Namespace::on_disconnect) of a socket wait as long for its
+    /// connect handlers, and for events that came before it left; what isn't handled by then is dropped.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
+        self
+    }
+
+    /// How long a client that joins a namespace again, right after it has left it, waits for the
+    /// disconnect handlers of its old socket. After that they go on side by side with the new socket.
+    /// 5 s.
+    ///
+    /// Clients that come by another connection don't wait. A handler that gives a user some time to
+    /// come back does so in a task of its own:
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # let io = antiphon::Server::new();
+    /// # fn mark_offline(_: antiphon::Socket) {}
+    /// io.of("/").on_disconnect(async |socket: antiphon::Socket| {
+    ///     tokio::spawn(async move {
+    ///         tokio::time::sleep(Duration::from_secs(30)).await;
+    ///         mark_offline(socket);
+    ///     });
+    /// });
+    /// ```
+    pub const fn leave_timeout(mut self, timeout: Duration) -> Self {
+        self.leave_timeout = timeout;
+        self
+    }
+
+    /// Namespaces that one connection may be in. 256. One more is refused: the client's
+    /// `connect_error` says `too many namespaces`.
+    pub const fn max_namespaces(mut self, count: usize) -> Self {
+        self.max_namespaces = count;
+        self
+    }
+
+    /// Bytes of [`Auth`](crate::Auth) that are kept for one connection, in all its namespaces together.
+    /// 200,000. A namespace with more is refused: the client's `connect_error` says `auth too large`.
+    pub const fn max_auth(mut self, bytes: usize) -> Self {
+        self.max_auth = bytes;
         self
     }
 
@@ -328,6 +375,9 @@ impl ServerBuilder {
         let namespaces = Namespaces::new(Shared {
             path: self.path.into(),
             connect_timeout: self.connect_timeout.min(LONGEST),
+            leave_timeout: self.leave_timeout.min(LONGEST),
+            max_namespaces: self.max_namespaces,
+            max_auth: self.max_auth,
             ack_timeout: self.ack_timeout,
             limits: self.limits,
             max_emitted_attachments: self.max_emitted_attachments,

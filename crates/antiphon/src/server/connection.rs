@@ -1,8 +1,12 @@
 //! One client's connection: which namespaces it is in, and what its packets mean.
+//!
+//! Whoever leaves a namespace and whoever comes are one queue. A client that joins again right after it
+//! has left has two sockets for a while: the old one, until its goodbye is over, and the new one, whose
+//! middlewares are asked then. While the new one waits or is asked, another CONNECT takes its place.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use antiphon_protocol::{
@@ -17,7 +21,7 @@ use super::{
     ConnectError, Context, DisconnectReason, Handshake, Shared, Socket, dispatch, handler,
     namespaces::Namespaces,
 };
-use crate::engine::{self, Session};
+use crate::engine::{self, Session, cork};
 
 /// The violation of a packet for a namespace that the client isn't in.
 const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
@@ -33,8 +37,8 @@ pub(crate) struct Connection {
 
 struct State {
     decoder: Decoder,
-    /// One for each namespace, those that are still connecting too. They are few: a list is smaller
-    /// than a map, and as quick.
+    /// For each namespace one that is connected or connecting, or one that leaves and maybe one that
+    /// waits behind it. They are few: a list is smaller than a map, and as quick.
     sockets: Vec<Socket>,
     /// By when a namespace must have been joined. None: one has.
     join_by: Option<Instant>,
@@ -42,12 +46,70 @@ struct State {
     attachments_by: Option<Instant>,
 }
 
+/// What a CONNECT comes to.
+enum Admission {
+    /// The socket's middlewares are asked now.
+    Begins,
+    /// Behind another one that leaves.
+    Waits,
+    /// The client has joined this namespace already.
+    Joined,
+    /// The connection holds as much as it may.
+    Refused(ConnectError),
+}
+
 impl State {
     /// The socket of a namespace that the client has joined.
     fn joined(&self, namespace: &str) -> Option<Socket> {
         let mut sockets = self.sockets.iter();
-        let socket = sockets.find(|socket| socket.namespace().name() == namespace)?;
+        let in_namespace = |socket: &&Socket| socket.namespace().name() == namespace;
+        let socket = sockets.find(in_namespace)?;
         socket.is_connected().then(|| socket.clone())
+    }
+
+    /// The socket of a namespace that waits behind another one.
+    fn waiting(&self, namespace: &str) -> Option<Socket> {
+        let mut sockets = self.sockets.iter();
+        let waits =
+            |socket: &&Socket| socket.is_waiting() && socket.namespace().name() == namespace;
+        sockets.find(waits).cloned()
+    }
+
+    /// Puts a socket behind those that there are, and gives the one that it takes the place of.
+    fn admit(&mut self, socket: &Socket, shared: &Shared) -> (Admission, Option<Socket>) {
+        let name = socket.namespace().name();
+        let in_namespace = |one: &Socket| one.namespace().name() == name;
+        let mut replaced = None;
+        if let Some(newest) = self.sockets.iter().rposition(in_namespace) {
+            let newest_one = &self.sockets[newest];
+            if newest_one.replaced() {
+                replaced = Some(self.sockets.remove(newest));
+            } else if newest_one.is_connected() {
+                return (Admission::Joined, None);
+            }
+        }
+        if self.sockets.len() >= shared.max_namespaces {
+            return (
+                Admission::Refused(ConnectError::new("too many namespaces")),
+                replaced,
+            );
+        }
+        let auth = self.sockets.iter().map(Socket::auth_len).sum::<usize>() + socket.auth_len();
+        if auth > shared.max_auth {
+            return (
+                Admission::Refused(ConnectError::new("auth too large")),
+                replaced,
+            );
+        }
+        let waits = self.sockets.iter().any(in_namespace);
+        // Most clients join one namespace.
+        self.sockets.reserve_exact(1);
+        self.sockets.push(socket.clone());
+        if waits {
+            return (Admission::Waits, replaced);
+        }
+        socket.begin();
+        (Admission::Begins, replaced)
     }
 }
 
@@ -79,9 +141,39 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Forgets a socket that has been disconnected.
-    pub(crate) fn forget(&self, socket: &Socket) {
-        self.lock().sockets.retain(|one| one != socket);
+    /// A socket that had joined has been disconnected: the client must join another namespace in time,
+    /// if it is in none now. At the end of the connection, which has let go of all, nothing is due.
+    pub(crate) fn left(&self, socket: &Socket) {
+        let mut state = self.lock();
+        if state.join_by.is_none()
+            && state.sockets.contains(socket)
+            && !state.sockets.iter().any(Socket::is_connected)
+        {
+            let timeout = self.connect_timeout();
+            state.join_by = timeout.map(|timeout| Instant::now() + timeout);
+            drop(state);
+            socket.session().wake_driver();
+        }
+    }
+
+    fn connect_timeout(&self) -> Option<Duration> {
+        let namespaces = self.namespaces.upgrade()?;
+        Some(namespaces.shared.connect_timeout)
+    }
+
+    /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is next.
+    pub(crate) fn departed(&self, socket: &Socket) {
+        let next = {
+            let mut state = self.lock();
+            state.sockets.retain(|one| one != socket);
+            let mut sockets = state.sockets.iter();
+            let namespace = socket.namespace().name();
+            let next = sockets.find(|one| one.namespace().name() == namespace);
+            next.filter(|next| next.begin()).cloned()
+        };
+        if let (Some(next), Some(this)) = (next, self.this.upgrade()) {
+            cork::scope(|| start(this, next));
+        }
     }
 
     /// A packet has come, from the client's socket in its namespace, if it is in that.
@@ -110,10 +202,23 @@ impl Connection {
             (Packet::Ack { id, args, .. }, Some(socket)) => {
                 socket.awaited().resolve(socket.id(), *id, *args);
             }
-            (Packet::Disconnect { .. }, Some(socket)) => {
-                socket.close(DisconnectReason::ClientNamespaceDisconnect);
+            (Packet::Disconnect { .. }, Some(socket)) => socket.leave_namespace(),
+            (_, None) => self.receive_unjoined(session, packet),
+        }
+    }
+
+    /// A packet has come for a namespace that the client isn't in. It may belong to a socket that waits
+    /// behind another one, which its client can't know.
+    fn receive_unjoined(&self, session: &Arc<Session>, packet: &Packet<'_>) {
+        let waiting = self.lock().waiting(packet.namespace());
+        match (packet, waiting) {
+            (Packet::Event { id, name, args, .. }, Some(socket)) => {
+                dispatch::receive(&socket, *id, name, args);
             }
-            (_, None) => self.violation(session, NOT_JOINED),
+            (Packet::Disconnect { .. }, Some(socket)) => socket.leave_namespace(),
+            // It has asked for nothing.
+            (Packet::Ack { .. }, Some(_)) => {}
+            _ => self.violation(session, NOT_JOINED),
         }
     }
 
@@ -133,19 +238,18 @@ impl Connection {
         let Some(this) = self.this.upgrade() else {
             return;
         };
+        let shared = Arc::clone(namespace.shared());
         let socket = Socket::new(namespace, Arc::clone(session), &this, auth);
-        {
-            let mut state = self.lock();
-            let mut sockets = state.sockets.iter();
-            if sockets.any(|socket| socket.namespace().name() == name) {
-                drop(state);
-                return self.violation(session, "a second connect to the same namespace");
-            }
-            // Most clients join one namespace.
-            state.sockets.reserve_exact(1);
-            state.sockets.push(socket.clone());
+        let (admission, replaced) = self.lock().admit(&socket, &shared);
+        if let Some(replaced) = replaced {
+            replaced.forget();
         }
-        session.run(Box::pin(join(this, socket)), 0);
+        match admission {
+            Admission::Begins => start(this, socket),
+            Admission::Waits => {}
+            Admission::Joined => self.violation(session, "a second connect to the same namespace"),
+            Admission::Refused(error) => refuse(&socket, &error),
+        }
     }
 
     /// The client has broken a rule: the connection is closed.
@@ -190,7 +294,9 @@ impl engine::Connection for Connection {
                 }
                 Ok(None) => {
                     let namespace = state.decoder.outstanding_namespace();
-                    if namespace.is_none_or(|name| state.joined(name).is_none()) {
+                    if namespace.is_none_or(|name| {
+                        state.joined(name).is_none() && state.waiting(name).is_none()
+                    }) {
                         // Nothing is kept for clients that nobody knows.
                         drop(state);
                         return self.violation(session, NOT_JOINED);
@@ -250,44 +356,49 @@ impl engine::Connection for Connection {
     }
 }
 
+/// Asks whether a socket may join, and lets it in. Its auth is kept meanwhile, whoever replaces it.
+fn start(connection: Arc<Connection>, socket: Socket) {
+    let session = Arc::clone(socket.session());
+    let auth = socket.auth_len();
+    session.run(Box::pin(join(connection, socket)), auth);
+}
+
 /// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
 async fn join(connection: Arc<Connection>, socket: Socket) {
-    let session = Arc::clone(socket.session());
-    if let Err(error) = ask_middlewares(&socket).await {
-        socket.close(DisconnectReason::ServerNamespaceDisconnect);
-        session.engine().counters().connects_refused.add(1);
-        tracing::debug!(
-            namespace = socket.namespace().name(),
-            message = error.message,
-            "connect refused"
-        );
-        refuse(&socket, &session, &error);
-        return;
-    }
-    // It may have been disconnected meanwhile.
-    if !session.is_open() {
+    let mut asked = ask_middlewares(&socket).await;
+    if !socket.session().is_open() {
+        // It has been disconnected, or will be in a moment.
         socket.close(DisconnectReason::TransportClose);
         return;
     }
-    if !socket.connected() {
-        // By a middleware, which the client would otherwise wait for.
-        refuse(&socket, &session, &ConnectError::new("disconnected"));
+    if asked.is_ok() && !socket.connected() {
+        // By a middleware: the client would wait for it otherwise.
+        asked = Err(ConnectError::new("disconnected"));
+    }
+    if let Err(error) = asked {
+        // If it has been replaced, the client waits for another answer.
+        if socket.refused() {
+            socket.forget();
+            refuse(&socket, &error);
+            connection.departed(&socket);
+        }
         return;
     }
-    connection.lock().join_by = None;
-    session.admit();
+    {
+        let mut state = connection.lock();
+        if socket.is_connected() {
+            state.join_by = None;
+        }
+    }
+    socket.session().admit();
     let namespace = socket.namespace();
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
     let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
     let _ = socket.send(codec::connect(namespace.name(), sid));
-    namespace.local().add(socket.clone());
-    if !socket.is_connected() {
-        // The end of the session came between: nobody else takes it out again.
-        namespace.local().remove(&socket);
-        return;
-    }
+    socket.enter();
     tracing::debug!(socket = ?socket.id(), namespace = namespace.name(), "socket connected");
+    // Also if it has been disconnected meanwhile: its goodbye comes when this is over.
     dispatch::connected(&socket).await;
     dispatch::work(socket).await;
 }
@@ -298,12 +409,18 @@ pub(super) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError>
     for middleware in &lifecycle.middlewares {
         let called = handler::call(middleware, &Context::connect(socket));
         called?.await?;
+        if !socket.is_undecided() {
+            // Its client has asked anew, or has gone.
+            break;
+        }
     }
     Ok(())
 }
 
-fn refuse(socket: &Socket, session: &Arc<Session>, error: &ConnectError) {
-    let name = socket.namespace().name();
+fn refuse(socket: &Socket, error: &ConnectError) {
+    let (name, session) = (socket.namespace().name(), socket.session());
+    session.engine().counters().connects_refused.add(1);
+    tracing::debug!(namespace = name, message = error.message, "connect refused");
     let (message, data) = (&error.message, error.data.as_ref());
     match codec::connect_error::<Value>(name, session.revision(), message, data) {
         // A session that has ended has no use for it.

@@ -5,78 +5,30 @@
 //! waits in the socket's inbox, and so does what comes after it.
 
 use std::{
-    collections::VecDeque,
-    fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
 };
 
 use antiphon_protocol::socket::{Args, OwnedArgs};
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     Context, DisconnectReason, Rejection, Socket,
     ack::Answer,
     handler::{self, BoxFuture, Erased},
+    inbox::Waiting,
     listeners::{Listeners, Lists},
 };
-use crate::engine::Held;
-
-/// The events of a socket that wait, for its connect handler or for a middleware.
-#[derive(Default)]
-pub(crate) struct Inbox {
-    /// Nothing waits, and events pass the inbox by. From the first event that has to wait until the
-    /// last of them has had its turn it is closed.
-    open: AtomicBool,
-    waiting: Mutex<VecDeque<Waiting>>,
-}
-
-/// An event that waits. It counts as a running handler, so that reading stops at the bound.
-struct Waiting {
-    event: String,
-    args: OwnedArgs,
-    answer: Option<Answer>,
-    _held: Held,
-}
-
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts an event behind those that wait. True: nobody works on them yet.
-    fn push(&self, event: Waiting) -> bool {
-        let mut waiting = self.lock();
-        waiting.push_back(event);
-        self.open.swap(false, Ordering::Relaxed)
-    }
-
-    /// The next event that waits. None: nothing waits, and the inbox is open from now on.
-    fn next_or_open(&self) -> Option<Waiting> {
-        let mut waiting = self.lock();
-        let next = waiting.pop_front();
-        if next.is_none() {
-            *waiting = VecDeque::new();
-            self.open.store(true, Ordering::Release);
-        }
-        next
-    }
-
-    /// Forgets what waits: its socket has gone.
-    pub(crate) fn clear(&self) {
-        let cleared = std::mem::take(&mut *self.lock());
-        // Unanswered acknowledgements run on drop: not under the lock.
-        drop(cleared);
-    }
-}
 
 /// An event of the client has come.
 pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args<'_>) {
     let answer = id.map(|id| Answer::new(socket.clone(), id));
     let own = socket.listeners().map(Listeners::lists);
     let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
-    if has_middlewares || !socket.inbox().open.load(Ordering::Acquire) {
+    if has_middlewares || !socket.inbox().is_open() {
         let first = socket.inbox().push(Waiting {
             event: event.to_owned(),
             args: args.to_owned(),
@@ -120,6 +72,12 @@ pub(crate) async fn work(socket: Socket) {
     while let Some(waiting) = socket.inbox().next_or_open() {
         let own = socket.listeners().map(Listeners::shared);
         if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &waiting).await {
+            reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
+            continue;
+        }
+        if socket.inbox().has_ended() {
+            // A middleware has disconnected it, or has taken too long.
+            let rejection = Rejection::new("disconnected", "the socket is disconnected");
             reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
             continue;
         }
@@ -206,40 +164,64 @@ pub(crate) async fn connected(socket: &Socket) {
     .await;
 }
 
-/// Lets a socket go: its handlers, its rooms, its handlers again.
-pub(crate) fn disconnected(
+/// Lets a socket go: what was received is handled, then its handlers, its rooms, its handlers again.
+///
+/// What waits for it, the events that it still has to handle and a socket that comes after it, waits
+/// for a bounded time, whatever the handlers do.
+pub(crate) fn goodbye(
     socket: Socket,
     reason: DisconnectReason,
-    held: Held,
+    settled: Option<oneshot::Receiver<()>>,
 ) -> impl Future<Output = ()> + Send {
-    let leaving = Leaving(socket.clone());
+    let leaving = Leaving(socket);
     async move {
-        let_go(&socket, leaving, reason).await;
-        drop(held);
+        let socket = &leaving.0;
+        let shared = socket.namespace().shared();
+        if let Some(mut settled) = settled
+            && !ends_within(shared.connect_timeout, Pin::new(&mut settled)).await
+        {
+            let dropped = socket.inbox().end();
+            tracing::warn!(
+                socket = ?socket.id(),
+                dropped,
+                "events of a socket that has left are dropped: its connect handler or a middleware doesn't end"
+            );
+        }
+        let mut handlers = pin!(let_go(socket, reason));
+        if !ends_within(shared.leave_timeout, handlers.as_mut()).await {
+            tracing::debug!(socket = ?socket.id(), "the next socket isn't kept waiting: disconnect handlers take long");
+            socket.departed();
+            handlers.await;
+        }
     }
 }
 
-/// Takes a socket out of its rooms when it is dropped: also where its runtime ends before its
-/// handlers have run.
+/// Whether a future ends within this time. Mostly it is ready at once: then no clock is looked at.
+async fn ends_within<F: Future>(time: Duration, mut future: Pin<&mut F>) -> bool {
+    let ready = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready()));
+    ready.await || timeout(time, future).await.is_ok()
+}
+
+/// Takes a socket out of its rooms and its connection when it is dropped: also where its runtime ends
+/// before its handlers have run.
 struct Leaving(Socket);
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        self.0.namespace().local().remove(&self.0);
+        self.0.leave_rooms();
+        self.0.departed();
     }
 }
 
-async fn let_go(socket: &Socket, leaving: Leaving, reason: DisconnectReason) {
+async fn let_go(socket: &Socket, reason: DisconnectReason) {
     let lifecycle = socket.namespace().lifecycle();
     let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
     let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
     // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
-    let mut disconnecting = std::pin::pin!(disconnecting);
-    let started = std::future::poll_fn(|context| {
-        std::task::Poll::Ready(disconnecting.as_mut().poll(context))
-    });
+    let mut disconnecting = pin!(disconnecting);
+    let started = poll_fn(|context| Poll::Ready(disconnecting.as_mut().poll(context)));
     let ended = started.await.is_ready();
-    drop(leaving);
+    socket.leave_rooms();
     if !ended {
         disconnecting.await;
     }
@@ -258,11 +240,5 @@ async fn run_all(
                 tracing::warn!(socket = ?socket.id(), detail = rejection.detail(), "a connect or disconnect handler was not called");
             }
         }
-    }
-}
-
-impl fmt::Debug for Inbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inbox").finish_non_exhaustive()
     }
 }

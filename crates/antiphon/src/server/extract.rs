@@ -82,7 +82,8 @@ impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for State<T> {
 
 /// What the client sent as its `auth` when it connected to the namespace, as a `T`.
 ///
-/// A client that sent none fits an `Option` (and any type that an empty object fits).
+/// A client that sent none fits an `Option` (and any type that an empty object fits). It is kept as long
+/// as the socket, for all its handlers, up to [`max_auth`](crate::ServerBuilder::max_auth).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Auth<T>(pub T);
 

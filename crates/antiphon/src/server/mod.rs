@@ -21,6 +21,7 @@ mod extract;
 mod flash;
 mod handler;
 mod handshake;
+mod inbox;
 mod listeners;
 mod namespace;
 mod namespaces;

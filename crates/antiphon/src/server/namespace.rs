@@ -74,7 +74,7 @@ impl Namespace {
     }
 
     /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
-    /// ended.
+    /// ended, and so do its disconnect handlers, if it leaves meanwhile.
     pub fn on_connect<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnConnect, A, Output = ()>,
@@ -84,7 +84,8 @@ impl Namespace {
     }
 
     /// Calls `handler` with each socket that is about to leave; until its first `await` the socket
-    /// is still in its rooms.
+    /// is still in its rooms. Events that its client sent before it left have been given to their
+    /// handlers.
     pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnDisconnect, A, Output = ()>,
@@ -93,7 +94,9 @@ impl Namespace {
         self.add(|lifecycle| lifecycle.disconnecting.push(handler))
     }
 
-    /// Calls `handler` with each socket that has left.
+    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on the
+    /// same connection, when it has ended, or after
+    /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
     pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnDisconnect, A, Output = ()>,
@@ -103,7 +106,8 @@ impl Namespace {
     }
 
     /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
-    /// refuses it, and the client's `connect_error` gets its message and data.
+    /// refuses it, and the client's `connect_error` gets its message and data. Rooms that it
+    /// [joins](Socket::join) are entered when the socket has joined.
     pub fn middleware<A, H>(&self, middleware: H) -> &Self
     where
         H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,

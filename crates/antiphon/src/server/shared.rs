@@ -17,6 +17,9 @@ use super::{ErrorAcks, FlashPolicy, adapter::AdapterFactory};
 pub(crate) struct Shared {
     pub(crate) path: Box<str>,
     pub(crate) connect_timeout: Duration,
+    pub(crate) leave_timeout: Duration,
+    pub(crate) max_namespaces: usize,
+    pub(crate) max_auth: usize,
     pub(crate) ack_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) max_emitted_attachments: usize,

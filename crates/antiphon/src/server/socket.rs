@@ -1,14 +1,13 @@
 //! A socket: one client in one namespace.
 
+mod life;
+
 use std::{
     any::{Any, TypeId},
     borrow::Borrow,
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU8},
     time::Duration,
 };
 
@@ -21,7 +20,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server, ack::Awaited,
-    connection::Connection, dispatch::Inbox, emitter::Emitter, handler, listeners::Listeners,
+    connection::Connection, emitter::Emitter, handler, inbox::Inbox, listeners::Listeners,
 };
 use crate::engine::{self, SendError, Session};
 
@@ -103,11 +102,6 @@ struct Inner {
 /// Boxed, since most sockets keep nothing: a pointer instead of a map.
 type ByType = Box<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
-/// Asked to connect; not in the namespace yet.
-const CONNECTING: u8 = 0;
-const CONNECTED: u8 = 1;
-const DISCONNECTED: u8 = 2;
-
 impl Socket {
     pub(crate) fn new(
         namespace: Namespace,
@@ -138,7 +132,9 @@ impl Socket {
     ) -> Self {
         let id = engine::id::random_id();
         let handshake = Arc::new(handshake);
-        Self::with_id(id, namespace, session, Weak::new(), handshake, auth)
+        let socket = Self::with_id(id, namespace, session, Weak::new(), handshake, auth);
+        socket.begin();
+        socket
     }
 
     fn with_id(
@@ -157,7 +153,7 @@ impl Socket {
                 connection,
                 handshake,
                 auth,
-                state: AtomicU8::new(CONNECTING),
+                state: AtomicU8::new(life::WAITING),
                 inbox: Inbox::default(),
                 awaited: Awaited::default(),
                 listeners: OnceLock::new(),
@@ -205,12 +201,6 @@ impl Socket {
         self.session().transport()
     }
 
-    /// Whether it is connected: it has joined its namespace and not left it.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.inner.state.load(Ordering::Acquire) == CONNECTED
-    }
-
     /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth). Half an emoji in it
     /// is U+FFFD, as in arguments.
     ///
@@ -221,6 +211,11 @@ impl Socket {
             Some(json) => codec::from_json(json),
             None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
         }
+    }
+
+    /// Bytes of its auth.
+    pub(crate) fn auth_len(&self) -> usize {
+        self.inner.auth.as_deref().map_or(0, str::len)
     }
 
     /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
@@ -343,26 +338,6 @@ impl Socket {
         self
     }
 
-    /// Enters rooms. Nothing happens where it is not connected.
-    pub fn join(&self, rooms: impl IntoRooms) {
-        if !self.is_disconnected() {
-            let rooms = rooms.into_rooms();
-            self.namespace().local().join_one(self.id(), &rooms);
-        }
-    }
-
-    /// Leaves rooms.
-    pub fn leave(&self, rooms: impl IntoRooms) {
-        let rooms = rooms.into_rooms();
-        self.namespace().local().leave_one(self.id(), &rooms);
-    }
-
-    /// The rooms that it is in, that of its own id first. None after it has left.
-    #[must_use]
-    pub fn rooms(&self) -> Vec<Room> {
-        self.namespace().local().of_socket(self.id())
-    }
-
     /// The other sockets of these rooms.
     pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().to(rooms)
@@ -376,24 +351,6 @@ impl Socket {
     /// All other sockets of the namespace.
     pub fn broadcast(&self) -> Broadcast {
         self.namespace().except(self.id())
-    }
-
-    /// Leaves the namespace; the client gets `io server disconnect`. Its connection goes on, for
-    /// its other namespaces.
-    pub fn disconnect(&self) {
-        if self.is_connected() {
-            // Whoever has gone already needs no goodbye.
-            let _ = self.send(codec::disconnect(self.namespace().name()));
-        }
-        self.close(DisconnectReason::ServerNamespaceDisconnect);
-    }
-
-    /// Leaves all namespaces of its connection and closes that.
-    pub fn close_connection(&self) {
-        match self.inner.connection.upgrade() {
-            Some(connection) => connection.disconnect_all(self.session()),
-            None => self.session().close(),
-        }
     }
 
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
@@ -420,42 +377,6 @@ impl Socket {
 
     fn own_listeners(&self) -> &Listeners {
         self.inner.listeners.get_or_init(Box::default)
-    }
-
-    /// It joins its namespace. False: it is disconnected already.
-    pub(crate) fn connected(&self) -> bool {
-        let state = &self.inner.state;
-        state
-            .compare_exchange(CONNECTING, CONNECTED, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok()
-    }
-
-    /// It won't join its namespace, but its event may be handled. False: a middleware has
-    /// disconnected it.
-    pub(crate) fn stays_out(&self) -> bool {
-        self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) != DISCONNECTED
-    }
-
-    /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that
-    /// they want.
-    pub(crate) fn close(&self, reason: DisconnectReason) {
-        let before = self.inner.state.swap(DISCONNECTED, Ordering::AcqRel);
-        if before == DISCONNECTED {
-            return;
-        }
-        if let Some(connection) = self.inner.connection.upgrade() {
-            connection.forget(self);
-        }
-        self.awaited().fail();
-        self.inbox().clear();
-        // A burst of broadcasts that it has had a part of goes on without it.
-        self.session().seal();
-        if before == CONNECTED {
-            // A client that joins and leaves all the time waits for these handlers too.
-            let held = self.session().hold(0);
-            let leaving = super::dispatch::disconnected(self.clone(), reason, held);
-            self.session().engine().spawn(leaving);
-        }
     }
 
     /// Sends an event, after the listeners to what goes out have been told.
@@ -494,10 +415,6 @@ impl Socket {
         let attachments = attachments.as_deref().unwrap_or_default();
         self.session().push(packet, attachments, volatile)?;
         Ok(())
-    }
-
-    fn is_disconnected(&self) -> bool {
-        self.inner.state.load(Ordering::Acquire) == DISCONNECTED
     }
 
     /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
@@ -545,5 +462,28 @@ impl fmt::Debug for Socket {
             .field("id", self.id())
             .field("namespace", &self.namespace().name())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// Another socket, as of a client of Engine.IO 3 that has come again.
+    pub(crate) fn with_the_same_id(&self) -> Self {
+        let Inner {
+            id,
+            namespace,
+            session,
+            connection,
+            handshake,
+            ..
+        } = &*self.inner;
+        Self::with_id(
+            Arc::clone(id.as_shared()),
+            namespace.clone(),
+            Arc::clone(session),
+            Weak::clone(connection),
+            Arc::clone(handshake),
+            None,
+        )
     }
 }

@@ -3,13 +3,19 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used)]
 
-use std::{future::Future, net::SocketAddr, time::Duration};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use antiphon::Server;
+use antiphon::{Server, ServerBuilder};
 use antiphon_protocol::websocket::{Decoder, Event, Opcode, Role, masked_frame};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     task::JoinHandle,
 };
 
@@ -32,6 +38,9 @@ pub async fn until(what: &str, holds: impl Fn() -> bool) {
 
 /// The request of a session over WebSocket.
 pub const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// The same with Engine.IO 3.
+pub const WEBSOCKET_3: &str = "/socket.io/?EIO=3&transport=websocket";
 
 /// A listener on a free port.
 pub async fn listener() -> (TcpListener, SocketAddr) {
@@ -141,6 +150,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.send_frame(Opcode::Text, text.as_bytes()).await;
     }
 
+    /// Sends texts in one write, so that the server reads them at once.
+    pub async fn send_together(&mut self, texts: &[&str]) {
+        let frames = texts.iter();
+        let frames: Vec<u8> = frames
+            .flat_map(|text| masked_frame(Opcode::Text, text.as_bytes(), [1, 2, 3, 4]))
+            .collect();
+        self.stream.write_all(&frames).await.unwrap();
+    }
+
+    /// The next message, which must be a text that begins with this.
+    pub async fn expect_prefix(&mut self, prefix: &str) -> String {
+        match self.next().await {
+            Received::Text(text) if text.starts_with(prefix) => text,
+            other => panic!("{other:?} instead of {prefix}.."),
+        }
+    }
+
     pub async fn send_frame(&mut self, opcode: Opcode, data: &[u8]) {
         let frame = masked_frame(opcode, data, [1, 2, 3, 4]);
         self.stream.write_all(&frame).await.unwrap();
@@ -184,4 +210,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub const fn stream(&mut self) -> &mut S {
         &mut self.stream
     }
+}
+
+/// What has happened, in order.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    pub fn note(&self, what: impl std::fmt::Display) {
+        self.0.lock().unwrap().push(what.to_string());
+    }
+
+    pub fn seen(&self) -> Vec<String> {
+        self.0.lock().unwrap().clone()
+    }
+
+    pub fn has(&self, what: &str) -> bool {
+        self.0.lock().unwrap().iter().any(|seen| seen == what)
+    }
+
+    pub async fn until(&self, what: &str) {
+        until(what, || self.has(what)).await;
+    }
+}
+
+/// Where handlers wait until the test lets one of them go on.
+#[derive(Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    pub async fn pass(&self) {
+        self.0.acquire().await.unwrap().forget();
+    }
+
+    pub fn open(&self, times: usize) {
+        self.0.add_permits(times);
+    }
+}
+
+/// A server whose handlers have a log and a gate as their state.
+pub fn server(builder: ServerBuilder) -> (Server, Log, Gate) {
+    let (log, gate) = (Log::default(), Gate::new());
+    let io = builder.state(log.clone()).state(gate.clone()).build();
+    (io, log, gate)
 }

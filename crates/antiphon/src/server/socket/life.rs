@@ -1,0 +1,320 @@
+//! How a socket comes and goes.
+//!
+//! ```text
+//! Waiting -> Connecting -> Connected -> Disconnected
+//! Connecting -> Refused -> Disconnected            a middleware disconnects it; its client is told
+//! Waiting, Connecting, Refused -> Replaced         its client asks anew
+//! Waiting, Connecting, Refused -> Disconnected     its connection ends
+//! ```
+//!
+//! A socket that has been connected meets its connect handlers and then its disconnect handlers, once
+//! each; no other one does. One that has left may still be held by handlers that run: what it is asked to do then
+//! touches nobody else, whoever has its id.
+
+use std::{
+    any::TypeId,
+    collections::HashMap,
+    sync::{PoisonError, atomic::Ordering},
+};
+
+use antiphon_protocol::socket as codec;
+use tokio::sync::oneshot;
+
+use super::{DisconnectReason, IntoRooms, Room, Socket};
+use crate::server::dispatch;
+
+/// Behind another socket of its connection that leaves the namespace.
+pub(super) const WAITING: u8 = 0;
+/// Its middlewares are asked.
+pub(super) const CONNECTING: u8 = 1;
+/// It has joined its namespace.
+pub(super) const CONNECTED: u8 = 2;
+/// It has left, or won't join.
+pub(super) const DISCONNECTED: u8 = 3;
+/// A middleware has disconnected it: it won't join, and its client is yet to be told.
+pub(super) const REFUSED: u8 = 4;
+/// Its client has asked anew before it joined: it won't join, and its client isn't told.
+pub(super) const REPLACED: u8 = 5;
+
+/// Rooms that a socket is to enter when it joins its namespace. Kept among its values, since few
+/// sockets have any.
+#[derive(Default)]
+struct Wishes {
+    /// With when they were wished for.
+    rooms: HashMap<Room, usize>,
+    count: usize,
+}
+
+impl Wishes {
+    fn join(&mut self, room: Room) {
+        self.rooms.entry(room).or_insert(self.count);
+        self.count += 1;
+    }
+
+    /// In the order in which they were wished for.
+    fn in_order(&self) -> Vec<Room> {
+        let mut rooms: Vec<_> = self.rooms.iter().collect();
+        rooms.sort_unstable_by_key(|(_, when)| **when);
+        rooms.into_iter().map(|(room, _)| room.clone()).collect()
+    }
+}
+
+impl Socket {
+    fn state(&self) -> u8 {
+        self.inner.state.load(Ordering::Acquire)
+    }
+
+    /// Whether it is connected: it has joined its namespace and not left it.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.state() == CONNECTED
+    }
+
+    /// Whether it is neither connected nor about to be.
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.state() > CONNECTED
+    }
+
+    /// Whether it waits behind another one that leaves the namespace.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.state() == WAITING
+    }
+
+    /// Whether its middlewares still decide something.
+    pub(crate) fn is_undecided(&self) -> bool {
+        matches!(self.state(), CONNECTING | REFUSED)
+    }
+
+    /// Changes the state if it is one of these. False: it isn't.
+    fn change(&self, from: &[u8], to: u8) -> bool {
+        let state = &self.inner.state;
+        let change = |before| from.contains(&before).then_some(to);
+        let changed = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        changed.is_ok()
+    }
+
+    /// Nobody is before it any more. False: it doesn't wait.
+    pub(crate) fn begin(&self) -> bool {
+        self.change(&[WAITING], CONNECTING)
+    }
+
+    /// It joins its namespace. False: it is disconnected already.
+    pub(crate) fn connected(&self) -> bool {
+        self.change(&[CONNECTING], CONNECTED)
+    }
+
+    /// A middleware has said no. False: there is nobody to be told.
+    pub(crate) fn refused(&self) -> bool {
+        self.change(&[CONNECTING, REFUSED], DISCONNECTED)
+    }
+
+    /// Its client asks anew. False: it has joined, or has left.
+    pub(crate) fn replaced(&self) -> bool {
+        self.change(&[WAITING, CONNECTING, REFUSED], REPLACED)
+    }
+
+    /// It won't join its namespace, but its event may be handled. False: a middleware has
+    /// disconnected it.
+    pub(crate) fn stays_out(&self) -> bool {
+        self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) == CONNECTING
+    }
+
+    /// Enters rooms. A socket that is still connecting, as in a middleware, enters them when it has
+    /// joined its namespace, if it does. Nothing happens after it has left.
+    pub fn join(&self, rooms: impl IntoRooms) {
+        if self.is_disconnected() {
+            return;
+        }
+        let rooms = rooms.into_rooms();
+        let local = self.namespace().local();
+        if local.join_one(self, &rooms) {
+            return;
+        }
+        self.wish(rooms);
+        if local.contains(self) {
+            // It has joined meanwhile, maybe without this wish.
+            self.join_as_wished();
+        } else if self.is_disconnected() {
+            self.forget_wishes();
+        }
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, rooms: impl IntoRooms) {
+        let rooms = rooms.into_rooms();
+        if !self.namespace().local().leave_one(self, &rooms) && !self.is_disconnected() {
+            self.with_wishes(|wishes| {
+                for room in &rooms {
+                    wishes.rooms.remove(room);
+                }
+            });
+        }
+    }
+
+    /// The rooms that it is in, that of its own id first. None after it has left; those that it is
+    /// going to enter, while it is connecting.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<Room> {
+        let rooms = self.namespace().local().of_socket(self);
+        if rooms.is_empty() && !self.is_disconnected() && !self.is_connected() {
+            return self
+                .with_wishes(|wishes| wishes.in_order())
+                .unwrap_or_default();
+        }
+        rooms
+    }
+
+    /// Puts it among the sockets of its namespace.
+    pub(crate) fn enter(&self) {
+        let wishes = self.take_wishes();
+        self.namespace().local().add(self.clone(), &wishes);
+        self.join_as_wished();
+    }
+
+    fn join_as_wished(&self) {
+        let wishes = self.take_wishes();
+        if !wishes.is_empty() {
+            self.namespace().local().join_one(self, &wishes);
+        }
+    }
+
+    fn wish(&self, rooms: Vec<Room>) {
+        let data = self.inner.data.lock();
+        let mut data = data.unwrap_or_else(PoisonError::into_inner);
+        let values = data.get_or_insert_default();
+        let wishes = values.entry(TypeId::of::<Wishes>());
+        let wishes = wishes.or_insert_with(|| Box::new(Wishes::default()));
+        if let Some(wishes) = wishes.downcast_mut::<Wishes>() {
+            rooms.into_iter().for_each(|room| wishes.join(room));
+        }
+    }
+
+    /// Looks at its wishes, if it has any.
+    fn with_wishes<R>(&self, look: impl FnOnce(&mut Wishes) -> R) -> Option<R> {
+        let data = self.inner.data.lock();
+        let mut data = data.unwrap_or_else(PoisonError::into_inner);
+        let wishes = data.as_mut()?.get_mut(&TypeId::of::<Wishes>())?;
+        let wishes = wishes.downcast_mut::<Wishes>()?;
+        Some(look(wishes))
+    }
+
+    fn take_wishes(&self) -> Vec<Room> {
+        let taken = {
+            let data = self.inner.data.lock();
+            let mut data = data.unwrap_or_else(PoisonError::into_inner);
+            let taken = data
+                .as_mut()
+                .and_then(|values| values.remove(&TypeId::of::<Wishes>()));
+            drop(data.take_if(|values| values.is_empty()));
+            taken
+        };
+        let wishes = taken.and_then(|wishes| wishes.downcast::<Wishes>().ok());
+        wishes.map_or_else(Vec::new, |wishes| wishes.in_order())
+    }
+
+    fn forget_wishes(&self) {
+        drop(self.take_wishes());
+    }
+
+    /// Leaves the namespace; the client gets `io server disconnect`. Its connection goes on, for
+    /// its other namespaces. Events that wait are not handled any more. Nothing else happens where
+    /// it has left already.
+    pub fn disconnect(&self) {
+        if self.is_connected() {
+            // Whoever has gone already needs no goodbye.
+            let _ = self.send(codec::disconnect(self.namespace().name()));
+        }
+        self.close(DisconnectReason::ServerNamespaceDisconnect);
+    }
+
+    /// Leaves all namespaces of its connection and closes that. Nothing happens where the socket has
+    /// left: its connection may belong to others by now.
+    pub fn close_connection(&self) {
+        if self.is_disconnected() {
+            return;
+        }
+        match self.inner.connection.upgrade() {
+            Some(connection) => connection.disconnect_all(self.session()),
+            None => self.session().close(),
+        }
+    }
+
+    /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that
+    /// they want.
+    pub(crate) fn close(&self, reason: DisconnectReason) {
+        if let Some(settled) = self.end(reason) {
+            // A client that joins and leaves all the time waits for these handlers too.
+            let held = self.session().hold(0);
+            let goodbye = dispatch::goodbye(self.clone(), reason, settled);
+            let engine = self.session().engine();
+            engine.spawn(async move {
+                goodbye.await;
+                drop(held);
+            });
+        }
+    }
+
+    /// Ends it at its client's wish. Its handlers are called from here, up to where they wait, as
+    /// those of events are: so they are before whatever its client sends next.
+    pub(crate) fn leave_namespace(&self) {
+        let reason = DisconnectReason::ClientNamespaceDisconnect;
+        if let Some(settled) = self.end(reason) {
+            let goodbye = dispatch::goodbye(self.clone(), reason, settled);
+            self.session().run(Box::pin(goodbye), 0);
+        }
+    }
+
+    /// It is disconnected from now on. `Some` if it had joined, and so must be said goodbye to: at
+    /// once, or when what is given resolves.
+    fn end(&self, reason: DisconnectReason) -> Option<Option<oneshot::Receiver<()>>> {
+        let by_server = reason == DisconnectReason::ServerNamespaceDisconnect;
+        // The middleware that disconnects it is still to be waited for.
+        if by_server && (self.change(&[CONNECTING], REFUSED) || self.state() == REFUSED) {
+            return None;
+        }
+        let before = self.change_to_disconnected();
+        if by_server {
+            // The server doesn't want to hear of it any more, also if its client has left before.
+            self.inbox().end();
+        }
+        let before = before?;
+        let connection = self.inner.connection.upgrade();
+        if before != CONNECTED {
+            self.forget();
+            connection.inspect(|connection| connection.departed(self));
+            return None;
+        }
+        self.awaited().fail();
+        // A burst of broadcasts that it has had a part of goes on without it.
+        self.session().seal();
+        connection.inspect(|connection| connection.left(self));
+        Some(self.inbox().leave())
+    }
+
+    /// The state before, unless it was disconnected already.
+    fn change_to_disconnected(&self) -> Option<u8> {
+        let change = |before| (before <= CONNECTED || before == REFUSED).then_some(DISCONNECTED);
+        let state = &self.inner.state;
+        let changed = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        changed.ok()
+    }
+
+    /// Forgets what it was to do when it joined: it won't.
+    pub(crate) fn forget(&self) {
+        self.awaited().fail();
+        self.inbox().end();
+        self.forget_wishes();
+    }
+
+    /// Takes it out of its rooms and of its namespace.
+    pub(crate) fn leave_rooms(&self) {
+        self.namespace().local().remove(self);
+    }
+
+    /// Its goodbye is over: another socket of its client may come.
+    pub(crate) fn departed(&self) {
+        if let Some(connection) = self.inner.connection.upgrade() {
+            connection.departed(self);
+        }
+    }
+}
