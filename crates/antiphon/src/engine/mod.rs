@@ -17,7 +17,6 @@
 mod bundle;
 mod config;
 mod cookie;
-pub(crate) mod cork;
 mod cors;
 mod driver;
 mod goodbye;
@@ -31,6 +30,7 @@ mod requests;
 mod session;
 mod stats;
 mod streaming;
+pub(crate) mod turn;
 mod unread;
 mod waiters;
 mod websocket;
@@ -173,7 +173,7 @@ impl Engine {
         self.closing.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
         let sessions: Vec<_> = self.sessions().values().map(Arc::clone).collect();
-        cork::scope(|| sessions.iter().for_each(Session::close));
+        turn::scope(|| sessions.iter().for_each(Session::close));
         drop(sessions);
         let idle = || self.handlers.load(Ordering::SeqCst) == 0;
         let ended = self.until(|| self.sessions().is_empty() && idle());

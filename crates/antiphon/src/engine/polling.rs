@@ -11,9 +11,10 @@ use antiphon_protocol::engine::{
 };
 
 use super::{
-    Session, cork,
+    Session,
     driver::{self, Driven},
     session::{State, refusal},
+    turn,
 };
 
 /// Watches the deadlines of a session until it is closed or has moved to WebSocket.
@@ -22,14 +23,14 @@ pub(super) async fn drive(driven: Driven) {
     let mut sleep = pin!(driver::sleep(session));
     let closed = std::future::poll_fn(|context| {
         {
-            let mut state = session.lock();
+            let mut state = session.lock_as_is();
             if state.machine.transport() == TransportKind::WebSocket {
                 // The driver of the WebSocket has taken over.
                 return Poll::Ready(None);
             }
             state.driver = Some(context.waker().clone());
         }
-        cork::scope(|| driver::poll_deadlines(session, sleep.as_mut(), context)).map(Some)
+        turn::scope_of(session, || driver::poll_deadlines(session, sleep.as_mut(), context)).map(Some)
     })
     .await;
     match closed {
@@ -189,7 +190,7 @@ impl<'s> Post<'s> {
     pub(super) fn receive(&self, body: &[u8], binary: bool) -> Result<(), payload::PayloadError> {
         let session = self.session;
         let limit = session.engine().config().max_packets_per_payload;
-        let received = cork::scope(|| {
+        let received = turn::scope_of(session, || {
             for packet in payload::decode(body, session.revision(), binary, limit)? {
                 session.receive(packet?);
             }

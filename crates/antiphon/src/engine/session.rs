@@ -22,8 +22,12 @@ use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{
-    Bundle, Connection, Engine, Opening, SessionId, bundle, cork, joined::joined,
-    requests::Requests, unread::Reading, waiters::Waiters,
+    Bundle, Connection, Engine, Opening, SessionId, bundle,
+    joined::joined,
+    requests::Requests,
+    turn::{self, Mark},
+    unread::Reading,
+    waiters::Waiters,
 };
 
 /// Frames that one write takes at the most.
@@ -109,7 +113,9 @@ pub(super) struct State {
     pub(super) machine: Machine,
     /// The WebSocket's way out, where whoever sends may write. None: the driver writes.
     pub(super) writer: Option<OwnedWriteHalf>,
-    corked: Corked,
+    /// Which turn will flush.
+    mark: Mark,
+    tail: Tail,
     /// Wakes the driver.
     pub(super) driver: Option<Waker>,
     requests: Option<Box<Requests>>,
@@ -117,15 +123,12 @@ pub(super) struct State {
     pub(super) waiting: Waiters,
 }
 
-/// Whether a cork has noted the session, and what waits behind the queue for its end.
-enum Corked {
-    /// None has.
-    No,
-    /// One has: whoever ends it flushes.
+/// What waits behind the queue of a session that a turn has noted, for its flush.
+enum Tail {
     Empty,
-    /// And these frames wait. Boxed, so that a session that has none keeps no room for them.
+    /// Frames of its own. Boxed, so that a session that has none keeps no room for them.
     Frames(Box<Frames>),
-    /// And this bundle waits.
+    /// Frames that it shares with others.
     Bundle(Arc<Bundle>),
 }
 
@@ -172,15 +175,26 @@ impl State {
         }
     }
 
+    /// Flushes the queue, and what waits behind it.
+    fn flush_all(&mut self) {
+        match std::mem::replace(&mut self.tail, Tail::Empty) {
+            Tail::Empty => self.flush(),
+            Tail::Frames(frames) => {
+                self.write_or_queue(&frames.0, || Bytes::copy_from_slice(&frames.0));
+                frames.hand_on();
+            }
+            Tail::Bundle(bundle) => {
+                let frames = bundle.seal();
+                self.write_or_queue(&frames, || frames.clone());
+            }
+        }
+    }
+
     /// Whether frames may wait behind the queue, as one.
     fn takes_frames(&self) -> bool {
         self.machine.is_open()
             && self.machine.transport() == TransportKind::WebSocket
             && self.machine.has_room_for(1, bundle::LARGEST)
-    }
-
-    const fn is_corked(&self) -> bool {
-        !matches!(self.corked, Corked::No)
     }
 
     /// Queues frames that have waited behind the queue.
@@ -204,16 +218,13 @@ impl State {
 
     /// Queues what waits behind the queue.
     pub(super) fn settle(&mut self) {
-        if let Corked::No | Corked::Empty = self.corked {
-            return;
-        }
-        match std::mem::replace(&mut self.corked, Corked::Empty) {
-            Corked::Frames(frames) => {
+        match std::mem::replace(&mut self.tail, Tail::Empty) {
+            Tail::Empty => {}
+            Tail::Frames(frames) => {
                 self.queue_frames(Bytes::copy_from_slice(&frames.0));
                 frames.hand_on();
             }
-            Corked::Bundle(bundle) => self.queue_frames(bundle.seal()),
-            Corked::No | Corked::Empty => {}
+            Tail::Bundle(bundle) => self.queue_frames(bundle.seal()),
         }
     }
 
@@ -319,7 +330,8 @@ impl Session {
             state: Mutex::new(State {
                 machine,
                 writer: None,
-                corked: Corked::No,
+                mark: Mark::default(),
+                tail: Tail::Empty,
                 driver: None,
                 requests: None,
                 waiting: Waiters::default(),
@@ -473,7 +485,7 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        if state.is_corked() && !state.machine.has_room(&packet, attachments) {
+        if state.mark.is_noted() && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
             state.write();
             if !state.machine.is_open() {
@@ -492,9 +504,9 @@ impl Session {
         Ok(())
     }
 
-    /// Flushes now, or leaves it to the cork that has noted the session.
+    /// Flushes now, or leaves it to the turn of this thread.
     fn flush(self: &Arc<Self>, state: &mut State) {
-        if !self.cork(state) {
+        if !turn::note(self, &mut state.mark) {
             state.flush();
             self.note_end(state);
         }
@@ -507,20 +519,11 @@ impl Session {
         }
     }
 
-    /// The cork that this session was noted in has ended.
-    pub(super) fn uncork(&self) {
+    /// A turn that has noted this session flushes it.
+    pub(super) fn flush_noted(&self, turn: Mark) {
         let mut state = self.lock_as_is();
-        match std::mem::replace(&mut state.corked, Corked::No) {
-            Corked::No | Corked::Empty => state.flush(),
-            Corked::Frames(frames) => {
-                state.write_or_queue(&frames.0, || Bytes::copy_from_slice(&frames.0));
-                frames.hand_on();
-            }
-            Corked::Bundle(bundle) => {
-                let frames = bundle.seal();
-                state.write_or_queue(&frames, || frames.clone());
-            }
-        }
+        state.mark.flushed_by(turn);
+        state.flush_all();
         self.note_end(&state);
     }
 
@@ -536,36 +539,27 @@ impl Session {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a text frame that is no packet of its own: inside a cork it is copied behind the queue,
-    /// outside it is written at once. A text is the same for each revision, and with `b64`. False: it
-    /// hasn't been sent, and is for [`push`](Self::push).
+    /// Sends a text frame that is no packet of its own: it is copied behind the queue, up to the flush.
+    /// A text is the same for each revision, and with `b64`. Returns `false` if it hasn't been sent, and
+    /// is for [`push`](Self::push).
     pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
         let mut state = self.lock_as_is();
-        if let Corked::Frames(frames) = &mut state.corked
-            && frames.append(frame)
-        {
-            return true;
+        let appended = match &mut state.tail {
+            Tail::Frames(frames) => frames.append(frame),
+            Tail::Empty | Tail::Bundle(_) => false,
+        };
+        if !appended {
+            state.settle();
+            if frame.len() > bundle::LARGEST || !state.takes_frames() {
+                return false;
+            }
+            state.tail = Tail::Frames(Frames::new(frame));
         }
-        state.settle();
-        if frame.len() > bundle::LARGEST || !state.takes_frames() {
-            return false;
-        }
-        if self.cork(&mut state) {
-            state.corked = Corked::Frames(Frames::new(frame));
-        } else {
-            state.write_or_queue(frame, || Bytes::copy_from_slice(frame));
+        if !turn::note(self, &mut state.mark) {
+            state.flush_all();
             self.note_end(&state);
         }
         true
-    }
-
-    /// Whether a cork will flush the session: one that has noted it, of whatever thread, or else the
-    /// one that is open on this thread.
-    fn cork(self: &Arc<Self>, state: &mut State) -> bool {
-        if !state.is_corked() && cork::defer(self) {
-            state.corked = Corked::Empty;
-        }
-        state.is_corked()
     }
 
     /// Nothing that is broadcast from now on is put before what comes next.
@@ -573,16 +567,16 @@ impl Session {
         drop(self.lock());
     }
 
-    /// Queues a bundle, inside a cork. False: this session can't take it, and is sent the packets by
-    /// themselves.
+    /// Queues a bundle, inside a scope of a turn. Returns `false` if this session can't take it, and is
+    /// to be sent the packets by themselves.
     pub(crate) fn push_bundle(self: &Arc<Self>, bundle: &Arc<Bundle>) -> bool {
         if self.base64 || self.revision != Revision::V4 {
             return false;
         }
         let mut state = self.lock();
-        let takes = state.takes_frames() && self.cork(&mut state);
+        let takes = state.takes_frames() && turn::note(self, &mut state.mark);
         if takes {
-            state.corked = Corked::Bundle(Arc::clone(bundle));
+            state.tail = Tail::Bundle(Arc::clone(bundle));
         }
         takes
     }
@@ -762,7 +756,7 @@ impl Session {
             state.wake_all();
         }
         if let Some(connection) = self.connection() {
-            cork::scope(|| connection.closed(self, reason));
+            turn::scope(|| connection.closed(self, reason));
         }
     }
 
@@ -811,7 +805,7 @@ impl Future for Running {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        cork::scope(|| self.handler.as_mut().poll(context))
+        turn::scope(|| self.handler.as_mut().poll(context))
     }
 }
 

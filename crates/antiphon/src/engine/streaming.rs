@@ -21,8 +21,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    Session, cork,
+    Session,
     session::State,
+    turn,
     unread::{Next, PART, Reading},
 };
 
@@ -226,7 +227,7 @@ pub(super) fn receive_probe(session: &Arc<Session>, body: &[u8]) -> bool {
         return false;
     };
     let mut completed = false;
-    cork::scope(|| {
+    turn::scope_of(session, || {
         for packet in packets {
             let packet = packet.unwrap_or(Packet::Noop);
             if completed {

@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use antiphon_protocol::{
@@ -30,8 +30,9 @@ use tokio::{
 };
 
 use super::{
-    ReadAhead, Session, cork,
+    ReadAhead, Session,
     driver::{self, Driven},
+    turn,
 };
 
 /// Bytes of the thread's read buffer.
@@ -40,8 +41,14 @@ const READ_BUFFER: usize = 256 << 10;
 /// Bytes that are reserved at the most for a frame that has only announced its length.
 const RESERVED: usize = 64 << 10;
 
-/// Reads that a connection may do before others on its thread have a turn.
-const READS_A_TURN: usize = 16;
+/// What a connection may read before others on its thread have a turn, in bytes.
+const BYTES_A_TURN: usize = 64 << 10;
+
+/// How long it may handle what it has read.
+const TIME_A_TURN: Duration = Duration::from_millis(1);
+
+/// Events that it handles between two looks at the clock.
+const EVENTS_A_LOOK: usize = 8;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
@@ -101,6 +108,29 @@ pub(super) struct WebSocket {
     decoder: Decoder,
     /// The frame that is not complete, and what was read ahead.
     partial: Vec<u8>,
+    /// There may be whole frames in `partial`: their connection has given way to others.
+    has_backlog: bool,
+}
+
+/// What one connection may do in a turn.
+#[derive(Default)]
+struct Budget {
+    /// When its second event was handled: for one alone the clock isn't asked.
+    began: Option<Instant>,
+    events: usize,
+    is_spent: bool,
+}
+
+impl Budget {
+    /// An event has been handled. Returns whether more may be.
+    fn spend(&mut self) -> bool {
+        if self.events % EVENTS_A_LOOK == 1 {
+            let began = *self.began.get_or_insert_with(Instant::now);
+            self.is_spent = self.events > 1 && began.elapsed() >= TIME_A_TURN;
+        }
+        self.events += 1;
+        !self.is_spent
+    }
 }
 
 /// Why nothing more can be read.
@@ -121,6 +151,7 @@ impl WebSocket {
                 writer: None,
                 decoder: Decoder::new(Role::Server, max_payload),
                 partial: Vec::new(),
+                has_backlog: false,
             },
         }
     }
@@ -137,17 +168,18 @@ impl WebSocket {
             writer: Some(writer),
             decoder: Decoder::new(Role::Server, max_payload),
             partial: read,
+            has_backlog: false,
         }
     }
 
-    /// Reads once and gives every whole event to `handle`, until that returns false. Messages may be as
-    /// large as those of `session` now.
+    /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may be
+    /// as large as those of `session` now. Returns how many bytes were read.
     fn poll_read(
         &mut self,
         session: Option<&Session>,
         context: &mut Context<'_>,
         handle: &mut dyn FnMut(Event<'_>) -> bool,
-    ) -> Poll<Result<(), ReadError>> {
+    ) -> Poll<Result<usize, ReadError>> {
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
             let polled = match &mut self.stream {
@@ -160,7 +192,8 @@ impl WebSocket {
                 Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
                 Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
                 Poll::Ready(Ok(())) => {
-                    Poll::Ready(self.decode(session, &mut buffer[..count], handle))
+                    let decoded = self.decode(session, &mut buffer[..count], handle);
+                    Poll::Ready(decoded.map(|()| count))
                 }
             }
         })
@@ -278,7 +311,7 @@ impl WebSocket {
                 loop {
                     let mut ignored = |_: Event<'_>| false;
                     match ready!(self.poll_read(None, context, &mut ignored)) {
-                        Ok(()) | Err(ReadError::Frame(_)) => self.partial = Vec::new(),
+                        Ok(_) | Err(ReadError::Frame(_)) => self.partial = Vec::new(),
                         Err(ReadError::Closed | ReadError::Io(_)) => return Poll::Ready(()),
                     }
                 }
@@ -309,7 +342,7 @@ impl WebSocket {
         // What was read ahead comes first.
         let mut read = self.decode(None, &mut [], &mut on_event);
         while read.is_ok() && !stopped.get() {
-            read = ready!(self.poll_read(None, context, &mut on_event));
+            read = ready!(self.poll_read(None, context, &mut on_event)).map(drop);
         }
         Poll::Ready(found)
     }
@@ -329,15 +362,15 @@ pub(super) fn drive(driven: Driven, mut websocket: WebSocket) -> impl Future<Out
             state.writer = websocket.writer.take();
             state.write();
         }
+        // What was read ahead, with the request or behind the end of an upgrade, comes first.
+        websocket.has_backlog = !websocket.partial.is_empty();
         let mut goodbye = Goodbye {
             code: NORMAL_CLOSURE,
             reason: String::new(),
         };
-        // What was read ahead with the request is decoded first.
-        websocket.decode_read_ahead(session, &mut goodbye);
         let mut sleep = pin!(driver::sleep(session));
         let reason = std::future::poll_fn(|context| {
-            cork::scope(|| {
+            turn::scope_of(session, || {
                 poll_session(
                     session,
                     &mut websocket,
@@ -377,7 +410,7 @@ fn poll_session(
     context: &mut Context<'_>,
 ) -> Poll<CloseReason> {
     {
-        let mut state = session.lock();
+        let mut state = session.lock_as_is();
         let registered = state.driver.as_ref();
         if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
             state.driver = Some(context.waker().clone());
@@ -390,15 +423,6 @@ fn poll_session(
 }
 
 impl WebSocket {
-    fn decode_read_ahead(&mut self, session: &Arc<Session>, goodbye: &mut Goodbye) {
-        let result = cork::scope(|| {
-            self.decode(Some(session), &mut [], &mut |event| receive(session, event))
-        });
-        if let Err(error) = result {
-            failed(session, error, goodbye);
-        }
-    }
-
     /// Reads until nothing more is there, or others should have a turn.
     fn poll_receive(
         &mut self,
@@ -406,18 +430,29 @@ impl WebSocket {
         goodbye: &mut Goodbye,
         context: &mut Context<'_>,
     ) {
-        for _ in 0..READS_A_TURN {
+        let mut budget = Budget::default();
+        let mut bytes = 0;
+        while bytes < BYTES_A_TURN && !budget.is_spent {
             if session.is_saturated() {
-                session.lock().machine.set_reading_paused(true);
+                session.lock_as_is().machine.set_reading_paused(true);
                 return;
             }
-            match self.poll_read(Some(session), context, &mut |event| receive(session, event)) {
+            let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
+            let read = match std::mem::take(&mut self.has_backlog) {
+                true => {
+                    let decoded = self.decode(Some(session), &mut [], &mut handle);
+                    Poll::Ready(decoded.map(|()| 0))
+                }
+                false => self.poll_read(Some(session), context, &mut handle),
+            };
+            match read {
                 Poll::Pending => return,
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(count)) => bytes += count,
                 Poll::Ready(Err(error)) => return failed(session, error, goodbye),
             }
         }
-        context.waker().wake_by_ref();
+        self.has_backlog = budget.is_spent;
+        turn::wake_behind_io(context.waker());
     }
 
     /// Writes what the senders could not.
@@ -425,7 +460,7 @@ impl WebSocket {
         let mut state = session.lock_as_is();
         let state = &mut *state;
         if let Some(writer) = &state.writer {
-            // What waits behind the queue is written when the cork ends.
+            // What waits behind the queue is written by the turn.
             if state.machine.is_blocked()
                 && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
             {

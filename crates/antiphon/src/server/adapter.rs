@@ -17,7 +17,7 @@ use super::{
     burst::Burst,
     rooms::{RoomNames, Rooms},
 };
-use crate::engine::cork;
+use crate::engine::turn;
 
 /// How a broadcast travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Local {
                 let _ = socket.send_shared(packet, flags.volatile);
             }
         };
-        cork::scope(|| {
+        turn::scope(|| {
             if flags.volatile {
                 self.rooms.for_each(target, send);
                 return;
@@ -152,7 +152,7 @@ impl Local {
     ) -> usize {
         let mut packets = PerRevision::new(packet);
         let mut count = 0;
-        cork::scope(|| {
+        turn::scope(|| {
             self.rooms.for_each(target, |socket| {
                 if !socket.is_connected() {
                     return;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use antiphon_protocol::socket::EncodedMessage;
 
 use super::{Socket, Target, rooms::Rooms};
-use crate::engine::{Bundle, cork};
+use crate::engine::{Bundle, turn};
 
 /// The latest broadcast of a batch of work, and what may follow it.
 pub(super) struct Burst {
@@ -40,13 +40,13 @@ impl Burst {
 
     /// The latest of this batch of work, if it was to the same sockets.
     pub(super) fn resume(rooms: &Arc<Rooms>, target: &Target) -> Option<Box<Self>> {
-        let latest: Box<Self> = cork::take()?;
+        let latest: Box<Self> = turn::take()?;
         (Arc::ptr_eq(&latest.rooms, rooms) && latest.target == *target).then_some(latest)
     }
 
     /// The next broadcast of this batch of work may follow.
     pub(super) fn keep(self: Box<Self>) {
-        cork::keep(self);
+        turn::keep(self);
     }
 
     /// Sends another packet, to all who can take bundles; the others are given to `each`. False: it is

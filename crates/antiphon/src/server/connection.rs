@@ -21,7 +21,7 @@ use super::{
     ConnectError, Context, DisconnectReason, Handshake, Shared, Socket, dispatch, handler,
     namespaces::Namespaces,
 };
-use crate::engine::{self, Session, cork};
+use crate::engine::{self, Session, turn};
 
 /// The violation of a packet for a namespace that the client isn't in.
 const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
@@ -172,7 +172,7 @@ impl Connection {
             next.filter(|next| next.begin()).cloned()
         };
         if let (Some(next), Some(this)) = (next, self.this.upgrade()) {
-            cork::scope(|| start(this, next));
+            turn::scope(|| start(this, next));
         }
     }
 

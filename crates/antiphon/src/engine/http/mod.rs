@@ -372,7 +372,7 @@ async fn handshake(
     if transport == TransportKind::Streaming && revision == Revision::V3 {
         return Err(query.unknown_transport());
     }
-    let (driven, open) = super::cork::scope(|| engine.open(opening, parts));
+    let (driven, open) = super::turn::scope(|| engine.open(opening, parts));
     let session = driven.session();
     let mut answer = if transport == TransportKind::Streaming {
         stream_answer(EventStream::resume(session, Some(0))?)

@@ -48,7 +48,7 @@ use super::{
     ConnectError, Handshake, Namespace, Socket, ack::Answer, connection, dispatch,
     namespaces::Namespaces,
 };
-use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, cork};
+use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, turn};
 
 /// The auth payload of a call.
 const AUTH: HeaderName = HeaderName::from_static("antiphon-auth");
@@ -248,7 +248,7 @@ impl Calls {
         engine.counters().calls.add(1);
         let caller = Caller::new(Arc::clone(&call), permit);
         // Up to here the caller's going away ends it all, from here on nothing.
-        cork::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
+        turn::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
         drop(session);
         call.reply().await
     }

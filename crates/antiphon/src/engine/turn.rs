@@ -1,0 +1,414 @@
+//! A turn: what one thread does between two looks at its I/O.
+//!
+//! Each connection that is ready brings a batch of input, and what its handlers emit goes to other
+//! connections. While a [`scope`] is open on a thread, a session that has something to flush is noted
+//! instead. When the scope ends, the thread owes it a flush, and pays when the runtime has come to the
+//! end of what was ready: what thirty talkers of a room cause in one turn is one write for each
+//! listener, and not thirty. What a connection causes for itself alone (an echo, an acknowledgement)
+//! is flushed at the end of its scope, since no other input adds to it.
+//!
+//! Each thread that opens scopes owns one [`Turn`]. The turn's flusher, a task of the thread's runtime,
+//! is woken behind the I/O driver, as a task that yields is. A thread without a runtime flushes at the
+//! end of the scope.
+//!
+//! Nobody waits for the work of another:
+//! * A thread that emits to a session which another thread has noted notes it, too, and flushes it
+//!   with all that waits ([`Mark`]).
+//! * A debt that is older than [`GATHERED`] is paid at the end of the next scope.
+//! * Flushing many sessions gives way to others after each [`SLICE`]; the I/O is looked at in between.
+
+use std::{
+    any::Any,
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::{Future, poll_fn},
+    pin::pin,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use tokio::runtime::{Handle, Id};
+
+use super::Session;
+
+/// How old a debt may grow in a long turn: the end of a scope that finds it older pays.
+const GATHERED: Duration = Duration::from_micros(200);
+
+/// How long one thread flushes at a stretch.
+const SLICE: Duration = Duration::from_micros(500);
+
+/// Sessions that are flushed between two looks at the clock.
+const FLUSHES_A_LOOK: usize = 8;
+
+/// Sessions that one thread may owe a flush: the end of a scope that finds more of them pays some.
+const MOST_OWED: usize = 1 << 16;
+
+/// Which turn has noted a session last. Each turn that has noted a session flushes it; the first of
+/// them finds all that waits, and the others nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Mark(u32);
+
+impl Mark {
+    /// Whether a turn will flush the session.
+    pub(super) fn is_noted(self) -> bool {
+        self != Self::default()
+    }
+
+    /// The session is flushed by a turn. One that has noted it later still will.
+    pub(super) fn flushed_by(&mut self, turn: Self) {
+        if *self == turn {
+            *self = Self::default();
+        }
+    }
+}
+
+/// What a thread knows of its scope and its turn.
+struct Thread {
+    is_open: Cell<bool>,
+    /// The session whose input the open scope handles. It is only compared.
+    own: Cell<*const Session>,
+    /// That session has been noted.
+    own_noted: Cell<bool>,
+    turn: RefCell<Option<Arc<Turn>>>,
+}
+
+thread_local! {
+    static THREAD: Thread = const {
+        Thread {
+            is_open: Cell::new(false),
+            own: Cell::new(ptr::null()),
+            own_noted: Cell::new(false),
+            turn: RefCell::new(None),
+        }
+    };
+}
+
+impl Thread {
+    fn turn<T>(&self, with: impl FnOnce(&Arc<Turn>) -> T) -> T {
+        with(self.turn.borrow_mut().get_or_insert_with(Turn::new))
+    }
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            turn.end();
+        }
+    }
+}
+
+/// Runs `work`, in which sessions are noted and not flushed. Inside another scope it merely runs.
+pub(crate) fn scope<R>(work: impl FnOnce() -> R) -> R {
+    scope_with(None, work)
+}
+
+/// As [`scope`], for input of one session.
+pub(super) fn scope_of<R>(session: &Arc<Session>, work: impl FnOnce() -> R) -> R {
+    scope_with(Some(session), work)
+}
+
+fn scope_with<R>(own: Option<&Arc<Session>>, work: impl FnOnce() -> R) -> R {
+    let opened = THREAD.try_with(|thread| {
+        let opened = !thread.is_open.replace(true);
+        if opened {
+            thread.own.set(own.map_or(ptr::null(), Arc::as_ptr));
+        }
+        opened
+    });
+    // Made only where it is wanted: dropped, it would end the scope of another.
+    let _end = opened.unwrap_or(false).then(|| End { own });
+    work()
+}
+
+/// Notes a session that has something to flush. Returns `false` if no scope is open: it is to be
+/// flushed now.
+pub(super) fn note(session: &Arc<Session>, mark: &mut Mark) -> bool {
+    let noted = THREAD.try_with(|thread| {
+        thread.is_open.get()
+            && thread.turn(|turn| {
+                if *mark != turn.mark {
+                    *mark = turn.mark;
+                    match thread.own.get() == Arc::as_ptr(session) {
+                        true => thread.own_noted.set(true),
+                        false => turn.owe(Arc::clone(session)),
+                    }
+                }
+                true
+            })
+    });
+    noted.unwrap_or(false)
+}
+
+/// Keeps a value until something is flushed or [`take`]n, instead of the one before.
+pub(crate) fn keep(value: Box<dyn Any + Send>) {
+    let replaced = THREAD.try_with(|thread| thread.turn(|turn| turn.keep(Some(value))));
+    drop(replaced);
+}
+
+/// The value that this thread's turn keeps, if it is one of this type.
+pub(crate) fn take<T: 'static>() -> Option<Box<T>> {
+    let kept = THREAD.try_with(|thread| thread.turn(|turn| turn.keep(None)));
+    kept.ok()??.downcast().ok()
+}
+
+/// Wakes a task behind the I/O driver of this thread: others have their turn first.
+pub(super) fn wake_behind_io(waker: &Waker) {
+    // This is what a task that yields registers.
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
+}
+
+/// Ends the scope, also if the work panics.
+struct End<'s> {
+    own: Option<&'s Arc<Session>>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let turn = THREAD.try_with(|thread| {
+            thread.is_open.set(false);
+            let noted = thread.own_noted.take();
+            thread.turn(|turn| (noted || turn.owes()).then(|| (Arc::clone(turn), noted)))
+        });
+        let Ok(Some((turn, noted))) = turn else {
+            return;
+        };
+        match self.own.filter(|_| noted) {
+            Some(own) if !turn.owes() => own.flush_noted(turn.mark),
+            own => {
+                own.into_iter().for_each(|own| turn.owe(Arc::clone(own)));
+                turn.end_of_scope();
+            }
+        }
+    }
+}
+
+/// The flushes that one thread owes.
+struct Turn {
+    mark: Mark,
+    /// Whether something is owed or kept, to be asked without the lock.
+    owes: AtomicBool,
+    debts: Mutex<Debts>,
+}
+
+#[derive(Default)]
+struct Debts {
+    sessions: VecDeque<Arc<Session>>,
+    /// Since when the first of them waits.
+    since: Option<Instant>,
+    kept: Option<Box<dyn Any + Send>>,
+    flusher: Option<Flusher>,
+    /// Counts flushers, so that one whose place was taken ends.
+    flushers: u32,
+}
+
+/// What a turn knows of the task that flushes at its end.
+struct Flusher {
+    runtime: Id,
+    /// `None` while it is about to be polled.
+    waiting: Option<Waker>,
+}
+
+impl Turn {
+    fn new() -> Arc<Self> {
+        static MARKS: AtomicU32 = AtomicU32::new(1);
+        let mut mark = Mark::default();
+        while !mark.is_noted() {
+            mark = Mark(MARKS.fetch_add(1, Ordering::Relaxed));
+        }
+        Arc::new(Self {
+            mark,
+            owes: AtomicBool::new(false),
+            debts: Mutex::default(),
+        })
+    }
+
+    fn debts(&self) -> MutexGuard<'_, Debts> {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn owes(&self) -> bool {
+        self.owes.load(Ordering::Relaxed)
+    }
+
+    fn owe(&self, session: Arc<Session>) {
+        let mut debts = self.debts();
+        debts.since.get_or_insert_with(Instant::now);
+        debts.sessions.push_back(session);
+        self.owes.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps a value, and gives the one before.
+    fn keep(&self, value: Option<Box<dyn Any + Send>>) -> Option<Box<dyn Any + Send>> {
+        if value.is_none() && !self.owes() {
+            return None;
+        }
+        self.owes.store(true, Ordering::Relaxed);
+        std::mem::replace(&mut self.debts().kept, value)
+    }
+
+    /// Pays what is old or too much, and sees that the rest is paid at the end of the turn.
+    fn end_of_scope(self: &Arc<Self>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return self.pay_all();
+        };
+        let presses = {
+            let debts = self.debts();
+            let is_old = debts.since.is_some_and(|since| since.elapsed() >= GATHERED);
+            is_old || debts.sessions.len() > MOST_OWED
+        };
+        if !presses || self.pay_a_slice() {
+            self.wake_flusher(&runtime);
+        }
+    }
+
+    /// Flushes all sessions that are owed it.
+    fn pay_all(&self) {
+        while self.pay_a_slice() {}
+    }
+
+    /// Flushes sessions for as long as others can wait. Returns whether more are owed.
+    fn pay_a_slice(&self) -> bool {
+        // It may own handles of the user's.
+        let kept = self.debts().kept.take();
+        drop(kept);
+        let began = Instant::now();
+        loop {
+            for _ in 0..FLUSHES_A_LOOK {
+                let next = {
+                    let mut debts = self.debts();
+                    let next = debts.sessions.pop_front();
+                    if next.is_none() {
+                        debts.since = None;
+                        self.owes.store(debts.kept.is_some(), Ordering::Relaxed);
+                    }
+                    next
+                };
+                match next {
+                    Some(session) => session.flush_noted(self.mark),
+                    None => return false,
+                }
+            }
+            if began.elapsed() >= SLICE {
+                return true;
+            }
+        }
+    }
+
+    /// Sees that the flusher is polled at the end of the turn.
+    fn wake_flusher(self: &Arc<Self>, runtime: &Handle) {
+        let waker = {
+            let mut debts = self.debts();
+            match &mut debts.flusher {
+                Some(flusher) if flusher.runtime == runtime.id() => match flusher.waiting.take() {
+                    Some(waker) => waker,
+                    None => return,
+                },
+                // None yet, or of a runtime that this thread has left.
+                _ => {
+                    debts.flushers = debts.flushers.wrapping_add(1);
+                    debts.flusher = Some(Flusher {
+                        runtime: runtime.id(),
+                        waiting: None,
+                    });
+                    let number = debts.flushers;
+                    drop(debts);
+                    runtime.spawn(Duty { turn: Arc::clone(self), number }.run());
+                    return;
+                }
+            }
+        };
+        wake_behind_io(&waker);
+    }
+
+    /// The thread ends, and its flusher with it.
+    fn end(&self) {
+        let flusher = {
+            let mut debts = self.debts();
+            debts.flushers = debts.flushers.wrapping_add(1);
+            debts.flusher.take()
+        };
+        self.pay_all();
+        let waiting = flusher.and_then(|flusher| flusher.waiting);
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The duty to flush at the end of each turn.
+struct Duty {
+    turn: Arc<Turn>,
+    number: u32,
+}
+
+impl Duty {
+    async fn run(self) {
+        poll_fn(|context| self.poll(context)).await;
+    }
+
+    /// Ready when another flusher has taken its place, or its thread has ended.
+    fn poll(&self, context: &mut Context<'_>) -> Poll<()> {
+        self.turn.pay_a_slice();
+        let mut debts = self.turn.debts();
+        if debts.flushers != self.number {
+            return Poll::Ready(());
+        }
+        if !debts.sessions.is_empty() {
+            wake_behind_io(context.waker());
+        } else if let Some(flusher) = &mut debts.flusher {
+            flusher.waiting = Some(context.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Duty {
+    /// The runtime shuts down: nobody else pays.
+    fn drop(&mut self) {
+        {
+            let mut debts = self.turn.debts();
+            if debts.flushers != self.number {
+                return;
+            }
+            debts.flusher = None;
+        }
+        self.turn.pay_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_open() -> bool {
+        THREAD.with(|thread| thread.is_open.get())
+    }
+
+    #[test]
+    fn a_scope_lasts_until_its_outermost_ends() {
+        scope(|| {
+            scope(|| assert!(is_open()));
+            assert!(is_open());
+        });
+        assert!(!is_open());
+    }
+
+    #[test]
+    fn a_panic_ends_the_scope() {
+        let panicked = std::panic::catch_unwind(|| scope(|| panic!("the test panics")));
+        assert!(panicked.is_err());
+        assert!(!is_open());
+    }
+
+    #[test]
+    fn what_is_kept_is_taken_once_and_by_its_type() {
+        keep(Box::new(1_u8));
+        assert_eq!(take::<u8>(), Some(Box::new(1)));
+        assert_eq!(take::<u8>(), None);
+        keep(Box::new(1_u8));
+        assert_eq!(take::<u16>(), None);
+    }
+}
