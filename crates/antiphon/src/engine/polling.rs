@@ -30,7 +30,10 @@ pub(super) async fn drive(driven: Driven) {
             }
             state.driver = Some(context.waker().clone());
         }
-        turn::scope_of(session, || driver::poll_deadlines(session, sleep.as_mut(), context)).map(Some)
+        turn::scope_of(session, || {
+            driver::poll_deadlines(session, sleep.as_mut(), context)
+        })
+        .map(Some)
     })
     .await;
     match closed {

@@ -317,7 +317,13 @@ impl Turn {
                     });
                     let number = debts.flushers;
                     drop(debts);
-                    runtime.spawn(Duty { turn: Arc::clone(self), number }.run());
+                    runtime.spawn(
+                        Duty {
+                            turn: Arc::clone(self),
+                            number,
+                        }
+                        .run(),
+                    );
                     return;
                 }
             }

@@ -13,7 +13,10 @@ use std::{
 use pin_project_lite::pin_project;
 use serde::Serialize;
 
-use super::{ConnectError, Context, FromContext, Rejection, Socket};
+use super::{
+    ConnectError, Context, FromContext, Rejection, Socket,
+    watch::{self, Name, Watched},
+};
 
 /// Marks a handler of events.
 #[derive(Debug, Clone, Copy)]
@@ -94,17 +97,19 @@ pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
 pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
 
 /// A handler of events: what it returns is the acknowledgement.
-pub(crate) fn event<H, A>(handler: H) -> Erased<()>
+pub(crate) fn event<H, A>(event: &str, handler: H) -> Erased<()>
 where
     H: Handler<OnEvent, A>,
     H::Output: Serialize + Send,
 {
+    let name = watch::name::<H>(event);
     Box::new(move |context| {
         // Allocated first, so that the call is written into it and not moved.
         let slot = Box::new_uninit();
         let socket = context.socket.clone();
         let answer = context.answer.cloned();
-        let call = guarded(handler.call(context)?, move |returned| {
+        let future = begin(&handler, name, context)?;
+        let call = guarded(name, future, move |returned| {
             let replied = returned.is_some_and(|reply| match &answer {
                 Some(answer) => catch_unwind(AssertUnwindSafe(|| answer.reply(&reply))).is_ok(),
                 None => true,
@@ -120,15 +125,16 @@ where
 }
 
 /// A handler that returns nothing.
-pub(crate) fn quiet<K, H, A>(handler: H) -> Erased<()>
+pub(crate) fn quiet<K, H, A>(event: &str, handler: H) -> Erased<()>
 where
     K: 'static,
     H: Handler<K, A, Output = ()>,
 {
+    let name = watch::name::<H>(event);
     Box::new(move |context| {
-        let future = handler.call(context)?;
+        let future = begin(&handler, name, context)?;
         let socket = context.socket.clone();
-        Ok(Box::pin(guarded(future, move |returned| {
+        Ok(Box::pin(guarded(name, future, move |returned| {
             if returned.is_none() {
                 panicked(&socket, std::any::type_name::<H>());
             }
@@ -143,10 +149,11 @@ where
     H: Handler<K, A, Output = Result<(), E>>,
     E: From<Rejection> + Send + 'static,
 {
+    let name = watch::name::<H>("middleware");
     Box::new(move |context| {
-        let future = handler.call(context)?;
+        let future = begin(&handler, name, context)?;
         let socket = context.socket.clone();
-        Ok(Box::pin(guarded(future, move |passed| {
+        Ok(Box::pin(guarded(name, future, move |passed| {
             passed.unwrap_or_else(|| Err(panicked(&socket, std::any::type_name::<H>()).into()))
         })))
     })
@@ -161,9 +168,20 @@ pub(crate) fn call<T>(
     called.unwrap_or_else(|_| Err(panicked(context.socket, context.event)))
 }
 
+/// Calls a handler of a known type up to its future.
+fn begin<K, A, H: Handler<K, A>>(
+    handler: &H,
+    name: Name,
+    context: &Context<'_>,
+) -> Result<H::Future, Rejection> {
+    let _watched = Watched::begin(name);
+    handler.call(context)
+}
+
 pin_project! {
     /// See [`guarded`]. An async block would have room for the future twice.
     struct Guarded<F, T> {
+        name: Name,
         #[pin]
         future: Option<F>,
         then: Option<T>,
@@ -172,10 +190,12 @@ pin_project! {
 
 /// Runs a future whose panic is its end, and then what is to follow: with `None` where it panicked.
 fn guarded<F: Future, R>(
+    name: Name,
     future: F,
     then: impl FnOnce(Option<F::Output>) -> R,
 ) -> impl Future<Output = R> {
     Guarded {
+        name,
         future: Some(future),
         then: Some(then),
     }
@@ -190,6 +210,7 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<R> {
         let mut this = self.project();
+        let watched = Watched::begin(*this.name);
         let future = this.future.as_mut().as_pin_mut();
         let polled = future.map(|it| catch_unwind(AssertUnwindSafe(|| it.poll(context))));
         let returned = match polled {
@@ -199,6 +220,7 @@ where
         };
         // What it holds is let go of before anything follows.
         this.future.set(None);
+        drop(watched);
         match this.then.take() {
             Some(then) => Poll::Ready(then(returned)),
             None => Poll::Pending,
@@ -251,7 +273,8 @@ mod tests {
     fn what_a_future_holds_is_let_go_of_before_anything_follows() {
         let gone = Arc::new(AtomicBool::new(false));
         let future = Holding(Arc::clone(&gone));
-        let guarded = guarded(future, |returned| {
+        let name = watch::name::<Holding>("test");
+        let guarded = guarded(name, future, |returned| {
             assert_eq!(returned, Some(()));
             gone.load(Ordering::Relaxed)
         });

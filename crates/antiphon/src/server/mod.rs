@@ -31,6 +31,7 @@ mod rooms;
 mod serve;
 mod shared;
 mod socket;
+mod watch;
 
 use std::{fmt, sync::Arc};
 

@@ -79,7 +79,7 @@ impl Namespace {
     where
         H: Handler<OnConnect, A, Output = ()>,
     {
-        let handler = Arc::new(handler::quiet(handler));
+        let handler = Arc::new(handler::quiet("connect", handler));
         self.add(|lifecycle| lifecycle.connect.push(handler))
     }
 
@@ -90,7 +90,7 @@ impl Namespace {
     where
         H: Handler<OnDisconnect, A, Output = ()>,
     {
-        let handler = Arc::new(handler::quiet(handler));
+        let handler = Arc::new(handler::quiet("disconnecting", handler));
         self.add(|lifecycle| lifecycle.disconnecting.push(handler))
     }
 
@@ -101,7 +101,7 @@ impl Namespace {
     where
         H: Handler<OnDisconnect, A, Output = ()>,
     {
-        let handler = Arc::new(handler::quiet(handler));
+        let handler = Arc::new(handler::quiet("disconnect", handler));
         self.add(|lifecycle| lifecycle.disconnect.push(handler))
     }
 
@@ -124,7 +124,7 @@ impl Namespace {
     {
         self.inner
             .listeners
-            .on(event, handler::event(handler), false);
+            .on(event, handler::event(event, handler), false);
         self
     }
 
@@ -139,7 +139,9 @@ impl Namespace {
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
-        self.inner.listeners.on_any(handler::quiet(handler));
+        self.inner
+            .listeners
+            .on_any(handler::quiet("(any)", handler));
         self
     }
 
@@ -151,7 +153,7 @@ impl Namespace {
         let registered = &self.shared().outgoing_listeners;
         self.inner
             .listeners
-            .on_any_outgoing(handler::quiet(handler), registered);
+            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
         self
     }
 

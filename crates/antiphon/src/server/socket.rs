@@ -284,7 +284,7 @@ impl Socket {
         H::Output: Serialize + Send,
     {
         self.own_listeners()
-            .on(event, handler::event(handler), false);
+            .on(event, handler::event(event, handler), false);
         self
     }
 
@@ -295,7 +295,7 @@ impl Socket {
         H::Output: Serialize + Send,
     {
         self.own_listeners()
-            .on(event, handler::event(handler), true);
+            .on(event, handler::event(event, handler), true);
         self
     }
 
@@ -312,7 +312,8 @@ impl Socket {
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
-        self.own_listeners().on_any(handler::quiet(handler));
+        self.own_listeners()
+            .on_any(handler::quiet("(any)", handler));
         self
     }
 
@@ -323,7 +324,7 @@ impl Socket {
     {
         let registered = &self.namespace().shared().outgoing_listeners;
         self.own_listeners()
-            .on_any_outgoing(handler::quiet(handler), registered);
+            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
         self
     }
 

@@ -1,0 +1,315 @@
+//! Turns: what all ready connections of a thread cause goes to each receiver in one write, and
+//! nobody waits for the work of another.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+use antiphon::{Args, Data, Server, Socket};
+use antiphon_protocol::websocket::{Opcode, masked_frame};
+use hyper_util::rt::TokioIo;
+use support::{WEBSOCKET, WebSocket, serve, until, within};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    net::TcpStream,
+};
+
+/// A server whose sockets are all in one room, in which everyone talks.
+fn chat() -> Server {
+    let io = Server::new();
+    io.of("/")
+        .on_connect(async |socket: Socket| socket.join("room"))
+        .on("say", async |io: Server, Data(text): Data<String>| {
+            io.to("room").emit("said", &text);
+        })
+        .on("echo", async |socket: Socket, args: Args| {
+            socket.emit("echo", args);
+        });
+    io
+}
+
+async fn joined(address: SocketAddr) -> WebSocket<TcpStream> {
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.join().await;
+    client
+}
+
+/// A stream that counts the writes of its server.
+struct Counted {
+    stream: DuplexStream,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write(context, data)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        data: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.stream).poll_write_vectored(context, data)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// A client over memory, and the count of its server's writes.
+async fn counted(io: &Server) -> (WebSocket<DuplexStream>, Arc<AtomicUsize>) {
+    let (stream, other) = tokio::io::duplex(64 << 10);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let server = Counted {
+        stream,
+        writes: Arc::clone(&writes),
+    };
+    let service = hyper_util::service::TowerToHyperService::new(io.service());
+    tokio::spawn(async move {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(server), service)
+            .with_upgrades();
+        let _ = connection.await;
+    });
+    let mut client = WebSocket::over(other, WEBSOCKET).await;
+    client.join().await;
+    (client, writes)
+}
+
+#[tokio::test]
+async fn what_many_talkers_cause_in_one_turn_is_one_write_for_each_listener() {
+    const TALKERS: usize = 8;
+    let io = chat();
+    let (mut listener, writes) = counted(&io).await;
+    let mut talkers = Vec::new();
+    for _ in 0..TALKERS {
+        talkers.push(counted(&io).await.0);
+    }
+    // A thread that is held up by others has more than one turn for them.
+    for round in 0..100 {
+        let before = writes.load(Ordering::Relaxed);
+        for (number, talker) in talkers.iter_mut().enumerate() {
+            talker.send(&format!(r#"42["say","{number}"]"#)).await;
+        }
+        let mut said = Vec::new();
+        for _ in 0..TALKERS {
+            said.push(listener.next().await);
+        }
+        let expected = (0..TALKERS).map(|number| format!(r#"42["said","{number}"]"#));
+        assert!(said.into_iter().eq(expected.map(support::Received::Text)));
+        for talker in &mut talkers {
+            for _ in 0..TALKERS {
+                talker.next().await;
+            }
+        }
+        if writes.load(Ordering::Relaxed) - before == 1 {
+            return;
+        }
+        assert_ne!(round, 99, "no round in which all left in one write");
+    }
+}
+
+const BLOCKED_AT_THE_MOST: Duration = Duration::from_secs(10);
+
+/// A server with a handler that blocks, how often it has begun and ended, and what lets it go.
+struct Blocking {
+    io: Server,
+    blocked: Arc<AtomicUsize>,
+    ended: Arc<AtomicUsize>,
+    release: mpsc::Sender<()>,
+}
+
+/// A server with a handler that blocks until it is let go; if `emits`, it has emitted before.
+fn blocking(emits: bool) -> Blocking {
+    let io = chat();
+    let (release, released) = mpsc::channel::<()>();
+    let released = Arc::new(Mutex::new(released));
+    let (blocked, ended) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+    let (begins, ends) = (Arc::clone(&blocked), Arc::clone(&ended));
+    io.of("/").on("block", move |io: Server| {
+        if emits {
+            io.to("room").emit("blocks", ());
+        }
+        begins.fetch_add(1, Ordering::Relaxed);
+        // A lock, a file, a password hash: what the user should not have done. Without an end, a test that
+        // fails would never end, since timers stand still, too.
+        let _ = released.lock().unwrap().recv_timeout(BLOCKED_AT_THE_MOST);
+        ends.fetch_add(1, Ordering::Relaxed);
+        async {}
+    });
+    Blocking {
+        io,
+        blocked,
+        ended,
+        release,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handler_that_blocks_stops_nobody_else() {
+    let Blocking {
+        io,
+        blocked,
+        ended,
+        release,
+    } = blocking(false);
+    let address = serve(&io).await;
+    let mut other = joined(address).await;
+    let mut blocker = joined(address).await;
+    for round in 1..=5 {
+        blocker.send(r#"42["block"]"#).await;
+        until("the handler blocks", || {
+            blocked.load(Ordering::Relaxed) == round
+        })
+        .await;
+        for number in 0..5 {
+            other.send(&format!(r#"42["echo",{number}]"#)).await;
+            other.expect(&format!(r#"42["echo",{number}]"#)).await;
+        }
+        // Others come and go, too.
+        joined(address).await;
+        assert_eq!(ended.load(Ordering::Relaxed), round - 1, "it blocks still");
+        release.send(()).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_a_blocked_thread_owes_holds_back_nobody_else() {
+    let Blocking {
+        io,
+        blocked,
+        ended,
+        release,
+    } = blocking(true);
+    let address = serve(&io).await;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        others.push(joined(address).await);
+    }
+    let mut blocker = joined(address).await;
+    blocker.send(r#"42["block"]"#).await;
+    until("the handler blocks", || {
+        blocked.load(Ordering::Relaxed) == 1
+    })
+    .await;
+    // Each listener is owed what the blocked handler has emitted.
+    others[0].send(r#"42["say","hello"]"#).await;
+    for other in &mut others {
+        loop {
+            match other.next().await {
+                support::Received::Text(text) if text == r#"42["said","hello"]"# => break,
+                support::Received::Text(text) if text == r#"42["blocks"]"# => {}
+                unexpected => panic!("{unexpected:?}"),
+            }
+        }
+    }
+    assert_eq!(ended.load(Ordering::Relaxed), 0, "it blocks still");
+    release.send(()).unwrap();
+}
+
+/// A client that sends `frame` again and again, as fast as it is taken, until it is dropped.
+struct Flood {
+    stream: std::net::TcpStream,
+}
+
+impl Flood {
+    async fn begin(address: SocketAddr, text: &str, copies: usize) -> Self {
+        let mut client = joined(address).await;
+        let std = std::mem::replace(client.stream(), TcpStream::connect(address).await.unwrap());
+        let mut stream = std.into_std().unwrap();
+        stream.set_nonblocking(false).unwrap();
+        let frame = masked_frame(Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
+        let all = frame.repeat(copies);
+        let flood = Self {
+            stream: stream.try_clone().unwrap(),
+        };
+        // What comes back is read, so that the client counts as one that reads.
+        let mut reader = stream.try_clone().unwrap();
+        thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+        thread::spawn(move || io::Write::write_all(&mut stream, &all));
+        flood
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+/// While one client floods the server with `text`, another gets its echoes long before the flood has
+/// been handled.
+async fn a_flood_of(text: &str, copies: usize) {
+    let io = chat();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    let counted = Arc::clone(&handled);
+    io.of("/").on("dear", move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(50) {
+            std::hint::spin_loop();
+        }
+        async {}
+    });
+    let address = serve(&io).await;
+    let mut other = joined(address).await;
+    let _flood = Flood::begin(address, text, copies).await;
+    until("the flood has begun", || count.load(Ordering::Relaxed) > 0).await;
+    for number in 0..10 {
+        other.send(&format!(r#"42["echo",{number}]"#)).await;
+        other.expect(&format!(r#"42["echo",{number}]"#)).await;
+    }
+    let handled = handled.load(Ordering::Relaxed);
+    assert!(handled < copies / 2, "after {handled} of {copies}");
+}
+
+#[tokio::test]
+async fn a_flood_of_dear_events_starves_nobody_on_its_thread() {
+    within("the flood", a_flood_of(r#"42["dear"]"#, 20_000)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_dear_events_starves_nobody() {
+    within("the flood", a_flood_of(r#"42["dear"]"#, 20_000)).await;
+}
