@@ -22,9 +22,9 @@ use std::{
 use antiphon::{Args, Data, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use hyper_util::rt::TokioIo;
-use support::{WEBSOCKET, WebSocket, serve, until, within};
+use support::{WEBSOCKET, WebSocket, http, serve, sid, until, within};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf},
     net::TcpStream,
 };
 
@@ -277,39 +277,145 @@ impl Drop for Flood {
     }
 }
 
-/// While one client floods the server with `text`, another gets its echoes long before the flood has
-/// been handled.
-async fn a_flood_of(text: &str, copies: usize) {
+/// A chat with an event that is dear, one that joins a room, and one that panics; and how many events it
+/// has handled.
+fn flooded() -> (Server, Arc<AtomicUsize>) {
     let io = chat();
     let handled = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&handled);
-    let counted = Arc::clone(&handled);
-    io.of("/").on("dear", move || {
-        counted.fetch_add(1, Ordering::Relaxed);
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_micros(50) {
-            std::hint::spin_loop();
-        }
-        async {}
-    });
+    io.of("/")
+        .on("dear", || {
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_micros(50) {
+                std::hint::spin_loop();
+            }
+            async {}
+        })
+        .on("join", async |socket: Socket, Data(room): Data<String>| {
+            socket.join(&room);
+            socket.leave(&room);
+        })
+        .on("cheap", async || {})
+        .on_any(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {}
+        });
+    (io, handled)
+}
+
+/// While one client floods the server with `text`, another gets its echoes long before the flood has
+/// been handled.
+async fn a_flood_of(text: &str, copies: usize) {
+    let (io, handled) = flooded();
     let address = serve(&io).await;
     let mut other = joined(address).await;
     let _flood = Flood::begin(address, text, copies).await;
-    until("the flood has begun", || count.load(Ordering::Relaxed) > 0).await;
-    for number in 0..10 {
+    until("the flood has begun", || {
+        handled.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    let before = handled.load(Ordering::Relaxed);
+    for number in 0..5 {
         other.send(&format!(r#"42["echo",{number}]"#)).await;
-        other.expect(&format!(r#"42["echo",{number}]"#)).await;
+        loop {
+            match other.next().await {
+                support::Received::Text(text) if text == format!(r#"42["echo",{number}]"#) => break,
+                support::Received::Text(text) if text.starts_with(r#"42["said","#) => {}
+                unexpected => panic!("{unexpected:?}"),
+            }
+        }
     }
-    let handled = handled.load(Ordering::Relaxed);
-    assert!(handled < copies / 2, "after {handled} of {copies}");
+    let meanwhile = handled.load(Ordering::Relaxed) - before;
+    assert!(meanwhile < copies / 2, "{meanwhile} of {copies}");
+}
+
+/// Each kind of flood, in a runtime of its own.
+fn floods(runtime: impl Fn() -> tokio::runtime::Runtime) {
+    let large = format!(r#"42["cheap","{}"]"#, "x".repeat(16 << 10));
+    let kinds = [
+        (r#"42["cheap"]"#, 100_000),
+        (r#"42["dear"]"#, 10_000),
+        (r#"42["say","x"]"#, 20_000),
+        (r#"42["join","a"]"#, 40_000),
+        (&large, 5_000),
+    ];
+    for (text, copies) in kinds {
+        let runtime = runtime();
+        let name = &text[..text.len().min(20)];
+        runtime.block_on(within(name, a_flood_of(text, copies)));
+        // Not waited for: a flood may still be under way.
+        runtime.shutdown_background();
+    }
+}
+
+#[test]
+fn a_flood_starves_nobody_on_its_thread() {
+    floods(|| {
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    });
+}
+
+#[test]
+fn a_flood_starves_nobody_on_many_threads() {
+    floods(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    });
+}
+
+const DEAR_EVENTS: usize = 4_000;
+
+/// A session by polling that is in the main namespace, and a POST of many dear events for it.
+async fn dear_post(address: SocketAddr) -> String {
+    let path = "/socket.io/?EIO=4&transport=polling";
+    let (_, open) = http(address, &format!("GET {path}"), "").await;
+    let path = format!("{path}&sid={}", sid(&open));
+    http(address, &format!("POST {path}"), "40").await;
+    let body = vec![r#"42["dear"]"#; DEAR_EVENTS].join("\x1e");
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 #[tokio::test]
-async fn a_flood_of_dear_events_starves_nobody_on_its_thread() {
-    within("the flood", a_flood_of(r#"42["dear"]"#, 20_000)).await;
+async fn a_post_of_many_events_starves_nobody() {
+    let (io, handled) = flooded();
+    let address = serve(&io).await;
+    let post = dear_post(address).await;
+    let mut other = joined(address).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(post.as_bytes()).await.unwrap();
+    until("the POST is handled", || {
+        handled.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    for number in 0..3 {
+        other.send(&format!(r#"42["echo",{number}]"#)).await;
+        other.expect(&format!(r#"42["echo",{number}]"#)).await;
+    }
+    assert!(handled.load(Ordering::Relaxed) < DEAR_EVENTS);
+    let mut answer = [0; 15];
+    within("the answer", stream.read_exact(&mut answer))
+        .await
+        .unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    // The echoes are events, too.
+    assert_eq!(handled.load(Ordering::Relaxed), DEAR_EVENTS + 3);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_of_dear_events_starves_nobody() {
-    within("the flood", a_flood_of(r#"42["dear"]"#, 20_000)).await;
+#[tokio::test]
+async fn a_post_whose_client_has_gone_is_handled_to_its_end() {
+    let (io, handled) = flooded();
+    let address = serve(&io).await;
+    let post = dear_post(address).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(post.as_bytes()).await.unwrap();
+    until("the POST is handled", || {
+        handled.load(Ordering::Relaxed) > 0
+    })
+    .await;
+    drop(stream);
+    until("the end", || handled.load(Ordering::Relaxed) == DEAR_EVENTS).await;
 }

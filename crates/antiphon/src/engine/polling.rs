@@ -6,9 +6,11 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, PacketType, Refusal, Revision, TransportKind, jsonp, payload,
-    payload::Payload,
+    EncodedPacket, Input, PacketType, Refusal, Revision, TransportKind, jsonp,
+    payload::{self, Packets, Payload, PayloadError},
 };
+use bytes::Bytes;
+use tokio::sync::oneshot;
 
 use super::{
     Session,
@@ -129,26 +131,26 @@ impl Drop for Waiting<'_> {
 }
 
 /// A POST that is under way.
-pub(super) struct Post<'s> {
-    session: &'s Arc<Session>,
+pub(super) struct Post {
+    session: Arc<Session>,
     /// The body has come, or was refused: the client hasn't gone away from it.
     whole: bool,
     /// Its number, where the session is tracked.
     number: Option<u32>,
-    t: Option<Cow<'s, str>>,
+    t: Option<Box<str>>,
 }
 
-impl<'s> Post<'s> {
+impl Post {
     /// Begins to read a POST, whose parameter tells it from others. None: it was handled already.
-    pub(super) fn begin(
-        session: &'s Arc<Session>,
-        parameter: impl FnOnce() -> Option<Cow<'s, str>>,
+    pub(super) fn begin<'p>(
+        session: &Arc<Session>,
+        parameter: impl FnOnce() -> Option<Cow<'p, str>>,
     ) -> Result<Option<Self>, Refusal> {
         let (mut number, mut t) = (None, None);
         {
             let mut state = session.lock();
             if state.machine.is_tracked() {
-                t = parameter();
+                t = parameter().map(Box::from);
                 number = state.requests().begin_post(t.as_deref());
                 if number.is_none() {
                     return Ok(None);
@@ -160,7 +162,7 @@ impl<'s> Post<'s> {
         match refusal(&session.input(Input::PostOpened)) {
             Some(refusal) => Err(refusal),
             None => Ok(Some(Self {
-                session,
+                session: Arc::clone(session),
                 whole: false,
                 number,
                 t,
@@ -189,35 +191,84 @@ impl<'s> Post<'s> {
             .is_none_or(|number| self.session.lock().requests().handle_post(number, t))
     }
 
-    /// Hands the packets of the body on.
-    pub(super) fn receive(&self, body: &[u8], binary: bool) -> Result<(), payload::PayloadError> {
-        let session = self.session;
-        let limit = session.engine().config().max_packets_per_payload;
-        let received = turn::scope_of(session, || {
-            for packet in payload::decode(body, session.revision(), binary, limit)? {
-                session.receive(packet?);
-            }
-            Ok(())
+    /// Hands the packets of the body on. If that takes long, a task goes on with it and gives way to
+    /// others in between: a client that goes away meanwhile has sent them all the same.
+    pub(super) async fn receive(self, body: Bytes, binary: bool) -> Result<(), PayloadError> {
+        let handled = match self.packets(&body, binary) {
+            Ok(mut packets) => match self.receive_some(&mut packets) {
+                Ok(count) => count,
+                Err(error) => return Err(error),
+            },
+            Err(error) => return Err(self.undecodable(error)),
+        };
+        let Some(handled) = handled else {
+            return Ok(());
+        };
+        let (done, received) = oneshot::channel();
+        let engine = Arc::clone(self.session.engine());
+        engine.spawn(async move {
+            let _ = done.send(self.receive_rest(&body, binary, handled).await);
         });
-        if let Err(error) = &received {
-            session.undecodable(error);
-        }
-        received
+        // Without a task, its runtime has ended.
+        received.await.unwrap_or(Ok(()))
     }
 
     /// As [`receive`](Self::receive), of the form that a client of JSONP posts.
-    pub(super) fn receive_form(&self, body: &[u8]) -> Result<(), payload::PayloadError> {
+    pub(super) async fn receive_form(self, body: &[u8]) -> Result<(), PayloadError> {
         match jsonp::decode_form(body) {
-            Ok(payload) => self.receive(&payload, false),
-            Err(error) => {
-                self.session.undecodable(&error);
-                Err(error.into())
+            Ok(payload) => self.receive(payload.into(), false).await,
+            Err(error) => Err(self.undecodable(error.into())),
+        }
+    }
+
+    /// What is left of a body behind the packets that have been handled.
+    async fn receive_rest(
+        &self,
+        body: &[u8],
+        binary: bool,
+        handled: usize,
+    ) -> Result<(), PayloadError> {
+        let mut packets = self.packets(body, binary)?;
+        packets.by_ref().take(handled).for_each(drop);
+        loop {
+            tokio::task::yield_now().await;
+            if self.receive_some(&mut packets)?.is_none() {
+                return Ok(());
             }
         }
     }
+
+    fn packets<'b>(&self, body: &'b [u8], binary: bool) -> Result<Packets<'b>, PayloadError> {
+        let limit = self.session.engine().config().max_packets_per_payload;
+        payload::decode(body, self.session.revision(), binary, limit)
+    }
+
+    /// Hands packets on until all are, or others should have their turn. Returns how many that were, if
+    /// there may be more.
+    fn receive_some(&self, packets: &mut Packets<'_>) -> Result<Option<usize>, PayloadError> {
+        let mut budget = turn::Budget::default();
+        let mut count = 0;
+        turn::scope_of(&self.session, || {
+            for packet in packets {
+                let packet = packet.map_err(|error| self.undecodable(error))?;
+                self.session.receive(packet);
+                count += 1;
+                if !budget.spend() {
+                    return Ok(Some(count));
+                }
+            }
+            Ok(None)
+        })
+    }
+
+    /// The session ends with what can't be decoded.
+    fn undecodable(&self, error: PayloadError) -> PayloadError {
+        self.session.undecodable(&error);
+        error
+    }
 }
 
-impl Drop for Post<'_> {
+impl Drop for Post {
     fn drop(&mut self) {
         let input = if self.whole {
             Input::PostClosed

@@ -15,6 +15,7 @@
 //! * A thread that emits to a session which another thread has noted notes it, too, and flushes it
 //!   with all that waits ([`Mark`]).
 //! * A debt that is older than [`GATHERED`] is paid at the end of the next scope.
+//! * A connection that brings many events handles them for as long as its [`Budget`] says.
 //! * Flushing many sessions gives way to others after each [`SLICE`]; the I/O is looked at in between.
 
 use std::{
@@ -47,6 +48,12 @@ const FLUSHES_A_LOOK: usize = 8;
 
 /// Sessions that one thread may owe a flush: the end of a scope that finds more of them pays some.
 const MOST_OWED: usize = 1 << 16;
+
+/// How long one connection may handle its events in a turn.
+const EVENTS: Duration = Duration::from_millis(1);
+
+/// Events that it handles between two looks at the clock.
+const EVENTS_A_LOOK: usize = 8;
 
 /// Which turn has noted a session last. Each turn that has noted a session flushes it; the first of
 /// them finds all that waits, and the others nothing.
@@ -184,6 +191,32 @@ impl Drop for End<'_> {
                 turn.end_of_scope();
             }
         }
+    }
+}
+
+/// What one connection may do in a turn.
+#[derive(Default)]
+pub(super) struct Budget {
+    /// When its second event was handled: for one alone the clock isn't asked.
+    began: Option<Instant>,
+    events: usize,
+    is_spent: bool,
+}
+
+impl Budget {
+    /// An event has been handled. Returns whether more may be.
+    pub(super) fn spend(&mut self) -> bool {
+        if self.events % EVENTS_A_LOOK == 1 {
+            let began = *self.began.get_or_insert_with(Instant::now);
+            self.is_spent = self.events > 1 && began.elapsed() >= EVENTS;
+        }
+        self.events += 1;
+        !self.is_spent
+    }
+
+    /// Whether others should have their turn.
+    pub(super) const fn is_spent(&self) -> bool {
+        self.is_spent
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -43,12 +43,6 @@ const RESERVED: usize = 64 << 10;
 
 /// What a connection may read before others on its thread have a turn, in bytes.
 const BYTES_A_TURN: usize = 64 << 10;
-
-/// How long it may handle what it has read.
-const TIME_A_TURN: Duration = Duration::from_millis(1);
-
-/// Events that it handles between two looks at the clock.
-const EVENTS_A_LOOK: usize = 8;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
@@ -110,27 +104,6 @@ pub(super) struct WebSocket {
     partial: Vec<u8>,
     /// There may be whole frames in `partial`: their connection has given way to others.
     has_backlog: bool,
-}
-
-/// What one connection may do in a turn.
-#[derive(Default)]
-struct Budget {
-    /// When its second event was handled: for one alone the clock isn't asked.
-    began: Option<Instant>,
-    events: usize,
-    is_spent: bool,
-}
-
-impl Budget {
-    /// An event has been handled. Returns whether more may be.
-    fn spend(&mut self) -> bool {
-        if self.events % EVENTS_A_LOOK == 1 {
-            let began = *self.began.get_or_insert_with(Instant::now);
-            self.is_spent = self.events > 1 && began.elapsed() >= TIME_A_TURN;
-        }
-        self.events += 1;
-        !self.is_spent
-    }
 }
 
 /// Why nothing more can be read.
@@ -430,9 +403,9 @@ impl WebSocket {
         goodbye: &mut Goodbye,
         context: &mut Context<'_>,
     ) {
-        let mut budget = Budget::default();
+        let mut budget = turn::Budget::default();
         let mut bytes = 0;
-        while bytes < BYTES_A_TURN && !budget.is_spent {
+        while bytes < BYTES_A_TURN && !budget.is_spent() {
             if session.is_saturated() {
                 session.lock_as_is().machine.set_reading_paused(true);
                 return;
@@ -451,7 +424,7 @@ impl WebSocket {
                 Poll::Ready(Err(error)) => return failed(session, error, goodbye),
             }
         }
-        self.has_backlog = budget.is_spent;
+        self.has_backlog = budget.is_spent();
         turn::wake_behind_io(context.waker());
     }
 

@@ -293,8 +293,8 @@ where
     }
     let goodbye = Goodbye::begin(session, &body);
     let received = match query.callback {
-        Some(_) => post.receive_form(&body),
-        None => post.receive(&body, binary),
+        Some(_) => post.receive_form(&body).await,
+        None => post.receive(body, binary).await,
     };
     received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
     if let Some(goodbye) = goodbye {
