@@ -385,7 +385,14 @@ async fn connect_polling(times: u64) {
     let (io, mut sockets) = server();
     for _ in 0..times {
         let sid = open_polling(&io).await;
+        // A client that leaves has a poll under way.
+        let poll = {
+            let (io, sid) = (io.clone(), sid.clone());
+            tokio::spawn(async move { request(&io, "GET", &sid, "").await })
+        };
+        tokio::task::yield_now().await;
         request(&io, "POST", &sid, "1").await;
+        poll.await.expect("the poll doesn't panic");
         sockets.recv().await.expect("the server lives");
     }
 }

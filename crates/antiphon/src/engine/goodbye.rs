@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::{Session, SessionId};
 
 /// How much later than the goodbye its poll may come.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The POSTs that say goodbye and are being handled.
 #[derive(Default)]
