@@ -53,12 +53,10 @@ for (const eio of [4, 3]) {
     });
 
     test("a wrong EIO", { skip: oursOnly }, async () => {
-      for (const EIO of [undefined, "abc"]) {
-        const query = { path: "/engine.io/", EIO, transport: "polling" };
-        assert.equal((await request(server, { query })).status, 400);
-        const socket = Socket.connect(server, { path: "/engine.io/", eio: EIO ?? null });
-        await socket.close();
-      }
+      const query = { path: "/engine.io/", EIO: "abc", transport: "polling" };
+      assert.equal((await request(server, { query })).status, 400);
+      const socket = Socket.connect(server, { path: "/engine.io/", eio: "abc" });
+      await socket.close();
     });
   });
 

@@ -252,16 +252,11 @@ async fn broadcast(times: u64, room: Option<&'static str>) {
         }
         receivers.push((client.stream, true));
     }
-    // Blocking sockets: reading what is there is one call, without the runtime. One that gets
-    // nothing fails, instead of waiting for ever.
+    // Reading what is there is one call, without the runtime.
     let mut receivers: Vec<_> = receivers
         .into_iter()
         .map(|(stream, receives)| {
-            let stream = stream.into_std().expect("a socket");
-            stream.set_nonblocking(false).expect("a socket");
-            let limit = Some(Duration::from_secs(60));
-            stream.set_read_timeout(limit).expect("a socket");
-            (stream, receives)
+            (stream.into_std().expect("a socket"), receives)
         })
         .collect();
     let expected = answer_frame(&format!(r#"42["news","{TEXT}"]"#));
@@ -273,7 +268,11 @@ async fn broadcast(times: u64, room: Option<&'static str>) {
         }
         tokio::task::yield_now().await;
         for (stream, _) in receivers.iter_mut().filter(|(_, receives)| *receives) {
-            stream.read_exact(&mut answer).expect("the broadcast");
+            while let Err(error) = stream.read_exact(&mut answer) {
+                // Slow as it is here, the server gives way to others before it has written to all.
+                assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+                tokio::task::yield_now().await;
+            }
             assert!(answer == expected);
         }
     }

@@ -36,6 +36,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ping_timeout(PING_TIMEOUT)
         .connect_timeout(Duration::from_secs(1))
         .cors(Cors::any())
+        // The suites leave out what says the revision, and want to be refused.
+        .require_eio(true)
         .build();
     for name in ["/", "/custom"] {
         io.of(name)
@@ -69,6 +71,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     config.ping_interval = PING_INTERVAL;
     config.ping_timeout = PING_TIMEOUT;
     config.cors = Cors::any();
+    config.require_eio = true;
     let echo = Engine::new(config, Arc::new(engine_echo::Echo));
 
     let app = axum::Router::new()

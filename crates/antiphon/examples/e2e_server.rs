@@ -10,7 +10,7 @@ use std::{
 use antiphon::{
     Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, ErrorAcks, Event,
     HttpCalls, Namespace, Rejection, Server, ServerBuilder, Socket, TransportKind,
-    engine::{Engine, Revision},
+    engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,10 @@ fn server(builder: ServerBuilder) -> Server {
 
 /// Serves it with axum, and an engine without Socket.IO beside it.
 async fn serve(port: u16, io: Server) -> Result<(), Box<dyn std::error::Error>> {
-    let echo = Engine::new(io.engine().config().clone(), Arc::new(engine_echo::Echo));
+    // No namespace is ever joined there.
+    let mut config: EngineConfig = io.engine().config().clone();
+    config.max_payload_before_join = usize::MAX;
+    let echo = Engine::new(config, Arc::new(engine_echo::Echo));
     let app = axum::Router::new()
         .merge(io.router())
         .route_service("/engine.io/", echo.service());

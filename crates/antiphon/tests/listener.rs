@@ -298,3 +298,13 @@ async fn a_poll_that_comes_with_the_goodbye_ends_in_order() {
         assert_eq!(http(address, &format!("GET {path}"), "").await.0, 400);
     }
 }
+
+#[tokio::test]
+async fn a_handshake_may_have_to_say_its_revision() {
+    let io = Server::builder().require_eio(true).build();
+    let address = serve(&io).await;
+    for (eio, status) in [("", 400), ("EIO=2&", 400), ("EIO=3&", 200), ("EIO=4&", 200)] {
+        let request = format!("GET /socket.io/?{eio}transport=polling");
+        assert_eq!(http(address, &request, "").await.0, status, "{eio}");
+    }
+}

@@ -44,7 +44,7 @@ const GATHERED: Duration = Duration::from_micros(200);
 const SLICE: Duration = Duration::from_micros(500);
 
 /// Sessions that are flushed between two looks at the clock.
-const FLUSHES_A_LOOK: usize = 8;
+const FLUSHES_A_LOOK: usize = 64;
 
 /// Sessions that one thread may owe a flush: the end of a scope that finds more of them pays some.
 const MOST_OWED: usize = 1 << 16;

@@ -281,6 +281,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. False: Swift clients up
+    /// to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
+    /// them, too.
+    pub const fn require_eio(mut self, require: bool) -> Self {
+        self.engine.require_eio = require;
+        self
+    }
+
     /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
     /// (`forceJSONP`). Pages need the leave of [`cors`](Self::cors) for it as for all else. True.
     pub const fn allow_jsonp(mut self, allow: bool) -> Self {

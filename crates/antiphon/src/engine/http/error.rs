@@ -146,7 +146,10 @@ impl RequestError {
             Self::BodyFailed(error) => format!("the body could not be read: {error}"),
             Self::BodyTimeout => "the body did not arrive in time".to_owned(),
             Self::PayloadTooLarge { limit } => {
-                format!("the body has more than {limit} bytes: see the option `max_payload`")
+                format!(
+                    "the body has more than {limit} bytes: see the options `max_payload` and, for a \
+                     connection that has joined no namespace yet, `max_payload_before_join`"
+                )
             }
             Self::Callback(error) => error.to_string(),
             Self::JsonpOff => {
@@ -171,10 +174,10 @@ impl RequestError {
             }
             Self::UnsupportedRevision(eio) => match eio.as_deref() {
                 None => "the query parameter `EIO` is missing, which means 3 (Socket.IO 1.x or 2.x); the \
-                         option `allow_eio3` turns that off: use a client that says EIO=4"
+                         option `allow_eio3` or `require_eio` turns that off: use a client that says EIO=4"
                     .to_owned(),
                 Some("" | "1" | "2" | "3") => {
-                    "the client speaks Engine.IO 3 (Socket.IO 1.x or 2.x), which the option `allow_eio3` turns off"
+                    "the client speaks Engine.IO 3 (Socket.IO 1.x or 2.x), which the option `allow_eio3` or `require_eio` turns off"
                         .to_owned()
                 }
                 Some(eio) => format!("EIO={eio:?} is not spoken: 3 or 4"),

@@ -353,6 +353,7 @@ async fn handshake(
     let revision = query
         .revision()
         .filter(|revision| config.allow_eio3 || *revision != Revision::V3)
+        .filter(|_| !config.require_eio || query.says_its_revision())
         .ok_or_else(|| query.unsupported_revision())?;
     let opening = Opening {
         revision,

@@ -61,6 +61,11 @@ impl<'u> Query<'u> {
         Revision::from_query(self.eio.as_deref().unwrap_or_default())
     }
 
+    /// Whether it says that as 3 or 4, and not as clients did before.
+    pub(super) fn says_its_revision(&self) -> bool {
+        matches!(self.eio.as_deref(), Some("3" | "4"))
+    }
+
     pub(super) fn unknown_transport(&self) -> RequestError {
         RequestError::UnknownTransport(self.transport.as_deref().map(str::to_owned))
     }
