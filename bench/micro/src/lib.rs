@@ -31,7 +31,10 @@ impl Path {
                 let mut once = (codec.make)();
                 (0..iterations).for_each(|_| once());
             }
-            Run::Server(run) => run(iterations),
+            Run::Server(run) => {
+                antiphon::engine::uncut();
+                run(iterations);
+            }
         }
     }
 }

@@ -255,9 +255,7 @@ async fn broadcast(times: u64, room: Option<&'static str>) {
     // Reading what is there is one call, without the runtime.
     let mut receivers: Vec<_> = receivers
         .into_iter()
-        .map(|(stream, receives)| {
-            (stream.into_std().expect("a socket"), receives)
-        })
+        .map(|(stream, receives)| (stream.into_std().expect("a socket"), receives))
         .collect();
     let expected = answer_frame(&format!(r#"42["news","{TEXT}"]"#));
     let mut answer = vec![0; expected.len()];

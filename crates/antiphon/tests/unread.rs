@@ -129,19 +129,15 @@ async fn begun(stream: &mut TcpStream) -> String {
 /// Opens a session and joins: its path.
 async fn joined(address: SocketAddr, path: &str) -> String {
     let (_, open) = http(address, &format!("GET {path}"), "").await;
-    let (_, rest) = open.split_once("sid").unwrap();
-    let id: String = rest
-        .chars()
-        .skip_while(|it| !it.is_ascii_alphanumeric())
-        .take(20)
-        .collect();
-    let path = format!("{path}&sid={id}");
+    // A script of JSONP has it in quotes with backslashes.
+    let open = open.replace('\\', "");
+    let path = format!("{path}&sid={}", sid(&open));
     let body = match path.contains("&j=") {
         true => "d=40",
         false => "40",
     };
-    let (status, _) = http(address, &format!("POST {path}"), body).await;
-    assert_eq!(status, 200);
+    let (status, answer) = http(address, &format!("POST {path}"), body).await;
+    assert_eq!(status, 200, "{answer}");
     path
 }
 

@@ -67,6 +67,8 @@ pub(crate) use http::{
     Answer, First, Ordinary, ReadAhead, ReadBody, RequestError, first_request, is_below,
 };
 pub(crate) use stats::Counters;
+#[doc(hidden)]
+pub use turn::uncut;
 
 /// How long a shutdown waits for clients to fetch what is queued.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);

@@ -55,6 +55,20 @@ const EVENTS: Duration = Duration::from_millis(1);
 /// Events that it handles between two looks at the clock.
 const EVENTS_A_LOOK: usize = 8;
 
+/// No turn is cut: see [`uncut`].
+static UNCUT: AtomicBool = AtomicBool::new(false);
+
+/// From now on no turn of this process is cut for the time that it takes: for programs that count
+/// instructions, under which everything takes fifty times as long.
+#[doc(hidden)]
+pub fn uncut() {
+    UNCUT.store(true, Ordering::Relaxed);
+}
+
+fn has_passed(since: Instant, time: Duration) -> bool {
+    since.elapsed() >= time && !UNCUT.load(Ordering::Relaxed)
+}
+
 /// Which turn has noted a session last. Each turn that has noted a session flushes it; the first of
 /// them finds all that waits, and the others nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -81,6 +95,8 @@ struct Thread {
     own: Cell<*const Session>,
     /// That session has been noted.
     own_noted: Cell<bool>,
+    /// The others that have been noted in this scope.
+    noted: RefCell<Vec<Arc<Session>>>,
     turn: RefCell<Option<Arc<Turn>>>,
 }
 
@@ -90,6 +106,7 @@ thread_local! {
             is_open: Cell::new(false),
             own: Cell::new(ptr::null()),
             own_noted: Cell::new(false),
+            noted: RefCell::new(Vec::new()),
             turn: RefCell::new(None),
         }
     };
@@ -142,7 +159,7 @@ pub(super) fn note(session: &Arc<Session>, mark: &mut Mark) -> bool {
                     *mark = turn.mark;
                     match thread.own.get() == Arc::as_ptr(session) {
                         true => thread.own_noted.set(true),
-                        false => turn.owe(Arc::clone(session)),
+                        false => thread.noted.borrow_mut().push(Arc::clone(session)),
                     }
                 }
                 true
@@ -178,18 +195,22 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         let turn = THREAD.try_with(|thread| {
             thread.is_open.set(false);
-            let noted = thread.own_noted.take();
-            thread.turn(|turn| (noted || turn.owes()).then(|| (Arc::clone(turn), noted)))
+            let own = self.own.filter(|_| thread.own_noted.take());
+            let mut noted = thread.noted.borrow_mut();
+            thread.turn(|turn| {
+                if !noted.is_empty() || turn.owes() {
+                    noted.extend(own.map(Arc::clone));
+                    turn.owe(&mut noted);
+                    return Some((Arc::clone(turn), None));
+                }
+                own.map(|own| (Arc::clone(turn), Some(own)))
+            })
         });
-        let Ok(Some((turn, noted))) = turn else {
-            return;
-        };
-        match self.own.filter(|_| noted) {
-            Some(own) if !turn.owes() => own.flush_noted(turn.mark),
-            own => {
-                own.into_iter().for_each(|own| turn.owe(Arc::clone(own)));
-                turn.end_of_scope();
-            }
+        match turn {
+            // Nothing that others cause may follow: it needs no end of a turn.
+            Ok(Some((turn, Some(own)))) => own.flush_noted(turn.mark),
+            Ok(Some((turn, None))) => turn.end_of_scope(),
+            Ok(None) | Err(_) => {}
         }
     }
 }
@@ -208,7 +229,7 @@ impl Budget {
     pub(super) fn spend(&mut self) -> bool {
         if self.events % EVENTS_A_LOOK == 1 {
             let began = *self.began.get_or_insert_with(Instant::now);
-            self.is_spent = self.events > 1 && began.elapsed() >= EVENTS;
+            self.is_spent = self.events > 1 && has_passed(began, EVENTS);
         }
         self.events += 1;
         !self.is_spent
@@ -268,10 +289,12 @@ impl Turn {
         self.owes.load(Ordering::Relaxed)
     }
 
-    fn owe(&self, session: Arc<Session>) {
+    fn owe(&self, noted: &mut Vec<Arc<Session>>) {
         let mut debts = self.debts();
-        debts.since.get_or_insert_with(Instant::now);
-        debts.sessions.push_back(session);
+        if !noted.is_empty() {
+            debts.since.get_or_insert_with(Instant::now);
+        }
+        debts.sessions.extend(noted.drain(..));
         self.owes.store(true, Ordering::Relaxed);
     }
 
@@ -291,7 +314,7 @@ impl Turn {
         };
         let presses = {
             let debts = self.debts();
-            let is_old = debts.since.is_some_and(|since| since.elapsed() >= GATHERED);
+            let is_old = debts.since.is_some_and(|since| has_passed(since, GATHERED));
             is_old || debts.sessions.len() > MOST_OWED
         };
         if !presses || self.pay_a_slice() {
@@ -310,24 +333,24 @@ impl Turn {
         let kept = self.debts().kept.take();
         drop(kept);
         let began = Instant::now();
+        let mut next = Vec::new();
         loop {
-            for _ in 0..FLUSHES_A_LOOK {
-                let next = {
-                    let mut debts = self.debts();
-                    let next = debts.sessions.pop_front();
-                    if next.is_none() {
-                        debts.since = None;
-                        self.owes.store(debts.kept.is_some(), Ordering::Relaxed);
-                    }
-                    next
-                };
-                match next {
-                    Some(session) => session.flush_noted(self.mark),
-                    None => return false,
+            let more = {
+                let mut debts = self.debts();
+                let count = debts.sessions.len().min(FLUSHES_A_LOOK);
+                next.extend(debts.sessions.drain(..count));
+                let more = !debts.sessions.is_empty();
+                if !more {
+                    debts.since = None;
+                    self.owes.store(debts.kept.is_some(), Ordering::Relaxed);
                 }
+                more
+            };
+            for session in next.drain(..) {
+                session.flush_noted(self.mark);
             }
-            if began.elapsed() >= SLICE {
-                return true;
+            if !more || has_passed(began, SLICE) {
+                return more;
             }
         }
     }
