@@ -53,7 +53,7 @@ const MOST_OWED: usize = 1 << 16;
 const EVENTS: Duration = Duration::from_millis(1);
 
 /// Events that it handles between two looks at the clock.
-const EVENTS_A_LOOK: usize = 8;
+const EVENTS_A_LOOK: usize = 16;
 
 /// No turn is cut: see [`uncut`].
 static UNCUT: AtomicBool = AtomicBool::new(false);

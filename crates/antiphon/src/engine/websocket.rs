@@ -42,7 +42,7 @@ const READ_BUFFER: usize = 256 << 10;
 const RESERVED: usize = 64 << 10;
 
 /// What a connection may read before others on its thread have a turn, in bytes.
-const BYTES_A_TURN: usize = 64 << 10;
+const BYTES_A_TURN: usize = 128 << 10;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
