@@ -419,3 +419,25 @@ async fn a_post_whose_client_has_gone_is_handled_to_its_end() {
     drop(stream);
     until("the end", || handled.load(Ordering::Relaxed) == DEAR_EVENTS).await;
 }
+
+#[tokio::test]
+async fn what_a_client_has_sent_before_it_went_is_handled_though_writing_fails() {
+    let (io, handled) = flooded();
+    io.of("/").on("work", async |socket: Socket, args: Args| {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_micros(50) {
+            std::hint::spin_loop();
+        }
+        socket.emit("done", args);
+    });
+    let address = serve(&io).await;
+    for round in 1..=5 {
+        let mut client = joined(address).await;
+        let frame = masked_frame(Opcode::Text, br#"42["work",1]"#, [1, 2, 3, 4]);
+        let all = frame.repeat(400);
+        client.stream().write_all(&all).await.unwrap();
+        drop(client);
+        until("the end", || io.stats().sessions == 0).await;
+        assert_eq!(handled.load(Ordering::Relaxed), 400 * round);
+    }
+}

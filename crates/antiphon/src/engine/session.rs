@@ -123,6 +123,16 @@ pub(super) struct State {
     pub(super) waiting: Waiters,
 }
 
+/// What a failed write means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The session ends.
+    Ends,
+    /// The driver tries again when it has nothing more to read: what a client has sent before it went
+    /// away is handled.
+    ForTheDriver,
+}
+
 /// What waits behind the queue of a session that a turn has noted, for its flush.
 enum Tail {
     Empty,
@@ -171,7 +181,7 @@ impl State {
                     driver.wake();
                 }
             }
-            TransportKind::WebSocket => self.write(),
+            TransportKind::WebSocket => self.write(Failure::ForTheDriver),
         }
     }
 
@@ -238,7 +248,7 @@ impl State {
     }
 
     /// Writes what is queued to the WebSocket until all is written or it takes no more.
-    pub(super) fn write(&mut self) {
+    pub(super) fn write(&mut self, failure: Failure) {
         let Some(writer) = &self.writer else { return };
         while !self.machine.is_blocked() {
             if self.machine.is_idle() {
@@ -255,7 +265,10 @@ impl State {
             };
             match written {
                 Ok(count) => self.machine.written(count, false),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Err(error)
+                    if error.kind() == ErrorKind::WouldBlock
+                        || failure == Failure::ForTheDriver =>
+                {
                     self.machine.written(0, true);
                     if let Some(driver) = self.driver.take() {
                         driver.wake();
@@ -487,7 +500,7 @@ impl Session {
         }
         if state.mark.is_noted() && !state.machine.has_room(&packet, attachments) {
             // Much was sent in one batch of work: that says nothing of the reader yet.
-            state.write();
+            state.write(Failure::ForTheDriver);
             if !state.machine.is_open() {
                 return Err(SendError::Closed);
             }

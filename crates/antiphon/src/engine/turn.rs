@@ -14,7 +14,7 @@
 //! Nobody waits for the work of another:
 //! * A thread that emits to a session which another thread has noted notes it, too, and flushes it
 //!   with all that waits ([`Mark`]).
-//! * A debt that is older than [`GATHERED`] is paid at the end of the next scope.
+//! * A debt that is older than [`GATHERED`], or than paying takes, is paid at the end of the next scope.
 //! * A connection that brings many events handles them for as long as its [`Budget`] says.
 //! * Flushing many sessions gives way to others after each [`SLICE`]; the I/O is looked at in between.
 
@@ -37,7 +37,8 @@ use tokio::runtime::{Handle, Id};
 
 use super::Session;
 
-/// How old a debt may grow in a long turn: the end of a scope that finds it older pays.
+/// How old a debt may grow in a long turn: the end of a scope that finds it older pays. If paying takes
+/// longer than this, so may gathering: at most half of the time is spent on it.
 const GATHERED: Duration = Duration::from_micros(200);
 
 /// How long one thread flushes at a stretch.
@@ -252,8 +253,10 @@ struct Turn {
 #[derive(Default)]
 struct Debts {
     sessions: VecDeque<Arc<Session>>,
-    /// Since when the first of them waits.
+    /// Since when the first of them waits, or something was paid last.
     since: Option<Instant>,
+    /// How long the last payment took.
+    paying: Duration,
     kept: Option<Box<dyn Any + Send>>,
     flusher: Option<Flusher>,
     /// Counts flushers, so that one whose place was taken ends.
@@ -314,7 +317,8 @@ impl Turn {
         };
         let presses = {
             let debts = self.debts();
-            let is_old = debts.since.is_some_and(|since| has_passed(since, GATHERED));
+            let gathered = debts.paying.max(GATHERED);
+            let is_old = debts.since.is_some_and(|since| has_passed(since, gathered));
             is_old || debts.sessions.len() > MOST_OWED
         };
         if !presses || self.pay_a_slice() {
@@ -350,6 +354,9 @@ impl Turn {
                 session.flush_noted(self.mark);
             }
             if !more || has_passed(began, SLICE) {
+                let mut debts = self.debts();
+                debts.paying = began.elapsed();
+                debts.since = debts.since.map(|_| Instant::now());
                 return more;
             }
         }

@@ -32,6 +32,7 @@ use tokio::{
 use super::{
     ReadAhead, Session,
     driver::{self, Driven},
+    session::Failure,
     turn,
 };
 
@@ -333,7 +334,7 @@ pub(super) fn drive(driven: Driven, mut websocket: WebSocket) -> impl Future<Out
             let mut state = session.lock();
             state.leave_http();
             state.writer = websocket.writer.take();
-            state.write();
+            state.write(Failure::ForTheDriver);
         }
         // What was read ahead, with the request or behind the end of an upgrade, comes first.
         websocket.has_backlog = !websocket.partial.is_empty();
@@ -390,25 +391,28 @@ fn poll_session(
         }
         state.machine.set_reading_paused(false);
     }
-    websocket.poll_receive(session, goodbye, context);
-    websocket.poll_send(session, context);
+    let failure = match websocket.poll_receive(session, goodbye, context) {
+        true => Failure::ForTheDriver,
+        false => Failure::Ends,
+    };
+    websocket.poll_send(session, failure, context);
     driver::poll_deadlines(session, sleep, context)
 }
 
 impl WebSocket {
-    /// Reads until nothing more is there, or others should have a turn.
+    /// Reads until nothing more is there, or others should have a turn: then it returns `true`.
     fn poll_receive(
         &mut self,
         session: &Arc<Session>,
         goodbye: &mut Goodbye,
         context: &mut Context<'_>,
-    ) {
+    ) -> bool {
         let mut budget = turn::Budget::default();
         let mut bytes = 0;
         while bytes < BYTES_A_TURN && !budget.is_spent() {
             if session.is_saturated() {
                 session.lock_as_is().machine.set_reading_paused(true);
-                return;
+                return false;
             }
             let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
             let read = match std::mem::take(&mut self.has_backlog) {
@@ -419,17 +423,21 @@ impl WebSocket {
                 false => self.poll_read(Some(session), context, &mut handle),
             };
             match read {
-                Poll::Pending => return,
+                Poll::Pending => return false,
                 Poll::Ready(Ok(count)) => bytes += count,
-                Poll::Ready(Err(error)) => return failed(session, error, goodbye),
+                Poll::Ready(Err(error)) => {
+                    failed(session, error, goodbye);
+                    return false;
+                }
             }
         }
         self.has_backlog = budget.is_spent();
         turn::wake_behind_io(context.waker());
+        true
     }
 
     /// Writes what the senders could not.
-    fn poll_send(&mut self, session: &Session, context: &mut Context<'_>) {
+    fn poll_send(&mut self, session: &Session, failure: Failure, context: &mut Context<'_>) {
         let mut state = session.lock_as_is();
         let state = &mut *state;
         if let Some(writer) = &state.writer {
@@ -439,7 +447,7 @@ impl WebSocket {
             {
                 state.machine.written(0, false);
                 if ready.is_ok() {
-                    state.write();
+                    state.write(failure);
                 }
             }
             return;
@@ -456,6 +464,7 @@ impl WebSocket {
             }
             match Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]) {
                 Poll::Ready(Ok(count)) if count > 0 => state.machine.written(count, false),
+                Poll::Ready(_) if failure == Failure::ForTheDriver => return,
                 Poll::Ready(_) => {
                     state
                         .machine
