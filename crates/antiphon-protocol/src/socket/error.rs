@@ -1,6 +1,7 @@
 use thiserror::Error;
 
-/// Why a packet of the peer is refused. Node closes the connection for each of these.
+/// Why a packet of the peer is refused: the connection is closed for each of these (docs/protocol.md 14.9).
+/// Node takes some of them (docs/protocol.md 20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {

@@ -45,9 +45,9 @@ counters! {
     sessions_opened,
     /// Handshakes and requests that were refused with an error.
     requests_refused,
-    /// Sessions that have moved from polling to WebSocket.
+    /// Sessions that have moved to another transport.
     upgrades_completed,
-    /// Upgrades that were given up; their sessions went on by polling.
+    /// Upgrades that were given up. Unless the session has ended, it went on as it was.
     upgrades_failed,
     /// Sessions that were closed since they read too slowly.
     slow_readers_closed,

@@ -94,7 +94,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long an upgrade to WebSocket may take; after that the session stays on polling. 10 s.
+    /// How long an upgrade to another transport may take; after that the session stays on the one that it has. 10 s.
     pub const fn upgrade_timeout(mut self, timeout: Duration) -> Self {
         self.engine.upgrade_timeout = timeout;
         self

@@ -307,7 +307,7 @@ impl Socket {
         self
     }
 
-    /// Calls `handler` for every event that this socket sends, before those of its name.
+    /// Calls `handler` for every event that this client sends, before the handlers of its name.
     pub fn on_any<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnEvent, A, Output = ()>,

@@ -113,7 +113,7 @@ impl RequestError {
                     .to_owned()
             }
             Self::BadMethod(method) => {
-                format!("{method} can't open a session: a handshake is a GET")
+                format!("{method} isn't taken: a handshake is a GET, and a session takes GET and POST")
             }
             Self::TransportMismatch => {
                 let polling = TransportKind::Polling.as_str();
