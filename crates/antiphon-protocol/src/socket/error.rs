@@ -1,3 +1,10 @@
+//! What goes wrong with packets of Socket.IO: [`DecodeError`] for those of a peer, [`EncodeError`] for
+//! values of the application.
+//!
+//! A `DecodeError` closes the connection, so it says what was expected and which limit was passed, and
+//! repeats nothing that a peer sent but one character. An `EncodeError` is returned to the caller of an
+//! emit; nothing has been sent then.
+
 use thiserror::Error;
 
 /// Why a packet of the peer is refused: the connection is closed for each of these (docs/protocol.md 14.9).

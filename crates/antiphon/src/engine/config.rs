@@ -1,4 +1,9 @@
-//! The options of the engine.
+//! The options of the engine, and their defaults.
+//!
+//! An [`EngineConfig`] is filled in by the user or by the [`ServerBuilder`](crate::ServerBuilder), and
+//! owned by the [`Engine`](super::Engine), which bounds its durations once and never changes it
+//! afterwards. Sessions share the part that their machine looks at (`session`). Options that can't work
+//! are refused where they are set: here nothing fails.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 

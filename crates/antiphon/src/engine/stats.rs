@@ -1,4 +1,7 @@
-//! What the engine and the sockets count: nothing is dropped or refused without a number.
+//! What the engine and the sockets count: whatever is dropped or refused has a number.
+//!
+//! The engine owns the [`Counters`]; any code that drops something adds to one, relaxed, without a
+//! lock. [`Stats`] is a copy of all at about one moment, not at exactly one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
