@@ -2,7 +2,7 @@
 //!
 //! Nothing in this crate opens a socket, reads a clock or spawns a task: codecs are functions of
 //! bytes, and state machines take an input and the time, and give an output and the next deadline.
-//! The server and the client of the crate `antiphon` share it.
+//! The crate `antiphon` puts the I/O of a server around it.
 //!
 //! | module | what it holds | the rule's source |
 //! |---|---|---|

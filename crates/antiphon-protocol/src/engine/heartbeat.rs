@@ -2,7 +2,7 @@
 //!
 //! One side pings and expects a pong in time, the other expects pings and answers them. In
 //! revision 4 the server pings, in revision 3 the client does. Messages don't count as a sign of
-//! life, as in the reference implementation.
+//! life (docs/protocol.md 9.5).
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,11 @@
-//! Engine.IO: packets over long-polling, streaming and WebSocket, with a heartbeat and upgrades between them.
+//! Engine.IO, revisions 3 and 4 (docs/protocol.md 2 to 13): packets, bodies of HTTP, and the session.
+//!
+//! Codecs are functions: [`Packet`] reads one packet, [`EncodedPacket`] is one that is ready for the
+//! wire, [`payload`], [`jsonp`] and [`event_stream`] put several into a body. State is in [`Session`],
+//! with its heartbeat, its upgrades and its outbound queue: it is given an [`Input`] and the time, and
+//! gives an [`Output`] and its next deadline. A peer's mistake is an error ([`PacketError`],
+//! [`PayloadError`](payload::PayloadError)) or ends the session with a [`CloseReason`]; it never
+//! panics.
 
 mod encoded;
 pub mod event_stream;

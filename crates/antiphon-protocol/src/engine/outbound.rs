@@ -1,4 +1,12 @@
-//! The one queue in which packets wait on their way out of a session.
+//! The queue in which the packets of one session wait on their way out. The session's machine owns it,
+//! whatever the transport.
+//!
+//! Packets enter by [`push`](Outbound::push) (a message with its attachments, all or none),
+//! `push_control` (heartbeat and close, never refused) and `push_noop`. They leave all at once by
+//! [`take`](Outbound::take) for HTTP, or by `frames` and `advance` for a WebSocket, which may have
+//! taken half a frame. Tracked (docs/protocol.md 12), what was taken is kept until it is confirmed, and
+//! [`rewind`](Outbound::rewind) makes it wait again. The bounds are [`QueueLimits`], what is kept
+//! included; [`QueueFull`] says that the peer reads too slowly.
 
 use std::{cell::Cell, collections::VecDeque, io::IoSlice};
 

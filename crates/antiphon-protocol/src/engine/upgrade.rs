@@ -7,7 +7,7 @@
 //!    +--- closed, timeout, any other packet ----+
 //! ```
 //!
-//! Whatever goes wrong ends the probe alone: the session stays on polling. Once probed, a waiting
+//! Whatever goes wrong ends the probe alone: the session goes on as it was. Once probed, a waiting
 //! poll is answered with a noop every 100 ms, so that the client can pause its polling.
 
 use std::time::{Duration, Instant};

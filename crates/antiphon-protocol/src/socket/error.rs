@@ -1,6 +1,14 @@
+//! What goes wrong with packets of Socket.IO: [`DecodeError`] for those of a peer, [`EncodeError`] for
+//! values of the application.
+//!
+//! A `DecodeError` closes the connection, so it says what was expected and which limit was passed, and
+//! repeats nothing that a peer sent but one character. An `EncodeError` is returned to the caller of an
+//! emit; nothing has been sent then.
+
 use thiserror::Error;
 
-/// Why a packet of the peer is refused. Node closes the connection for each of these.
+/// Why a packet of the peer is refused: the connection is closed for each of these (docs/protocol.md 14.9).
+/// Node takes some of them (docs/protocol.md 20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {

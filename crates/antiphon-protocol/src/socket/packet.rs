@@ -1,5 +1,10 @@
-//! One Socket.IO packet, and how it is read from a text:
+//! One packet of Socket.IO, and how it is read from a text (docs/protocol.md 14):
 //! `<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]`.
+//!
+//! All of it is checked first, JSON and placeholders included, and gives a `Layout`: where the parts
+//! stand. So the [`Decoder`](super::Decoder) can keep the text beside it until the attachments have
+//! come, and lend a [`Packet`] either way without parsing again. What breaks a rule or a limit is a
+//! [`DecodeError`].
 
 use std::borrow::Cow;
 

@@ -1,4 +1,8 @@
-//! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs.
+//! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs
+//! (docs/protocol.md 17.1, 17.5).
+//!
+//! The decoder refuses a placeholder that names no attachment, and a type reads one as bytes. Both ask
+//! [`at`], so that they agree on what one is. The text must be known to be JSON.
 
 use super::error::DecodeError;
 use super::json;

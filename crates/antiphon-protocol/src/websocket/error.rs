@@ -1,4 +1,8 @@
-//! What a peer can do wrong.
+//! What a peer can do wrong on a WebSocket: a violation of RFC 6455, or a limit (docs/protocol.md 8.8).
+//!
+//! The [`Decoder`](super::Decoder) gives a [`FrameError`]; its owner closes the connection with
+//! [`close_code`](FrameError::close_code), and the error's text as the reason. Nothing can be decoded
+//! after one.
 
 use super::Opcode;
 

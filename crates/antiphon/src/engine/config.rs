@@ -1,4 +1,9 @@
-//! The options of the engine.
+//! The options of the engine, and their defaults.
+//!
+//! An [`EngineConfig`] is filled in by the user or by the [`ServerBuilder`](crate::ServerBuilder), and
+//! owned by the [`Engine`](super::Engine), which bounds its durations once and never changes it
+//! afterwards. Sessions share the part that their machine looks at (`session`). Options that can't work
+//! are refused where they are set: here nothing fails.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -17,7 +22,7 @@ pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
 const SHORTEST: Duration = Duration::from_millis(1);
 
 /// The options of an [`Engine`](super::Engine), with Socket.IO's defaults. A duration of more than
-/// 12 days counts as 12 days.
+/// 12 days counts as 12 days, one of less than 1 ms as 1 ms.
 ///
 /// A server of Socket.IO has the same options on its [builder](crate::ServerBuilder).
 #[derive(Clone)]
@@ -27,7 +32,7 @@ pub struct EngineConfig {
     pub ping_interval: Duration,
     /// How long the answer to a heartbeat may take. 20 s.
     pub ping_timeout: Duration,
-    /// How long an upgrade to WebSocket may take; the session stays on polling after that. 10 s.
+    /// How long an upgrade to another transport may take; after that the session stays on the one that it has. 10 s.
     pub upgrade_timeout: Duration,
     /// How long a closing session waits for its last packets to be fetched. 30 s.
     pub close_timeout: Duration,

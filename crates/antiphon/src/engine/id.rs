@@ -1,4 +1,9 @@
-//! Session and socket ids: 120 random bits as 20 characters, the form that every peer expects.
+//! Ids of sessions and sockets: 120 random bits as 20 characters of `A-Z a-z 0-9 - _`, the form that
+//! every peer expects.
+//!
+//! A [`SessionId`] is a credential: its `Debug` shows six characters. Random bytes are asked from the
+//! operating system for sixteen ids at a time, and kept by the thread. If the system gives none this
+//! panics, since an id that can be guessed is worse.
 
 use std::{cell::RefCell, fmt, sync::Arc};
 

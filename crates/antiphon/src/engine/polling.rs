@@ -1,4 +1,11 @@
-//! HTTP long-polling: a GET waits for packets, a POST brings them.
+//! HTTP long-polling: a GET waits for packets, a POST brings them (docs/protocol.md 6; with offsets
+//! 12).
+//!
+//! `poll` and `Post` are the two requests of a session, each with a guard while it is under way:
+//! dropped before its end, it tells the session that the client has gone away, which ends a session
+//! without offsets. `drive` is the session's driver while it is on HTTP: it watches deadlines alone,
+//! and ends when the session is closed or a WebSocket has taken over. Packets leave the queue as one
+//! payload. A body that can't be decoded closes the session.
 
 use std::{
     borrow::Cow, collections::VecDeque, future::Future, pin::pin, sync::Arc, task::Poll,

@@ -1,6 +1,10 @@
-//! A WebSocket that was opened for a session on HTTP: it is probed, then takes the session over.
+//! A WebSocket that was opened for a session on HTTP: it is probed, then takes the session over
+//! (docs/protocol.md 10).
 //!
-//! Whatever goes wrong here closes this WebSocket alone; the session goes on as it was.
+//! The task of the WebSocket owns the connection and a `Probe`. Texts go to the session's machine,
+//! which says what to do: answer, complete, reject. When it is complete a driver is spawned with the
+//! connection. Whatever goes wrong closes this WebSocket alone; the session goes on as it was. A
+//! `Probe` tells the session when it is dropped, unless a later attempt has begun.
 
 use std::{sync::Arc, task::Poll};
 

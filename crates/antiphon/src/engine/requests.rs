@@ -1,6 +1,11 @@
-//! The requests of a session on HTTP: who waits for packets, who probes another transport, and, where
-//! packets are tracked, which request counts if a client or its browser makes one again while the first
-//! is still under way.
+//! The requests of a session on HTTP, as far as one must know of another: the GET that waits, the
+//! probes, the answer that is still being read, and, in a session with offsets, which GET and POST
+//! count.
+//!
+//! All of it is behind the session's lock, in a box that a session on WebSocket doesn't have. Requests
+//! leave their wakers here and get numbers. A newer one takes over, and the older sees by its number
+//! that it has been superseded. A POST that a browser repeats is known by its parameter
+//! `antiphon-post`.
 
 use std::{sync::Arc, task::Waker};
 

@@ -1,4 +1,14 @@
-//! One session: who holds it can send to it, whatever transport carries it.
+//! One session: the machine of the protocol crate under a lock, with what does its I/O.
+//!
+//! The engine's registry and every handle share an `Arc<Session>`; it keeps no connection alive.
+//! Callers that hold one can send: `push` takes any packet, `push_frame` and `push_bundle` take frames
+//! that may wait for the flush of a turn. Transports report what has happened by `input`, and packets
+//! by `receive`, which hands messages to the application without the lock.
+//!
+//! `lock` gives the state with everything queued (`State::settle`); after `lock_as_is` frames may still
+//! wait behind the queue, and nothing may be queued before them. A session whose queue is full is
+//! closed; its driver does the rest (`finish`). The lock is never held across an await or a call of the
+//! application.
 
 use std::{
     cell::Cell,

@@ -1,4 +1,7 @@
-//! What the engine and the sockets count: nothing is dropped or refused without a number.
+//! What the engine and the sockets count: whatever is dropped or refused has a number.
+//!
+//! The engine owns the [`Counters`]; any code that drops something adds to one, relaxed, without a
+//! lock. [`Stats`] is a copy of all at about one moment, not at exactly one.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -45,9 +48,9 @@ counters! {
     sessions_opened,
     /// Handshakes and requests that were refused with an error.
     requests_refused,
-    /// Sessions that have moved from polling to WebSocket.
+    /// Sessions that have moved to another transport.
     upgrades_completed,
-    /// Upgrades that were given up; their sessions went on by polling.
+    /// Upgrades that were given up. Unless the session has ended, it went on as it was.
     upgrades_failed,
     /// Sessions that were closed since they read too slowly.
     slow_readers_closed,

@@ -1,8 +1,8 @@
 //! WebSocket: reads frames, hands packets on, and ends the connection properly.
 //!
-//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame
-//! that is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that
-//! whoever sends writes to it directly; any other (TLS, for one) is written to by the driver.
+//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame that
+//! is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that senders
+//! write to it directly; any other (TLS, for one) is written to by the driver.
 
 use std::{
     cell::Cell,

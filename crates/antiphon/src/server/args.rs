@@ -1,4 +1,9 @@
-//! The arguments of events: as they came, and what can be made into them or from them.
+//! The arguments of events, as the user sees them: [`Args`] as they came, [`IntoArgs`] what can be
+//! emitted, [`FromArgs`] what an acknowledgement can be taken as.
+//!
+//! A thin layer over the protocol crate's arguments, which know the rules. Everything of serde fits
+//! both traits, and `Args` besides, unparsed. `IntoArgs` is sealed, so that no event is sent that isn't
+//! well-formed. Errors are the protocol crate's, and say where.
 
 use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs};
 use serde::{Serialize, de::DeserializeOwned};

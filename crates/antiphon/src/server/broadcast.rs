@@ -1,4 +1,9 @@
-//! Whom an event goes to: a chain of rooms and flags that ends in what is done.
+//! Which sockets an event goes to: a chain of rooms and flags that ends in what is done.
+//!
+//! A [`Broadcast`] is a value: a namespace, a [`Target`] and flags; nothing happens until its last
+//! call. Then the event is encoded once and given to the namespace's adapter. `emit` fails only if the
+//! event can't be encoded; what becomes of each receiver is counted and logged. `emit_with_ack` has
+//! sent before it is awaited, and gives what has come when its time is up.
 
 use std::{marker::PhantomData, time::Duration};
 

@@ -1,4 +1,8 @@
-//! The options of a server.
+//! The options of a server: collected by [`ServerBuilder`], given to the engine and to `Shared` by
+//! `build`, and unchanged from then on.
+//!
+//! Each method says its default and unit. Options that can't work (a path without a slash, no
+//! transports) panic here, at the start of the program; long durations are cut.
 
 use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
@@ -94,7 +98,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long an upgrade to WebSocket may take; after that the session stays on polling. 10 s.
+    /// How long an upgrade to another transport may take; after that the session stays on the one that it has. 10 s.
     pub const fn upgrade_timeout(mut self, timeout: Duration) -> Self {
         self.engine.upgrade_timeout = timeout;
         self

@@ -1,8 +1,17 @@
-//! One client's connection: which namespaces it is in, and what its packets mean.
+//! One client's connection: which namespaces it is in, and what its packets mean (docs/protocol.md 14
+//! and 15).
 //!
-//! Whoever leaves a namespace and whoever comes are one queue. A client that joins again right after it
-//! has left has two sockets for a while: the old one, until its goodbye is over, and the new one, whose
-//! middlewares are asked then. While the new one waits or is asked, another CONNECT takes its place.
+//! The engine's session owns it, as its [`engine::Connection`]; its sockets hold it weakly. Messages
+//! come in order and go through the decoder under its lock; the packet is handled without. CONNECT
+//! makes a [`Socket`] and runs `join`: middlewares, the answer, connect handlers, then its events.
+//! Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the connection
+//! (`violation`, `undecodable`), and so do its two deadlines: no namespace in time, attachments that
+//! don't come.
+//!
+//! Sockets that leave a namespace and sockets that come are one queue. A client that joins again right
+//! after it has left has two sockets for a while: the old one, until its goodbye is over, and the new
+//! one, whose middlewares are asked then. While the new one waits or is asked, another CONNECT takes
+//! its place.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},

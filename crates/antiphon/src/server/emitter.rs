@@ -1,4 +1,8 @@
 //! How an event is emitted to one socket: a chain of flags that ends in the emit.
+//!
+//! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before the
+//! call returns; with an ack, its receiver is noted first, so that no answer is too early. It fails if
+//! the event can't be encoded, the socket has gone, or the queue is full.
 
 use std::time::Duration;
 

@@ -1,4 +1,9 @@
 //! Extractors: what a handler can ask for by the types of its arguments.
+//!
+//! Each takes its part of a [`Context`] when the handler is called, in the order of the arguments. If
+//! it isn't there, or doesn't fit, the handler isn't called: the [`Rejection`] is the client's error
+//! acknowledgement (of a middleware: its `connect_error`). An extractor that panics is
+//! `internal_error`.
 
 use std::{fmt, sync::Arc};
 

@@ -2,6 +2,11 @@
 //!
 //! A handler is called inside the task that read the event, up to its first suspension; so the
 //! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
+//!
+//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a function
+//! from a [`Context`] to a boxed future that can't panic. What the handler returned, or that it
+//! panicked, is dealt with inside that future; `call` turns a panic of an extractor into a
+//! [`Rejection`].
 
 use std::{
     future::Future,

@@ -1,8 +1,8 @@
 //! The events of a socket that wait for their turn.
 //!
 //! An event waits while the socket's connect handler or a middleware runs, and so does all that comes
-//! after it. Whoever has closed the inbox works on it, one event after the other, until none waits.
-//! What waits when the client leaves is still handled: the socket's goodbye comes behind it.
+//! after it. The task that has closed the inbox works on it, one event after the other, until none
+//! waits. What waits when the client leaves is still handled: the socket's goodbye comes behind it.
 
 use std::{
     collections::VecDeque,

@@ -4,6 +4,10 @@
 //! engine message -> Connection -> Socket -> dispatch -> handlers
 //! emit -> packet, encoded once -> Adapter -> rooms -> each socket's session
 //! ```
+//!
+//! A [`Server`] is a handle of an engine and of its namespaces. What a client sends goes inward by the
+//! traits of [`engine`](crate::engine); what is sent goes outward by [`adapter`]. A mistake of a client
+//! closes its connection or is acknowledged with an error; a handler's panic ends that call alone.
 
 mod ack;
 pub mod adapter;

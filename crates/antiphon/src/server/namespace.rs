@@ -1,4 +1,9 @@
 //! A namespace: its handlers, its sockets and their rooms.
+//!
+//! A [`Namespace`] is a handle; `Namespaces` owns one of each name and never drops it before the
+//! server. Handlers are registered on it at any time: those of events in `Listeners`, all others in
+//! `Lifecycle`, each changed by a copy. Sockets are in `Rooms`; what concerns sockets of other servers
+//! goes through the adapter. It counts the ids of acks, so that a broadcast needs one.
 
 use std::{
     fmt,

@@ -1,4 +1,9 @@
 //! All namespaces of a server: what the engine gives its sessions to.
+//!
+//! The engine owns it as its [`Application`]: each new session gets a [`Connection`], and one of
+//! revision 3 is put into `/` at once (docs/protocol.md 18.2). Namespaces are made by the application's
+//! `of` and by nothing that a client sends. The factory of an adapter is the user's, and called without
+//! the lock.
 
 use std::{
     collections::HashMap,

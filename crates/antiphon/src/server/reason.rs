@@ -1,4 +1,7 @@
-//! Why a socket was disconnected.
+//! Why a socket was disconnected, in the words of Socket.IO (docs/protocol.md 11.6).
+//!
+//! A value: disconnect handlers get it as an argument. The engine's reasons come in by
+//! `From<CloseReason>`; the others are set where a socket is closed.
 
 use std::fmt;
 

@@ -5,6 +5,10 @@
 //! that joining and leaving cost the same however many there are.
 //!
 //! A socket is asked for by itself and not by its id: with Engine.IO 3 another one may have that by now.
+//!
+//! One read-write lock guards all of it. `for_each` calls back under the read lock: what it calls may
+//! queue packets, and must not come back here. Each change counts a version, by which a burst of
+//! broadcasts sees that the members are still the same. Memory is given back when a crowd has left.
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},

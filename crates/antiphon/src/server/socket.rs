@@ -1,4 +1,9 @@
 //! A socket: one client in one namespace.
+//!
+//! A [`Socket`] is a handle that keeps no connection alive: sending to a session that has ended is an
+//! error. Its connection and the namespace's rooms own one each while it is connected. It owns its
+//! inbox (events that wait), the acks that its client owes, and the user's values. How it comes and
+//! goes is in `life`.
 
 mod life;
 
@@ -307,7 +312,7 @@ impl Socket {
         self
     }
 
-    /// Calls `handler` for every event that this socket sends, before those of its name.
+    /// Calls `handler` for every event that this client sends, before the handlers of its name.
     pub fn on_any<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnEvent, A, Output = ()>,

@@ -1,5 +1,8 @@
-//! Reads a type from a list of arguments: the rule of the outermost tuple. What is inside the
-//! arguments is read by `serde_json`, or by [`Input`] where there are attachments.
+//! Reads a type from a list of arguments: the rule of the outermost tuple.
+//!
+//! Without attachments each argument is given to `serde_json` as it stands; with attachments [`Input`]
+//! reads it, since placeholders have to become bytes. If it fails it is read once more, with the path
+//! watched: successes pay nothing for the message of an [`ArgsError`].
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;

@@ -1,3 +1,7 @@
+//! Why arguments don't fit a type: which argument, where in it, and what was expected.
+//!
+//! Path and message can repeat what a peer has sent, so each is cut at 256 bytes.
+
 use std::error::Error;
 use std::fmt::{self, Display, Formatter, Write as _};
 

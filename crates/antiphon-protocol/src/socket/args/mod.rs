@@ -1,5 +1,9 @@
-//! The arguments of an event or an ack: JSON text and attachments on one side, Rust types on the
-//! other.
+//! The arguments of an event or an ack: JSON text and attachments on one side, Rust types on the other.
+//!
+//! [`Args`] lend what a packet holds: JSON that the decoder has proven to be valid and not too deep.
+//! They stay text until [`Args::deserialize`] reads a type (`de`; with attachments `input`).
+//! [`OwnedArgs`] keep them beyond the packet. The way out is `ser`. What doesn't fit is an
+//! [`ArgsError`], which says where.
 
 mod de;
 mod error;

@@ -1,5 +1,8 @@
-//! Writes a value as a list of arguments. `serde_json` does the writing; what is added here is the
-//! rule of the outermost tuple, and the attachments.
+//! Writes a value as a list of arguments.
+//!
+//! `serde_json` does the writing; what is added here is the rule of the outermost tuple, and the
+//! attachments: bytes become packets of their own, with a placeholder in their place. What can't be
+//! JSON is an error of `serde_json`; what has been written by then is for the caller to forget.
 
 use std::cell::Cell;
 use std::fmt::Display;

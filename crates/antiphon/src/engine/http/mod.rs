@@ -1,5 +1,10 @@
-//! The HTTP side: every request of a session arrives here and is checked, then goes to its
-//! transport.
+//! The HTTP side: every request arrives here, is checked, and goes to its transport.
+//!
+//! `handle` is the way in under an HTTP server, `answer_to` for the own listener; both give a response,
+//! refusals included, with the headers of CORS. `route` has the checks in the order of docs/protocol.md
+//! 2.4. A handshake makes a session and spawns its driver; a GET waits in `polling` or is a stream; a
+//! POST hands its packets on; a WebSocket is taken over after the response. No state is here: a client
+//! that goes away drops the future, and the guards in `polling` and `streaming` tell the session.
 
 mod answer;
 mod body;

@@ -1,4 +1,10 @@
-//! Requests below the server's path that belong to no session: the application answers them.
+//! Requests below the server's path that belong to no session: the application answers them (calls by
+//! HTTP).
+//!
+//! The engine owns at most one [`Ordinary`] and asks it before it looks for a transport. It gets the
+//! head, and the body as a future that is bounded in bytes and time, and gives a whole response;
+//! preflights and CORS stay with the engine. `Engine::admit` holds it to the rules of a handshake:
+//! origin, `allow_request`, no shutdown.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 

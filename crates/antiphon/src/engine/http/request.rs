@@ -1,4 +1,9 @@
-//! The query of a request: what a client of Engine.IO says in it.
+//! The query of a request: what a client of Engine.IO says in it (docs/protocol.md 2.2, 2.3).
+//!
+//! A [`Query`] borrows from the URI and lives as long as the request is routed. Parameters are found
+//! once and read when they are asked for. Numbers of extensions that aren't any are ignored, but for an
+//! offset in a session that has them: that is refused (`BadNumber`). Parameters that few requests are
+//! asked for are found by [`parameter`]. Nothing is decoded that isn't escaped.
 
 use std::{borrow::Cow, time::Duration};
 

@@ -1,4 +1,9 @@
-//! The engine as a tower `Service`, and as a `Layer` over another one.
+//! The engine as a tower `Service`, and as a `Layer` over another one: the way in for axum, hyper and
+//! tower.
+//!
+//! Both are cheap handles of the engine. A request goes to `http::handle`, which always gives a
+//! response: the service never fails. The layer looks at the path alone, by whole segments
+//! ([`is_below`]), and leaves every other request and its errors to the inner service.
 
 use std::{
     convert::Infallible,

@@ -1,4 +1,8 @@
 //! Which event a path calls: `message` is of the namespace `/`, `a/b/message` of `/a/b`.
+//!
+//! Both directions are here: `parse` for requests, `path` for the description. Segments are
+//! percent-encoded UTF-8, each by itself, so that a name may hold a slash. A path that can't be read is
+//! a `CallError`; names are looked up later, and nothing is made for an unknown one.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,9 @@
 //! Calls that are made twice: a browser repeats a POST by itself where a connection that it had used
 //! before is reset. The repeat has the same parameter `t`, and gets the answer of the first.
+//!
+//! A call is remembered under its `t` and a hash of all else that makes it this one (URL, headers,
+//! address, body), so no caller gets the answer of another by guessing `t`. At most 4,096 calls and 16
+//! MiB of answers are kept, until 60 s after their deadlines; the oldest goes first.
 
 use std::{
     collections::{HashMap, VecDeque},
