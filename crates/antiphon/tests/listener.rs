@@ -167,6 +167,44 @@ async fn a_whole_post_is_handled_if_its_client_hangs_up_right_behind() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_post_waits_for_the_one_that_its_client_has_gone_from() {
+    const EVENTS: usize = 100;
+    let io = Server::new();
+    let seen = support::Log::default();
+    let begun = support::Gate::new();
+    io.of("/").on("note", {
+        let (seen, begun) = (seen.clone(), begun.clone());
+        move |antiphon::Data(number): antiphon::Data<usize>| {
+            begun.open(1);
+            // Long enough that the POST is handled in several parts.
+            std::thread::sleep(Duration::from_millis(1));
+            seen.note(number);
+            async {}
+        }
+    });
+    let address = serve(&io).await;
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let path = format!("{POLLING}&sid={}", sid(&open));
+    http(address, &format!("POST {path}"), "40").await;
+    let events: Vec<_> = (0..EVENTS)
+        .map(|number| format!(r#"42["note",{number}]"#))
+        .collect();
+    let body = events.join("\x1e");
+    let length = body.len();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request =
+        format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n{body}");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    within("the first event", begun.pass()).await;
+    drop(stream);
+    let last = format!(r#"42["note",{EVENTS}]"#);
+    let answer = http(address, &format!("POST {path}"), &last).await;
+    assert_eq!(answer, (200, "ok".to_owned()));
+    let all: Vec<_> = (0..=EVENTS).map(|number| number.to_string()).collect();
+    assert_eq!(seen.seen(), all);
+}
+
 #[tokio::test]
 async fn half_a_post_is_not_handled() {
     let io = Server::new();

@@ -484,6 +484,12 @@ impl Session {
         matches!(self.transport, Transport::WebSocket { blocked: true })
     }
 
+    /// Whether a POST is under way: another would overlap with it.
+    #[must_use]
+    pub const fn has_post(&self) -> bool {
+        matches!(self.transport, Transport::Http { post: true, .. }) && self.closed().is_none()
+    }
+
     /// Notes whether this side is reading. While it isn't, silence doesn't close the session.
     pub const fn set_reading_paused(&mut self, paused: bool) {
         self.reading_paused = paused;

@@ -26,6 +26,10 @@ use super::{
     turn,
 };
 
+/// How long the next POST waits for one whose body hasn't come: where its client has hung up behind it,
+/// it is here, and only has to be read.
+const OVERLAP: Duration = Duration::from_millis(100);
+
 /// Watches the deadlines of a session until it is closed or has moved to WebSocket.
 pub(super) async fn drive(driven: Driven) {
     let session = driven.session();
@@ -149,10 +153,16 @@ pub(super) struct Post {
 
 impl Post {
     /// Begins to read a POST, whose parameter tells it from others. None: it was handled already.
-    pub(super) fn begin<'p>(
+    ///
+    /// One that is being handled is waited for: its client may have gone away from it, and then makes
+    /// the next. One whose body is still to come is given a moment.
+    pub(super) async fn begin<'p>(
         session: &Arc<Session>,
         parameter: impl FnOnce() -> Option<Cow<'p, str>>,
     ) -> Result<Option<Self>, Refusal> {
+        if session.lock().has_post() {
+            Box::pin(Self::wait_for_its_turn(session)).await;
+        }
         let (mut number, mut t) = (None, None);
         {
             let mut state = session.lock();
@@ -177,6 +187,13 @@ impl Post {
         }
     }
 
+    async fn wait_for_its_turn(session: &Session) {
+        let free = session.until(|state| !state.has_post());
+        if tokio::time::timeout(OVERLAP, free).await.is_err() {
+            session.until(|state| !state.handles_post()).await;
+        }
+    }
+
     /// The outcome of `work`, or nothing once a later POST has taken the place of this one.
     pub(super) async fn unless_superseded<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let Some(number) = self.number else {
@@ -187,8 +204,9 @@ impl Post {
     }
 
     /// The whole body has come, or it is refused.
-    pub(super) const fn whole(&mut self) {
+    pub(super) fn whole(&mut self) {
         self.whole = true;
+        self.session.lock().requests().handles_post = true;
     }
 
     /// Whether it is to be handled: no later one has taken its place.
@@ -283,5 +301,6 @@ impl Drop for Post {
             Input::PostAborted
         };
         self.session.input(input);
+        self.session.lock().post_ended(self.whole);
     }
 }

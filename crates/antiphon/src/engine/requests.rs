@@ -24,6 +24,8 @@ pub(super) struct Requests {
     pub(super) get: u32,
     /// The number of the POST that is handled.
     post: u32,
+    /// A POST that has come whole is being handled.
+    pub(super) handles_post: bool,
     /// What told the last POST that was handled from others.
     handled: Option<Box<str>>,
     /// What the client hasn't read of the last answer.

@@ -173,6 +173,25 @@ impl State {
         }
     }
 
+    /// Whether a POST that has come whole is being handled.
+    pub(super) fn handles_post(&self) -> bool {
+        let requests = self.requests.as_ref();
+        requests.is_some_and(|requests| requests.handles_post)
+    }
+
+    /// Whether the next POST is to wait: one is being handled, or is under way.
+    pub(super) fn has_post(&self) -> bool {
+        self.handles_post() || (self.machine.has_post() && !self.machine.is_tracked())
+    }
+
+    /// A POST has ended, which may have been handled: the next begins.
+    pub(super) fn post_ended(&mut self, was_whole: bool) {
+        if let Some(requests) = self.requests.as_mut().filter(|_| was_whole) {
+            requests.handles_post = false;
+        }
+        self.waiting.wake();
+    }
+
     /// What is remembered of requests.
     pub(super) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()

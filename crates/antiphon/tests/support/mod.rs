@@ -239,7 +239,7 @@ impl Log {
 pub struct Gate(Arc<Semaphore>);
 
 impl Gate {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(Arc::new(Semaphore::new(0)))
     }
 

@@ -269,7 +269,7 @@ where
     }
     let offset = query.offset(|| session.is_tracked())?;
     let number = || request::parameter(parts, request::POST);
-    let Some(mut post) = polling::Post::begin(session, number)? else {
+    let Some(mut post) = polling::Post::begin(session, number).await? else {
         return Ok(taken());
     };
     // Pinned here, so that it isn't moved into what waits for it.
