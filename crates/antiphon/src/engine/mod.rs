@@ -115,9 +115,9 @@ pub struct Engine {
     closing: AtomicBool,
     /// Handlers that were suspended, or run for sockets that leave.
     handlers: AtomicUsize,
-    /// Wakes who waits for the engine's close, or for its last session to end.
+    /// Wakes tasks that wait for the engine's close, or for its last session to end.
     changed: tokio::sync::Notify,
-    /// The runtime that sessions live on: who ends one may be elsewhere.
+    /// The runtime that sessions live on: a task that ends one may run on another.
     runtime: OnceLock<Handle>,
     counters: Counters,
     goodbyes: goodbye::Goodbyes,

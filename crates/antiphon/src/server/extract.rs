@@ -40,7 +40,7 @@ pub trait FromContext<K>: Sized {
     /// Takes its part of what has happened.
     ///
     /// # Errors
-    /// A [`Rejection`] where that isn't there: the handler isn't called.
+    /// A [`Rejection`] if that isn't there: the handler isn't called.
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection>;
 }
 

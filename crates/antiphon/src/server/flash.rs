@@ -36,7 +36,7 @@ impl FlashPolicy {
     /// policy is asked for at. Flash compares the host alone.
     ///
     /// # Panics
-    /// Where an origin isn't of the form `scheme://host[:port]`.
+    /// If an origin isn't of the form `scheme://host[:port]`.
     #[must_use]
     pub fn new<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Self {
         let domains = origins.into_iter().map(|origin| {
@@ -72,7 +72,7 @@ impl FlashPolicy {
         self
     }
 
-    /// The policy that is sent to who asked on `port`.
+    /// The policy for clients that ask on `port`.
     fn xml(&self, port: u16) -> String {
         let ports = match self.ports.as_slice() {
             [] => port.to_string(),
