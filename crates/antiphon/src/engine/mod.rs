@@ -283,8 +283,8 @@ impl Engine {
     }
 
     /// Opens a session: it is registered, and the application knows it. Its handshake is queued; by
-    /// polling it is returned, the open packet alone: there are clients that read no more of it. Whoever
-    /// calls this starts the session's driver at once.
+    /// polling it is returned, the open packet alone: there are clients that read no more of it. Callers
+    /// start the session's driver at once.
     fn open(
         self: &Arc<Self>,
         opening: Opening,

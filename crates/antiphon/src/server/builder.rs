@@ -285,8 +285,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. False: Swift clients up
-    /// to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
+    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. `false`, since Swift clients
+    /// up to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
     /// them, too.
     pub const fn require_eio(mut self, require: bool) -> Self {
         self.engine.require_eio = require;
@@ -294,7 +294,7 @@ impl ServerBuilder {
     }
 
     /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
-    /// (`forceJSONP`). Pages need the leave of [`cors`](Self::cors) for it as for all else. True.
+    /// (`forceJSONP`). Pages need the permission of [`cors`](Self::cors) for it as for all else. True.
     pub const fn allow_jsonp(mut self, allow: bool) -> Self {
         self.engine.allow_jsonp = allow;
         self
@@ -305,7 +305,7 @@ impl ServerBuilder {
     ///
     /// The same port is possible with [`serve`](Server::serve) and [`listen`](Server::listen). Under
     /// axum or hyper, which accept the connections, the policy needs a port of its own:
-    /// [`Server::serve_flash_policy`]. The pages need the leave of [`cors`](Self::cors) as well.
+    /// [`Server::serve_flash_policy`]. The pages need the permission of [`cors`](Self::cors) as well.
     pub fn flash_sockets(mut self, policy: FlashPolicy) -> Self {
         self.engine.allow_flashsocket = true;
         self.flash = Some(policy);
@@ -374,7 +374,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, where no connection can be
+    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, if no connection can be
     /// made. Off. See the [guide](crate::guide::http_calls).
     pub fn http_calls(mut self, calls: HttpCalls) -> Self {
         self.http_calls = Some(calls);

@@ -49,8 +49,8 @@ impl Burst {
         turn::keep(self);
     }
 
-    /// Sends another packet, to all sockets that can take bundles; the others are given to `each`. False: it is
-    /// too large for one.
+    /// Sends another packet, to all sockets that can take bundles; the others are given to `each`.
+    /// Returns `false` if it is too large for one.
     pub(super) fn send(&mut self, packet: &EncodedMessage, mut each: impl FnMut(&Socket)) -> bool {
         if let Some(open) = &self.bundle {
             // Within the same look at the memberships: nobody gets it who has left meanwhile.

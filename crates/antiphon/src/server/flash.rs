@@ -1,4 +1,4 @@
-//! Flash: sockets of a plug-in that web pages used where a browser had no WebSocket.
+//! Flash: sockets of a plug-in that web pages used if a browser had no WebSocket.
 //!
 //! Before Flash opens a socket it asks the host for a policy, on port 843 and then on the port that
 //! it wants: `<policy-file-request/>` and a zero byte. The answer is XML that names the hosts whose
@@ -63,7 +63,7 @@ impl FlashPolicy {
         }
     }
 
-    /// The ports that pages may connect to, as they see them: where they aren't that of the
+    /// The ports that pages may connect to, as they see them, if they aren't that of the
     /// listener, as behind a mapping of ports or with
     /// [`serve_flash_policy`](crate::Server::serve_flash_policy).
     #[must_use]

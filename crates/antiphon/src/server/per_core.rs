@@ -180,7 +180,7 @@ impl Core {
     }
 }
 
-/// A listener that shares its address with others of this process, where the system spreads
+/// A listener that shares its address with others of this process, if the system spreads
 /// connections over such.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;

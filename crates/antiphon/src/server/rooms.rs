@@ -78,7 +78,7 @@ struct Index {
 
 struct Member {
     socket: Socket,
-    /// In the order in which it joined them; [`GONE`] where it has left one since.
+    /// In the order in which it joined them; [`GONE`] if it has left one since.
     rooms: Vec<u32>,
     /// How many it has left.
     gone: u32,

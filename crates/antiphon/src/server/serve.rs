@@ -180,8 +180,8 @@ async fn accept(
     }
 }
 
-/// Held by the connections of a listener that speak HTTP: they may have something to answer. Who has
-/// said nothing yet isn't waited for.
+/// Held by the connections of a listener that speak HTTP: they may have something to answer.
+/// Connections that have said nothing yet aren't waited for.
 type Open = mpsc::Sender<Infallible>;
 
 /// One connection, up to where a task of its own goes on with it: the memory of this one is given

@@ -32,8 +32,8 @@ use crate::engine::{self, SendError, Session};
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
 ///
 /// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead, as
-/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone who is shown the id of such a
-/// socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
+/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone who is shown
+/// the id of such a socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
 ///
 /// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log line
 /// shows it by accident; `Debug` shows its beginning:

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A socket that has been connected meets its connect handlers and then its disconnect handlers, once
-//! each; no other one does. One that has left may still be held by handlers that run: what it is asked to do then
-//! touches nobody else, whoever has its id.
+//! each; no other one does. One that has left may still be held by handlers that run: what it is asked
+//! to do then touches nobody else, even if another socket has its id.
 
 use std::{
     any::TypeId,
@@ -113,8 +113,8 @@ impl Socket {
         self.change(&[WAITING, CONNECTING, REFUSED], REPLACED)
     }
 
-    /// It won't join its namespace, but its event may be handled. False: a middleware has
-    /// disconnected it.
+    /// It won't join its namespace, but its event may be handled. Returns `false` if a middleware
+    /// has disconnected it.
     pub(crate) fn stays_out(&self) -> bool {
         self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) == CONNECTING
     }
