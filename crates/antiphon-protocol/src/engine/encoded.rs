@@ -177,7 +177,8 @@ impl PacketWriter {
         &mut self.buffer
     }
 
-    /// The whole frame, to be copied to where it leaves. None: it has outgrown the thread's buffer.
+    /// The whole frame, to be copied to where it leaves. Returns `None` if it
+    /// has outgrown the thread's buffer.
     pub(crate) fn frame(&mut self) -> Option<&[u8]> {
         if self.buffer.capacity() > COPIED {
             return None;

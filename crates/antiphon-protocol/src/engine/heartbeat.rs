@@ -71,7 +71,7 @@ impl Heartbeat {
     /// A ping came: answer it with a pong.
     ///
     /// # Errors
-    /// [`WrongDirection`] where this side is the one that pings.
+    /// [`WrongDirection`] if this side is the one that pings.
     pub fn handle_ping(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match &mut self.state {
             State::AwaitingPing { expires } => {
@@ -85,7 +85,7 @@ impl Heartbeat {
     /// A pong came: the next ping is due one interval from now. One too many does no harm.
     ///
     /// # Errors
-    /// [`WrongDirection`] where the peer is the one that pings.
+    /// [`WrongDirection`] if the peer is the one that pings.
     pub fn handle_pong(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match self.state {
             State::Idle { .. } | State::AwaitingPong { .. } => {

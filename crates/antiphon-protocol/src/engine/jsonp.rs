@@ -134,7 +134,7 @@ pub enum FormError {
 /// JSON never has one.
 ///
 /// # Errors
-/// [`FormError`] where there isn't just one field `d`. Other fields are passed over.
+/// [`FormError`] if there isn't just one field `d`. Other fields are passed over.
 pub fn decode_form(body: &[u8]) -> Result<Vec<u8>, FormError> {
     let mut fields =
         (body.split(|&byte| byte == b'&')).filter_map(|field| field.strip_prefix(b"d="));

@@ -4,7 +4,7 @@
 //! wire, [`payload`], [`jsonp`] and [`event_stream`] put several into a body. State is in [`Session`],
 //! with its heartbeat, its upgrades and its outbound queue: it is given an [`Input`] and the time, and
 //! gives an [`Output`] and its next deadline. A peer's mistake is an error ([`PacketError`],
-//! [`PayloadError`](payload::PayloadError)) or ends the session with a [`CloseReason`]; it never
+//! [`PayloadError`]) or ends the session with a [`CloseReason`]; it never
 //! panics.
 
 mod encoded;

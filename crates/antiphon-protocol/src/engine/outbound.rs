@@ -64,7 +64,7 @@ pub struct BadOffset {
 
 /// Packets in the order in which they leave, bounded in number and bytes.
 ///
-/// Where the queue is [tracked](Self::track), what was taken is kept until the client confirms it,
+/// If the queue is [tracked](Self::track), what was taken is kept until the client confirms it,
 /// and counts in the bounds. An empty queue owns no memory beyond itself.
 #[derive(Debug, Default)]
 pub struct Outbound {
@@ -85,7 +85,7 @@ struct Kept {
     /// How many packets were taken and not confirmed.
     count: usize,
     bytes: usize,
-    /// A noop is to be sent where nothing else is. It has no number.
+    /// A noop is to be sent if nothing else is. It has no number.
     noop: bool,
 }
 
@@ -109,7 +109,7 @@ impl Outbound {
     /// message, and so does one that keeps no more than half of the limits.
     ///
     /// # Errors
-    /// [`QueueFull`] where they would exceed a limit.
+    /// [`QueueFull`] if they would exceed a limit.
     pub fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
         let bytes = self.bytes + self.kept.as_ref().map_or(0, |kept| kept.bytes);
         let full = self.packets.len() + count > limits.packets || bytes + length > limits.bytes;
@@ -134,7 +134,7 @@ impl Outbound {
     /// its attachments.
     ///
     /// # Errors
-    /// [`QueueFull`] where there is no [room](Self::room); none of it is queued then.
+    /// [`QueueFull`] if there is no [room](Self::room); none of it is queued then.
     pub fn push(
         &mut self,
         packet: EncodedPacket,
@@ -202,18 +202,18 @@ impl Outbound {
         self.kept.is_some()
     }
 
-    /// The number of the packet that is taken next, where the queue is tracked.
+    /// The number of the packet that is taken next, if the queue is tracked.
     #[must_use]
     pub fn offset(&self) -> u64 {
         let kept = self.kept.as_ref();
         kept.map_or(0, |kept| kept.offset + kept.count as u64)
     }
 
-    /// The client has all packets before `offset`: they are forgotten. Nothing happens where the
+    /// The client has all packets before `offset`: they are forgotten. Nothing happens if the
     /// queue isn't tracked.
     ///
     /// # Errors
-    /// [`BadOffset`] where it is before what is kept, or after what was taken.
+    /// [`BadOffset`] if it is before what is kept, or after what was taken.
     pub fn confirm(&mut self, offset: u64) -> Result<(), BadOffset> {
         let Some(kept) = &mut self.kept else {
             return Ok(());

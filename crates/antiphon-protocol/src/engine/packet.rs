@@ -69,7 +69,7 @@ impl PacketType {
 pub enum Message<'a> {
     /// A text.
     Text(&'a str),
-    /// Bytes; owned where they had to be decoded from base64.
+    /// Bytes; owned if they had to be decoded from base64.
     Binary(Cow<'a, [u8]>),
 }
 
@@ -130,12 +130,12 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
 impl<'a> Packet<'a> {
     /// Reads a text packet: the text of a WebSocket frame, or one packet of a text payload.
     ///
-    /// A binary message comes as text where the transport can't carry bytes: `b` and base64 in
+    /// A binary message comes as text if the transport can't carry bytes: `b` and base64 in
     /// revision 4, `b4` and base64 in revision 3. Data behind the types close, upgrade and noop has
     /// no meaning and is ignored. Source: docs/protocol.md 3.1 to 3.6.
     ///
     /// # Errors
-    /// [`PacketError`] where the type is missing or unknown, or the base64 is invalid.
+    /// [`PacketError`] if the type is missing or unknown, or the base64 is invalid.
     pub fn from_text(text: &'a str, revision: Revision) -> Result<Self, PacketError> {
         let (kind, data) = split_first(text)?;
         Ok(match kind {

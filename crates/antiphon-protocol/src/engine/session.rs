@@ -303,7 +303,7 @@ impl Session {
         }
     }
 
-    /// When [`Input::Timeout`] is due. None: the session is closed.
+    /// When [`Input::Timeout`] is due. Returns `None` if the session is closed.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let phase = match self.phase {
@@ -328,7 +328,7 @@ impl Session {
     /// Queues the packets of one message.
     ///
     /// # Errors
-    /// [`QueueFull`] where the outbound queue has no room; none of the message is queued then.
+    /// [`QueueFull`] if the outbound queue has no room; none of the message is queued then.
     pub fn send(
         &mut self,
         packet: EncodedPacket,
@@ -368,7 +368,7 @@ impl Session {
     }
 
     /// The answer of the poll that waits, if it is time to answer: all that waits in the queue, or
-    /// a noop where the session has left polling.
+    /// a noop if the session has left polling.
     pub fn poll_answer(&mut self) -> Option<VecDeque<EncodedPacket>> {
         match &mut self.transport {
             Transport::Http {
@@ -386,7 +386,7 @@ impl Session {
         }
     }
 
-    /// The answer of a poll that has waited for long enough: a noop where there is nothing else.
+    /// The answer of a poll that has waited for long enough: a noop if there is nothing else.
     pub fn poll_gives_up(&mut self) -> VecDeque<EncodedPacket> {
         if let Transport::Http { poll, .. } = &mut self.transport {
             *poll = false;
@@ -435,7 +435,7 @@ impl Session {
     /// does no harm.
     ///
     /// # Errors
-    /// [`BadOffset`] where so many were never sent; the session is closed for it.
+    /// [`BadOffset`] if so many were never sent; the session is closed for it.
     pub fn confirm(&mut self, offset: u64) -> Result<(), BadOffset> {
         match self.outbound.confirm(offset) {
             Err(bad) if offset > bad.last => {
@@ -540,7 +540,7 @@ impl Session {
             Input::PostClosed => {
                 if let Transport::Http { post, .. } = &mut self.transport {
                     *post = false;
-                    // Also where its client went away from it while this side didn't read.
+                    // Also if its client went away from it while this side didn't read.
                     self.reading_paused = false;
                 }
                 Output::Nothing
@@ -772,7 +772,7 @@ impl Session {
         self.end(reason)
     }
 
-    /// Nothing more happens, and no upgrade either: who probes has to see that.
+    /// Nothing more happens, and no upgrade either: the task of a probe has to see that.
     fn end(&mut self, reason: CloseReason) -> Output<'static> {
         self.upgrade = Upgrade::Idle;
         self.stream_upgrade = None;

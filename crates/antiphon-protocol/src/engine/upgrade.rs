@@ -70,7 +70,7 @@ impl Upgrade {
         matches!(self, Self::Probed { .. })
     }
 
-    /// A transport was opened for the session. False: one is under way already, so close this one.
+    /// A transport was opened for the session. Returns `false` if one is under way already: close this one.
     pub fn handle_opened(&mut self, now: Instant, timeout: Duration) -> bool {
         if self.is_running() {
             return false;

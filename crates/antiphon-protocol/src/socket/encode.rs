@@ -389,7 +389,7 @@ impl Draft {
         })
     }
 
-    /// The WebSocket frame of the message. None: it has attachments, or is larger than the buffer that
+    /// The WebSocket frame of the message. Returns `None` if it has attachments, or is larger than the buffer that
     /// the thread keeps, of 4 KiB.
     pub fn frame(&mut self) -> Option<&[u8]> {
         match self.attachments.is_empty() {

@@ -3,7 +3,7 @@
 //! A message of the Engine.IO connection comes in through a [`Decoder`], which gives a [`Packet`]
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
 //! them as a type. What goes out is an [`EncodedMessage`], made once by [`event`], [`ack`] and
-//! their kin, and shared by all receivers; or a [`Draft`], where there is only one.
+//! their kin, and shared by all receivers; or a [`Draft`], if there is only one.
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|

@@ -85,7 +85,7 @@ pub(super) struct Layout {
     body: Body,
     /// How many attachments the packet waits for.
     pub(super) attachments: usize,
-    /// The name of the event, where its text holds escapes.
+    /// The name of the event, if its text holds escapes.
     pub(super) unescaped: Option<String>,
 }
 
@@ -263,7 +263,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Takes the namespace and its comma, which may be missing only where nothing follows.
+    /// Takes the namespace and its comma, which may be missing only if nothing follows.
     fn namespace(&mut self) -> Result<Option<Span>, DecodeError> {
         if self.peek() != Some(b'/') {
             return Ok(None);
@@ -351,7 +351,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// The name of an event, and its text where that holds escapes.
+    /// The name of an event, and its text if that holds escapes.
     fn event_name(&self, first: Span) -> Result<(Span, Option<String>), DecodeError> {
         let raw = first.of(self.text);
         let (span, name) = match raw.as_bytes().first() {

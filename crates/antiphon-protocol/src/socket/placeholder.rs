@@ -1,8 +1,8 @@
 //! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs
 //! (docs/protocol.md 17.1, 17.5).
 //!
-//! The decoder refuses a placeholder that names no attachment, and a type reads one as bytes. Both ask
-//! [`at`], so that they agree on what one is. The text must be known to be JSON.
+//! Used both ways: `packet` refuses a placeholder that names no attachment, `input` reads one as bytes,
+//! and `encode` makes sure that foreign JSON forges none. The text must be known to be JSON.
 
 use super::error::DecodeError;
 use super::json;
@@ -74,7 +74,7 @@ enum Key {
 }
 
 /// Reads `{"key":value` or `,"key":value`: the key, the value if it is a scalar, what follows.
-/// `None` at the end of the object, or where the object can't be a placeholder.
+/// `None` at the end of the object, or if the object can't be a placeholder.
 fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
     let bytes = text.as_bytes();
     if !matches!(bytes.get(at), Some(b'{' | b',')) {
@@ -135,7 +135,7 @@ struct Named {
 }
 
 impl Named {
-    /// Adds a number. False: it was there.
+    /// Adds a number. Returns `false` if it was there.
     fn insert(&mut self, num: usize) -> bool {
         if num >= 64 {
             return self.insert_other(num);

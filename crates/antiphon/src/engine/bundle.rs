@@ -1,7 +1,7 @@
 //! A bundle: frames that leave several sessions side by side, put together once for all of them.
 //!
 //! While it is the last thing that waits in its sessions, more can be appended, at the cost of one
-//! append however many sessions there are. Whoever locks a session with `Session::lock` seals it first:
+//! append however many sessions there are. `Session::lock` seals it first:
 //! nothing is appended behind what has been looked at or followed by something else.
 
 use std::sync::{Mutex, PoisonError};
@@ -22,7 +22,7 @@ enum Frames {
 }
 
 impl Bundle {
-    /// A bundle that begins with these packets. None: they are too large for one.
+    /// A bundle that begins with these packets. Returns `None` if they are too large for one.
     pub(crate) fn new<'p>(
         packets: impl Iterator<Item = &'p EncodedPacket> + Clone,
     ) -> Option<Self> {
@@ -30,7 +30,7 @@ impl Bundle {
         bundle.append(packets).then_some(bundle)
     }
 
-    /// Appends the packets of one message. False: it is sealed, or would be too large.
+    /// Appends the packets of one message. Returns `false` if it is sealed, or would be too large.
     pub(crate) fn append<'p>(
         &self,
         packets: impl Iterator<Item = &'p EncodedPacket> + Clone,

@@ -55,7 +55,7 @@ pub struct EngineConfig {
     pub allow_upgrades: bool,
     /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
     pub allow_eio3: bool,
-    /// Whether a handshake must say its revision (`EIO`) as 3 or 4. False: one that is missing, or before
+    /// Whether a handshake must say its revision (`EIO`) as 3 or 4. `false`: one that is missing, or before
     /// 3, counts as 3 (docs/protocol.md 2.9).
     pub require_eio: bool,
     /// Whether polling by JSONP (`j` in the query) is taken. True.

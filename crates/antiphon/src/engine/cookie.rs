@@ -39,7 +39,7 @@ impl Cookie {
     /// A cookie of this name, otherwise as [`Cookie::default`].
     ///
     /// # Panics
-    /// Where the name isn't made of letters, digits, `-` and `_`.
+    /// If the name isn't made of letters, digits, `-` and `_`.
     #[must_use]
     pub fn named(name: impl Into<String>) -> Self {
         let name = name.into();
@@ -62,7 +62,7 @@ impl Cookie {
     /// The path for which browsers send it.
     ///
     /// # Panics
-    /// Where the path doesn't begin with `/` or contains `;` or a control character.
+    /// If the path doesn't begin with `/` or contains `;` or a control character.
     #[must_use]
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();

@@ -48,7 +48,7 @@ pub(crate) fn random_id() -> Arc<str> {
     Arc::from(String::from_utf8_lossy(&random()))
 }
 
-/// The id of a session. Who knows it can speak for the session, so it is never shown to others:
+/// The id of a session. Anyone who knows it can speak for the session, so it is never shown to others:
 /// sockets have ids of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId([u8; LENGTH]);
@@ -59,7 +59,7 @@ impl SessionId {
         Self(random())
     }
 
-    /// Reads the query parameter `sid`. None: it can't be the id of any session.
+    /// Reads the query parameter `sid`. Returns `None` if it can't be the id of a session.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let id = text.as_bytes().try_into().ok()?;
         text.is_ascii().then_some(Self(id))

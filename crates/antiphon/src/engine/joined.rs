@@ -12,7 +12,7 @@ thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Gives the pieces side by side to `write`. None: they are too large to be copied.
+/// Gives the pieces side by side to `write`. Returns `None` if they are too large to be copied.
 pub(super) fn joined<T>(pieces: &[IoSlice<'_>], write: impl FnOnce(&[u8]) -> T) -> Option<T> {
     let length: usize = pieces.iter().map(|piece| piece.len()).sum();
     if length > JOINED {

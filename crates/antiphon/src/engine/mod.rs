@@ -115,9 +115,9 @@ pub struct Engine {
     closing: AtomicBool,
     /// Handlers that were suspended, or run for sockets that leave.
     handlers: AtomicUsize,
-    /// Wakes who waits for the engine's close, or for its last session to end.
+    /// Wakes tasks that wait for the engine's close, or for its last session to end.
     changed: tokio::sync::Notify,
-    /// The runtime that sessions live on: who ends one may be elsewhere.
+    /// The runtime that sessions live on: a task that ends one may run on another.
     runtime: OnceLock<Handle>,
     counters: Counters,
     goodbyes: goodbye::Goodbyes,
@@ -283,8 +283,8 @@ impl Engine {
     }
 
     /// Opens a session: it is registered, and the application knows it. Its handshake is queued; by
-    /// polling it is returned, the open packet alone: there are clients that read no more of it. Whoever
-    /// calls this starts the session's driver at once.
+    /// polling it is returned, the open packet alone: there are clients that read no more of it. Callers
+    /// start the session's driver at once.
     fn open(
         self: &Arc<Self>,
         opening: Opening,

@@ -113,7 +113,7 @@ pub(super) fn encode<'p>(
 /// A GET that waits; dropped when its client goes away.
 struct Waiting<'s> {
     session: &'s Arc<Session>,
-    /// Its number, where the session is tracked.
+    /// Its number, if the session is tracked.
     get: Option<u32>,
 }
 
@@ -133,7 +133,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.get.is_none() {
-            tracing::debug!(session = ?self.session.id(), "the client went away from its poll");
+            tracing::debug!(session = ?self.session.id(), "closing session: the client went away from its poll");
         } else if self.is_superseded(&mut self.session.lock()) {
             return;
         }
@@ -146,13 +146,14 @@ pub(super) struct Post {
     session: Arc<Session>,
     /// The body has come, or was refused: the client hasn't gone away from it.
     whole: bool,
-    /// Its number, where the session is tracked.
+    /// Its number, if the session is tracked.
     number: Option<u32>,
     t: Option<Box<str>>,
 }
 
 impl Post {
-    /// Begins to read a POST, whose parameter tells it from others. None: it was handled already.
+    /// Begins to read a POST, whose parameter tells it from others. Returns `None` if it
+    /// was handled already.
     ///
     /// One that is being handled is waited for: its client may have gone away from it, and then makes
     /// the next. One whose body is still to come is given a moment.

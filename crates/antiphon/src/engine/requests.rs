@@ -63,7 +63,7 @@ impl Requests {
         self.unread = Some(Arc::clone(unread));
     }
 
-    /// What the client hasn't read of the last answer won't come. False: it has read all.
+    /// What the client hasn't read of the last answer won't come. Returns `false` if it has read all.
     pub(super) fn forget_answer(&mut self) -> bool {
         let unread = self.unread.take().filter(|unread| !unread.is_over());
         unread.inspect(|unread| unread.forget()).is_some()
@@ -74,7 +74,7 @@ impl Requests {
         self.unread.take_if(|unread| Arc::ptr_eq(unread, ended));
     }
 
-    /// Another POST, which supersedes the one before. None: it is the one that was handled last,
+    /// Another POST, which supersedes the one before. Returns `None` if it is the one that was handled last,
     /// made again by a browser whose connection was cut before the answer.
     pub(super) fn begin_post(&mut self, t: Option<&str>) -> Option<u32> {
         if t.is_some() && t == self.handled.as_deref() {
@@ -89,7 +89,7 @@ impl Requests {
         self.post == number
     }
 
-    /// A POST is about to be handled. False: another has superseded it.
+    /// A POST is about to be handled. Returns `false` if another has superseded it.
     pub(super) fn handle_post(&mut self, number: u32, t: Option<&str>) -> bool {
         let counts = self.post == number;
         if counts {
@@ -117,7 +117,7 @@ impl Requests {
         self.probe = None;
     }
 
-    /// Wakes all who wait for something of the session.
+    /// Wakes all tasks that wait for something of the session.
     pub(super) fn wake(&mut self) {
         self.wake_get();
         self.wake_probe();

@@ -68,7 +68,7 @@ impl Frames {
         frames
     }
 
-    /// Appends a frame. False: they would be too many.
+    /// Appends a frame. Returns `false` if they would be too many.
     fn append(&mut self, frame: &[u8]) -> bool {
         let takes = self.0.len() + frame.len() <= bundle::LARGEST;
         if takes {
@@ -121,7 +121,7 @@ pub struct Session {
 /// What changes in a session. Held for moments: never across an await or a callback.
 pub(super) struct State {
     pub(super) machine: Machine,
-    /// The WebSocket's way out, where whoever sends may write. None: the driver writes.
+    /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
     pub(super) writer: Option<OwnedWriteHalf>,
     /// Which turn will flush.
     mark: Mark,
@@ -267,7 +267,7 @@ impl State {
         }
     }
 
-    /// Writes frames past the queue where nothing is in that. How many bytes were taken.
+    /// Writes frames past the queue if that is empty. Returns how many bytes were taken.
     fn write_past(&self, frames: &[u8]) -> usize {
         match &self.writer {
             // Why something wasn't taken, the next write tells.
@@ -456,7 +456,7 @@ impl Session {
     /// Sends a text message.
     ///
     /// # Errors
-    /// [`SendError`] where it wasn't queued.
+    /// [`SendError`] if it wasn't queued.
     pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
         self.push(EncodedPacket::text(PacketType::Message, text), &[], false)
     }
@@ -464,7 +464,7 @@ impl Session {
     /// Sends a binary message.
     ///
     /// # Errors
-    /// [`SendError`] where it wasn't queued.
+    /// [`SendError`] if it wasn't queued.
     pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
         self.push(EncodedPacket::binary(data, self.revision), &[], false)
     }
@@ -502,7 +502,7 @@ impl Session {
     }
 
     /// Sends a packet and its attachments, which nothing comes between. They are encoded in the
-    /// session's revision. A volatile message is dropped where the transport can't take it at once.
+    /// session's revision. A volatile message is dropped if the transport can't take it at once.
     pub(crate) fn push(
         self: &Arc<Self>,
         packet: EncodedPacket,
@@ -536,7 +536,7 @@ impl Session {
         }
         if let Err(full) = state.machine.send(packet, attachments) {
             self.engine.counters().slow_readers_closed.add(1);
-            tracing::warn!(session = ?self.id, %full, "a slow reader is closed");
+            tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
             state.machine.handle(Input::TransportFailed, Instant::now());
             self.note_end(&state);
             state.wake_all();
@@ -554,7 +554,7 @@ impl Session {
         }
     }
 
-    /// Where the session is closing or closed, messages that still come are not handed on.
+    /// If the session is closing or closed, messages that still come are not handed on.
     fn note_end(&self, state: &State) {
         if !state.machine.is_open() {
             self.ended.store(true, Ordering::Relaxed);
@@ -654,7 +654,7 @@ impl Session {
     }
 
     /// A GET waits for packets; its client has had as many as `offset` says. The number of the GET,
-    /// where the session is tracked: the one before is superseded.
+    /// if the session is tracked: the one before is superseded.
     pub(super) fn begin_get(self: &Arc<Self>, offset: Option<u64>) -> Result<Option<u32>, Refusal> {
         if let Some(refusal) = refusal(&self.input(Input::Resumed(offset))) {
             return Err(refusal);
@@ -729,7 +729,7 @@ impl Session {
                 }
             }
             Packet::Ping(_) if self.is_unread() => {
-                tracing::debug!(session = ?self.id, "the session is closed: pings whose answers aren't read");
+                tracing::debug!(session = ?self.id, "closing session: pings whose answers aren't read");
                 self.abort();
             }
             packet => {
@@ -741,7 +741,7 @@ impl Session {
     /// What came could not be decoded.
     pub(super) fn undecodable(self: &Arc<Self>, error: &dyn fmt::Display) {
         self.engine.counters().undecodable.add(1);
-        tracing::debug!(session = ?self.id, %error, "the session is closed: parse error");
+        tracing::debug!(session = ?self.id, %error, "closing session: parse error");
         self.input(Input::Undecodable);
     }
 
@@ -808,7 +808,7 @@ impl Session {
     }
 
     /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
-    /// itself, to its end even where the session ends first. `bytes` is what it may keep of its event.
+    /// itself, to its end even if the session ends first. `bytes` is what it may keep of its event.
     pub(crate) fn run(
         self: &Arc<Self>,
         mut handler: Pin<Box<dyn Future<Output = ()> + Send>>,

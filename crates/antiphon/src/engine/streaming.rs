@@ -86,7 +86,7 @@ impl EventStream {
         }
     }
 
-    /// The next part of the body. None: its end.
+    /// The next part of the body. Returns `None` at its end.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(part) = self.next_part() {
             self.idle.as_mut().reset(Instant::now() + IDLE);
@@ -130,7 +130,7 @@ impl EventStream {
         None
     }
 
-    /// Takes what is to be sent, or notes who is woken for it.
+    /// Takes what is to be sent, or notes the task to wake for it.
     fn fill(&mut self, state: &mut State, chunk: &mut Vec<u8>, context: &mut Context<'_>) {
         if let Role::Probes(number) = self.role {
             self.fill_probe(number, state, chunk, context);
@@ -222,7 +222,7 @@ impl Drop for EventStream {
 }
 
 /// A POST brings packets for the stream that is probed. What follows the one that completes the
-/// upgrade is for the session already. False: they are of no use.
+/// upgrade is for the session already. Returns `false` if they are of no use.
 pub(super) fn receive_probe(session: &Arc<Session>, body: &[u8]) -> bool {
     let limit = session.engine().config().max_packets_per_payload;
     let revision = session.revision();
@@ -245,7 +245,7 @@ pub(super) fn receive_probe(session: &Arc<Session>, body: &[u8]) -> bool {
     })
 }
 
-/// What a packet of the probe asks for. None: it has failed.
+/// What a packet of the probe asks for. Returns `None` if it has failed.
 fn probe_step(session: &Arc<Session>, packet: Packet<'_>) -> Option<ProbeStep> {
     let input = Input::ProbePacket(TransportKind::Streaming, packet);
     let Output::Probe(step) = session.input(input) else {

@@ -1,7 +1,7 @@
 //! The rest of a large response, which its client hasn't read yet.
 //!
 //! A response is handed to the HTTP server in small parts, as its client reads them. What is left is
-//! not the response's alone: whoever has made it can forget it, if the next one takes its place, if its
+//! not the response's alone: the code that has made it can forget it, if the next one takes its place, if its
 //! session ends, or if nothing is read of it for too long. So a session holds one answer at the most,
 //! and what the HTTP server holds of others is small.
 
@@ -114,7 +114,7 @@ impl Drop for Reading {
     }
 }
 
-/// Resolves when nothing was read for so long: true, and the rest is forgotten. False: all was read.
+/// Resolves when nothing was read for so long: true, and the rest is forgotten. `false` if all was read.
 async fn was_left(unread: Weak<Unread>, patience: Duration) -> bool {
     loop {
         let Some(moved) = unread.upgrade().map(|unread| unread.lock().moved) else {

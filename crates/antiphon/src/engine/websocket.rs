@@ -222,7 +222,7 @@ impl WebSocket {
         }
     }
 
-    /// Lets messages be as large as those of the session may be now. False: they were.
+    /// Lets messages be as large as those of the session may be now. Returns `false` if they were.
     #[cold]
     fn raise_limit(&mut self, session: Option<&Session>) -> bool {
         let limit = session.map_or(0, Session::max_payload);
@@ -296,7 +296,7 @@ impl WebSocket {
         let _ = tokio::time::timeout(LINGER, goodbye).await;
     }
 
-    /// One event of the probe: what `handle` makes of the next text. None: the connection is gone.
+    /// One event of the probe: what `handle` makes of the next text. Returns `None` if the connection is gone.
     pub(super) fn poll_text<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -483,7 +483,7 @@ impl WebSocket {
     }
 }
 
-/// Hands one event to the session. False: nothing more is to be read.
+/// Hands one event to the session. Returns `false` if nothing more is to be read.
 fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
     let revision = session.revision();
     let packet = match &event {
@@ -520,7 +520,7 @@ fn failed(session: &Arc<Session>, error: ReadError, goodbye: &mut Goodbye) {
             session.input(Input::TransportFailed);
         }
         ReadError::Frame(error) => {
-            tracing::info!(session = ?session.id(), %error, "the WebSocket is closed for a bad frame");
+            tracing::info!(session = ?session.id(), %error, "closing session: bad frame");
             goodbye.code = error.close_code();
             goodbye.reason = error.to_string();
             session.input(Input::TransportFailed);

@@ -64,7 +64,7 @@ struct Pending {
     taken: AtomicBool,
 }
 
-/// Who waits for the answer.
+/// The receiver of the answer.
 enum Asker {
     Client { socket: Socket, id: u64 },
     Caller(Caller),
@@ -124,7 +124,7 @@ impl Pending {
             let rejection = Rejection::new("internal_error", "the answer can't be encoded");
             return self.reject(&rejection);
         }
-        // Only now: where a reply panics while it is encoded, something else may answer.
+        // Only now: if a reply panics while it is encoded, something else may answer.
         if self.answered.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -209,7 +209,7 @@ impl Ack {
     }
 }
 
-/// Who waits for the answers of a client.
+/// The receivers of the answers of a client.
 enum Waiting {
     /// For that of one socket.
     One(oneshot::Sender<OwnedArgs>),
@@ -277,14 +277,14 @@ impl Awaited {
     /// An answer has come. One that nobody waits for is ignored.
     pub(crate) fn resolve(&self, socket: &SocketId, id: u64, args: RawArgs<'_>) {
         match self.remove(id) {
-            // Who has stopped waiting doesn't miss it.
+            // A receiver that has stopped waiting doesn't miss it.
             Some(Waiting::One(waiting)) => drop(waiting.send(args.to_owned())),
             Some(Waiting::Many(waiting)) => drop(waiting.send((socket.clone(), args.to_owned()))),
             None => {}
         }
     }
 
-    /// The socket is gone: all who wait are told.
+    /// The socket is gone: all receivers are told.
     pub(crate) fn fail(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -326,7 +326,7 @@ impl Drop for OneAnswer {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BroadcastAnswers<R> {
-    /// Who has answered, with what; an answer that doesn't fit `R` is an error.
+    /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an error.
     pub answers: Vec<(SocketId, Result<R, AckError>)>,
     /// How many sockets the event was sent to.
     pub expected: usize,

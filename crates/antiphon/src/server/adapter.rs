@@ -23,7 +23,7 @@ use crate::engine::turn;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Flags {
-    /// Whoever can't take it at once doesn't get it.
+    /// Receivers that can't take it at once don't get it.
     pub volatile: bool,
     /// Sockets of this server only.
     pub local: bool,
@@ -31,7 +31,7 @@ pub struct Flags {
     pub timeout: Option<Duration>,
 }
 
-/// Where the answers to a broadcast go: who answered, and with what.
+/// Where the answers to a broadcast go: the socket that answered, and its answer.
 pub type Answers = mpsc::UnboundedSender<(SocketId, OwnedArgs)>;
 
 /// Why an adapter could not do what it was asked.

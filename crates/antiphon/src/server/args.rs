@@ -18,7 +18,7 @@ impl Args {
     /// The arguments as a `T`, by the rules of [`Data`](crate::Data).
     ///
     /// # Errors
-    /// Where they don't fit; the error names the path of what was wrong.
+    /// If they don't fit; the error names the path of what was wrong.
     pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         self.0.as_args().deserialize()
     }
@@ -51,7 +51,7 @@ pub trait IntoArgs: Sealed {
     /// Writes an event with these arguments.
     ///
     /// # Errors
-    /// Where the arguments can't be encoded, or the event's name is reserved. The draft is empty then.
+    /// If the arguments can't be encoded, or the event's name is reserved. The draft is empty then.
     fn encode_event(
         &self,
         draft: &mut Draft,
@@ -116,7 +116,7 @@ pub trait FromArgs: Sized {
     /// Takes the arguments.
     ///
     /// # Errors
-    /// Where they don't fit; the error names the path of what was wrong.
+    /// If they don't fit; the error names the path of what was wrong.
     fn from_args(args: OwnedArgs) -> Result<Self, ArgsError>;
 }
 

@@ -116,7 +116,7 @@ impl Broadcast {
         self
     }
 
-    /// Whoever can't take it at once doesn't get it: for values that are soon out of date.
+    /// Receivers that can't take it at once don't get it: for values that are soon out of date.
     pub const fn volatile(mut self) -> Self {
         self.flags.volatile = true;
         self
@@ -145,10 +145,10 @@ impl Broadcast {
     }
 
     /// Emits an event to these sockets and waits for their acknowledgements: until all have come,
-    /// those who haven't answered are gone, or the time is up.
+    /// those that haven't answered are gone, or the time is up.
     ///
     /// # Errors
-    /// [`AckError::Emit`](crate::AckError::Emit) where the event can't be encoded.
+    /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
     pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         self,
         event: &str,
@@ -211,7 +211,7 @@ impl Broadcast {
     /// Which sockets these are, on all servers.
     ///
     /// # Errors
-    /// [`AdapterError`] where another server doesn't answer; never with the in-memory adapter.
+    /// [`AdapterError`] if another server doesn't answer; never with the in-memory adapter.
     pub async fn sockets(self) -> Result<Vec<RemoteSocket>, AdapterError> {
         let fetched = self.namespace.adapter().fetch(&self.target, self.flags);
         fetched.await

@@ -2,7 +2,7 @@
 //! `build`, and unchanged from then on.
 //!
 //! Each method says its default and unit. Options that can't work (a path without a slash, no
-//! transports) panic here, at the start of the program; long durations are cut.
+//! transports, no handler at a time) panic here, at the start of the program; long durations are cut.
 
 use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
@@ -69,11 +69,11 @@ impl ServerBuilder {
 
     /// The path that clients connect to (their option `path`). `/socket.io`.
     ///
-    /// Behind a proxy it is the path that arrives here: where the proxy takes a prefix off, it
+    /// Behind a proxy it is the path that arrives here: if the proxy takes a prefix off, it
     /// isn't part of this.
     ///
     /// # Panics
-    /// Where it doesn't begin with `/` or is `/` alone.
+    /// If it doesn't begin with `/` or is `/` alone.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         let path = path.into();
         let trimmed = path.trim_end_matches('/');
@@ -157,7 +157,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How long an emit waits for its acknowledgement where it doesn't say. 20 s.
+    /// How long an emit waits for its acknowledgement if it doesn't say. 20 s.
     pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.ack_timeout = timeout;
         self
@@ -235,11 +235,11 @@ impl ServerBuilder {
     }
 
     /// Handlers of one connection that may run at a time; more is read when some have ended. 1,000.
-    /// An acknowledgement is read too: where so many handlers wait for those of their own client,
+    /// An acknowledgement is read too: if so many handlers wait for those of their own client,
     /// they wait until the timeout. What keeps more than 16 KiB counts as several.
     ///
     /// # Panics
-    /// Where it is zero: nothing would ever be read.
+    /// If it is zero: nothing would ever be read.
     pub const fn max_running_handlers(mut self, count: usize) -> Self {
         assert!(
             count > 0,
@@ -253,7 +253,7 @@ impl ServerBuilder {
     /// it, as those with the npm package `@antiphon/transports` do.
     ///
     /// # Panics
-    /// Where there is none.
+    /// If there is none.
     pub fn transports(mut self, transports: impl IntoIterator<Item = TransportKind>) -> Self {
         self.engine.transports = transports.into_iter().collect();
         assert!(
@@ -278,15 +278,15 @@ impl ServerBuilder {
 
     /// Whether clients of Socket.IO 1.x and 2.x (Engine.IO 3) are taken. True.
     ///
-    /// The ids of their sockets are the credentials of their sessions: where they are taken, don't show
+    /// The ids of their sockets are the credentials of their sessions: if they are taken, don't show
     /// ids of sockets to others. See the [guide](crate::guide::serving#what-revision-3-means-for-ids).
     pub const fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self
     }
 
-    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. False: Swift clients up
-    /// to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
+    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. `false`, since Swift clients
+    /// up to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
     /// them, too.
     pub const fn require_eio(mut self, require: bool) -> Self {
         self.engine.require_eio = require;
@@ -294,7 +294,7 @@ impl ServerBuilder {
     }
 
     /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
-    /// (`forceJSONP`). Pages need the leave of [`cors`](Self::cors) for it as for all else. True.
+    /// (`forceJSONP`). Pages need the permission of [`cors`](Self::cors) for it as for all else. True.
     pub const fn allow_jsonp(mut self, allow: bool) -> Self {
         self.engine.allow_jsonp = allow;
         self
@@ -305,7 +305,7 @@ impl ServerBuilder {
     ///
     /// The same port is possible with [`serve`](Server::serve) and [`listen`](Server::listen). Under
     /// axum or hyper, which accept the connections, the policy needs a port of its own:
-    /// [`Server::serve_flash_policy`]. The pages need the leave of [`cors`](Self::cors) as well.
+    /// [`Server::serve_flash_policy`]. The pages need the permission of [`cors`](Self::cors) as well.
     pub fn flash_sockets(mut self, policy: FlashPolicy) -> Self {
         self.engine.allow_flashsocket = true;
         self.flash = Some(policy);
@@ -325,7 +325,7 @@ impl ServerBuilder {
     }
 
     /// Asks `allow` about the request that opens a connection; its error is the client's message
-    /// (code 4, status 403). The future is dropped where the client goes away before it is ready.
+    /// (code 4, status 403). The future is dropped if the client goes away before it is ready.
     ///
     /// It is an async closure or function, and gets a copy of the request's head (`http::request::Parts`).
     ///
@@ -374,7 +374,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, where no connection can be
+    /// Lets events be called by `POST {path}/call/{namespace}/{event}`, if no connection can be
     /// made. Off. See the [guide](crate::guide::http_calls).
     pub fn http_calls(mut self, calls: HttpCalls) -> Self {
         self.http_calls = Some(calls);

@@ -22,7 +22,7 @@ pub(super) struct Burst {
 /// A bundle that may be continued.
 struct Open {
     bundle: Arc<Bundle>,
-    /// The version of who is where for which the bundle has been handed out.
+    /// The version of the memberships for which the bundle has been handed out.
     version: u64,
     /// Those of the target that can't take it.
     others: Vec<Socket>,
@@ -49,11 +49,11 @@ impl Burst {
         turn::keep(self);
     }
 
-    /// Sends another packet, to all who can take bundles; the others are given to `each`. False: it is
-    /// too large for one.
+    /// Sends another packet, to all sockets that can take bundles; the others are given to `each`.
+    /// Returns `false` if it is too large for one.
     pub(super) fn send(&mut self, packet: &EncodedMessage, mut each: impl FnMut(&Socket)) -> bool {
         if let Some(open) = &self.bundle {
-            // Within the same look at who is where: nobody gets it who has left meanwhile.
+            // Within the same look at the memberships: nobody gets it who has left meanwhile.
             let appended = self.rooms.while_at(open.version, || {
                 let appended = open.bundle.append(packet.packets());
                 if appended {

@@ -49,7 +49,7 @@ struct State {
     /// For each namespace one that is connected or connecting, or one that leaves and maybe one that
     /// waits behind it. They are few: a list is smaller than a map, and as quick.
     sockets: Vec<Socket>,
-    /// By when a namespace must have been joined. None: one has.
+    /// By when a namespace must have been joined. `None` once one has.
     join_by: Option<Instant>,
     /// By when the attachments that are outstanding must have come.
     attachments_by: Option<Instant>,
@@ -263,7 +263,7 @@ impl Connection {
 
     /// The client has broken a rule: the connection is closed.
     fn violation(&self, session: &Arc<Session>, what: &str) {
-        tracing::debug!(session = ?session.id(), "the connection is closed: the client sent {what}");
+        tracing::debug!(session = ?session.id(), "closing connection: the client sent {what}");
         self.lock().decoder.discard();
         self.close_sockets(DisconnectReason::ForcedServerClose);
         session.close();
@@ -271,7 +271,7 @@ impl Connection {
 
     fn undecodable(&self, session: &Arc<Session>, error: &DecodeError) {
         session.engine().counters().undecodable.add(1);
-        tracing::debug!(session = ?session.id(), %error, "the connection is closed: invalid packet");
+        tracing::debug!(session = ?session.id(), %error, "closing connection: invalid packet");
         self.close_sockets(DisconnectReason::ForcedClose);
         session.close();
     }

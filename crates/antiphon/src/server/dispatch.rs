@@ -1,7 +1,7 @@
 //! How an event reaches its handlers, in order.
 //!
-//! An event goes straight to its handlers where it can: they are started inside the task that read
-//! it. Where it can't, since the socket's connect handler or a middleware is still running, it
+//! An event goes straight to its handlers if it can: they are started inside the task that read
+//! it. If it can't, since the socket's connect handler or a middleware is still running, it
 //! waits in the socket's inbox, and so does what comes after it.
 
 use std::{
@@ -131,7 +131,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
             start(socket, handler, context);
         }
     }
-    // A catch-all may only be watching: who waits for an answer is told that there will be none.
+    // A catch-all may only be watching: a client that waits for an answer is told that there will be none.
     let unanswered = context.answer.is_some_and(|answer| !answer.is_taken());
     if !handled && (any.is_empty() || unanswered) {
         let rejection = Rejection::unknown_event(context.event);

@@ -26,7 +26,7 @@ impl<'s> Emitter<'s> {
         }
     }
 
-    /// The event is dropped where the transport can't take it at once.
+    /// The event is dropped if the transport can't take it at once.
     pub const fn volatile(mut self) -> Self {
         self.volatile = true;
         self
@@ -53,7 +53,7 @@ impl<'s> Emitter<'s> {
     /// future is awaited.
     ///
     /// # Errors
-    /// [`AckError`](crate::AckError) where the event can't be sent, or no answer that fits `R` comes in time.
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
     pub fn emit_with_ack<R: FromArgs + 'static>(
         self,
         event: &str,

@@ -105,7 +105,7 @@ impl ConnectError {
     /// Adds details (`err.data` at the client).
     ///
     /// # Panics
-    /// Where `data` can't be JSON: a map with keys that aren't strings, or a failing `Serialize`.
+    /// If `data` can't be JSON: a map with keys that aren't strings, or a failing `Serialize`.
     #[must_use]
     pub fn with_data(mut self, data: impl Serialize) -> Self {
         match serde_json::to_value(data) {

@@ -1,4 +1,4 @@
-//! Flash: sockets of a plug-in that web pages used where a browser had no WebSocket.
+//! Flash: sockets of a plug-in that web pages used if a browser had no WebSocket.
 //!
 //! Before Flash opens a socket it asks the host for a policy, on port 843 and then on the port that
 //! it wants: `<policy-file-request/>` and a zero byte. The answer is XML that names the hosts whose
@@ -36,7 +36,7 @@ impl FlashPolicy {
     /// policy is asked for at. Flash compares the host alone.
     ///
     /// # Panics
-    /// Where an origin isn't of the form `scheme://host[:port]`.
+    /// If an origin isn't of the form `scheme://host[:port]`.
     #[must_use]
     pub fn new<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Self {
         let domains = origins.into_iter().map(|origin| {
@@ -63,7 +63,7 @@ impl FlashPolicy {
         }
     }
 
-    /// The ports that pages may connect to, as they see them: where they aren't that of the
+    /// The ports that pages may connect to, as they see them, if they aren't that of the
     /// listener, as behind a mapping of ports or with
     /// [`serve_flash_policy`](crate::Server::serve_flash_policy).
     #[must_use]
@@ -72,7 +72,7 @@ impl FlashPolicy {
         self
     }
 
-    /// The policy that is sent to who asked on `port`.
+    /// The policy for clients that ask on `port`.
     fn xml(&self, port: u16) -> String {
         let ports = match self.ports.as_slice() {
             [] => port.to_string(),

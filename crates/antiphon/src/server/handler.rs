@@ -193,7 +193,7 @@ pin_project! {
     }
 }
 
-/// Runs a future whose panic is its end, and then what is to follow: with `None` where it panicked.
+/// Runs a future whose panic is its end, and then what is to follow: with `None` if it panicked.
 fn guarded<F: Future, R>(
     name: Name,
     future: F,

@@ -81,9 +81,9 @@ impl Handshake {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The address of whoever opened the connection: the client's, or that of a proxy in front.
+    /// The address of the peer that opened the connection: the client's, or that of a proxy in front.
     ///
-    /// None where the HTTP server doesn't tell: under axum, serve with
+    /// `None` if the HTTP server doesn't tell: under axum, serve with
     /// `into_make_service_with_connect_info::<SocketAddr>()`.
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {

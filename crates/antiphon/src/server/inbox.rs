@@ -64,7 +64,7 @@ impl Inbox {
         self.state.load(Ordering::Acquire) & ENDED != 0
     }
 
-    /// Puts an event behind those that wait. True: nobody works on them yet.
+    /// Puts an event behind those that wait. Returns `true` if nobody works on them yet.
     pub(super) fn push(&self, event: Waiting) -> bool {
         let mut queue = self.lock();
         if self.has_ended() {
@@ -78,7 +78,7 @@ impl Inbox {
         self.state.swap(0, Ordering::Relaxed) == IDLE
     }
 
-    /// The next event that waits. None: nothing waits, and the inbox is open from now on, unless
+    /// The next event that waits. Returns `None` if nothing waits; the inbox is open from now on, unless
     /// its socket leaves.
     pub(super) fn next_or_open(&self) -> Option<Waiting> {
         let mut queue = self.lock();
@@ -88,7 +88,7 @@ impl Inbox {
             let ended = self.state.load(Ordering::Relaxed) & ENDED;
             let ended = if goodbye.is_some() { ENDED } else { ended };
             self.state.store(IDLE | ended, Ordering::Release);
-            // Nobody is left to be told where the runtime has ended.
+            // Nobody is left to be told if the runtime has ended.
             goodbye.map(|goodbye| goodbye.send(()));
         }
         next

@@ -112,7 +112,7 @@ impl Listeners {
         self.change(|lists| lists.middlewares.push(Arc::clone(&middleware)));
     }
 
-    /// Changes a copy; once more where another change came between.
+    /// Changes a copy; once more if another change came between.
     fn change(&self, change: impl Fn(&mut Lists)) {
         self.0.rcu(|lists| {
             let mut changed = Lists::clone(lists);

@@ -171,7 +171,7 @@ impl Namespace {
     /// [`Broadcast::emit_with_ack`].
     ///
     /// # Errors
-    /// [`AckError::Emit`](crate::AckError::Emit) where the event can't be encoded.
+    /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
     pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         &self,
         event: &str,

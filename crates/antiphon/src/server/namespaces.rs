@@ -38,7 +38,7 @@ impl Namespaces {
         namespaces
     }
 
-    /// The namespace of this name, made where there is none.
+    /// The namespace of this name, made if there is none.
     pub(crate) fn of(&self, name: &str) -> Namespace {
         let name = with_slash(name);
         if let Some(namespace) = self.get(&name) {

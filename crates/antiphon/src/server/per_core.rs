@@ -51,7 +51,7 @@ impl Server {
     /// ```
     ///
     /// # Errors
-    /// Where the address can't be listened on, since something else does for one.
+    /// If the address can't be listened on, since something else does for one.
     pub fn per_core(&self, address: impl ToSocketAddrs) -> io::Result<PerCore> {
         // Listeners that share a port would share it with those of another process, too: this one
         // has it alone, or fails.
@@ -83,7 +83,7 @@ impl PerCore {
     /// than the server's are answered with 404.
     ///
     /// # Errors
-    /// Where a thread, a runtime or a listener can't be made.
+    /// If a thread, a runtime or a listener can't be made.
     ///
     /// # Panics
     /// Inside a tokio runtime, which must not be blocked.
@@ -180,7 +180,7 @@ impl Core {
     }
 }
 
-/// A listener that shares its address with others of this process, where the system spreads
+/// A listener that shares its address with others of this process, if the system spreads
 /// connections over such.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
@@ -196,7 +196,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// The listener of another thread: one of its own on Linux, which spreads connections over those of
-/// one address (socket(7), `SO_REUSEPORT`); elsewhere the same, and whoever is idle accepts.
+/// one address (socket(7), `SO_REUSEPORT`); elsewhere the same, and a thread that is idle accepts.
 fn shared(first: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
     match cfg!(target_os = "linux") {
         true => listen(address),

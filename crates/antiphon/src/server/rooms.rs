@@ -1,4 +1,4 @@
-//! Who is in which room: the sockets of one namespace on this server.
+//! The rooms of one namespace, and the sockets in them on this server.
 //!
 //! Rooms and sockets are small integers here. The room of a socket's own id is implied: it is found
 //! among the ids, and costs nothing. A socket and a room know where they stand in each other's list, so
@@ -24,7 +24,7 @@ use crate::engine::id::RoomName;
 /// The name of a room.
 pub type Room = Arc<str>;
 
-/// Which sockets: those in any of the rooms (in all where there are none), less those in any of
+/// Which sockets: those in any of the rooms (in all if there are none), less those in any of
 /// the excepted. Each counts once.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Target {
@@ -68,7 +68,7 @@ pub(crate) struct Rooms(RwLock<Index>);
 
 #[derive(Default)]
 struct Index {
-    /// Counts the changes of who is where.
+    /// Counts the changes of memberships.
     version: u64,
     members: Slab<Member>,
     by_id: HashMap<SocketId, usize>,
@@ -78,7 +78,7 @@ struct Index {
 
 struct Member {
     socket: Socket,
-    /// In the order in which it joined them; [`GONE`] where it has left one since.
+    /// In the order in which it joined them; [`GONE`] if it has left one since.
     rooms: Vec<u32>,
     /// How many it has left.
     gone: u32,
@@ -180,7 +180,7 @@ impl Rooms {
             .collect()
     }
 
-    /// Puts one socket into `rooms`. False: it isn't here.
+    /// Puts one socket into `rooms`. Returns `false` if it isn't here.
     pub(crate) fn join_one(&self, socket: &Socket, rooms: &[Room]) -> bool {
         let mut index = self.write();
         let key = index.key_of(socket);
@@ -190,7 +190,7 @@ impl Rooms {
         key.is_some()
     }
 
-    /// Takes one socket out of `rooms`. False: it isn't here.
+    /// Takes one socket out of `rooms`. Returns `false` if it isn't here.
     pub(crate) fn leave_one(&self, socket: &Socket, rooms: &[Room]) -> bool {
         let mut index = self.write();
         let key = index.key_of(socket);
@@ -228,7 +228,7 @@ impl Rooms {
             .collect()
     }
 
-    /// Calls `each` with every socket of `target`, each once, and gives the version of who is where.
+    /// Calls `each` with every socket of `target`, each once, and gives the version of the memberships.
     /// It must not come back here.
     pub(crate) fn for_each(&self, target: &Target, mut each: impl FnMut(&Socket)) -> u64 {
         let index = self.read();
@@ -247,7 +247,8 @@ impl Rooms {
         index.version
     }
 
-    /// Does something while everyone is where they were at a version. False: they aren't, or it says so.
+    /// Does something while the memberships are those of a version. Returns `false` if they aren't, or `work`
+    /// says so.
     pub(crate) fn while_at(&self, version: u64, work: impl FnOnce() -> bool) -> bool {
         let index = self.read();
         index.version == version && work()
@@ -309,7 +310,7 @@ impl Index {
         selected
     }
 
-    /// Who is in a room: its members, and the socket whose own room it is.
+    /// The sockets in a room: its members, and the socket whose own room it is.
     fn members_of<'i>(&'i self, room: &str) -> impl Iterator<Item = usize> + use<'i> {
         let own = self.by_id.get(room).copied();
         let own = own.filter(|key| self.members.get(*key).is_some_and(|one| !one.left_own));

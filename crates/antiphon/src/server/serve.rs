@@ -44,11 +44,11 @@ impl Server {
     /// Serves on this address until [`close`](Self::close) is called. For programs that need no
     /// HTTP framework. Requests for other paths are answered with 404.
     ///
-    /// Up to 4,096 connections may wait to be accepted, or fewer where the system allows fewer
+    /// Up to 4,096 connections may wait to be accepted, or fewer if the system allows fewer
     /// (`net.core.somaxconn`). A connection that says nothing is closed after 30 s.
     ///
     /// # Errors
-    /// Where the address can't be listened on.
+    /// If the address can't be listened on.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         self.serve(bind(address).await?).await;
         Ok(())
@@ -57,7 +57,7 @@ impl Server {
     /// Serves on a listener until [`close`](Self::close) is called, the last session has ended, and
     /// requests that are under way have been answered. Requests for other paths are answered with 404.
     ///
-    /// How many connections may wait to be accepted is up to who made the listener:
+    /// How many connections may wait to be accepted is up to the code that made the listener:
     /// [`listen`](Self::listen) says 4,096.
     pub async fn serve(&self, listener: TcpListener) {
         self.serve_with(listener, NotFound).await;
@@ -104,7 +104,7 @@ impl Server {
             ));
         }
         drop(open);
-        // Who asked gets an answer, if this program ends next.
+        // Clients that asked get an answer, if this program ends next.
         let _ = tokio::time::timeout(self.engine().patience(), ended.recv()).await;
     }
 
@@ -180,8 +180,8 @@ async fn accept(
     }
 }
 
-/// Held by the connections of a listener that speak HTTP: they may have something to answer. Who has
-/// said nothing yet isn't waited for.
+/// Held by the connections of a listener that speak HTTP: they may have something to answer.
+/// Connections that have said nothing yet aren't waited for.
 type Open = mpsc::Sender<Infallible>;
 
 /// One connection, up to where a task of its own goes on with it: the memory of this one is given

@@ -32,8 +32,8 @@ use crate::engine::{self, SendError, Session};
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
 ///
 /// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead, as
-/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: whoever is shown the id of such a
-/// socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
+/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone who is shown
+/// the id of such a socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
 ///
 /// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log line
 /// shows it by accident; `Debug` shows its beginning:
@@ -210,7 +210,7 @@ impl Socket {
     /// is U+FFFD, as in arguments.
     ///
     /// # Errors
-    /// Where it doesn't fit.
+    /// If it doesn't fit.
     pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
         match &self.inner.auth {
             Some(json) => codec::from_json(json),
@@ -260,7 +260,7 @@ impl Socket {
     /// the client sent right behind it may start before.
     ///
     /// # Errors
-    /// [`AckError`](crate::AckError) where the event can't be sent, or no answer that fits `R` comes in time.
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
     pub fn emit_with_ack<R: FromArgs + 'static>(
         &self,
         event: &str,
@@ -269,7 +269,7 @@ impl Socket {
         Emitter::new(self).emit_with_ack(event, args)
     }
 
-    /// What is emitted by this is dropped where the transport can't take it at once: for values
+    /// What is emitted by this is dropped if the transport can't take it at once: for values
     /// that are soon out of date.
     pub const fn volatile(&self) -> Emitter<'_> {
         Emitter::new(self).volatile()

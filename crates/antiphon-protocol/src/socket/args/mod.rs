@@ -77,7 +77,7 @@ impl<'a> Args<'a> {
 
     /// Reads the arguments as a type, by the rules of the [module](super#arguments-and-types).
     ///
-    /// `&str`, `&[u8]` and `&RawValue` borrow where the text and the attachments let them. A lone
+    /// `&str`, `&[u8]` and `&RawValue` borrow if the text and the attachments let them. A lone
     /// surrogate in a text or a key (`"\ud83d"`) is U+FFFD; a `RawValue` keeps it as it came.
     ///
     /// # Errors

@@ -128,7 +128,7 @@ fn escaped(read: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// The outcome of `work`, or nothing where the client goes away before it is there.
+/// The outcome of `work`, or nothing if the client goes away before it is there.
 async fn unless_gone<T>(stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(work);
     // A client that doesn't wait for its answer hides its end behind what it sends.
@@ -150,7 +150,7 @@ async fn unless_gone<T>(stream: &TcpStream, work: impl Future<Output = T>) -> Op
 }
 
 /// The opening handshake of a WebSocket (RFC 6455 §4.2.1) that these bytes begin with, and its
-/// length. None: something else, or not all of it.
+/// length. Returns `None` if they begin with something else, or not all of it is there.
 fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
@@ -222,7 +222,7 @@ impl ReadAhead {
         }
     }
 
-    /// The outcome of a write, or an error where none has come for too long.
+    /// The outcome of a write, or an error if none has come for too long.
     fn unless_stalled(
         &mut self,
         written: Poll<io::Result<usize>>,

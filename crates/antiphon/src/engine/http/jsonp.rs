@@ -2,7 +2,7 @@
 //!
 //! A script is fetched for any page, with the cookies of the server, and the page gets what is in
 //! it: CORS doesn't guard it, and `Origin` isn't sent. So the page is looked for in other headers
-//! that no page can set, and where none names it the request is refused. Programs have no use for
+//! that no page can set, and if none names it the request is refused. Programs have no use for
 //! JSONP.
 
 use antiphon_protocol::engine::jsonp::Callback;
@@ -14,7 +14,7 @@ use http::{
 use super::{Answer, EngineBody, RequestError, request::Query};
 use crate::engine::{Cors, EngineConfig};
 
-/// The type that a browser takes a script in where it is told not to guess.
+/// The type that a browser takes a script in if it is told not to guess.
 const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=UTF-8");
 
 /// The callback that a request of polling asks for, if its page may.

@@ -44,7 +44,7 @@ pub(crate) use ordinary::{Ordinary, ReadBody};
 pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
 
-/// The address of the client, as a request extension: who accepts connections puts it there.
+/// The address of the client, as a request extension: put there by the code that accepts connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 

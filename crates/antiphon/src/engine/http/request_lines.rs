@@ -95,7 +95,7 @@ impl RequestLines {
     const fn is_escaped(&self, byte: u8) -> bool {
         match byte {
             b'"' | b'<' | b'>' => true,
-            // hyper takes text here, and Node nothing of it. In a path it is left to whoever compares that.
+            // hyper takes text here, and Node nothing of it. In a path it is left to the code that compares it.
             0x7f.. => matches!(self.place, Place::Query),
             _ => false,
         }

@@ -44,7 +44,7 @@ pub(super) struct Call {
     reply: watch::Sender<Option<Reply>>,
     timeout: Duration,
     pub(super) deadline: Instant,
-    /// Who remembers it for a repeat, and has to know how large it is.
+    /// The memory of repeats, which has to know how large it is.
     remembered: OnceLock<(Weak<Repeats>, Key)>,
 }
 
@@ -91,8 +91,8 @@ impl Call {
     }
 }
 
-/// Whoever made a call: an acknowledgement goes here instead of to a client. A call counts as
-/// running until this is dropped; where nothing was answered by then, nothing ever will be.
+/// The caller of a call by HTTP: an acknowledgement goes here instead of to a client. A call counts as
+/// running until this is dropped; if nothing was answered by then, nothing ever will be.
 pub(crate) struct Caller {
     call: Arc<Call>,
     _running: Permit,

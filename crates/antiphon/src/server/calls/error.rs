@@ -175,7 +175,7 @@ impl CallError {
         }
     }
 
-    /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` where there is one.
+    /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` if there is one.
     pub(super) fn to_json(&self) -> Bytes {
         let body = Body {
             code: self.code(),

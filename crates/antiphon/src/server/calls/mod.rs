@@ -1,4 +1,4 @@
-//! Events that are called by ordinary requests, where no connection can be made:
+//! Events that are called by ordinary requests, if no connection can be made:
 //! `POST {path}/call/{namespace}/{event}`, with the arguments as a JSON array.
 //!
 //! ```text
@@ -98,7 +98,7 @@ impl HttpCalls {
     /// ones are fewer.
     ///
     /// # Panics
-    /// Where it is zero: nothing could be called.
+    /// If it is zero: nothing could be called.
     pub const fn max_running(mut self, count: usize) -> Self {
         assert!(count > 0, "with no call at a time nothing could be called");
         self.max_running = count;
@@ -110,7 +110,7 @@ impl HttpCalls {
     /// caller has the same part, and may always make one.
     ///
     /// # Panics
-    /// Where it is zero: nothing could be called.
+    /// If it is zero: nothing could be called.
     pub const fn max_running_per_caller(mut self, count: usize) -> Self {
         assert!(count > 0, "with no call at a time nothing could be called");
         self.max_running_per_caller = count;
@@ -365,7 +365,7 @@ async fn ask(socket: &Socket) -> Result<(), ConnectError> {
     }
 }
 
-/// How many bytes a body has, as far as its headers say: as many as one can where they don't.
+/// How many bytes a body has, as far as its headers say: as many as one can if they don't.
 fn length(request: &Parts) -> usize {
     let headers = &request.headers;
     let length = headers.get(CONTENT_LENGTH).and_then(|it| it.to_str().ok());

@@ -32,13 +32,13 @@ impl Address {
         })
     }
 
-    /// The path of an event below `/call`, as the description shows it. None: no URL can have it.
+    /// The path of an event below `/call`, as the description shows it. Returns `None` if no URL can have it.
     pub(super) fn path(namespace: &str, event: &str) -> Option<String> {
         let namespace = namespace.strip_prefix('/').unwrap_or(namespace);
         let segments = namespace.split('/').filter(|_| !namespace.is_empty());
         let mut path = String::new();
         for segment in segments.chain([event]) {
-            // Whoever resolves a URL takes these for steps.
+            // Resolvers of URLs take these for steps.
             if matches!(segment, "" | "." | "..") {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! Calls that are made twice: a browser repeats a POST by itself where a connection that it had used
+//! Calls that are made twice: a browser repeats a POST by itself if a connection that it had used
 //! before is reset. The repeat has the same parameter `t`, and gets the answer of the first.
 //!
 //! A call is remembered under its `t` and a hash of all else that makes it this one (URL, headers,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! A socket that has been connected meets its connect handlers and then its disconnect handlers, once
-//! each; no other one does. One that has left may still be held by handlers that run: what it is asked to do then
-//! touches nobody else, whoever has its id.
+//! each; no other one does. One that has left may still be held by handlers that run: what it is asked
+//! to do then touches nobody else, even if another socket has its id.
 
 use std::{
     any::TypeId,
@@ -85,7 +85,7 @@ impl Socket {
         matches!(self.state(), CONNECTING | REFUSED)
     }
 
-    /// Changes the state if it is one of these. False: it isn't.
+    /// Changes the state if it is one of these. Returns `false` if it isn't.
     fn change(&self, from: &[u8], to: u8) -> bool {
         let state = &self.inner.state;
         let change = |before| from.contains(&before).then_some(to);
@@ -93,28 +93,28 @@ impl Socket {
         changed.is_ok()
     }
 
-    /// Nobody is before it any more. False: it doesn't wait.
+    /// Nobody is before it any more. Returns `false` if it doesn't wait.
     pub(crate) fn begin(&self) -> bool {
         self.change(&[WAITING], CONNECTING)
     }
 
-    /// It joins its namespace. False: it is disconnected already.
+    /// It joins its namespace. Returns `false` if it is disconnected already.
     pub(crate) fn connected(&self) -> bool {
         self.change(&[CONNECTING], CONNECTED)
     }
 
-    /// A middleware has said no. False: there is nobody to be told.
+    /// A middleware has said no. Returns `false` if there is nobody to be told.
     pub(crate) fn refused(&self) -> bool {
         self.change(&[CONNECTING, REFUSED], DISCONNECTED)
     }
 
-    /// Its client asks anew. False: it has joined, or has left.
+    /// Its client asks anew. Returns `false` if it has joined, or has left.
     pub(crate) fn replaced(&self) -> bool {
         self.change(&[WAITING, CONNECTING, REFUSED], REPLACED)
     }
 
-    /// It won't join its namespace, but its event may be handled. False: a middleware has
-    /// disconnected it.
+    /// It won't join its namespace, but its event may be handled. Returns `false` if a middleware
+    /// has disconnected it.
     pub(crate) fn stays_out(&self) -> bool {
         self.inner.state.swap(DISCONNECTED, Ordering::AcqRel) == CONNECTING
     }
@@ -221,13 +221,13 @@ impl Socket {
     /// it has left already.
     pub fn disconnect(&self) {
         if self.is_connected() {
-            // Whoever has gone already needs no goodbye.
+            // A client that has gone needs no goodbye.
             let _ = self.send(codec::disconnect(self.namespace().name()));
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
 
-    /// Leaves all namespaces of its connection and closes that. Nothing happens where the socket has
+    /// Leaves all namespaces of its connection and closes that. Nothing happens if the socket has
     /// left: its connection may belong to others by now.
     pub fn close_connection(&self) {
         if self.is_disconnected() {
