@@ -10,11 +10,11 @@
 //! closed; its driver does the rest (`finish`). The lock is never held across an await or a call of the
 //! application.
 
+mod state;
+
 use std::{
-    cell::Cell,
     fmt,
     future::Future,
-    io::{ErrorKind, IoSlice},
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -29,19 +29,15 @@ use antiphon_protocol::engine::{
     Session as Machine, TransportKind,
 };
 use bytes::Bytes;
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{
     Bundle, Connection, Engine, Opening, SessionId, bundle,
-    joined::joined,
-    requests::Requests,
     turn::{self, Mark},
     unread::Reading,
     waiters::Waiters,
 };
-
-/// Frames that one write takes at the most.
-const FRAMES_A_WRITE: usize = 64;
+pub(super) use state::{Failure, State};
+use state::{Frames, Tail};
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one session.
@@ -50,39 +46,6 @@ const BYTES_A_HANDLER: usize = 16 << 10;
 /// Bytes that may wait for a client that the application doesn't know yet, before it is answered no
 /// more.
 const MOST_UNREAD: usize = 64 << 10;
-
-thread_local! {
-    /// The memory of frames that have left, for the next.
-    static SPARE: Cell<Option<Box<Frames>>> = const { Cell::new(None) };
-}
-
-/// Frames of one session, side by side.
-#[derive(Default)]
-struct Frames(Vec<u8>);
-
-impl Frames {
-    /// Frames that begin with this one.
-    fn new(frame: &[u8]) -> Box<Self> {
-        let mut frames = SPARE.take().unwrap_or_default();
-        frames.0.extend_from_slice(frame);
-        frames
-    }
-
-    /// Appends a frame. Returns `false` if they would be too many.
-    fn append(&mut self, frame: &[u8]) -> bool {
-        let takes = self.0.len() + frame.len() <= bundle::LARGEST;
-        if takes {
-            self.0.extend_from_slice(frame);
-        }
-        takes
-    }
-
-    /// Hands the memory on: they have left.
-    fn hand_on(mut self: Box<Self>) {
-        self.0.clear();
-        SPARE.set(Some(self));
-    }
-}
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,212 +79,6 @@ pub struct Session {
     /// Handlers that have been suspended and not ended yet.
     running: AtomicUsize,
     state: Mutex<State>,
-}
-
-/// What changes in a session. Held for moments: never across an await or a callback.
-pub(super) struct State {
-    pub(super) machine: Machine,
-    /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
-    pub(super) writer: Option<OwnedWriteHalf>,
-    /// Which turn will flush.
-    mark: Mark,
-    tail: Tail,
-    /// Wakes the driver.
-    pub(super) driver: Option<Waker>,
-    requests: Option<Box<Requests>>,
-    /// Wait for the queue to drain or for handlers to end.
-    pub(super) waiting: Waiters,
-}
-
-/// What a failed write means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The session ends.
-    Ends,
-    /// The driver tries again when it has nothing more to read: what a client has sent before it went
-    /// away is handled.
-    ForTheDriver,
-}
-
-/// What waits behind the queue of a session that a turn has noted, for its flush.
-enum Tail {
-    Empty,
-    /// Frames of its own. Boxed, so that a session that has none keeps no room for them.
-    Frames(Box<Frames>),
-    /// Frames that it shares with others.
-    Bundle(Arc<Bundle>),
-}
-
-impl State {
-    pub(super) fn wake_all(&mut self) {
-        self.wake_transports();
-        self.waiting.wake();
-    }
-
-    /// Another driver may take over, a GET may have to return, an attempt to upgrade may be over.
-    fn wake_transports(&mut self) {
-        if let Some(requests) = &mut self.requests {
-            requests.wake();
-        }
-        self.driver.take().into_iter().for_each(Waker::wake);
-    }
-
-    /// The session has left HTTP: its requests are over.
-    pub(super) fn leave_http(&mut self) {
-        if let Some(mut requests) = self.requests.take() {
-            requests.wake();
-        }
-    }
-
-    /// Whether a POST that has come whole is being handled.
-    pub(super) fn handles_post(&self) -> bool {
-        let requests = self.requests.as_ref();
-        requests.is_some_and(|requests| requests.handles_post)
-    }
-
-    /// Whether the next POST is to wait: one is being handled, or is under way.
-    pub(super) fn has_post(&self) -> bool {
-        self.handles_post() || (self.machine.has_post() && !self.machine.is_tracked())
-    }
-
-    /// A POST has ended, which may have been handled: the next begins.
-    pub(super) fn post_ended(&mut self, was_whole: bool) {
-        if let Some(requests) = self.requests.as_mut().filter(|_| was_whole) {
-            requests.handles_post = false;
-        }
-        self.waiting.wake();
-    }
-
-    /// What is remembered of requests.
-    pub(super) fn requests(&mut self) -> &mut Requests {
-        self.requests.get_or_insert_default()
-    }
-
-    /// Gives what is queued to the transport, as far as it takes it now.
-    fn flush(&mut self) {
-        match self.machine.transport() {
-            TransportKind::Polling | TransportKind::Streaming => {
-                if let Some(requests) = &mut self.requests {
-                    requests.wake_get();
-                }
-            }
-            TransportKind::WebSocket if self.writer.is_none() => {
-                if let Some(driver) = self.driver.take() {
-                    driver.wake();
-                }
-            }
-            TransportKind::WebSocket => self.write(Failure::ForTheDriver),
-        }
-    }
-
-    /// Flushes the queue, and what waits behind it.
-    fn flush_all(&mut self) {
-        match std::mem::replace(&mut self.tail, Tail::Empty) {
-            Tail::Empty => self.flush(),
-            Tail::Frames(frames) => {
-                self.write_or_queue(&frames.0, || Bytes::copy_from_slice(&frames.0));
-                frames.hand_on();
-            }
-            Tail::Bundle(bundle) => {
-                let frames = bundle.seal();
-                self.write_or_queue(&frames, || frames.clone());
-            }
-        }
-    }
-
-    /// Whether frames may wait behind the queue, as one.
-    fn takes_frames(&self) -> bool {
-        self.machine.is_open()
-            && self.machine.transport() == TransportKind::WebSocket
-            && self.machine.has_room_for(1, bundle::LARGEST)
-    }
-
-    /// Queues frames that have waited behind the queue.
-    fn queue_frames(&mut self, frames: Bytes) {
-        // There was room for the most that can wait, and nothing has been queued since.
-        let _ = self.machine.send(EncodedPacket::raw(frames), &[]);
-    }
-
-    /// Writes frames, or queues what isn't taken. `owned` copies or shares them for the queue.
-    fn write_or_queue(&mut self, frames: &[u8], owned: impl FnOnce() -> Bytes) {
-        let written = self.write_past(frames);
-        if written < frames.len() {
-            self.queue_frames(owned());
-            if written > 0 {
-                // The queue was empty: these are its first bytes.
-                self.machine.written(written, false);
-            }
-        }
-        self.flush();
-    }
-
-    /// Queues what waits behind the queue.
-    pub(super) fn settle(&mut self) {
-        match std::mem::replace(&mut self.tail, Tail::Empty) {
-            Tail::Empty => {}
-            Tail::Frames(frames) => {
-                self.queue_frames(Bytes::copy_from_slice(&frames.0));
-                frames.hand_on();
-            }
-            Tail::Bundle(bundle) => self.queue_frames(bundle.seal()),
-        }
-    }
-
-    /// Writes frames past the queue if that is empty. Returns how many bytes were taken.
-    fn write_past(&self, frames: &[u8]) -> usize {
-        match &self.writer {
-            // Why something wasn't taken, the next write tells.
-            Some(writer) if self.machine.is_idle() => writer.try_write(frames).unwrap_or(0),
-            _ => 0,
-        }
-    }
-
-    /// Writes what is queued to the WebSocket until all is written or it takes no more.
-    pub(super) fn write(&mut self, failure: Failure) {
-        let Some(writer) = &self.writer else { return };
-        while !self.machine.is_blocked() {
-            if self.machine.is_idle() {
-                self.drained();
-                return;
-            }
-            let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
-            let filled = self.machine.frames(&mut slices);
-            let written = match &slices[..filled] {
-                [] => return,
-                [frame] => writer.try_write(frame),
-                frames => joined(frames, |frames| writer.try_write(frames))
-                    .unwrap_or_else(|| writer.try_write_vectored(frames)),
-            };
-            match written {
-                Ok(count) => self.machine.written(count, false),
-                Err(error)
-                    if error.kind() == ErrorKind::WouldBlock
-                        || failure == Failure::ForTheDriver =>
-                {
-                    self.machine.written(0, true);
-                    if let Some(driver) = self.driver.take() {
-                        driver.wake();
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "the WebSocket can't be written to");
-                    self.settle();
-                    self.machine.handle(Input::TransportFailed, Instant::now());
-                    self.wake_all();
-                    return;
-                }
-            }
-        }
-    }
-
-    /// All that was queued has left.
-    pub(super) fn drained(&mut self) {
-        self.waiting.wake();
-        if self.machine.is_closing() {
-            self.machine.handle(Input::Drained, Instant::now());
-            self.wake_all();
-        }
-    }
 }
 
 impl Session {
