@@ -84,9 +84,9 @@ pub trait Application: Send + Sync + 'static {
     ) -> Arc<dyn Connection>;
 }
 
-/// One session's application side. Messages come one at a time and in order. `deadline` and `timeout` are
-/// called by the session's driver, and `closed` by the task that ends the session: with polling these may be
-/// other tasks than the one that hands a message on, at the same moment. None of the methods may block.
+/// One session's application side. Messages come one at a time and in order. `deadline`, `timeout`
+/// and `closed` are called by the session's driver: with polling that is another task than the one that hands a
+/// message on, maybe at the same moment. None of the methods may block.
 pub trait Connection: Send + Sync + 'static {
     /// A message has come.
     fn message(&self, session: &Arc<Session>, message: Message<'_>);
