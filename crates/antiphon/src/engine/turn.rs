@@ -59,15 +59,19 @@ const EVENTS_A_LOOK: usize = 16;
 /// No turn is cut: see [`uncut`].
 static UNCUT: AtomicBool = AtomicBool::new(false);
 
-/// From now on no turn of this process is cut for the time that it takes: for programs that count
-/// instructions, under which everything takes fifty times as long.
+/// From now on no turn of this process is cut for the time that it takes, and no handler is watched: for
+/// programs that count instructions, under which everything takes fifty times as long.
 #[doc(hidden)]
 pub fn uncut() {
     UNCUT.store(true, Ordering::Relaxed);
 }
 
+pub(crate) fn is_uncut() -> bool {
+    UNCUT.load(Ordering::Relaxed)
+}
+
 fn has_passed(since: Instant, time: Duration) -> bool {
-    since.elapsed() >= time && !UNCUT.load(Ordering::Relaxed)
+    !is_uncut() && since.elapsed() >= time
 }
 
 /// Which turn has noted a session last. Each turn that has noted a session flushes it; the first of

@@ -21,6 +21,8 @@ use std::{
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::engine::turn;
+
 /// How often the watcher looks. A poll that it has seen twice blocks.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -183,6 +185,10 @@ impl Watcher {
         // The poll of each slot at the look before. Slots move only when a thread has ended.
         let mut before: Vec<u64> = Vec::new();
         loop {
+            if turn::is_uncut() {
+                thread::park();
+                continue;
+            }
             thread::park_timeout(match self.is_idle.load(Ordering::Relaxed) {
                 true => IDLE_TICK,
                 false => TICK,
