@@ -20,8 +20,11 @@ pub(super) struct Waiters(BTreeMap<u64, Waker>);
 impl Waiters {
     /// Wakes all, which ask again and are noted again.
     pub(super) fn wake(&mut self) {
-        let woken = std::mem::take(&mut self.0);
-        woken.into_values().for_each(Waker::wake);
+        // Each flush comes here.
+        if !self.0.is_empty() {
+            let woken = std::mem::take(&mut self.0);
+            woken.into_values().for_each(Waker::wake);
+        }
     }
 
     fn note(&mut self, ticket: u64, waker: &Waker) {
