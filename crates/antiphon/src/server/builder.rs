@@ -146,6 +146,9 @@ impl ServerBuilder {
 
     /// Bytes of [`Auth`](crate::Auth) that are kept for one connection, in all its namespaces together.
     /// 200,000. A namespace with more is refused: the client's `connect_error` says `auth too large`.
+    ///
+    /// A CONNECT is a message of a connection that may have joined nothing yet: if more than 200,000 bytes
+    /// are to be taken, [`max_payload_before_join`](Self::max_payload_before_join) has to be raised, too.
     pub const fn max_auth(mut self, bytes: usize) -> Self {
         self.max_auth = bytes;
         self
