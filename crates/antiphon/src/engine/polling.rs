@@ -220,14 +220,9 @@ impl Post {
     /// Hands the packets of the body on. If that takes long, a task goes on with it and gives way to
     /// others in between: a client that goes away meanwhile has sent them all the same.
     pub(super) async fn receive(self, body: Bytes, binary: bool) -> Result<(), PayloadError> {
-        let handled = match self.packets(&body, binary) {
-            Ok(mut packets) => match self.receive_some(&mut packets) {
-                Ok(count) => count,
-                Err(error) => return Err(error),
-            },
-            Err(error) => return Err(self.undecodable(error)),
-        };
-        let Some(handled) = handled else {
+        let packets = self.packets(&body, binary);
+        let mut packets = packets.map_err(|error| self.undecodable(error))?;
+        let Some(handled) = self.receive_some(&mut packets)? else {
             return Ok(());
         };
         let (done, received) = oneshot::channel();

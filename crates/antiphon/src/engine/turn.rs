@@ -191,6 +191,13 @@ pub(super) fn wake_behind_io(waker: &Waker) {
     let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(waker));
 }
 
+/// What is owed at the end of a scope.
+enum Owed<'s> {
+    /// A flush of the session that the scope was for, and of no other: it needs no end of a turn.
+    ToItself(&'s Session, Mark),
+    ToOthers(Arc<Turn>),
+}
+
 /// Ends the scope, also if the work panics.
 struct End<'s> {
     own: Option<&'s Arc<Session>>,
@@ -198,7 +205,7 @@ struct End<'s> {
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        let turn = THREAD.try_with(|thread| {
+        let owed = THREAD.try_with(|thread| {
             thread.is_open.set(false);
             let own = self.own.filter(|_| thread.own_noted.take());
             let mut noted = thread.noted.borrow_mut();
@@ -206,15 +213,14 @@ impl Drop for End<'_> {
                 if !noted.is_empty() || turn.owes() {
                     noted.extend(own.map(Arc::clone));
                     turn.owe(&mut noted);
-                    return Some((Arc::clone(turn), None));
+                    return Some(Owed::ToOthers(Arc::clone(turn)));
                 }
-                own.map(|own| (Arc::clone(turn), Some(own)))
+                own.map(|own| Owed::ToItself(own, turn.mark))
             })
         });
-        match turn {
-            // Nothing that others cause may follow: it needs no end of a turn.
-            Ok(Some((turn, Some(own)))) => own.flush_noted(turn.mark),
-            Ok(Some((turn, None))) => turn.end_of_scope(),
+        match owed {
+            Ok(Some(Owed::ToItself(own, mark))) => own.flush_noted(mark),
+            Ok(Some(Owed::ToOthers(turn))) => turn.end_of_scope(),
             Ok(None) | Err(_) => {}
         }
     }
