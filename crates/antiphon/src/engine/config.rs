@@ -10,7 +10,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use antiphon_protocol::engine::{QueueLimits, Revision, SessionConfig, TransportKind};
 use http::request::Parts;
 
-use super::{Cookie, Cors};
+use crate::engine::{Cookie, Cors};
 
 type AllowRequest =
     dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;

@@ -14,26 +14,11 @@
 //! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::Session`]; here
 //! is the I/O around them.
 
-mod bundle;
 mod config;
-mod cookie;
-mod cors;
-mod driver;
-mod goodbye;
 mod http;
-pub(crate) mod id;
-mod joined;
-mod origin;
-mod polling;
-mod probe;
-mod requests;
-mod session;
+pub(crate) mod session;
 mod stats;
-mod streaming;
-pub(crate) mod turn;
-mod unread;
-mod waiters;
-mod websocket;
+mod transport;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -51,24 +36,26 @@ use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
-pub(crate) use bundle::Bundle;
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
-pub use cookie::{Cookie, SameSite};
-pub use cors::Cors;
-use driver::Driven;
-pub use http::{EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr};
-pub use id::SessionId;
-pub(crate) use session::Held;
+pub use http::{
+    EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr,
+    cookie::{Cookie, SameSite},
+    cors::Cors,
+};
+pub use session::id::SessionId;
+use session::turn;
+pub(crate) use session::{Held, bundle::Bundle};
 pub use session::{SendError, Session};
 pub use stats::Stats;
+use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
     Answer, First, Ordinary, ReadAhead, ReadBody, RequestError, first_request, is_below,
 };
-pub(crate) use stats::Counters;
 #[doc(hidden)]
-pub use turn::uncut;
+pub use session::turn::uncut;
+pub(crate) use stats::Counters;
 
 /// How long a shutdown waits for clients to fetch what is queued.
 const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
@@ -331,7 +318,7 @@ impl Engine {
 
 /// What a client asks for when it opens a session.
 #[derive(Debug)]
-struct Opening {
+pub(crate) struct Opening {
     revision: Revision,
     transport: TransportKind,
     /// It can't take binary.

@@ -9,14 +9,14 @@ use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Durat
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::{HeaderName, header, request::Parts};
 
-use super::{
+use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
+use crate::server::{
     ErrorAcks, FlashPolicy, HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
-    namespaces::Namespaces,
+    namespace::namespaces::Namespaces,
     shared::StateMap,
 };
-use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
 
 /// Builds a [`Server`]; every option has Socket.IO's default.
 #[must_use = "a builder does nothing until `build` is called"]

@@ -9,58 +9,44 @@
 //! traits of [`engine`](crate::engine); what is sent goes outward by [`adapter`]. A mistake of a client
 //! closes its connection or is acknowledged with an error; a handler's panic ends that call alone.
 
-mod ack;
+mod acks;
 pub mod adapter;
-mod args;
-mod broadcast;
 mod builder;
-mod burst;
 mod calls;
 mod connection;
-mod context;
-mod dispatch;
-mod emitter;
 mod error;
-mod extract;
-mod flash;
-mod handler;
-mod handshake;
-mod inbox;
-mod listeners;
+mod handlers;
 mod namespace;
-mod namespaces;
-mod per_core;
-mod reason;
 mod rooms;
 mod serve;
 mod shared;
 mod socket;
-mod watch;
 
 use std::{fmt, sync::Arc};
 
-pub use ack::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks};
+pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks};
 pub use adapter::RemoteSocket;
-pub use args::{Args, FromArgs, IntoArgs};
-pub use broadcast::{Broadcast, IntoRooms};
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
-pub use context::Context;
-pub use emitter::Emitter;
+pub use connection::{handshake::Handshake, reason::DisconnectReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
-pub use extract::{Auth, Data, Event, FromContext, State};
-pub use flash::FlashPolicy;
-pub use handler::{Handler, OnConnect, OnDisconnect, OnEvent};
-pub use handshake::Handshake;
+pub use handlers::{
+    args::{Args, FromArgs, IntoArgs},
+    context::Context,
+    extract::{Auth, Data, Event, FromContext, State},
+    handler::{Handler, OnConnect, OnDisconnect, OnEvent},
+};
 pub use namespace::Namespace;
-pub use per_core::PerCore;
-pub use reason::DisconnectReason;
-pub use rooms::{Room, Target};
-pub use socket::{Socket, SocketId};
+pub use rooms::{
+    Room, Target,
+    broadcast::{Broadcast, IntoRooms},
+};
+pub use serve::{flash::FlashPolicy, per_core::PerCore};
+pub use socket::{Socket, SocketId, emitter::Emitter};
 
 pub(crate) use shared::Shared;
 
-use namespaces::Namespaces;
+use namespace::namespaces::Namespaces;
 
 use crate::engine::{Engine, EngineLayer, EngineService, Stats};
 

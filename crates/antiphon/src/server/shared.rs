@@ -14,7 +14,7 @@ use std::{
 use antiphon_protocol::socket::{Draft, Limits};
 use http::HeaderName;
 
-use super::{ErrorAcks, FlashPolicy, adapter::AdapterFactory};
+use crate::server::{ErrorAcks, FlashPolicy, adapter::AdapterFactory};
 
 /// The options of a server that are not the engine's.
 pub(crate) struct Shared {

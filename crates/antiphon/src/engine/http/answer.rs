@@ -26,8 +26,8 @@ use http_body_util::Full;
 use super::{error::RequestError, jsonp};
 use crate::engine::{
     Session,
-    streaming::EventStream,
-    unread::{Next, PART, Reading},
+    transport::streaming::EventStream,
+    transport::unread::{Next, PART, Reading},
 };
 
 /// The answer to a request of the engine.

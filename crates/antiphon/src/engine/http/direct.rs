@@ -32,8 +32,8 @@ use super::{
 };
 use crate::engine::{
     Engine,
-    joined::joined,
-    websocket::{self, WebSocket},
+    transport::joined::joined,
+    transport::websocket::{self, WebSocket},
 };
 
 /// How long the first bytes of a connection may take: as long as hyper waits for a head.
@@ -241,7 +241,7 @@ impl ReadAhead {
     }
 
     /// The connection, and what is left of what was read.
-    pub(in crate::engine) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
         (self.stream, self.read)
     }
 }

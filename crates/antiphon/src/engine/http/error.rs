@@ -8,7 +8,7 @@
 use antiphon_protocol::engine::{BadOffset, Revision, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use crate::engine::origin;
+use super::origin;
 
 /// A request of the engine that is refused. The codes are those of the reference implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

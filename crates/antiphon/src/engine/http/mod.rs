@@ -8,10 +8,13 @@
 
 mod answer;
 mod body;
+pub(crate) mod cookie;
+pub(crate) mod cors;
 mod direct;
 mod error;
 mod jsonp;
 mod ordinary;
+pub(crate) mod origin;
 mod request;
 mod request_lines;
 mod service;
@@ -29,8 +32,14 @@ use http::{
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
-use super::{
-    Engine, Opening, Session, SessionId, goodbye::Goodbye, polling, streaming::EventStream,
+use crate::engine::{
+    Engine, Opening, Session, SessionId,
+    session::turn,
+    transport::{
+        goodbye::Goodbye,
+        polling,
+        streaming::{self, EventStream},
+    },
 };
 use answer::{BYTES, HTML, answer, payload_answer, refuse, stream_answer};
 use request::Query;
@@ -255,7 +264,7 @@ where
     let read = read_body(session.engine(), body, session.max_payload());
     if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
         let body = read.await?;
-        return match super::streaming::receive_probe(session, &body) {
+        return match streaming::receive_probe(session, &body) {
             true => Ok(taken()),
             false => Err(RequestError::transport_mismatch()),
         };
@@ -378,7 +387,7 @@ async fn handshake(
     if transport == TransportKind::Streaming && revision == Revision::V3 {
         return Err(query.unknown_transport());
     }
-    let (driven, open) = super::turn::scope(|| engine.open(opening, parts));
+    let (driven, open) = turn::scope(|| engine.open(opening, parts));
     let session = driven.session();
     let mut answer = if transport == TransportKind::Streaming {
         stream_answer(EventStream::resume(session, Some(0))?)

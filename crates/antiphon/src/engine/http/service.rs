@@ -30,7 +30,7 @@ pub struct EngineService {
 }
 
 impl EngineService {
-    pub(in crate::engine) const fn new(engine: Arc<Engine>) -> Self {
+    pub(crate) const fn new(engine: Arc<Engine>) -> Self {
         Self { engine }
     }
 

@@ -21,8 +21,9 @@ use hyper::upgrade::OnUpgrade;
 
 use super::{Answer, RequestError, answer};
 use crate::engine::{
-    Engine, Opening, Session, probe,
-    websocket::{self, WebSocket},
+    Engine, Opening, Session,
+    transport::probe,
+    transport::websocket::{self, WebSocket},
 };
 
 /// Whether the request asks for a WebSocket.

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use tokio::net::tcp::OwnedWriteHalf;
 
 use crate::engine::{
-    Bundle, bundle, joined::joined, requests::Requests, turn::Mark, waiters::Waiters,
+    Bundle, session::bundle, session::turn::Mark, session::waiters::Waiters,
+    transport::joined::joined, transport::requests::Requests,
 };
 
 /// Frames that one write takes at the most.
@@ -58,23 +59,23 @@ impl Frames {
 }
 
 /// What changes in a session. Held for moments: never across an await or a callback.
-pub(in crate::engine) struct State {
-    pub(in crate::engine) machine: Machine,
+pub(crate) struct State {
+    pub(crate) machine: Machine,
     /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
-    pub(in crate::engine) writer: Option<OwnedWriteHalf>,
+    pub(crate) writer: Option<OwnedWriteHalf>,
     /// Which turn will flush.
     pub(super) mark: Mark,
     pub(super) tail: Tail,
     /// Wakes the driver.
-    pub(in crate::engine) driver: Option<Waker>,
+    pub(crate) driver: Option<Waker>,
     pub(super) requests: Option<Box<Requests>>,
     /// Wait for the queue to drain or for handlers to end.
-    pub(in crate::engine) waiting: Waiters,
+    pub(crate) waiting: Waiters,
 }
 
 /// What a failed write means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engine) enum Failure {
+pub(crate) enum Failure {
     /// The session ends.
     Ends,
     /// The driver tries again when it has nothing more to read: what a client has sent before it went
@@ -92,7 +93,7 @@ pub(super) enum Tail {
 }
 
 impl State {
-    pub(in crate::engine) fn wake_all(&mut self) {
+    pub(crate) fn wake_all(&mut self) {
         self.wake_transports();
         self.waiting.wake();
     }
@@ -106,25 +107,25 @@ impl State {
     }
 
     /// The session has left HTTP: its requests are over.
-    pub(in crate::engine) fn leave_http(&mut self) {
+    pub(crate) fn leave_http(&mut self) {
         if let Some(mut requests) = self.requests.take() {
             requests.wake();
         }
     }
 
     /// Whether a POST that has come whole is being handled.
-    pub(in crate::engine) fn handles_post(&self) -> bool {
+    pub(crate) fn handles_post(&self) -> bool {
         let requests = self.requests.as_ref();
         requests.is_some_and(|requests| requests.handles_post)
     }
 
     /// Whether the next POST is to wait: one is being handled, or is under way.
-    pub(in crate::engine) fn has_post(&self) -> bool {
+    pub(crate) fn has_post(&self) -> bool {
         self.handles_post() || (self.machine.has_post() && !self.machine.is_tracked())
     }
 
     /// A POST has ended, which may have been handled: the next begins.
-    pub(in crate::engine) fn post_ended(&mut self, was_whole: bool) {
+    pub(crate) fn post_ended(&mut self, was_whole: bool) {
         if let Some(requests) = self.requests.as_mut().filter(|_| was_whole) {
             requests.handles_post = false;
         }
@@ -132,7 +133,7 @@ impl State {
     }
 
     /// What is remembered of requests.
-    pub(in crate::engine) fn requests(&mut self) -> &mut Requests {
+    pub(crate) fn requests(&mut self) -> &mut Requests {
         self.requests.get_or_insert_default()
     }
 
@@ -195,7 +196,7 @@ impl State {
     }
 
     /// Queues what waits behind the queue.
-    pub(in crate::engine) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         match std::mem::replace(&mut self.tail, Tail::Empty) {
             Tail::Empty => {}
             Tail::Frames(frames) => {
@@ -216,7 +217,7 @@ impl State {
     }
 
     /// Writes what is queued to the WebSocket until all is written or it takes no more.
-    pub(in crate::engine) fn write(&mut self, failure: Failure) {
+    pub(crate) fn write(&mut self, failure: Failure) {
         let Some(writer) = &self.writer else { return };
         while !self.machine.is_blocked() {
             if self.machine.is_idle() {
@@ -254,7 +255,7 @@ impl State {
     }
 
     /// All that was queued has left.
-    pub(in crate::engine) fn drained(&mut self) {
+    pub(crate) fn drained(&mut self) {
         self.waiting.wake();
         if self.machine.is_closing() {
             self.machine.handle(Input::Drained, Instant::now());

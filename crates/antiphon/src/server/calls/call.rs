@@ -16,12 +16,12 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::super::{ConnectError, Rejection};
 use super::{
     CallError,
     repeats::{Key, Repeats},
     running::Permit,
 };
+use crate::server::{ConnectError, Rejection};
 
 /// What a call is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,8 +12,8 @@ use http::{HeaderValue, Method, Response, StatusCode, header};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::super::{ConnectError, Rejection};
 use crate::engine::RequestError;
+use crate::server::{ConnectError, Rejection};
 
 /// A call that is answered with an error.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -44,11 +44,11 @@ use self::{
     repeats::Repeats,
     running::{Permit, Running},
 };
-use super::{
-    ConnectError, Handshake, Namespace, Socket, ack::Answer, connection, dispatch,
-    namespaces::Namespaces,
+use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, session::turn};
+use crate::server::{
+    ConnectError, Handshake, Namespace, Socket, acks::Answer, connection, handlers::dispatch,
+    namespace::namespaces::Namespaces,
 };
-use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, turn};
 
 /// The auth payload of a call.
 const AUTH: HeaderName = HeaderName::from_static("antiphon-auth");

@@ -20,8 +20,8 @@ use std::{
 use antiphon_protocol::socket as codec;
 use tokio::sync::oneshot;
 
-use super::{DisconnectReason, IntoRooms, Room, Socket};
-use crate::server::dispatch;
+use crate::server::handlers::dispatch;
+use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
 
 /// Behind another socket of its connection that leaves the namespace.
 pub(super) const WAITING: u8 = 0;

@@ -1,0 +1,645 @@
+//! One session: the machine of the protocol crate under a lock, with what does its I/O.
+//!
+//! The engine's registry and every handle share an `Arc<Session>`; it keeps no connection alive.
+//! Callers that hold one can send: `push` takes any packet, `push_frame` and `push_bundle` take frames
+//! that may wait for the flush of a turn. Transports report what has happened by `input`, and packets
+//! by `receive`, which hands messages to the application without the lock.
+//!
+//! `lock` gives the state with everything queued (`State::settle`); after `lock_as_is` frames may still
+//! wait behind the queue, and nothing may be queued before them. A session whose queue is full is
+//! closed; its driver does the rest (`finish`). The lock is never held across an await or a call of the
+//! application.
+
+pub(crate) mod bundle;
+pub(crate) mod id;
+mod state;
+pub(crate) mod turn;
+pub(crate) mod waiters;
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use antiphon_protocol::engine::{
+    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, Refusal, Revision,
+    Session as Machine, TransportKind,
+};
+use bytes::Bytes;
+
+use crate::engine::{Bundle, Connection, Engine, Opening, SessionId, transport::unread::Reading};
+pub(crate) use state::{Failure, State};
+use state::{Frames, Tail};
+use turn::Mark;
+use waiters::Waiters;
+
+/// What waits for a handler counts as one more running handler for each so many bytes of it: at the
+/// default bound, 16 MiB of events may wait in one session.
+const BYTES_A_HANDLER: usize = 16 << 10;
+
+/// Bytes that may wait for a client that the application doesn't know yet, before it is answered no
+/// more.
+const MOST_UNREAD: usize = 64 << 10;
+
+/// Why a message was not queued.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The session is closed or closing.
+    #[error("the session is closed")]
+    Closed,
+    /// The outbound queue is full, since the client reads too slowly; the session is closed for it.
+    #[error("the outbound queue is full, since the client reads too slowly: its session is closed")]
+    QueueFull,
+    /// The message was volatile, and the transport couldn't take it at once.
+    #[error("a volatile message was dropped, since the transport couldn't take it at once")]
+    Volatile,
+}
+
+/// One session of Engine.IO: a connection that survives the change of its transport.
+///
+/// A handle keeps no connection alive: when the session has ended, sending to it is an error.
+pub struct Session {
+    id: SessionId,
+    revision: Revision,
+    /// The client asked for text only (`b64=1`).
+    base64: bool,
+    engine: Arc<Engine>,
+    connection: OnceLock<Arc<dyn Connection>>,
+    /// It is closing or closed, so that each message need not ask for the lock.
+    ended: AtomicBool,
+    /// The application knows its client: messages may have their full size.
+    admitted: AtomicBool,
+    /// Handlers that have been suspended and not ended yet.
+    running: AtomicUsize,
+    state: Mutex<State>,
+}
+
+impl Session {
+    pub(crate) fn open(engine: Arc<Engine>, opening: Opening) -> Arc<Self> {
+        let Opening {
+            revision,
+            transport,
+            base64,
+            is_tracked,
+            interval,
+            greeting,
+        } = opening;
+        let mut config = Arc::clone(&engine.session);
+        if !interval.is_zero() {
+            Arc::make_mut(&mut config).ping_timeout += interval;
+        }
+        let ping_timeout = config.ping_timeout;
+        let mut machine = Machine::new(revision, transport, config, Instant::now());
+        if is_tracked && transport == TransportKind::Polling {
+            machine.track();
+        }
+        let config = engine.config();
+        let admits_all = config.max_payload_before_join == usize::MAX;
+        let id = SessionId::random();
+        let open = Open {
+            sid: id.as_str(),
+            upgrades: config.upgrades(transport, revision),
+            ping_interval: config.ping_interval,
+            ping_timeout,
+            max_payload: config.max_payload as u64,
+        };
+        let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
+        let packet = match greeting {
+            Some(greeting) => EncodedPacket::raw([&greeting, &packet.frame()[..]].concat().into()),
+            None => packet,
+        };
+        // An empty queue takes any message.
+        let _ = machine.send(packet, &[]);
+        Arc::new(Self {
+            id,
+            revision,
+            base64,
+            engine,
+            connection: OnceLock::new(),
+            ended: AtomicBool::new(false),
+            admitted: AtomicBool::new(admits_all),
+            running: AtomicUsize::new(0),
+            state: Mutex::new(State {
+                machine,
+                writer: None,
+                mark: Mark::default(),
+                tail: Tail::Empty,
+                driver: None,
+                requests: None,
+                waiting: Waiters::default(),
+            }),
+        })
+    }
+
+    /// Its id, which is also its credential: don't show it to others.
+    #[must_use]
+    pub const fn id(&self) -> SessionId {
+        self.id
+    }
+
+    /// Whether the client asked for text only (`b64=1`).
+    pub(crate) const fn is_base64(&self) -> bool {
+        self.base64
+    }
+
+    /// The revision of Engine.IO that its client speaks.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The transport that carries it now.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.lock().machine.transport()
+    }
+
+    /// Whether messages can be sent: it is neither closing nor closed.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.lock().machine.is_open()
+    }
+
+    /// Lets messages have their full size from now on: the application knows its client. Until then
+    /// they are held to [`EngineConfig::max_payload_before_join`](super::EngineConfig).
+    pub fn admit(&self) {
+        self.admitted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the application knows its client.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client isn't known yet, and doesn't read what it is answered: it gets no more.
+    #[inline(never)] // What asks is a hot path, but for this.
+    pub(crate) fn is_unread(&self) -> bool {
+        !self.is_admitted() && self.queued_bytes() > MOST_UNREAD
+    }
+
+    /// Bytes that a message may have now.
+    pub(crate) fn max_payload(&self) -> usize {
+        self.engine.config().payload_of(self.is_admitted())
+    }
+
+    /// Whether a message would leave at once: by polling, whether a GET waits.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.lock().machine.is_writable()
+    }
+
+    /// Whether it is closing or closed, as far as is known without its lock.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client says how many packets it has had.
+    pub(crate) fn is_tracked(&self) -> bool {
+        self.lock().machine.is_tracked()
+    }
+
+    /// Bytes that wait to be sent.
+    #[must_use]
+    pub fn queued_bytes(&self) -> usize {
+        self.lock().machine.queued_bytes()
+    }
+
+    /// Sends a text message.
+    ///
+    /// # Errors
+    /// [`SendError`] if it wasn't queued.
+    pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
+        self.push(EncodedPacket::text(PacketType::Message, text), &[], false)
+    }
+
+    /// Sends a binary message.
+    ///
+    /// # Errors
+    /// [`SendError`] if it wasn't queued.
+    pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
+        self.push(EncodedPacket::binary(data, self.revision), &[], false)
+    }
+
+    /// Closes the session when what is queued has left.
+    pub fn close(self: &Arc<Self>) {
+        self.input(Input::Close);
+    }
+
+    /// Closes the session at once.
+    pub(crate) fn abort(self: &Arc<Self>) {
+        self.input(Input::Abort);
+    }
+
+    /// Resolves when all that was sent so far has been handed to the network, or the session has
+    /// ended.
+    pub async fn flushed(&self) {
+        self.until(|state| state.machine.queued_bytes() == 0 || state.machine.closed().is_some())
+            .await;
+    }
+
+    /// Resolves when fewer handlers run than may.
+    pub(crate) async fn unsaturated(&self) {
+        self.until(|state| {
+            let saturated = self.is_saturated() && state.machine.closed().is_none();
+            state.machine.set_reading_paused(saturated);
+            !saturated
+        })
+        .await;
+    }
+
+    /// The engine whose session this is.
+    pub(crate) const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Sends a packet and its attachments, which nothing comes between. They are encoded in the
+    /// session's revision. A volatile message is dropped if the transport can't take it at once.
+    pub(crate) fn push(
+        self: &Arc<Self>,
+        packet: EncodedPacket,
+        attachments: &[EncodedPacket],
+        volatile: bool,
+    ) -> Result<(), SendError> {
+        let texts: Vec<_>;
+        let (packet, attachments) = if self.base64 {
+            texts = attachments
+                .iter()
+                .map(|one| one.to_base64(self.revision))
+                .collect();
+            (packet.to_base64(self.revision), &*texts)
+        } else {
+            (packet, attachments)
+        };
+        let mut state = self.lock();
+        if !state.machine.is_open() {
+            return Err(SendError::Closed);
+        }
+        if volatile && !state.machine.is_writable() {
+            self.engine.counters().volatile_dropped.add(1);
+            return Err(SendError::Volatile);
+        }
+        if state.mark.is_noted() && !state.machine.has_room(&packet, attachments) {
+            // Much was sent in one batch of work: that says nothing of the reader yet.
+            state.write(Failure::ForTheDriver);
+            if !state.machine.is_open() {
+                return Err(SendError::Closed);
+            }
+        }
+        if let Err(full) = state.machine.send(packet, attachments) {
+            self.engine.counters().slow_readers_closed.add(1);
+            tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
+            state.machine.handle(Input::TransportFailed, Instant::now());
+            self.note_end(&state);
+            state.wake_all();
+            return Err(SendError::QueueFull);
+        }
+        self.flush(&mut state);
+        Ok(())
+    }
+
+    /// Flushes now, or leaves it to the turn of this thread.
+    fn flush(self: &Arc<Self>, state: &mut State) {
+        if !turn::note(self, &mut state.mark) {
+            state.flush();
+            self.note_end(state);
+        }
+    }
+
+    /// If the session is closing or closed, messages that still come are not handed on.
+    fn note_end(&self, state: &State) {
+        if !state.machine.is_open() {
+            self.ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// A turn that has noted this session flushes it.
+    pub(crate) fn flush_noted(&self, turn: Mark) {
+        let mut state = self.lock_as_is();
+        state.mark.flushed_by(turn);
+        state.flush_all();
+        self.note_end(&state);
+    }
+
+    /// The state, in which everything that waits is in the machine's queue.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock_as_is();
+        state.settle();
+        state
+    }
+
+    /// The state, in which something may wait behind the queue.
+    pub(crate) fn lock_as_is(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a text frame that is no packet of its own: it is copied behind the queue, up to the flush.
+    /// A text is the same for each revision, and with `b64`. Returns `false` if it hasn't been sent, and
+    /// is for [`push`](Self::push).
+    pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
+        let mut state = self.lock_as_is();
+        let appended = match &mut state.tail {
+            Tail::Frames(frames) => frames.append(frame),
+            Tail::Empty | Tail::Bundle(_) => false,
+        };
+        if !appended {
+            state.settle();
+            if frame.len() > bundle::LARGEST || !state.takes_frames() {
+                return false;
+            }
+            state.tail = Tail::Frames(Frames::new(frame));
+        }
+        if !turn::note(self, &mut state.mark) {
+            state.flush_all();
+            self.note_end(&state);
+        }
+        true
+    }
+
+    /// Nothing that is broadcast from now on is put before what comes next.
+    pub(crate) fn seal(&self) {
+        drop(self.lock());
+    }
+
+    /// Queues a bundle, inside a scope of a turn. Returns `false` if this session can't take it, and is
+    /// to be sent the packets by themselves.
+    pub(crate) fn push_bundle(self: &Arc<Self>, bundle: &Arc<Bundle>) -> bool {
+        if self.base64 || self.revision != Revision::V4 {
+            return false;
+        }
+        let mut state = self.lock();
+        let takes = state.takes_frames() && turn::note(self, &mut state.mark);
+        if takes {
+            state.tail = Tail::Bundle(Arc::clone(bundle));
+        }
+        takes
+    }
+
+    pub(crate) fn attach(&self, connection: Arc<dyn Connection>) {
+        // Only the opening of the session calls this.
+        let _ = self.connection.set(connection);
+    }
+
+    fn connection(&self) -> Option<&Arc<dyn Connection>> {
+        self.connection.get()
+    }
+
+    /// Something has happened: does what the rules ask for, up to messages and HTTP answers.
+    pub(crate) fn input<'a>(self: &Arc<Self>, input: Input<'a>) -> Output<'a> {
+        let now = Instant::now();
+        let mut state = self.lock();
+        let deadline = state.machine.deadline();
+        let output = state.machine.handle(input, now);
+        match output {
+            Output::Flush => self.flush(&mut state),
+            Output::Probe(_) => state.wake_transports(),
+            _ => {}
+        }
+        self.note_end(&state);
+        if state.machine.closed().is_some() {
+            state.wake_all();
+        } else if state.machine.deadline() < deadline {
+            // The driver's timer is set for later.
+            state.driver.take().into_iter().for_each(Waker::wake);
+        }
+        output
+    }
+
+    /// A GET waits for packets; its client has had as many as `offset` says. The number of the GET,
+    /// if the session is tracked: the one before is superseded.
+    pub(crate) fn begin_get(self: &Arc<Self>, offset: Option<u64>) -> Result<Option<u32>, Refusal> {
+        if let Some(refusal) = refusal(&self.input(Input::Resumed(offset))) {
+            return Err(refusal);
+        }
+        let mut state = self.lock();
+        let requests = state.requests();
+        let is_unread = requests.forget_answer();
+        if state.machine.is_tracked() {
+            return Ok(Some(state.requests().begin_get()));
+        }
+        if is_unread {
+            // As two GETs at a time: what the client didn't read is lost.
+            drop(state);
+            self.input(Input::TransportFailed);
+            return Err(Refusal::Overlap);
+        }
+        Ok(None)
+    }
+
+    /// Something is left of an answer that was given, and can be forgotten with the session.
+    pub(crate) fn begin_answer(self: &Arc<Self>, bytes: Bytes) -> Reading {
+        let session = Arc::downgrade(self);
+        let patience = self.engine.config().longest_silence();
+        let reading = Reading::new(bytes, patience, move || {
+            if let Some(session) = session.upgrade() {
+                tracing::debug!(session = ?session.id, "an answer was not read");
+                session.answer_cut();
+            }
+        });
+        self.lock().requests().begin_answer(reading.unread());
+        reading
+    }
+
+    /// An answer has ended, read or not.
+    pub(crate) fn end_answer(self: &Arc<Self>, reading: &Reading) {
+        let is_cut = !reading.unread().is_over();
+        if let Some(requests) = &mut self.lock().requests {
+            requests.end_answer(reading.unread());
+        }
+        if is_cut {
+            self.answer_cut();
+        }
+    }
+
+    /// What was in an answer hasn't arrived. A tracked client comes again for it.
+    fn answer_cut(self: &Arc<Self>) {
+        let is_tracked = self.lock().machine.is_tracked();
+        self.input(match is_tracked {
+            true => Input::PollAborted,
+            false => Input::TransportFailed,
+        });
+    }
+
+    /// A POST says how many packets its client has had.
+    pub(crate) fn confirm(&self, offset: u64) -> Result<(), Refusal> {
+        let mut state = self.lock();
+        let confirmed = state.machine.confirm(offset);
+        if state.machine.closed().is_some() {
+            state.wake_all();
+        }
+        confirmed.map_err(Refusal::BadOffset)
+    }
+
+    /// A packet has come on the session's transport.
+    pub(crate) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
+        match packet {
+            // What nearly all are; no deadline depends on them.
+            Packet::Message(message) => {
+                let ended = self.ended.load(Ordering::Relaxed);
+                if let Some(connection) = self.connection().filter(|_| !ended) {
+                    connection.message(self, message);
+                }
+            }
+            Packet::Ping(_) if self.is_unread() => {
+                tracing::debug!(session = ?self.id, "closing session: pings whose answers aren't read");
+                self.abort();
+            }
+            packet => {
+                self.input(Input::Packet(packet));
+            }
+        }
+    }
+
+    /// What came could not be decoded.
+    pub(crate) fn undecodable(self: &Arc<Self>, error: &dyn fmt::Display) {
+        self.engine.counters().undecodable.add(1);
+        tracing::debug!(session = ?self.id, %error, "closing session: parse error");
+        self.input(Input::Undecodable);
+    }
+
+    /// Queues a control frame of the WebSocket, unless the client doesn't read its answers.
+    pub(crate) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
+        if self.is_unread() {
+            return;
+        }
+        let mut state = self.lock();
+        let packet = EncodedPacket::raw(frame);
+        if state.machine.send(packet, &[]).is_ok() {
+            self.flush(&mut state);
+        }
+    }
+
+    /// When the driver is needed next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        let machine = self.lock_as_is().machine.deadline()?;
+        let connection = self.connection().and_then(|one| one.deadline());
+        Some(connection.map_or(machine, |one| one.min(machine)))
+    }
+
+    /// The connection's deadline has moved closer: the driver's timer is set for later.
+    pub(crate) fn wake_driver(&self) {
+        let driver = self.lock_as_is().driver.take();
+        driver.into_iter().for_each(Waker::wake);
+    }
+
+    /// The deadline has come.
+    pub(crate) fn timeout(self: &Arc<Self>) {
+        while self.input(Input::Timeout) != Output::Nothing {}
+        if let Some(connection) = self.connection() {
+            connection.timeout(self, Instant::now());
+        }
+    }
+
+    /// Ends the session: the driver's last act.
+    pub(crate) fn finish(self: &Arc<Self>, reason: CloseReason) {
+        tracing::debug!(session = ?self.id, reason = reason.as_str(), "session closed");
+        self.engine.remove(self.id);
+        {
+            let mut state = self.lock();
+            state.writer = None;
+            if let Some(requests) = &mut state.requests
+                && reason != CloseReason::ForcedClose
+            {
+                // Where this side closes, the client may read to the end.
+                requests.forget_answer();
+            }
+            if state.machine.transport() == TransportKind::WebSocket {
+                // Handles may be kept for long; what nobody will write any more isn't.
+                drop(state.machine.take_queue());
+            }
+            state.wake_all();
+        }
+        if let Some(connection) = self.connection() {
+            turn::scope(|| connection.closed(self, reason));
+        }
+    }
+
+    /// Whether so many handlers run that nothing more should be read for now.
+    pub(crate) fn is_saturated(&self) -> bool {
+        self.running.load(Ordering::Relaxed) >= self.engine.config().max_running_handlers
+    }
+
+    /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
+    /// itself, to its end even if the session ends first. `bytes` is what it may keep of its event.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        mut handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+        bytes: usize,
+    ) {
+        // The task that goes on with it polls it again at once, with a waker of its own.
+        let mut context = Context::from_waker(Waker::noop());
+        if handler.as_mut().poll(&mut context).is_pending() {
+            let held = self.hold(bytes);
+            self.engine.spawn(Running {
+                handler,
+                _held: held,
+            });
+        }
+    }
+
+    /// Counts something that keeps so many bytes as a running handler, until it is dropped: what is
+    /// large counts as several.
+    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
+        let weight = 1 + bytes / BYTES_A_HANDLER;
+        self.running.fetch_add(weight, Ordering::Relaxed);
+        Held {
+            session: Arc::clone(self),
+            weight,
+        }
+    }
+}
+
+/// A handler that was suspended.
+struct Running {
+    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
+    _held: Held,
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        turn::scope(|| self.handler.as_mut().poll(context))
+    }
+}
+
+/// Something that keeps its session from reading on, when there is too much of it.
+pub(crate) struct Held {
+    session: Arc<Session>,
+    weight: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let session = &self.session;
+        let before = session.running.fetch_sub(self.weight, Ordering::Relaxed);
+        let bound = session.engine.config().max_running_handlers;
+        // Reading was paused at the bound: it goes on.
+        if before >= bound && before - self.weight < bound {
+            session.lock().wake_all();
+        }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.id)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The refusal of an HTTP request, if the output is one.
+pub(crate) const fn refusal(output: &Output<'_>) -> Option<Refusal> {
+    match output {
+        Output::Refuse(refusal) => Some(*refusal),
+        _ => None,
+    }
+}

@@ -1,0 +1,529 @@
+//! WebSocket: reads frames, hands packets on, and ends the connection properly.
+//!
+//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame that
+//! is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that senders
+//! write to it directly; any other (TLS, for one) is written to by the driver.
+
+use std::{
+    cell::Cell,
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use antiphon_protocol::{
+    engine::{CloseReason, Input, Packet},
+    websocket::{Decoder, Event, FrameError, Role, close_frame, pong_frame},
+};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    time::Sleep,
+};
+
+use crate::engine::{
+    ReadAhead, Session,
+    session::Failure,
+    session::turn,
+    transport::driver::{self, Driven},
+};
+
+/// Bytes of the thread's read buffer.
+const READ_BUFFER: usize = 256 << 10;
+
+/// Bytes that are reserved at the most for a frame that has only announced its length.
+const RESERVED: usize = 64 << 10;
+
+/// What a connection may read before others on its thread have a turn, in bytes.
+const BYTES_A_TURN: usize = 128 << 10;
+
+/// How long a closed connection waits for its client to hang up, so that the client gets the close
+/// frame: a socket that is dropped with unread bytes is reset.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Close code of a connection that has done its work (RFC 6455 §7.4.1).
+const NORMAL_CLOSURE: u16 = 1000;
+
+thread_local! {
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Gives a read buffer of the thread to `read`.
+pub(crate) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
+    let mut buffer = BUFFER.take();
+    if buffer.is_empty() {
+        // Fresh from the system, so that what is never read into takes no memory.
+        buffer = vec![0; READ_BUFFER];
+    }
+    let result = read(&mut buffer);
+    BUFFER.set(buffer);
+    result
+}
+
+/// The TCP connection below an upgrade, and what was read ahead of it. Any other is given back.
+fn take_back(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
+    use hyper_util::server::conn::auto;
+    // Under axum; under hyper; of our own listener.
+    let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgraded,
+    };
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<ReadAhead>>()?;
+    let (tcp, rest) = parts.io.into_inner().into_parts();
+    // The HTTP server has read what comes first.
+    Ok((tcp, [parts.read_buf, rest].concat()))
+}
+
+/// A connection that is neither closed nor idle in a way that its types tell.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+enum Stream {
+    Tcp(OwnedReadHalf),
+    Other(Box<dyn Io>),
+}
+
+/// An open WebSocket.
+pub(crate) struct WebSocket {
+    stream: Stream,
+    /// The way out of a TCP connection, until the session takes it.
+    writer: Option<OwnedWriteHalf>,
+    decoder: Decoder,
+    /// The frame that is not complete, and what was read ahead.
+    partial: Vec<u8>,
+    /// There may be whole frames in `partial`: their connection has given way to others.
+    has_backlog: bool,
+}
+
+/// Why nothing more can be read.
+enum ReadError {
+    /// The client has closed the connection.
+    Closed,
+    Io(io::Error),
+    Frame(FrameError),
+}
+
+impl WebSocket {
+    /// The connection that an HTTP request was upgraded to.
+    pub(crate) fn new(upgraded: Upgraded, max_payload: usize) -> Self {
+        match take_back(upgraded) {
+            Ok((tcp, read)) => Self::over_tcp(tcp, read, max_payload),
+            Err(upgraded) => Self {
+                stream: Stream::Other(Box::new(TokioIo::new(upgraded))),
+                writer: None,
+                decoder: Decoder::new(Role::Server, max_payload),
+                partial: Vec::new(),
+                has_backlog: false,
+            },
+        }
+    }
+
+    /// A connection whose opening handshake is over, and what was read behind that.
+    pub(crate) fn over_tcp(tcp: TcpStream, read: Vec<u8>, max_payload: usize) -> Self {
+        // Messages are small and awaited: none waits for the one before to be acknowledged.
+        if let Err(error) = tcp.set_nodelay(true) {
+            tracing::debug!(%error, "TCP_NODELAY can't be set");
+        }
+        let (reader, writer) = tcp.into_split();
+        Self {
+            stream: Stream::Tcp(reader),
+            writer: Some(writer),
+            decoder: Decoder::new(Role::Server, max_payload),
+            partial: read,
+            has_backlog: false,
+        }
+    }
+
+    /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may be
+    /// as large as those of `session` now. Returns how many bytes were read.
+    fn poll_read(
+        &mut self,
+        session: Option<&Session>,
+        context: &mut Context<'_>,
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Poll<Result<usize, ReadError>> {
+        with_buffer(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            let polled = match &mut self.stream {
+                Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),
+                Stream::Other(io) => Pin::new(io).poll_read(context, &mut read),
+            };
+            let count = read.filled().len();
+            match polled {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
+                Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
+                Poll::Ready(Ok(())) => {
+                    let decoded = self.decode(session, &mut buffer[..count], handle);
+                    Poll::Ready(decoded.map(|()| count))
+                }
+            }
+        })
+    }
+
+    /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.
+    fn decode(
+        &mut self,
+        session: Option<&Session>,
+        data: &mut [u8],
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<(), ReadError> {
+        if self.partial.is_empty() {
+            let consumed = self.decode_whole(session, data, handle)?;
+            let rest = &data[consumed..];
+            if !rest.is_empty() {
+                let length = self.frame_length(session, rest)?;
+                // What the header announces is believed as far as it costs little.
+                let expected = length.unwrap_or(0).min(RESERVED);
+                self.partial.reserve_exact(expected.max(rest.len()));
+                self.partial.extend_from_slice(rest);
+            }
+            return Ok(());
+        }
+        let mut kept = std::mem::take(&mut self.partial);
+        kept.extend_from_slice(data);
+        let consumed = self.decode_whole(session, &mut kept, handle)?;
+        if consumed < kept.len() {
+            kept.drain(..consumed);
+            let length = self.frame_length(session, &kept)?;
+            // What one read brought may be much more than what is left of it.
+            let expected = length.unwrap_or(0).min(RESERVED);
+            if kept.capacity() > kept.len() * 2 + RESERVED {
+                kept.shrink_to(expected);
+            }
+            self.partial = kept;
+        }
+        Ok(())
+    }
+
+    /// How long the frame at the start of `data` is, if its header has come.
+    fn frame_length(
+        &mut self,
+        session: Option<&Session>,
+        data: &[u8],
+    ) -> Result<Option<usize>, ReadError> {
+        match self.decoder.frame_length(data) {
+            Err(FrameError::TooBig { .. }) if self.raise_limit(session) => {
+                self.decoder.frame_length(data).map_err(ReadError::Frame)
+            }
+            length => length.map_err(ReadError::Frame),
+        }
+    }
+
+    /// Lets messages be as large as those of the session may be now. Returns `false` if they were.
+    #[cold]
+    fn raise_limit(&mut self, session: Option<&Session>) -> bool {
+        let limit = session.map_or(0, Session::max_payload);
+        let is_more = limit > self.decoder.max_payload();
+        if is_more {
+            self.decoder.set_max_payload(limit);
+        }
+        is_more
+    }
+
+    fn decode_whole(
+        &mut self,
+        session: Option<&Session>,
+        data: &mut [u8],
+        handle: &mut dyn FnMut(Event<'_>) -> bool,
+    ) -> Result<usize, ReadError> {
+        let mut consumed = 0;
+        while consumed < data.len() {
+            let decoded = match self.decoder.decode(&mut data[consumed..]) {
+                Ok(decoded) => decoded,
+                Err(FrameError::TooBig { .. }) if self.raise_limit(session) => continue,
+                Err(error) => return Err(ReadError::Frame(error)),
+            };
+            if decoded.consumed == 0 {
+                break;
+            }
+            consumed += decoded.consumed;
+            if decoded.event.is_some_and(|event| !handle(event)) {
+                break;
+            }
+        }
+        Ok(consumed)
+    }
+
+    /// Writes a whole frame, before a session has taken the way out.
+    pub(crate) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
+        match (&mut self.writer, &mut self.stream) {
+            (Some(writer), _) => writer.write_all(frame).await,
+            (None, Stream::Other(io)) => {
+                io.write_all(frame).await?;
+                io.flush().await
+            }
+            (None, Stream::Tcp(_)) => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Says goodbye and waits a little for the client to hang up.
+    pub(crate) async fn close(mut self, code: u16, reason: &str) {
+        let goodbye = async {
+            self.write(&close_frame(code, reason)).await?;
+            match (&mut self.writer, &mut self.stream) {
+                (Some(writer), _) => writer.shutdown().await?,
+                (None, Stream::Other(io)) => io.shutdown().await?,
+                (None, Stream::Tcp(_)) => {}
+            }
+            // What still comes is of no interest.
+            std::future::poll_fn(|context| {
+                self.decoder = Decoder::new(Role::Server, 0);
+                self.partial = Vec::new();
+                loop {
+                    let mut ignored = |_: Event<'_>| false;
+                    match ready!(self.poll_read(None, context, &mut ignored)) {
+                        Ok(_) | Err(ReadError::Frame(_)) => self.partial = Vec::new(),
+                        Err(ReadError::Closed | ReadError::Io(_)) => return Poll::Ready(()),
+                    }
+                }
+            })
+            .await;
+            io::Result::Ok(())
+        };
+        let _ = tokio::time::timeout(LINGER, goodbye).await;
+    }
+
+    /// One event of the probe: what `handle` makes of the next text. Returns `None` if the connection is gone.
+    pub(crate) fn poll_text<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        handle: &mut dyn FnMut(&str) -> T,
+    ) -> Poll<Option<T>> {
+        let stopped = Cell::new(false);
+        let mut found = None;
+        let mut on_event = |event: Event<'_>| {
+            match event {
+                Event::Text(text) => found = Some(handle(&text)),
+                Event::Binary(_) | Event::Close(_) => {}
+                Event::Ping(_) | Event::Pong(_) => return true,
+            }
+            stopped.set(true);
+            false
+        };
+        // What was read ahead comes first.
+        let mut read = self.decode(None, &mut [], &mut on_event);
+        while read.is_ok() && !stopped.get() {
+            read = ready!(self.poll_read(None, context, &mut on_event)).map(drop);
+        }
+        Poll::Ready(found)
+    }
+}
+
+/// Reads a session's WebSocket and watches its deadlines until the session is closed.
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async function has room for its arguments twice, in each idle connection"
+)]
+pub(crate) fn drive(driven: Driven, mut websocket: WebSocket) -> impl Future<Output = ()> + Send {
+    async move {
+        let session = driven.session();
+        {
+            let mut state = session.lock();
+            state.leave_http();
+            state.writer = websocket.writer.take();
+            state.write(Failure::ForTheDriver);
+        }
+        // What was read ahead, with the request or behind the end of an upgrade, comes first.
+        websocket.has_backlog = !websocket.partial.is_empty();
+        let mut goodbye = Goodbye {
+            code: NORMAL_CLOSURE,
+            reason: String::new(),
+        };
+        let mut sleep = pin!(driver::sleep(session));
+        let reason = std::future::poll_fn(|context| {
+            turn::scope_of(session, || {
+                poll_session(
+                    session,
+                    &mut websocket,
+                    &mut goodbye,
+                    sleep.as_mut(),
+                    context,
+                )
+            })
+        })
+        .await;
+        websocket.writer = {
+            let mut state = session.lock();
+            // Half a frame may have been written: nothing can follow it then.
+            let writer = state.writer.take();
+            writer.filter(|_| !state.machine.is_blocked())
+        };
+        driven.finish(reason);
+        if goodbye.reason.is_empty() {
+            reason.as_str().clone_into(&mut goodbye.reason);
+        }
+        // Boxed, so that a connection that lives has no room for its end.
+        Box::pin(websocket.close(goodbye.code, &goodbye.reason)).await;
+    }
+}
+
+/// What the close frame will say.
+struct Goodbye {
+    code: u16,
+    reason: String,
+}
+
+fn poll_session(
+    session: &Arc<Session>,
+    websocket: &mut WebSocket,
+    goodbye: &mut Goodbye,
+    sleep: Pin<&mut Sleep>,
+    context: &mut Context<'_>,
+) -> Poll<CloseReason> {
+    {
+        let mut state = session.lock_as_is();
+        let registered = state.driver.as_ref();
+        if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
+            state.driver = Some(context.waker().clone());
+        }
+        state.machine.set_reading_paused(false);
+    }
+    let failure = match websocket.poll_receive(session, goodbye, context) {
+        true => Failure::ForTheDriver,
+        false => Failure::Ends,
+    };
+    websocket.poll_send(session, failure, context);
+    driver::poll_deadlines(session, sleep, context)
+}
+
+impl WebSocket {
+    /// Reads until nothing more is there, or others should have a turn: then it returns `true`.
+    fn poll_receive(
+        &mut self,
+        session: &Arc<Session>,
+        goodbye: &mut Goodbye,
+        context: &mut Context<'_>,
+    ) -> bool {
+        let mut budget = turn::Budget::default();
+        let mut bytes = 0;
+        while bytes < BYTES_A_TURN && !budget.is_spent() {
+            if session.is_saturated() {
+                session.lock_as_is().machine.set_reading_paused(true);
+                return false;
+            }
+            let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
+            let read = match std::mem::take(&mut self.has_backlog) {
+                true => {
+                    let decoded = self.decode(Some(session), &mut [], &mut handle);
+                    Poll::Ready(decoded.map(|()| 0))
+                }
+                false => self.poll_read(Some(session), context, &mut handle),
+            };
+            match read {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(count)) => bytes += count,
+                Poll::Ready(Err(error)) => {
+                    failed(session, error, goodbye);
+                    return false;
+                }
+            }
+        }
+        self.has_backlog = budget.is_spent();
+        turn::wake_behind_io(context.waker());
+        true
+    }
+
+    /// Writes what the senders could not.
+    fn poll_send(&mut self, session: &Session, failure: Failure, context: &mut Context<'_>) {
+        let mut state = session.lock_as_is();
+        let state = &mut *state;
+        if let Some(writer) = &state.writer {
+            // What waits behind the queue is written by the turn.
+            if state.machine.is_blocked()
+                && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
+            {
+                state.machine.written(0, false);
+                if ready.is_ok() {
+                    state.write(failure);
+                }
+            }
+            return;
+        }
+        let Stream::Other(io) = &mut self.stream else {
+            return;
+        };
+        state.settle();
+        loop {
+            let mut slices = [io::IoSlice::new(&[]); 16];
+            let filled = state.machine.frames(&mut slices);
+            if filled == 0 {
+                break;
+            }
+            match Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]) {
+                Poll::Ready(Ok(count)) if count > 0 => state.machine.written(count, false),
+                Poll::Ready(_) if failure == Failure::ForTheDriver => return,
+                Poll::Ready(_) => {
+                    state
+                        .machine
+                        .handle(Input::TransportFailed, std::time::Instant::now());
+                    return;
+                }
+                Poll::Pending => {
+                    state.machine.written(0, true);
+                    return;
+                }
+            }
+        }
+        if Pin::new(io).poll_flush(context).is_ready() {
+            state.drained();
+        }
+    }
+}
+
+/// Hands one event to the session. Returns `false` if nothing more is to be read.
+fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
+    let revision = session.revision();
+    let packet = match &event {
+        Event::Text(text) => Packet::from_text(text, revision),
+        Event::Binary(data) => Packet::from_binary(data, revision),
+        Event::Ping(data) => {
+            session.send_control_frame(pong_frame(data));
+            return true;
+        }
+        Event::Pong(_) => return true,
+        Event::Close(_) => {
+            session.input(Input::TransportClosed);
+            return false;
+        }
+    };
+    match packet {
+        Ok(packet) => session.receive(packet),
+        Err(error) => {
+            session.undecodable(&error);
+            return false;
+        }
+    }
+    true
+}
+
+/// Nothing more can be read.
+fn failed(session: &Arc<Session>, error: ReadError, goodbye: &mut Goodbye) {
+    match error {
+        ReadError::Closed => {
+            session.input(Input::TransportClosed);
+        }
+        ReadError::Io(error) => {
+            tracing::debug!(session = ?session.id(), %error, "the WebSocket can't be read");
+            session.input(Input::TransportFailed);
+        }
+        ReadError::Frame(error) => {
+            tracing::info!(session = ?session.id(), %error, "closing session: bad frame");
+            goodbye.code = error.close_code();
+            goodbye.reason = error.to_string();
+            session.input(Input::TransportFailed);
+        }
+    }
+}

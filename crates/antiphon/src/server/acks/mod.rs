@@ -1,0 +1,366 @@
+//! Acknowledgements, both ways.
+//!
+//! *In*: an event that asks for one is answered once: by what its handler returns, by [`Ack::send`],
+//! or, when its handlers have ended without either, by an empty acknowledgement.
+//! *Out*: an emit that asks for one waits under its id until the answer, the timeout, or the end of
+//! the socket.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon_protocol::socket::{self as codec, Args as RawArgs, Draft, EncodeError, OwnedArgs};
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::server::{AckError, FromArgs, Rejection, Socket, SocketId, calls::Caller};
+
+/// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
+///
+/// For a stock client each acknowledgement is one, an error's too: `emitWithAck` resolves with it, and with
+/// the option `retries` the event counts as delivered. An event that isn't acknowledged is sent again by a
+/// client with `retries`, and others run into their `ackTimeout`, if they have one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ErrorAcks {
+    /// All: a client that waits learns at once what is wrong. An event that fails is not sent again.
+    #[default]
+    All,
+    /// Those that would come again: arguments that don't fit, and rejections of the application's own.
+    /// An event that no handler takes yet, as during a deploy, or whose handler panicked
+    /// (`unknown_event`, `internal_error`) isn't acknowledged.
+    Lasting,
+    /// None, as with Node's server.
+    None,
+}
+
+impl ErrorAcks {
+    fn include(self, rejection: &Rejection) -> bool {
+        match self {
+            Self::All => true,
+            Self::Lasting => !matches!(rejection.code(), "unknown_event" | "internal_error"),
+            Self::None => false,
+        }
+    }
+}
+
+/// The answer that an event of the client waits for.
+#[derive(Clone)]
+pub(crate) struct Answer(Arc<Pending>);
+
+struct Pending {
+    asker: Asker,
+    answered: AtomicBool,
+    /// A handler has taken the matter into its own hands.
+    taken: AtomicBool,
+}
+
+/// The receiver of the answer.
+enum Asker {
+    Client { socket: Socket, id: u64 },
+    Caller(Caller),
+}
+
+impl Answer {
+    pub(crate) fn new(socket: Socket, id: u64) -> Self {
+        Self::to(Asker::Client { socket, id })
+    }
+
+    pub(crate) fn to_caller(caller: Caller) -> Self {
+        Self::to(Asker::Caller(caller))
+    }
+
+    fn to(asker: Asker) -> Self {
+        Self(Arc::new(Pending {
+            asker,
+            answered: AtomicBool::new(false),
+            taken: AtomicBool::new(false),
+        }))
+    }
+
+    /// What a handler returned. Nothing leaves the answer to the others, or to the end of all.
+    pub(crate) fn reply<T: Serialize>(&self, reply: &T) {
+        if size_of::<T>() > 0 {
+            let pending = &self.0;
+            pending.send(|draft, namespace, id| draft.ack(namespace, id, reply));
+        }
+    }
+
+    /// Whether a handler has taken the answer into its own hands.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.0.taken.load(Ordering::Relaxed)
+    }
+
+    /// An error of the server itself.
+    pub(crate) fn reject(&self, rejection: &Rejection) {
+        self.0.reject(rejection);
+    }
+}
+
+impl Pending {
+    fn send(&self, encode: impl FnOnce(&mut Draft, &str, u64) -> Result<(), EncodeError>) {
+        if self.answered.load(Ordering::Relaxed) {
+            return;
+        }
+        let (mut draft, namespace, id) = match &self.asker {
+            Asker::Client { socket, id } => {
+                let namespace = socket.namespace();
+                (namespace.shared().draft(), namespace.name(), *id)
+            }
+            // Its answer is a list of arguments alone: one with any binary value is refused there.
+            Asker::Caller(_) => (Draft::new(usize::MAX), "/", 0),
+        };
+        if let Err(error) = encode(&mut draft, namespace, id) {
+            tracing::error!(%error, "an acknowledgement can't be encoded");
+            let rejection = Rejection::new("internal_error", "the answer can't be encoded");
+            return self.reject(&rejection);
+        }
+        // Only now: if a reply panics while it is encoded, something else may answer.
+        if self.answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match &self.asker {
+            // A socket that has left has no use for it.
+            Asker::Client { socket, .. } => drop(socket.send_draft(&mut draft, false)),
+            Asker::Caller(caller) => caller.answer(Ok(draft.finish())),
+        }
+    }
+
+    fn reject(&self, rejection: &Rejection) {
+        if self.answered.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match &self.asker {
+            Asker::Client { socket, id } => {
+                if !socket.namespace().shared().error_acks.include(rejection) {
+                    return;
+                }
+                let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
+                if let Ok(message) = refused {
+                    // A socket that has left has no use for it.
+                    let _ = socket.send(message);
+                }
+            }
+            Asker::Caller(caller) => caller.answer(Err(rejection.clone())),
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if !*self.taken.get_mut() && !*self.answered.get_mut() {
+            self.send(|draft, namespace, id| draft.ack(namespace, id, &()));
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+/// Answers an event by hand, also later or elsewhere.
+///
+/// A handler that takes it decides alone: what isn't sent is never answered, and the client runs
+/// into its own timeout. Most handlers just return their answer instead.
+#[derive(Debug)]
+pub struct Ack(Option<Answer>);
+
+impl Ack {
+    pub(crate) fn take(answer: Option<&Answer>) -> Self {
+        if let Some(answer) = answer {
+            answer.0.taken.store(true, Ordering::Relaxed);
+        }
+        Self(answer.cloned())
+    }
+
+    /// Whether the client asked for an acknowledgement.
+    #[must_use]
+    pub const fn is_wanted(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Sends the acknowledgement; a tuple is a list of arguments. Only the first of an event counts.
+    pub fn send<T: Serialize>(self, reply: T) {
+        if let Some(answer) = self.0 {
+            answer
+                .0
+                .send(|draft, namespace, id| draft.ack(namespace, id, &reply));
+        }
+    }
+
+    /// Sends the arguments of an event back as they came.
+    pub fn send_args(self, args: &super::Args) {
+        if let Some(answer) = self.0 {
+            answer
+                .0
+                .send(|draft, namespace, id| draft.ack_from(namespace, id, args.as_raw()));
+        }
+    }
+}
+
+/// The receivers of the answers of a client.
+enum Waiting {
+    /// For that of one socket.
+    One(oneshot::Sender<OwnedArgs>),
+    /// For those of all sockets of a broadcast. It is told no more when the last of these is gone.
+    Many(mpsc::UnboundedSender<(SocketId, OwnedArgs)>),
+}
+
+impl Waiting {
+    fn is_abandoned(&self) -> bool {
+        match self {
+            Self::One(waiting) => waiting.is_closed(),
+            Self::Many(waiting) => waiting.is_closed(),
+        }
+    }
+}
+
+/// The acknowledgements that a socket's client still owes. Empty, it owns nothing.
+#[derive(Default)]
+pub(crate) struct Awaited(Mutex<Option<ById>>);
+
+/// Boxed, since most sockets have none: a pointer instead of a map.
+type ById = Box<HashMap<u64, Waiting>>;
+
+impl Awaited {
+    fn insert(&self, id: u64, waiting: Waiting) {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let awaited = awaited.get_or_insert_default();
+        // Broadcasts whose time was up leave the silent ones behind.
+        if awaited.len() % 64 == 63 {
+            awaited.retain(|_, waiting| !waiting.is_abandoned());
+        }
+        awaited.insert(id, waiting);
+    }
+
+    fn remove(&self, id: u64) -> Option<Waiting> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = awaited.as_mut()?.remove(&id);
+        if awaited.as_ref().is_some_and(|awaited| awaited.is_empty()) {
+            *awaited = None;
+        }
+        waiting
+    }
+
+    /// The answer to an emit of one socket.
+    pub(crate) fn one(&self, id: u64) -> oneshot::Receiver<OwnedArgs> {
+        let (sender, receiver) = oneshot::channel();
+        self.insert(id, Waiting::One(sender));
+        receiver
+    }
+
+    /// One of the answers to a broadcast.
+    pub(crate) fn one_of_many(
+        &self,
+        id: u64,
+        answers: mpsc::UnboundedSender<(SocketId, OwnedArgs)>,
+    ) {
+        self.insert(id, Waiting::Many(answers));
+    }
+
+    /// Nobody waits for this any more.
+    pub(crate) fn forget(&self, id: u64) {
+        self.remove(id);
+    }
+
+    /// An answer has come. One that nobody waits for is ignored.
+    pub(crate) fn resolve(&self, socket: &SocketId, id: u64, args: RawArgs<'_>) {
+        match self.remove(id) {
+            // A receiver that has stopped waiting doesn't miss it.
+            Some(Waiting::One(waiting)) => drop(waiting.send(args.to_owned())),
+            Some(Waiting::Many(waiting)) => drop(waiting.send((socket.clone(), args.to_owned()))),
+            None => {}
+        }
+    }
+
+    /// The socket is gone: all receivers are told.
+    pub(crate) fn fail(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl fmt::Debug for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awaited").finish_non_exhaustive()
+    }
+}
+
+/// An emit that waits for its acknowledgement; dropped, nobody waits.
+pub type Acknowledged<T> = Pin<Box<dyn Future<Output = Result<T, AckError>> + Send>>;
+
+/// Waits for one answer; when it is dropped, nobody does.
+pub(crate) struct OneAnswer {
+    pub(crate) socket: Socket,
+    pub(crate) id: u64,
+    pub(crate) answer: oneshot::Receiver<OwnedArgs>,
+}
+
+impl OneAnswer {
+    pub(crate) async fn within<R: FromArgs>(mut self, timeout: Duration) -> Result<R, AckError> {
+        match tokio::time::timeout(timeout, &mut self.answer).await {
+            Ok(Ok(args)) => Ok(R::from_args(args)?),
+            Ok(Err(_)) => Err(AckError::Disconnected),
+            Err(_) => Err(AckError::Timeout),
+        }
+    }
+}
+
+impl Drop for OneAnswer {
+    fn drop(&mut self) {
+        self.socket.awaited().forget(self.id);
+    }
+}
+
+/// What became of a broadcast that asked for acknowledgements.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BroadcastAnswers<R> {
+    /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an error.
+    pub answers: Vec<(SocketId, Result<R, AckError>)>,
+    /// How many sockets the event was sent to.
+    pub expected: usize,
+}
+
+impl<R> BroadcastAnswers<R> {
+    /// Whether every socket has answered.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.answers.len() == self.expected
+    }
+}
+
+/// Collects the answers to a broadcast.
+pub(crate) struct ManyAnswers<R> {
+    pub(crate) expected: usize,
+    pub(crate) answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>,
+    pub(crate) of: PhantomData<fn() -> R>,
+}
+
+impl<R: FromArgs + Send> ManyAnswers<R> {
+    /// Waits until all have answered or are gone, or the time is up.
+    pub(crate) async fn within(mut self, timeout: Duration) -> BroadcastAnswers<R> {
+        let mut collected = BroadcastAnswers {
+            answers: Vec::new(),
+            expected: self.expected,
+        };
+        let collect = async {
+            while let Some((socket, args)) = self.answers.recv().await {
+                let answer = R::from_args(args).map_err(AckError::from);
+                collected.answers.push((socket, answer));
+            }
+        };
+        let _ = tokio::time::timeout(timeout, collect).await;
+        collected
+    }
+}

@@ -1,0 +1,244 @@
+//! How an event reaches its handlers, in order.
+//!
+//! An event goes straight to its handlers if it can: they are started inside the task that read
+//! it. If it can't, since the socket's connect handler or a middleware is still running, it
+//! waits in the socket's inbox, and so does what comes after it.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use antiphon_protocol::socket::{Args, OwnedArgs};
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::server::{
+    Context, DisconnectReason, Rejection, Socket,
+    acks::Answer,
+    handlers::handler::{self, BoxFuture, Erased},
+    handlers::listeners::{Listeners, Lists},
+    socket::inbox::Waiting,
+};
+
+/// An event of the client has come.
+pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args<'_>) {
+    let answer = id.map(|id| Answer::new(socket.clone(), id));
+    let own = socket.listeners().map(Listeners::lists);
+    let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
+    if has_middlewares || !socket.inbox().is_open() {
+        let first = socket.inbox().push(Waiting {
+            event: event.to_owned(),
+            args: args.to_owned(),
+            answer,
+            _held: socket.session().hold(size(args)),
+        });
+        if first {
+            socket.session().run(Box::pin(work(socket.clone())), 0);
+        }
+        return;
+    }
+    let context = Context {
+        event,
+        args: *args,
+        answer: answer.as_ref(),
+        ..Context::connect(socket)
+    };
+    call_handlers(socket, own.as_ref().map(|own| &***own), &context);
+}
+
+/// Hands the event of a call by HTTP on: as one of a client, but for where its answer goes.
+pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer: Answer) {
+    let event = Waiting {
+        event,
+        args,
+        answer: Some(answer),
+        _held: socket.session().hold(0),
+    };
+    socket.inbox().push(event);
+    work(socket).await;
+}
+
+/// What is kept in memory of an event's arguments, in bytes.
+pub(crate) fn size(args: &Args<'_>) -> usize {
+    let attachments = args.attachments().iter().map(bytes::Bytes::len);
+    args.json().len() + attachments.sum::<usize>()
+}
+
+/// Handles the events that wait, one after the other, until none does.
+pub(crate) async fn work(socket: Socket) {
+    while let Some(waiting) = socket.inbox().next_or_open() {
+        let own = socket.listeners().map(Listeners::shared);
+        if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &waiting).await {
+            reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
+            continue;
+        }
+        if socket.inbox().has_ended() {
+            // A middleware has disconnected it, or has taken too long.
+            let rejection = Rejection::new("disconnected", "the socket is disconnected");
+            reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
+            continue;
+        }
+        // A middleware may have changed them.
+        let own = socket.listeners().map(Listeners::shared);
+        call_handlers(&socket, own.as_deref(), &waiting.context(&socket));
+    }
+}
+
+impl Waiting {
+    fn context<'a>(&'a self, socket: &'a Socket) -> Context<'a> {
+        Context {
+            event: &self.event,
+            args: self.args.as_args(),
+            answer: self.answer.as_ref(),
+            ..Context::connect(socket)
+        }
+    }
+}
+
+async fn ask_middlewares(
+    socket: &Socket,
+    own: Option<&Lists>,
+    waiting: &Waiting,
+) -> Result<(), Rejection> {
+    for middleware in own.iter().flat_map(|own| &own.middlewares) {
+        // The context is borrowed for the call alone: it can't be held across the await.
+        let called = handler::call(middleware, &waiting.context(socket));
+        called?.await?;
+    }
+    Ok(())
+}
+
+/// Starts every handler of an event: those for any first, those of the namespace before the
+/// socket's own.
+fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
+    let shared = socket.namespace().listeners().lists();
+    let any: Vec<_> = shared
+        .any
+        .iter()
+        .chain(own.iter().flat_map(|own| &own.any))
+        .collect();
+    for handler in &any {
+        start(socket, handler, context);
+    }
+    let mut handled = false;
+    let own_named = own.iter().flat_map(|own| own.named(context.event));
+    for listener in shared.named(context.event).iter().chain(own_named) {
+        if let Some(handler) = listener.take() {
+            handled = true;
+            start(socket, handler, context);
+        }
+    }
+    // A catch-all may only be watching: a client that waits for an answer is told that there will be none.
+    let unanswered = context.answer.is_some_and(|answer| !answer.is_taken());
+    if !handled && (any.is_empty() || unanswered) {
+        let rejection = Rejection::unknown_event(context.event);
+        reject(socket, context.event, context.answer, &rejection);
+    }
+}
+
+/// Starts one handler. It runs to its first suspension here.
+pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
+    match handler::call(handler, context) {
+        Ok(future) => socket.session().run(future, size(&context.args)),
+        Err(rejection) => reject(socket, context.event, context.answer, &rejection),
+    }
+}
+
+fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
+    socket.session().engine().counters().events_rejected.add(1);
+    tracing::debug!(socket = ?socket.id(), event, code = rejection.code(), detail = rejection.detail(), "event rejected");
+    if let Some(answer) = answer {
+        answer.reject(rejection);
+    }
+}
+
+/// Calls the connect handlers of a socket that has joined, and waits for them.
+pub(crate) async fn connected(socket: &Socket) {
+    let lifecycle = socket.namespace().lifecycle();
+    run_all(socket, &lifecycle.connect, |handler| {
+        handler::call(handler, &Context::connect(socket))
+    })
+    .await;
+}
+
+/// Lets a socket go: what was received is handled, then its handlers, its rooms, its handlers again.
+///
+/// What waits for it, the events that it still has to handle and a socket that comes after it, waits
+/// for a bounded time, whatever the handlers do.
+pub(crate) fn goodbye(
+    socket: Socket,
+    reason: DisconnectReason,
+    settled: Option<oneshot::Receiver<()>>,
+) -> impl Future<Output = ()> + Send {
+    let leaving = Leaving(socket);
+    async move {
+        let socket = &leaving.0;
+        let shared = socket.namespace().shared();
+        if let Some(mut settled) = settled
+            && !ends_within(shared.connect_timeout, Pin::new(&mut settled)).await
+        {
+            let dropped = socket.inbox().end();
+            tracing::warn!(
+                socket = ?socket.id(),
+                dropped,
+                "events of a socket that has left are dropped: its connect handler or a middleware doesn't end"
+            );
+        }
+        let mut handlers = pin!(let_go(socket, reason));
+        if !ends_within(shared.leave_timeout, handlers.as_mut()).await {
+            tracing::debug!(socket = ?socket.id(), "the next socket isn't kept waiting: disconnect handlers take long");
+            socket.departed();
+            handlers.await;
+        }
+    }
+}
+
+/// Whether a future ends within this time. Mostly it is ready at once: then no clock is looked at.
+async fn ends_within<F: Future>(time: Duration, mut future: Pin<&mut F>) -> bool {
+    let ready = poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready()));
+    ready.await || timeout(time, future).await.is_ok()
+}
+
+/// Takes a socket out of its rooms and its connection when it is dropped: also where its runtime ends
+/// before its handlers have run.
+struct Leaving(Socket);
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.leave_rooms();
+        self.0.departed();
+    }
+}
+
+async fn let_go(socket: &Socket, reason: DisconnectReason) {
+    let lifecycle = socket.namespace().lifecycle();
+    let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
+    let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
+    // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
+    let mut disconnecting = pin!(disconnecting);
+    let started = poll_fn(|context| Poll::Ready(disconnecting.as_mut().poll(context)));
+    let ended = started.await.is_ready();
+    socket.leave_rooms();
+    if !ended {
+        disconnecting.await;
+    }
+    run_all(socket, &lifecycle.disconnect, call).await;
+}
+
+async fn run_all(
+    socket: &Socket,
+    handlers: &[Arc<Erased<()>>],
+    call: impl Fn(&Erased<()>) -> Result<BoxFuture<()>, Rejection>,
+) {
+    for handler in handlers {
+        match call(handler) {
+            Ok(future) => future.await,
+            Err(rejection) => {
+                tracing::warn!(socket = ?socket.id(), detail = rejection.detail(), "a connect or disconnect handler was not called");
+            }
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Handlers: async functions whose arguments say what they need.
+//!
+//! A handler is called inside the task that read the event, up to its first suspension; so the
+//! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
+//!
+//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a function
+//! from a [`Context`] to a boxed future that can't panic. What the handler returned, or that it
+//! panicked, is dealt with inside that future; `call` turns a panic of an extractor into a
+//! [`Rejection`].
+
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    task::{self, Poll},
+};
+
+use pin_project_lite::pin_project;
+use serde::Serialize;
+
+use crate::server::{
+    ConnectError, Context, FromContext, Rejection, Socket,
+    handlers::watch::{self, Name, Watched},
+};
+
+/// Marks a handler of events.
+#[derive(Debug, Clone, Copy)]
+pub enum OnEvent {}
+
+/// Marks a handler of new sockets, or a middleware that lets them in.
+#[derive(Debug, Clone, Copy)]
+pub enum OnConnect {}
+
+/// Marks a handler of sockets that leave.
+#[derive(Debug, Clone, Copy)]
+pub enum OnDisconnect {}
+
+/// An async function whose arguments are [extractors](FromContext), up to eight, in any order.
+///
+/// `K` says what it handles ([`OnEvent`], [`OnConnect`], [`OnDisconnect`]); `A` is for the
+/// compiler. Implemented for every fitting function and closure; a closure that owns what it uses
+/// is written `move |..| { let it = it.clone(); async move { .. } }`, or takes it as
+/// [`State`](crate::State).
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler here",
+    label = "not a fitting async function",
+    note = "a handler is an async function or closure, `async |socket: Socket, Data(text): Data<String>| {{ .. }}`",
+    note = "each argument's type must be an extractor for this kind of handler (`{K}`): see `antiphon::FromContext`",
+    note = "its future must be `Send`, and an async closure must not own what it captures: take that as `State<T>`, or write `move |..| {{ let it = it.clone(); async move {{ .. }} }}`"
+)]
+pub trait Handler<K, A>: Send + Sync + 'static {
+    /// What it returns.
+    type Output;
+
+    /// Its future.
+    type Future: Future<Output = Self::Output> + Send + 'static;
+
+    /// Extracts the arguments and calls it.
+    ///
+    /// # Errors
+    /// The [`Rejection`] of the first extractor that doesn't find what it needs.
+    fn call(&self, context: &Context<'_>) -> Result<Self::Future, Rejection>;
+}
+
+macro_rules! handlers {
+    ($($argument:ident)*) => {
+        impl<K, F, Fut, $($argument,)*> Handler<K, ($($argument,)*)> for F
+        where
+            F: Fn($($argument),*) -> Fut + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            $($argument: FromContext<K>,)*
+        {
+            type Output = Fut::Output;
+            type Future = Fut;
+
+            fn call(&self, context: &Context<'_>) -> Result<Fut, Rejection> {
+                let _ = context;
+                Ok(self($($argument::from_context(context)?),*))
+            }
+        }
+    };
+}
+
+handlers!();
+handlers!(T1);
+handlers!(T1 T2);
+handlers!(T1 T2 T3);
+handlers!(T1 T2 T3 T4);
+handlers!(T1 T2 T3 T4 T5);
+handlers!(T1 T2 T3 T4 T5 T6);
+handlers!(T1 T2 T3 T4 T5 T6 T7);
+handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
+
+pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A handler of any shape: gives the future of one call. What is the user's in it may panic, and ends
+/// the call alone.
+pub(crate) type Erased<T> =
+    Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
+
+pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
+pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
+
+/// A handler of events: what it returns is the acknowledgement.
+pub(crate) fn event<H, A>(event: &str, handler: H) -> Erased<()>
+where
+    H: Handler<OnEvent, A>,
+    H::Output: Serialize + Send,
+{
+    let name = watch::name::<H>(event);
+    Box::new(move |context| {
+        // Allocated first, so that the call is written into it and not moved.
+        let slot = Box::new_uninit();
+        let socket = context.socket.clone();
+        let answer = context.answer.cloned();
+        let future = begin(&handler, name, context)?;
+        let call = guarded(name, future, move |returned| {
+            let replied = returned.is_some_and(|reply| match &answer {
+                Some(answer) => catch_unwind(AssertUnwindSafe(|| answer.reply(&reply))).is_ok(),
+                None => true,
+            });
+            if !replied {
+                let rejection = panicked(&socket, std::any::type_name::<H>());
+                answer.inspect(|answer| answer.reject(&rejection));
+            }
+        });
+        let call = Box::write(slot, call);
+        Ok(Box::into_pin(call))
+    })
+}
+
+/// A handler that returns nothing.
+pub(crate) fn quiet<K, H, A>(event: &str, handler: H) -> Erased<()>
+where
+    K: 'static,
+    H: Handler<K, A, Output = ()>,
+{
+    let name = watch::name::<H>(event);
+    Box::new(move |context| {
+        let future = begin(&handler, name, context)?;
+        let socket = context.socket.clone();
+        Ok(Box::pin(guarded(name, future, move |returned| {
+            if returned.is_none() {
+                panicked(&socket, std::any::type_name::<H>());
+            }
+        })))
+    })
+}
+
+/// A middleware: lets pass, or says why not. One that panics doesn't let pass.
+pub(crate) fn middleware<K, H, A, E>(handler: H) -> Erased<Result<(), E>>
+where
+    K: 'static,
+    H: Handler<K, A, Output = Result<(), E>>,
+    E: From<Rejection> + Send + 'static,
+{
+    let name = watch::name::<H>("middleware");
+    Box::new(move |context| {
+        let future = begin(&handler, name, context)?;
+        let socket = context.socket.clone();
+        Ok(Box::pin(guarded(name, future, move |passed| {
+            passed.unwrap_or_else(|| Err(panicked(&socket, std::any::type_name::<H>()).into()))
+        })))
+    })
+}
+
+/// Calls a handler up to its future. A panic on the way, in an extractor, is a rejection.
+pub(crate) fn call<T>(
+    handler: &Erased<T>,
+    context: &Context<'_>,
+) -> Result<BoxFuture<T>, Rejection> {
+    let called = catch_unwind(AssertUnwindSafe(|| handler(context)));
+    called.unwrap_or_else(|_| Err(panicked(context.socket, context.event)))
+}
+
+/// Calls a handler of a known type up to its future.
+fn begin<K, A, H: Handler<K, A>>(
+    handler: &H,
+    name: Name,
+    context: &Context<'_>,
+) -> Result<H::Future, Rejection> {
+    let _watched = Watched::begin(name);
+    handler.call(context)
+}
+
+pin_project! {
+    /// See [`guarded`]. An async block would have room for the future twice.
+    struct Guarded<F, T> {
+        name: Name,
+        #[pin]
+        future: Option<F>,
+        then: Option<T>,
+    }
+}
+
+/// Runs a future whose panic is its end, and then what is to follow: with `None` if it panicked.
+fn guarded<F: Future, R>(
+    name: Name,
+    future: F,
+    then: impl FnOnce(Option<F::Output>) -> R,
+) -> impl Future<Output = R> {
+    Guarded {
+        name,
+        future: Some(future),
+        then: Some(then),
+    }
+}
+
+impl<F, T, R> Future for Guarded<F, T>
+where
+    F: Future,
+    T: FnOnce(Option<F::Output>) -> R,
+{
+    type Output = R;
+
+    fn poll(self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<R> {
+        let mut this = self.project();
+        let watched = Watched::begin(*this.name);
+        let future = this.future.as_mut().as_pin_mut();
+        let polled = future.map(|it| catch_unwind(AssertUnwindSafe(|| it.poll(context))));
+        let returned = match polled {
+            None | Some(Ok(Poll::Pending)) => return Poll::Pending,
+            Some(Ok(Poll::Ready(returned))) => Some(returned),
+            Some(Err(_)) => None,
+        };
+        // What it holds is let go of before anything follows.
+        this.future.set(None);
+        drop(watched);
+        match this.then.take() {
+            Some(then) => Poll::Ready(then(returned)),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// Counts and logs a panic in a handler (its type names the place in the source).
+fn panicked(socket: &Socket, handler: &str) -> Rejection {
+    socket.session().engine().counters().handler_panics.add(1);
+    let id = socket.id();
+    match socket.is_connected() {
+        true => tracing::error!(socket = ?id, handler, "a handler panicked; its socket lives on"),
+        // It is being let in, or has left, or belongs to a call.
+        false => tracing::error!(socket = ?id, handler, "a handler panicked"),
+    }
+    Rejection::panicked()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        task::Waker,
+    };
+
+    use super::*;
+
+    /// Ready at once, but not gone.
+    struct Holding(Arc<AtomicBool>);
+
+    impl Future for Holding {
+        type Output = ();
+
+        fn poll(self: Pin<&mut Self>, _: &mut task::Context<'_>) -> Poll<()> {
+            Poll::Ready(())
+        }
+    }
+
+    impl Drop for Holding {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn what_a_future_holds_is_let_go_of_before_anything_follows() {
+        let gone = Arc::new(AtomicBool::new(false));
+        let future = Holding(Arc::clone(&gone));
+        let name = watch::name::<Holding>("test");
+        let guarded = guarded(name, future, |returned| {
+            assert_eq!(returned, Some(()));
+            gone.load(Ordering::Relaxed)
+        });
+        let mut context = task::Context::from_waker(Waker::noop());
+        let polled = std::pin::pin!(guarded).poll(&mut context);
+        assert_eq!(polled, Poll::Ready(true));
+    }
+}

@@ -1,0 +1,17 @@
+//! Handlers: what can be one, how an event finds it, and how it is called.
+//!
+//! ```text
+//! event -> dispatch -> listeners -> handler (extract, args) -> its future, watched
+//! ```
+//!
+//! A namespace and each of its sockets own [`listeners`]. [`dispatch`] is given an event, looks there, and
+//! calls what it finds with a [`context`]; a [`handler`] takes its arguments from that by [`extract`].
+//! [`watch`] warns of one that blocks its thread. A handler's panic ends that call alone.
+
+pub(crate) mod args;
+pub(crate) mod context;
+pub(crate) mod dispatch;
+pub(crate) mod extract;
+pub(crate) mod handler;
+pub(crate) mod listeners;
+pub(crate) mod watch;

@@ -1,0 +1,297 @@
+//! A namespace: its handlers, its sockets and their rooms.
+//!
+//! A [`Namespace`] is a handle; `Namespaces` owns one of each name and never drops it before the
+//! server. Handlers are registered on it at any time: those of events in `Listeners`, all others in
+//! `Lifecycle`, each changed by a copy. Sockets are in `Rooms`; what concerns sockets of other servers
+//! goes through the adapter. It counts the ids of acks, so that a broadcast needs one.
+
+pub(crate) mod namespaces;
+
+use std::{
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use antiphon_protocol::socket::EncodedMessage;
+use serde::Serialize;
+
+use crate::server::{
+    Acknowledged, Broadcast, BroadcastAnswers, ConnectError, Emitted, FromArgs, Handler, IntoArgs,
+    IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket, Target,
+    adapter::{Adapter, Local},
+    handlers::handler::{self, ConnectMiddleware, Erased},
+    handlers::listeners::Listeners,
+    namespace::namespaces::Namespaces,
+    rooms::Rooms,
+};
+
+/// One namespace of a server. A cheap handle.
+///
+/// Handlers that are registered here are shared by all its sockets and cost a connection nothing.
+#[derive(Clone)]
+pub struct Namespace {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Box<str>,
+    namespaces: Weak<Namespaces>,
+    shared: Arc<Shared>,
+    rooms: Arc<Rooms>,
+    adapter: Arc<dyn Adapter>,
+    next_ack: AtomicU64,
+    lifecycle: RwLock<Arc<Lifecycle>>,
+    listeners: Listeners,
+}
+
+/// Handlers of sockets that come and go.
+#[derive(Default, Clone)]
+pub(crate) struct Lifecycle {
+    pub(crate) middlewares: Vec<Arc<ConnectMiddleware>>,
+    pub(crate) connect: Vec<Arc<Erased<()>>>,
+    pub(crate) disconnecting: Vec<Arc<Erased<()>>>,
+    pub(crate) disconnect: Vec<Arc<Erased<()>>>,
+}
+
+impl Namespace {
+    pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
+        let rooms = Arc::new(Rooms::default());
+        let adapter = (shared.adapter)(name, Local::new(Arc::clone(&rooms)));
+        Self {
+            inner: Arc::new(Inner {
+                name: name.into(),
+                namespaces,
+                shared: Arc::clone(shared),
+                rooms,
+                adapter,
+                next_ack: AtomicU64::new(0),
+                lifecycle: RwLock::default(),
+                listeners: Listeners::default(),
+            }),
+        }
+    }
+
+    /// Its name, with the slash that it begins with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
+    /// ended, and so do its disconnect handlers, if it leaves meanwhile.
+    pub fn on_connect<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnConnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("connect", handler));
+        self.add(|lifecycle| lifecycle.connect.push(handler))
+    }
+
+    /// Calls `handler` with each socket that is about to leave; until its first `await` the socket
+    /// is still in its rooms. Events that its client sent before it left have been given to their
+    /// handlers.
+    pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnDisconnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("disconnecting", handler));
+        self.add(|lifecycle| lifecycle.disconnecting.push(handler))
+    }
+
+    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on the
+    /// same connection, when it has ended, or after
+    /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
+    pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnDisconnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("disconnect", handler));
+        self.add(|lifecycle| lifecycle.disconnect.push(handler))
+    }
+
+    /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
+    /// refuses it, and the client's `connect_error` gets its message and data. Rooms that it
+    /// [joins](Socket::join) are entered when the socket has joined.
+    pub fn middleware<A, H>(&self, middleware: H) -> &Self
+    where
+        H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
+    {
+        let middleware = Arc::new(handler::middleware(middleware));
+        self.add(|lifecycle| lifecycle.middlewares.push(middleware))
+    }
+
+    /// Calls `handler` for each event of this name. What it returns is the acknowledgement.
+    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: Serialize + Send,
+    {
+        self.inner
+            .listeners
+            .on(event, handler::event(event, handler), false);
+        self
+    }
+
+    /// Removes all handlers of an event that were registered here.
+    pub fn off(&self, event: &str) -> &Self {
+        self.inner.listeners.off(event);
+        self
+    }
+
+    /// Calls `handler` for every event that comes in, before those of its name.
+    pub fn on_any<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        self.inner
+            .listeners
+            .on_any(handler::quiet("(any)", handler));
+        self
+    }
+
+    /// Calls `handler` for every event that goes out to a socket, acknowledgements aside.
+    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let registered = &self.shared().outgoing_listeners;
+        self.inner
+            .listeners
+            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
+        self
+    }
+
+    /// Emits an event to every socket.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        self.broadcast().emit(event, args)
+    }
+
+    /// Emits an event to every socket and waits for their acknowledgements: see
+    /// [`Broadcast::emit_with_ack`].
+    ///
+    /// # Errors
+    /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
+    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<BroadcastAnswers<R>> {
+        self.broadcast().emit_with_ack(event, args)
+    }
+
+    /// The sockets of these rooms.
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// All sockets but those of these rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// All sockets.
+    pub fn broadcast(&self) -> Broadcast {
+        Broadcast::new(self.clone())
+    }
+
+    /// The sockets on this server.
+    #[must_use]
+    pub fn sockets(&self) -> Vec<Socket> {
+        self.inner.rooms.all()
+    }
+
+    /// How many sockets there are on this server.
+    #[must_use]
+    pub fn sockets_count(&self) -> usize {
+        self.inner.rooms.len()
+    }
+
+    /// The socket with this id, if it is on this server.
+    #[must_use]
+    pub fn socket(&self, id: &str) -> Option<Socket> {
+        self.inner.rooms.get(id)
+    }
+
+    /// The rooms that sockets of this server are in, with how many; the rooms of own ids aside.
+    #[must_use]
+    pub fn rooms(&self) -> Vec<(Room, usize)> {
+        self.inner.rooms.occupied()
+    }
+
+    /// All namespaces of the server: alive as long as its engine.
+    pub(crate) fn namespaces(&self) -> Option<Arc<Namespaces>> {
+        self.inner.namespaces.upgrade()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.inner.shared
+    }
+
+    pub(crate) fn adapter(&self) -> &Arc<dyn Adapter> {
+        &self.inner.adapter
+    }
+
+    pub(crate) fn local(&self) -> &Rooms {
+        &self.inner.rooms
+    }
+
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.inner.listeners
+    }
+
+    pub(crate) fn lifecycle(&self) -> Arc<Lifecycle> {
+        let lifecycle = self.inner.lifecycle.read();
+        Arc::clone(&lifecycle.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ids of acknowledgements are counted for the namespace, so that a broadcast needs one.
+    pub(crate) fn next_ack_id(&self) -> u64 {
+        self.inner.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the catch-all listeners of each recipient on this server.
+    pub(crate) fn note_outgoing(&self, target: &Target, packet: &EncodedMessage) {
+        if !self.shared().has_outgoing_listeners() {
+            return;
+        }
+        let mut sockets = Vec::new();
+        self.inner
+            .rooms
+            .for_each(target, |socket| sockets.push(socket.clone()));
+        for socket in sockets {
+            socket.note_outgoing(packet);
+        }
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> &Self {
+        let mut lifecycle = self
+            .inner
+            .lifecycle
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        add(Arc::make_mut(&mut lifecycle));
+        drop(lifecycle);
+        self
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace")
+            .field("name", &self.name())
+            .field("sockets", &self.sockets_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of a namespace with its slash: `chat` and `/chat` are one.
+pub(crate) fn with_slash(name: &str) -> String {
+    match name {
+        "" => "/".to_owned(),
+        name if name.starts_with('/') => name.to_owned(),
+        name => format!("/{name}"),
+    }
+}

@@ -1,0 +1,89 @@
+//! All namespaces of a server: what the engine gives its sessions to.
+//!
+//! The engine owns it as its [`Application`]: each new session gets a [`Connection`], and one of
+//! revision 3 is put into `/` at once (docs/protocol.md 18.2). Namespaces are made by the application's
+//! `of` and by nothing that a client sends. The factory of an adapter is the user's, and called without
+//! the lock.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock, Weak},
+};
+
+use antiphon_protocol::engine::Revision;
+use http::request::Parts;
+
+use crate::engine::{self, Application, Session};
+use crate::server::{
+    DisconnectReason, Handshake, Namespace, Shared, connection::Connection, namespace::with_slash,
+};
+
+/// The namespaces of a server by their names.
+pub(crate) struct Namespaces {
+    pub(crate) shared: Arc<Shared>,
+    by_name: RwLock<HashMap<Box<str>, Namespace>>,
+    /// Itself, for the connections that it makes.
+    this: Weak<Self>,
+}
+
+impl Namespaces {
+    /// The main namespace alone: it is always there.
+    pub(crate) fn new(shared: Shared) -> Arc<Self> {
+        let namespaces = Arc::new_cyclic(|this| Self {
+            shared: Arc::new(shared),
+            by_name: RwLock::default(),
+            this: Weak::clone(this),
+        });
+        namespaces.of("/");
+        namespaces
+    }
+
+    /// The namespace of this name, made if there is none.
+    pub(crate) fn of(&self, name: &str) -> Namespace {
+        let name = with_slash(name);
+        if let Some(namespace) = self.get(&name) {
+            return namespace;
+        }
+        if name.contains([',', '?']) {
+            // Those end the name in a packet.
+            tracing::warn!(
+                name,
+                "no client can join a namespace with a comma or question mark"
+            );
+        }
+        // Made before the lock is taken: the factory of its adapter is the user's.
+        let made = Namespace::new(&name, Weak::clone(&self.this), &self.shared);
+        let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
+        by_name.entry(name.into()).or_insert(made).clone()
+    }
+
+    /// The namespace of this name, if it was made.
+    pub(crate) fn get(&self, name: &str) -> Option<Namespace> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.get(name).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Namespace> {
+        let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
+        by_name.values().cloned().collect()
+    }
+
+    /// The server shuts down.
+    pub(crate) fn disconnect_everyone(&self) {
+        for socket in self.all().iter().flat_map(Namespace::sockets) {
+            socket.close(DisconnectReason::ServerShuttingDown);
+        }
+    }
+}
+
+impl Application for Namespaces {
+    fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
+        let handshake = Handshake::new(request, &self.shared.handshake_headers);
+        let connection = Connection::new(Weak::clone(&self.this), &self.shared, handshake, session);
+        if session.revision() == Revision::V3 {
+            // Clients of this revision are in the main namespace without asking.
+            connection.connect(session, "/", None);
+        }
+        connection
+    }
+}

@@ -1,0 +1,219 @@
+//! Which sockets an event goes to: a chain of rooms and flags that ends in what is done.
+//!
+//! A [`Broadcast`] is a value: a namespace, a [`Target`] and flags; nothing happens until its last
+//! call. Then the event is encoded once and given to the namespace's adapter. `emit` fails only if the
+//! event can't be encoded; what becomes of each receiver is counted and logged. `emit_with_ack` has
+//! sent before it is awaited, and gives what has come when its time is up.
+
+use std::{marker::PhantomData, time::Duration};
+
+use antiphon_protocol::socket::EncodedMessage;
+use tokio::sync::mpsc;
+
+use crate::server::{
+    Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace,
+    RemoteSocket, Room, SocketId, Target,
+    acks::ManyAnswers,
+    adapter::{AdapterError, Flags},
+};
+
+/// One or several rooms; the id of a socket is the name of its own room.
+pub trait IntoRooms {
+    /// The names.
+    fn into_rooms(self) -> Vec<Room>;
+}
+
+impl IntoRooms for &str {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![Room::from(self)]
+    }
+}
+
+impl IntoRooms for String {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![Room::from(self)]
+    }
+}
+
+impl IntoRooms for &String {
+    fn into_rooms(self) -> Vec<Room> {
+        self.as_str().into_rooms()
+    }
+}
+
+impl IntoRooms for Room {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![self]
+    }
+}
+
+impl IntoRooms for &Room {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![self.clone()]
+    }
+}
+
+impl IntoRooms for SocketId {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![self.as_shared().clone()]
+    }
+}
+
+impl IntoRooms for &SocketId {
+    fn into_rooms(self) -> Vec<Room> {
+        vec![self.as_shared().clone()]
+    }
+}
+
+impl<T: IntoRooms> IntoRooms for Vec<T> {
+    fn into_rooms(self) -> Vec<Room> {
+        self.into_iter().flat_map(IntoRooms::into_rooms).collect()
+    }
+}
+
+impl<T: IntoRooms + Copy> IntoRooms for &[T] {
+    fn into_rooms(self) -> Vec<Room> {
+        self.iter().flat_map(|one| one.into_rooms()).collect()
+    }
+}
+
+impl<T: IntoRooms, const N: usize> IntoRooms for [T; N] {
+    fn into_rooms(self) -> Vec<Room> {
+        self.into_iter().flat_map(IntoRooms::into_rooms).collect()
+    }
+}
+
+/// Sockets of a namespace, by rooms: what [`Namespace::to`] and its like give.
+///
+/// Several rooms are a union, and each socket counts once. No room at all (an empty list too) is
+/// every socket of the namespace, as in Node.
+#[derive(Debug, Clone)]
+#[must_use = "this only says whom; end it with `emit` or its like"]
+pub struct Broadcast {
+    namespace: Namespace,
+    target: Target,
+    flags: Flags,
+}
+
+impl Broadcast {
+    pub(crate) fn new(namespace: Namespace) -> Self {
+        Self {
+            namespace,
+            target: Target::default(),
+            flags: Flags::default(),
+        }
+    }
+
+    /// Adds rooms.
+    pub fn to(mut self, rooms: impl IntoRooms) -> Self {
+        self.target.rooms.extend(rooms.into_rooms());
+        self
+    }
+
+    /// Leaves out the sockets of these rooms.
+    pub fn except(mut self, rooms: impl IntoRooms) -> Self {
+        self.target.except.extend(rooms.into_rooms());
+        self
+    }
+
+    /// Receivers that can't take it at once don't get it: for values that are soon out of date.
+    pub const fn volatile(mut self) -> Self {
+        self.flags.volatile = true;
+        self
+    }
+
+    /// Sockets of this server only.
+    pub const fn local(mut self) -> Self {
+        self.flags.local = true;
+        self
+    }
+
+    /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of the server's default.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.flags.timeout = Some(timeout);
+        self
+    }
+
+    /// Emits an event to these sockets. It is encoded once.
+    pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
+        let result = self.encode(None, event, &args).map(|packet| {
+            self.namespace.note_outgoing(&self.target, &packet);
+            let adapter = self.namespace.adapter();
+            adapter.broadcast(&packet, &self.target, self.flags);
+        });
+        Emitted::log(result, event)
+    }
+
+    /// Emits an event to these sockets and waits for their acknowledgements: until all have come,
+    /// those that haven't answered are gone, or the time is up.
+    ///
+    /// # Errors
+    /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
+    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
+        self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<BroadcastAnswers<R>> {
+        let id = self.namespace.next_ack_id();
+        let (sender, answers) = mpsc::unbounded_channel();
+        let sent = self.encode(Some(id), event, &args).map(|packet| {
+            self.namespace.note_outgoing(&self.target, &packet);
+            let adapter = self.namespace.adapter();
+            adapter.broadcast_with_ack(&packet, id, &self.target, self.flags, sender)
+        });
+        let timeout = self.flags.timeout;
+        let timeout = timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout);
+        Box::pin(async move {
+            let collector = ManyAnswers::<R> {
+                expected: sent?.await,
+                answers,
+                of: PhantomData,
+            };
+            Ok(collector.within(timeout).await)
+        })
+    }
+
+    fn encode(
+        &self,
+        id: Option<u64>,
+        event: &str,
+        args: &impl IntoArgs,
+    ) -> Result<EncodedMessage, EmitError> {
+        let mut draft = self.namespace.shared().draft();
+        args.encode_event(&mut draft, self.namespace.name(), id, event)?;
+        Ok(draft.finish())
+    }
+
+    /// Puts these sockets into rooms.
+    pub fn join(self, rooms: impl IntoRooms) {
+        let adapter = self.namespace.adapter();
+        adapter.join(&self.target, &rooms.into_rooms(), self.flags);
+    }
+
+    /// Takes these sockets out of rooms.
+    pub fn leave(self, rooms: impl IntoRooms) {
+        let adapter = self.namespace.adapter();
+        adapter.leave(&self.target, &rooms.into_rooms(), self.flags);
+    }
+
+    /// Disconnects these sockets from the namespace; their connections go on.
+    pub fn disconnect(self) {
+        let adapter = self.namespace.adapter();
+        adapter.disconnect(&self.target, false, self.flags);
+    }
+
+    /// Closes the connections of these sockets.
+    pub fn close_connections(self) {
+        let adapter = self.namespace.adapter();
+        adapter.disconnect(&self.target, true, self.flags);
+    }
+
+    /// Which sockets these are, on all servers.
+    ///
+    /// # Errors
+    /// [`AdapterError`] if another server doesn't answer; never with the in-memory adapter.
+    pub async fn sockets(self) -> Result<Vec<RemoteSocket>, AdapterError> {
+        let fetched = self.namespace.adapter().fetch(&self.target, self.flags);
+        fetched.await
+    }
+}

@@ -1,0 +1,81 @@
+//! How an event is emitted to one socket: a chain of flags that ends in the emit.
+//!
+//! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before the
+//! call returns; with an ack, its receiver is noted first, so that no answer is too early. It fails if
+//! the event can't be encoded, the socket has gone, or the queue is full.
+
+use std::time::Duration;
+
+use crate::server::{
+    Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket, acks::OneAnswer,
+};
+
+/// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "this only says how; end it with `emit` or `emit_with_ack`"]
+pub struct Emitter<'s> {
+    socket: &'s Socket,
+    volatile: bool,
+    timeout: Option<Duration>,
+}
+
+impl<'s> Emitter<'s> {
+    pub(crate) const fn new(socket: &'s Socket) -> Self {
+        Self {
+            socket,
+            volatile: false,
+            timeout: None,
+        }
+    }
+
+    /// The event is dropped if the transport can't take it at once.
+    pub const fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// How long the acknowledgement is waited for.
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Emits an event.
+    pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
+        let mut draft = self.socket.namespace().shared().draft();
+        let namespace = self.socket.namespace().name();
+        let result = match args.encode_event(&mut draft, namespace, None, event) {
+            Ok(()) => self.socket.send_event(&mut draft, self.volatile),
+            Err(error) => Err(error.into()),
+        };
+        Emitted::log(result, event)
+    }
+
+    /// Emits an event and waits for its acknowledgement. The event leaves at once, before the
+    /// future is awaited.
+    ///
+    /// # Errors
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
+    pub fn emit_with_ack<R: FromArgs + 'static>(
+        self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<R> {
+        let socket = self.socket;
+        let id = socket.namespace().next_ack_id();
+        let mut draft = socket.namespace().shared().draft();
+        let encoded = args.encode_event(&mut draft, socket.namespace().name(), Some(id), event);
+        let sent = encoded.map_err(EmitError::from).and_then(|()| {
+            let answer = OneAnswer {
+                answer: socket.awaited().one(id),
+                socket: socket.clone(),
+                id,
+            };
+            socket.send_event(&mut draft, self.volatile)?;
+            Ok(answer)
+        });
+        let timeout = self.timeout;
+        let timeout = timeout.unwrap_or_else(|| socket.namespace().shared().ack_timeout);
+        Box::pin(async move { sent?.within(timeout).await })
+    }
+}

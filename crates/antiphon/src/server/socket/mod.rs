@@ -1,0 +1,502 @@
+//! A socket: one client in one namespace.
+//!
+//! A [`Socket`] is a handle that keeps no connection alive: sending to a session that has ended is an
+//! error. Its connection and the namespace's rooms own one each while it is connected. It owns its
+//! inbox (events that wait), the acks that its client owes, and the user's values. How it comes and
+//! goes is in `life`.
+
+pub(crate) mod emitter;
+pub(crate) mod inbox;
+mod life;
+
+use std::{
+    any::{Any, TypeId},
+    borrow::Borrow,
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU8},
+    time::Duration,
+};
+
+use antiphon_protocol::{
+    engine::{Revision, TransportKind},
+    socket::{self as codec, Draft, EncodedMessage},
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::engine::{SendError, Session, session::id};
+use crate::server::{
+    Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
+    Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
+    acks::Awaited,
+    connection::Connection,
+    handlers::listeners::Listeners,
+    handlers::{dispatch, handler},
+    socket::emitter::Emitter,
+    socket::inbox::Inbox,
+};
+
+/// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
+///
+/// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead, as
+/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone who is shown
+/// the id of such a socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
+///
+/// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log line
+/// shows it by accident; `Debug` shows its beginning:
+///
+/// ```
+/// # use antiphon::Socket;
+/// # async fn example(socket: Socket) {
+/// println!("{:?} says hello", socket.id()); // 3cmtcV… says hello
+/// socket.emit("your id", socket.id()); // whole
+/// # }
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(Arc<str>);
+
+impl SocketId {
+    pub(crate) const fn new(id: Arc<str>) -> Self {
+        Self(id)
+    }
+
+    /// The id as a text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) const fn as_shared(&self) -> &Arc<str> {
+        &self.0
+    }
+}
+
+impl Borrow<str> for SocketId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Serialize for SocketId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SocketId {
+    /// Shows the first characters only, since logs are read by many.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        id::Shortened(&self.0).fmt(f)
+    }
+}
+
+/// One client in one namespace. A cheap handle, which keeps no connection alive.
+#[derive(Clone)]
+pub struct Socket {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: SocketId,
+    namespace: Namespace,
+    session: Arc<Session>,
+    connection: Weak<Connection>,
+    handshake: Arc<Handshake>,
+    auth: Option<Box<str>>,
+    state: AtomicU8,
+    inbox: Inbox,
+    awaited: Awaited,
+    /// Handlers of this socket alone.
+    listeners: OnceLock<Box<Listeners>>,
+    data: Mutex<Option<ByType>>,
+}
+
+/// Boxed, since most sockets keep nothing: a pointer instead of a map.
+type ByType = Box<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
+
+impl Socket {
+    pub(crate) fn new(
+        namespace: Namespace,
+        session: Arc<Session>,
+        connection: &Arc<Connection>,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        let id = match session.revision() {
+            Revision::V4 => id::random_id(),
+            // Clients of this revision compute it themselves.
+            Revision::V3 => match namespace.name() {
+                "/" => Arc::from(session.id().as_str()),
+                name => Arc::from(format!("{name}#{}", session.id().as_str())),
+            },
+        };
+        let handshake = Arc::clone(connection.handshake());
+        let connection = Arc::downgrade(connection);
+        Self::with_id(id, namespace, session, connection, handshake, auth)
+    }
+
+    /// The socket of a call by HTTP: as one whose client has gone. It never joins its namespace, so
+    /// nobody finds it, it enters no rooms, and what is emitted to it is an error.
+    pub(crate) fn of_call(
+        namespace: Namespace,
+        session: Arc<Session>,
+        handshake: Handshake,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        let id = id::random_id();
+        let handshake = Arc::new(handshake);
+        let socket = Self::with_id(id, namespace, session, Weak::new(), handshake, auth);
+        socket.begin();
+        socket
+    }
+
+    fn with_id(
+        id: Arc<str>,
+        namespace: Namespace,
+        session: Arc<Session>,
+        connection: Weak<Connection>,
+        handshake: Arc<Handshake>,
+        auth: Option<Box<str>>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                id: SocketId::new(id),
+                namespace,
+                session,
+                connection,
+                handshake,
+                auth,
+                state: AtomicU8::new(life::WAITING),
+                inbox: Inbox::default(),
+                awaited: Awaited::default(),
+                listeners: OnceLock::new(),
+                data: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Its id, which is also the name of a room that it is in from the start.
+    #[must_use]
+    pub fn id(&self) -> &SocketId {
+        &self.inner.id
+    }
+
+    /// The namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> &Namespace {
+        &self.inner.namespace
+    }
+
+    /// The server that it is connected to; handlers take it as an argument.
+    pub(crate) fn server(&self) -> Option<Server> {
+        let namespaces = self.namespace().namespaces()?;
+        Some(Server::from_parts(
+            Arc::clone(self.session().engine()),
+            namespaces,
+        ))
+    }
+
+    /// What is known from the request that opened its connection.
+    #[must_use]
+    pub fn handshake(&self) -> &Arc<Handshake> {
+        &self.inner.handshake
+    }
+
+    /// The revision of Engine.IO that its client speaks.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.session().revision()
+    }
+
+    /// The transport that carries it now.
+    #[must_use]
+    pub fn transport(&self) -> TransportKind {
+        self.session().transport()
+    }
+
+    /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth). Half an emoji in it
+    /// is U+FFFD, as in arguments.
+    ///
+    /// # Errors
+    /// If it doesn't fit.
+    pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        match &self.inner.auth {
+            Some(json) => codec::from_json(json),
+            None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
+        }
+    }
+
+    /// Bytes of its auth.
+    pub(crate) fn auth_len(&self) -> usize {
+        self.inner.auth.as_deref().map_or(0, str::len)
+    }
+
+    /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
+    pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        let mut data = self
+            .inner
+            .data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let replaced = data
+            .get_or_insert_default()
+            .insert(TypeId::of::<T>(), Box::new(value))?;
+        replaced.downcast().ok().map(|value| *value)
+    }
+
+    /// A clone of the value of this type that is kept with the socket.
+    #[must_use]
+    pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        let data = self
+            .inner
+            .data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let value = data.as_ref()?.get(&TypeId::of::<T>())?;
+        value.downcast_ref().cloned()
+    }
+
+    /// Emits an event to this client.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        Emitter::new(self).emit(event, args)
+    }
+
+    /// Emits an event and waits for the client's acknowledgement, as long as the server's
+    /// `ack_timeout` says. The event leaves at once, before the future is awaited.
+    ///
+    /// What a handler does with the answer runs in a task of its own: the handlers of events that
+    /// the client sent right behind it may start before.
+    ///
+    /// # Errors
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
+    pub fn emit_with_ack<R: FromArgs + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<R> {
+        Emitter::new(self).emit_with_ack(event, args)
+    }
+
+    /// What is emitted by this is dropped if the transport can't take it at once: for values
+    /// that are soon out of date.
+    pub const fn volatile(&self) -> Emitter<'_> {
+        Emitter::new(self).volatile()
+    }
+
+    /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
+    pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
+        Emitter::new(self).timeout(timeout)
+    }
+
+    /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
+    ///
+    /// For what only some sockets need; what all need is registered on the [`Namespace`].
+    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: Serialize + Send,
+    {
+        self.own_listeners()
+            .on(event, handler::event(event, handler), false);
+        self
+    }
+
+    /// As [`on`](Self::on), for the first such event only.
+    pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: Serialize + Send,
+    {
+        self.own_listeners()
+            .on(event, handler::event(event, handler), true);
+        self
+    }
+
+    /// Removes all handlers of an event that were registered on this socket.
+    pub fn off(&self, event: &str) -> &Self {
+        if let Some(listeners) = self.listeners() {
+            listeners.off(event);
+        }
+        self
+    }
+
+    /// Calls `handler` for every event that this client sends, before the handlers of its name.
+    pub fn on_any<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        self.own_listeners()
+            .on_any(handler::quiet("(any)", handler));
+        self
+    }
+
+    /// Calls `handler` for every event that is emitted to this socket, acknowledgements aside.
+    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let registered = &self.namespace().shared().outgoing_listeners;
+        self.own_listeners()
+            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
+        self
+    }
+
+    /// Lets events of this socket pass, or not: asked before their handlers, in the order of
+    /// registration. An error is the event's error acknowledgement. Later events wait meanwhile.
+    pub fn middleware<A, H>(&self, middleware: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = Result<(), Rejection>>,
+    {
+        self.own_listeners()
+            .middleware(handler::middleware(middleware));
+        self
+    }
+
+    /// The other sockets of these rooms.
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// The other sockets but those of these rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// All other sockets of the namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        self.namespace().except(self.id())
+    }
+
+    /// Resolves when all that was emitted to its connection so far has been handed to the network,
+    /// or the connection has ended.
+    pub async fn flushed(&self) {
+        self.session().flushed().await;
+    }
+
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.inner.session
+    }
+
+    pub(crate) fn awaited(&self) -> &Awaited {
+        &self.inner.awaited
+    }
+
+    pub(crate) fn inbox(&self) -> &Inbox {
+        &self.inner.inbox
+    }
+
+    pub(crate) fn listeners(&self) -> Option<&Listeners> {
+        self.inner.listeners.get().map(|listeners| &**listeners)
+    }
+
+    fn own_listeners(&self) -> &Listeners {
+        self.inner.listeners.get_or_init(Box::default)
+    }
+
+    /// Sends an event, after the listeners to what goes out have been told.
+    pub(crate) fn send_event(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
+        if self.namespace().shared().has_outgoing_listeners() {
+            let message = draft.finish();
+            self.note_outgoing(&message);
+            return self.send_message(message, volatile);
+        }
+        self.send_draft(draft, volatile)
+    }
+
+    /// Sends what has just been written; it must be connected, or about to be.
+    pub(crate) fn send_draft(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
+        // A volatile message asks the queue first.
+        if !volatile
+            && !self.is_disconnected()
+            && let Some(frame) = draft.frame()
+            && self.session().push_frame(frame)
+        {
+            return Ok(());
+        }
+        self.send_message(draft.finish(), volatile)
+    }
+
+    /// Sends a packet of Socket.IO.
+    pub(crate) fn send(&self, message: EncodedMessage) -> Result<(), EmitError> {
+        self.send_message(message, false)
+    }
+
+    fn send_message(&self, message: EncodedMessage, volatile: bool) -> Result<(), EmitError> {
+        if self.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        let (packet, attachments) = message.into_revision(self.revision()).into_parts();
+        let attachments = attachments.as_deref().unwrap_or_default();
+        self.session().push(packet, attachments, volatile)?;
+        Ok(())
+    }
+
+    /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
+    pub(crate) fn send_shared(
+        &self,
+        message: &EncodedMessage,
+        volatile: bool,
+    ) -> Result<(), SendError> {
+        let packet = message.text().clone();
+        self.session().push(packet, message.attachments(), volatile)
+    }
+
+    /// Tells the catch-all listeners of an event that goes out.
+    pub(crate) fn note_outgoing(&self, packet: &EncodedMessage) {
+        if !self.namespace().shared().has_outgoing_listeners() {
+            return;
+        }
+        let own = self.listeners().map(Listeners::lists);
+        let shared = self.namespace().listeners().lists();
+        packet.with_event(|event, args| {
+            let context = Context {
+                event,
+                args,
+                ..Context::connect(self)
+            };
+            let own = own.iter().flat_map(|lists| &lists.any_outgoing);
+            for handler in shared.any_outgoing.iter().chain(own) {
+                dispatch::start(self, handler, &context);
+            }
+        });
+    }
+}
+
+impl PartialEq for Socket {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", self.id())
+            .field("namespace", &self.namespace().name())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+impl Socket {
+    /// Another socket, as of a client of Engine.IO 3 that has come again.
+    pub(crate) fn with_the_same_id(&self) -> Self {
+        let Inner {
+            id,
+            namespace,
+            session,
+            connection,
+            handshake,
+            ..
+        } = &*self.inner;
+        Self::with_id(
+            Arc::clone(id.as_shared()),
+            namespace.clone(),
+            Arc::clone(session),
+            Weak::clone(connection),
+            Arc::clone(handshake),
+            None,
+        )
+    }
+}
