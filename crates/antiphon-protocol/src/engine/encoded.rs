@@ -4,13 +4,13 @@
 //! of a server (header and payload), and the payload alone is what HTTP long-polling carries.
 //! Clones share the bytes.
 
-use std::cell::Cell;
+use std::{cell::Cell, iter, num::NonZeroU8, sync::Arc};
 
 use base64::Engine as _;
 use bytes::{Buf as _, Bytes};
 
 use super::{
-    PacketType, Revision,
+    Form, PacketType, Revision,
     packet::{BASE64, MESSAGE_BYTE},
 };
 
@@ -33,7 +33,122 @@ const FIN_BINARY: u8 = 0x82;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedPacket {
     frame: Bytes,
-    header: u8,
+    header: NonZeroU8,
+}
+
+/// A message that is ready for the wire: a packet, and attachments that must follow it with nothing
+/// between. It is encoded for [`Revision::V4`] without options; [`in_form`](Self::in_form) gives the
+/// others. Clones share the bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodedMessage {
+    first: EncodedPacket,
+    attachments: Option<Arc<[EncodedPacket]>>,
+}
+
+/// A message in the form of one or several sessions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encoded {
+    /// Packets, which any transport carries.
+    Message(EncodedMessage),
+    /// Frames of a WebSocket, which is the only transport that carries them.
+    Frames(Bytes),
+}
+
+impl EncodedMessage {
+    /// A message with its attachments.
+    #[must_use]
+    pub fn new(first: EncodedPacket, attachments: Vec<EncodedPacket>) -> Self {
+        Self {
+            first,
+            attachments: (!attachments.is_empty()).then(|| attachments.into()),
+        }
+    }
+
+    /// The packet that comes first.
+    #[must_use]
+    pub const fn first(&self) -> &EncodedPacket {
+        &self.first
+    }
+
+    /// The attachments behind it.
+    #[must_use]
+    pub fn attachments(&self) -> &[EncodedPacket] {
+        self.attachments.as_deref().unwrap_or_default()
+    }
+
+    /// The packets in the order of the wire.
+    pub fn packets(&self) -> impl Iterator<Item = &EncodedPacket> + Clone {
+        iter::once(&self.first).chain(self.attachments())
+    }
+
+    /// The packet that comes first, and the attachments if there are any.
+    pub(super) fn into_parts(self) -> (EncodedPacket, Option<Arc<[EncodedPacket]>>) {
+        (self.first, self.attachments)
+    }
+
+    /// The length of all frames together, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        self.packets().map(|packet| packet.frame().len()).sum()
+    }
+
+    /// The message for sessions of this form, but for its parser, which is the business of whoever wrote it.
+    #[must_use]
+    pub fn in_form(&self, form: Form) -> Encoded {
+        let is_plain = form.revision == Revision::V4 && !form.base64;
+        if is_plain || !self.packets().any(EncodedPacket::is_binary) {
+            return Encoded::Message(self.clone());
+        }
+        let attachments = self.attachments().iter().map(|one| one.in_form(form));
+        Encoded::Message(Self::new(self.first.in_form(form), attachments.collect()))
+    }
+}
+
+impl From<EncodedPacket> for EncodedMessage {
+    fn from(packet: EncodedPacket) -> Self {
+        Self {
+            first: packet,
+            attachments: None,
+        }
+    }
+}
+
+impl From<EncodedPacket> for Encoded {
+    fn from(packet: EncodedPacket) -> Self {
+        Self::Message(packet.into())
+    }
+}
+
+impl Encoded {
+    /// The length of all frames together, in bytes.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        match self {
+            Self::Message(message) => message.len_bytes(),
+            Self::Frames(frames) => frames.len(),
+        }
+    }
+
+    /// How many entries of a queue it takes: each packet is one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Message(message) => 1 + message.attachments().len(),
+            Self::Frames(_) => 1,
+        }
+    }
+
+    /// Appends its frames.
+    pub(super) fn append_to(&self, frames: &mut Vec<u8>) {
+        match self {
+            Self::Message(message) => {
+                for packet in message.packets() {
+                    frames.extend_from_slice(packet.frame());
+                }
+            }
+            Self::Frames(all) => frames.extend_from_slice(all),
+        }
+    }
 }
 
 impl EncodedPacket {
@@ -58,15 +173,6 @@ impl EncodedPacket {
         writer.finish()
     }
 
-    /// WebSocket frames as they are, which queue as one packet. No other transport carries them.
-    #[must_use]
-    pub const fn raw(frames: Bytes) -> Self {
-        Self {
-            frame: frames,
-            header: 2,
-        }
-    }
-
     /// The whole WebSocket frame: unmasked, as a server sends it.
     #[must_use]
     pub const fn frame(&self) -> &Bytes {
@@ -76,7 +182,7 @@ impl EncodedPacket {
     /// The packet itself: the payload of the frame.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.frame[usize::from(self.header)..]
+        &self.frame[usize::from(self.header.get())..]
     }
 
     /// Whether this is a binary message.
@@ -85,27 +191,24 @@ impl EncodedPacket {
         self.frame.first() == Some(&FIN_BINARY)
     }
 
-    /// What a client that asked for `b64=1` gets in place of a binary frame: a text packet of `b`
-    /// and base64 (revision 4) or `b4` and base64 (revision 3). `revision` is the one that this
-    /// packet is encoded in. A text packet returns a clone.
+    /// This packet of [`Revision::V4`] for sessions of this form. A text is the same in all of them, and a
+    /// binary message gets its type byte for revision 3. A client that asked for `b64=1` gets a text of
+    /// `b` (revision 4) or `b4` (revision 3) and base64 in its place.
     #[must_use]
-    pub fn to_base64(&self, revision: Revision) -> Self {
-        if !self.is_binary() {
-            return self.clone();
-        }
-        let mut writer = PacketWriter::default();
-        writer.begin(FIN_TEXT, self.base64_length());
-        self.append_base64(revision, &mut writer.buffer);
-        writer.finish()
-    }
-
-    /// A packet of revision 4 in `revision`: a binary message gets its type byte for revision 3.
-    /// All else is the same in both and returns a clone.
-    #[must_use]
-    pub fn v4_to_revision(&self, revision: Revision) -> Self {
-        match revision {
-            Revision::V3 if self.is_binary() => Self::binary(self.payload(), Revision::V3),
-            Revision::V3 | Revision::V4 => self.clone(),
+    pub fn in_form(&self, form: Form) -> Self {
+        match form {
+            _ if !self.is_binary() => self.clone(),
+            Form { base64: true, .. } => {
+                let mut writer = PacketWriter::default();
+                writer.begin(FIN_TEXT, self.base64_length());
+                append_base64(self.payload(), form.revision, &mut writer.buffer);
+                writer.finish()
+            }
+            Form {
+                revision: Revision::V3,
+                ..
+            } => Self::binary(self.payload(), Revision::V3),
+            Form { .. } => self.clone(),
         }
     }
 
@@ -117,20 +220,24 @@ impl EncodedPacket {
     /// Appends this binary message, which is encoded in `revision`, as a text packet.
     pub(super) fn append_base64(&self, revision: Revision, buffer: &mut Vec<u8>) {
         let data = match revision {
-            Revision::V4 => {
-                buffer.push(b'b');
-                self.payload()
-            }
-            Revision::V3 => {
-                buffer.extend_from_slice(b"b4");
-                self.payload().get(1..).unwrap_or_default()
-            }
+            Revision::V4 => self.payload(),
+            Revision::V3 => self.payload().get(1..).unwrap_or_default(),
         };
-        let start = buffer.len();
-        buffer.resize(start + data.len().div_ceil(3) * 4, 0);
-        let written = BASE64.encode_slice(data, &mut buffer[start..]);
-        debug_assert!(written.is_ok(), "the room is what padded base64 takes");
+        append_base64(data, revision, buffer);
     }
+}
+
+/// Appends a binary message as the text packet that `revision` has for it.
+fn append_base64(data: &[u8], revision: Revision, buffer: &mut Vec<u8>) {
+    let kind: &[u8] = match revision {
+        Revision::V4 => b"b",
+        Revision::V3 => b"b4",
+    };
+    buffer.extend_from_slice(kind);
+    let start = buffer.len();
+    buffer.resize(start + data.len().div_ceil(3) * 4, 0);
+    let written = BASE64.encode_slice(data, &mut buffer[start..]);
+    debug_assert!(written.is_ok(), "the room is what padded base64 takes");
 }
 
 /// Writes one packet after another in place, behind the room for the frame header.
@@ -199,9 +306,11 @@ impl PacketWriter {
             frame.advance(start);
             frame
         };
+        let header = NonZeroU8::new((LONGEST_HEADER - start) as u8);
         EncodedPacket {
             frame,
-            header: (LONGEST_HEADER - start) as u8,
+            // The shortest header has two bytes.
+            header: header.unwrap_or(NonZeroU8::MIN),
         }
     }
 
@@ -286,31 +395,39 @@ mod tests {
         }
     }
 
+    fn form(revision: Revision, base64: bool) -> Form {
+        Form {
+            base64,
+            ..Form::of(revision)
+        }
+    }
+
     #[test]
-    fn base64_stands_in_for_a_binary_frame() {
+    fn base64_stands_in_for_a_binary_message() {
         let packet = EncodedPacket::binary(&[1, 2, 3, 4], Revision::V4);
-        let text = packet.to_base64(Revision::V4);
+        let text = packet.in_form(form(Revision::V4, true));
         assert_eq!(text.payload(), b"bAQIDBA==");
         assert!(!text.is_binary());
-        let packet = EncodedPacket::binary(&[1, 2, 3, 4], Revision::V3);
-        assert_eq!(packet.to_base64(Revision::V3).payload(), b"b4AQIDBA==");
+        let text = packet.in_form(form(Revision::V3, true));
+        assert_eq!(text.payload(), b"b4AQIDBA==");
     }
 
     #[test]
     fn text_is_the_same_in_every_form() {
         let packet = EncodedPacket::text(PacketType::Message, "hello");
         for revision in BOTH {
-            assert_eq!(packet.to_base64(revision), packet);
-            assert_eq!(packet.v4_to_revision(revision), packet);
+            for base64 in [false, true] {
+                assert_eq!(packet.in_form(form(revision, base64)), packet);
+            }
         }
     }
 
     #[test]
     fn a_binary_message_goes_from_revision_4_to_3() {
         let packet = EncodedPacket::binary(&[1, 2], Revision::V4);
-        assert_eq!(packet.v4_to_revision(Revision::V4), packet);
+        assert_eq!(packet.in_form(Form::of(Revision::V4)), packet);
         assert_eq!(
-            packet.v4_to_revision(Revision::V3),
+            packet.in_form(Form::of(Revision::V3)),
             EncodedPacket::binary(&[1, 2], Revision::V3)
         );
     }
@@ -338,7 +455,7 @@ mod tests {
                 let packet = EncodedPacket::binary(&data, revision);
                 let read = Packet::from_binary(packet.payload(), revision);
                 prop_assert_eq!(read.as_ref(), Ok(&message));
-                let packet = packet.to_base64(revision);
+                let packet = EncodedPacket::binary(&data, Revision::V4).in_form(form(revision, true));
                 let text = std::str::from_utf8(packet.payload()).unwrap();
                 let read = Packet::from_text(text, revision);
                 prop_assert_eq!(read.as_ref(), Ok(&message));

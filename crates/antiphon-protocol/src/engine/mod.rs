@@ -7,8 +7,10 @@
 //! [`PayloadError`]) or ends the session with a [`CloseReason`]; it never
 //! panics.
 
+mod bundle;
 mod encoded;
 pub mod event_stream;
+mod form;
 mod heartbeat;
 pub mod jsonp;
 mod open;
@@ -18,8 +20,10 @@ pub mod payload;
 mod session;
 mod upgrade;
 
-pub use encoded::EncodedPacket;
+pub use bundle::Bundle;
 pub(crate) use encoded::PacketWriter;
+pub use encoded::{Encoded, EncodedMessage, EncodedPacket};
+pub use form::{Form, Forms, Parser};
 pub use heartbeat::{Beat, Heartbeat, WrongDirection};
 pub use open::{Handshake, HandshakeError, Open};
 pub use outbound::{BadOffset, Outbound, QueueFull, QueueLimits};

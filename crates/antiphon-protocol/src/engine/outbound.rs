@@ -7,17 +7,25 @@
 //! taken half a frame. Tracked (docs/protocol.md 12), what was taken is kept until it is confirmed, and
 //! [`rewind`](Outbound::rewind) makes it wait again. The bounds are [`QueueLimits`], what is kept
 //! included; [`QueueFull`] says that the peer reads too slowly.
+//!
+//! **The tail** is the growing end of the queue of a WebSocket: small frames that leave side by side, of this session
+//! alone ([`append`](Outbound::append)) or shared by many ([`share`](Outbound::share)). Whatever is pushed comes behind it, and
+//! what is written includes it, so callers need not know whether there is one.
 
-use std::{cell::Cell, collections::VecDeque, io::IoSlice};
+use std::{cell::Cell, collections::VecDeque, io::IoSlice, sync::Arc};
 
-use super::{EncodedPacket, PacketType};
+use bytes::Bytes;
+
+use super::{Bundle, Encoded, EncodedPacket, Form, PacketType, bundle::LARGEST};
 
 /// The memory of a queue for so many packets is handed from one that is empty to the next of its
 /// thread.
 const HANDED_ON: usize = 64;
 
 thread_local! {
-    static SPARE: Cell<VecDeque<EncodedPacket>> = const { Cell::new(VecDeque::new()) };
+    static SPARE: Cell<VecDeque<Entry>> = const { Cell::new(VecDeque::new()) };
+    /// The memory of frames that have left, for the next tail.
+    static SPARE_FRAMES: Cell<Option<Box<Frames>>> = const { Cell::new(None) };
 }
 
 /// What a session's outbound queue holds at the most.
@@ -69,12 +77,62 @@ pub struct BadOffset {
 #[derive(Debug, Default)]
 pub struct Outbound {
     /// Those that are kept first, then those that wait.
-    packets: VecDeque<EncodedPacket>,
-    /// Bytes that wait.
+    entries: VecDeque<Entry>,
+    /// Waits behind them.
+    tail: Tail,
+    /// Bytes that wait, but for a bundle's.
     bytes: usize,
-    /// Bytes of the first packet's frame that have been written.
+    /// Bytes of the first entry's frames that have been written, or of the tail's if there is none.
     written: usize,
     kept: Option<Box<Kept>>,
+}
+
+/// What waits for its turn.
+#[derive(Debug)]
+enum Entry {
+    Packet(EncodedPacket),
+    /// For a WebSocket alone.
+    Frames(Bytes),
+}
+
+impl Entry {
+    const fn frames(&self) -> &Bytes {
+        match self {
+            Self::Packet(packet) => packet.frame(),
+            Self::Frames(frames) => frames,
+        }
+    }
+
+    /// The packet. Frames are none: a session that has had a WebSocket never leaves it.
+    fn packet(self) -> Option<EncodedPacket> {
+        match self {
+            Self::Packet(packet) => Some(packet),
+            Self::Frames(_) => None,
+        }
+    }
+}
+
+/// The growing end of a queue.
+#[derive(Debug, Default)]
+enum Tail {
+    #[default]
+    Empty,
+    /// Frames of this session. Boxed, so that a queue without any keeps no room for them.
+    Own(Box<Frames>),
+    /// Frames that it shares with others, in its form.
+    Shared(Arc<Bundle>, Form),
+}
+
+/// Frames side by side.
+#[derive(Debug, Default)]
+struct Frames(Vec<u8>);
+
+impl Frames {
+    /// Hands the memory on: they have left.
+    fn hand_on(mut self: Box<Self>) {
+        self.0.clear();
+        SPARE_FRAMES.set(Some(self));
+    }
 }
 
 /// What a client may ask for again.
@@ -93,16 +151,20 @@ impl Outbound {
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        match &self.kept {
-            None => self.packets.is_empty(),
-            Some(kept) => self.packets.len() == kept.count && !kept.noop,
-        }
+        let waits = match &self.kept {
+            None => !self.entries.is_empty(),
+            Some(kept) => self.entries.len() != kept.count || kept.noop,
+        };
+        !waits && matches!(self.tail, Tail::Empty)
     }
 
     /// Bytes that wait, frame headers included.
     #[must_use]
-    pub const fn bytes(&self) -> usize {
-        self.bytes
+    pub fn bytes(&self) -> usize {
+        match &self.tail {
+            Tail::Shared(bundle, form) => self.bytes + bundle.len(*form),
+            Tail::Empty | Tail::Own(_) => self.bytes,
+        }
     }
 
     /// Whether so many packets of so many bytes together can be queued. An empty queue takes any
@@ -111,13 +173,12 @@ impl Outbound {
     /// # Errors
     /// [`QueueFull`] if they would exceed a limit.
     pub fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
-        let bytes = self.bytes + self.kept.as_ref().map_or(0, |kept| kept.bytes);
-        let full = self.packets.len() + count > limits.packets || bytes + length > limits.bytes;
+        let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes);
+        let bytes = self.bytes() + kept;
+        let packets = self.entries.len() + usize::from(!matches!(self.tail, Tail::Empty));
+        let full = packets + count > limits.packets || bytes + length > limits.bytes;
         if full && !(self.is_empty() && self.keeps_little(limits)) {
-            return Err(QueueFull {
-                packets: self.packets.len(),
-                bytes,
-            });
+            return Err(QueueFull { packets, bytes });
         }
         Ok(())
     }
@@ -135,27 +196,81 @@ impl Outbound {
     ///
     /// # Errors
     /// [`QueueFull`] if there is no [room](Self::room); none of it is queued then.
-    pub fn push(
-        &mut self,
-        packet: EncodedPacket,
-        attachments: &[EncodedPacket],
-        limits: QueueLimits,
-    ) -> Result<(), QueueFull> {
-        let length = length(&packet, attachments);
-        self.room(1 + attachments.len(), length, limits)?;
-        if self.packets.capacity() == 0 {
-            self.packets = SPARE.take();
+    pub fn push(&mut self, message: Encoded, limits: QueueLimits) -> Result<(), QueueFull> {
+        let length = message.len_bytes();
+        self.room(message.count(), length, limits)?;
+        self.settle();
+        if self.entries.capacity() == 0 {
+            self.entries = SPARE.take();
         }
         self.bytes += length;
-        self.packets.push_back(packet);
-        self.packets.extend(attachments.iter().cloned());
+        match message {
+            Encoded::Message(message) => {
+                let (first, attachments) = message.into_parts();
+                self.entries.push_back(Entry::Packet(first));
+                let attachments = attachments.iter().flat_map(|all| all.iter().cloned());
+                self.entries.extend(attachments.map(Entry::Packet));
+            }
+            Encoded::Frames(frames) => self.entries.push_back(Entry::Frames(frames)),
+        }
         Ok(())
+    }
+
+    /// Appends a frame to the tail, for a WebSocket. Returns `false` if it is too large for that, or there is no room:
+    /// it is for [`push`](Self::push).
+    pub fn append(&mut self, frame: &[u8], limits: QueueLimits) -> bool {
+        match &mut self.tail {
+            Tail::Own(frames) if frames.0.len() + frame.len() <= LARGEST => {
+                frames.0.extend_from_slice(frame);
+            }
+            _ => {
+                self.settle();
+                if frame.len() > LARGEST || self.room(1, LARGEST, limits).is_err() {
+                    return false;
+                }
+                let mut frames = SPARE_FRAMES.take().unwrap_or_default();
+                frames.0.extend_from_slice(frame);
+                self.tail = Tail::Own(frames);
+            }
+        }
+        self.bytes += frame.len();
+        true
+    }
+
+    /// Makes a bundle the tail, for a WebSocket: what is appended to it waits here, too. It must have a row of
+    /// this form. Returns `false` if there is no room for the largest.
+    pub fn share(&mut self, bundle: &Arc<Bundle>, form: Form, limits: QueueLimits) -> bool {
+        self.settle();
+        let takes = self.room(1, LARGEST, limits).is_ok();
+        if takes {
+            self.tail = Tail::Shared(Arc::clone(bundle), form);
+        }
+        takes
+    }
+
+    /// Ends the tail: nothing is appended before what comes next.
+    pub fn settle(&mut self) {
+        let frames = match std::mem::take(&mut self.tail) {
+            Tail::Empty => return,
+            Tail::Own(frames) => {
+                let copied = Bytes::copy_from_slice(&frames.0);
+                frames.hand_on();
+                copied
+            }
+            Tail::Shared(bundle, form) => {
+                let frames = bundle.seal(form);
+                self.bytes += frames.len();
+                frames
+            }
+        };
+        self.entries.push_back(Entry::Frames(frames));
     }
 
     /// Queues a packet of the engine itself (heartbeat, close), whatever waits already.
     pub fn push_control(&mut self, packet: EncodedPacket) {
+        self.settle();
         self.bytes += packet.frame().len();
-        self.packets.push_back(packet);
+        self.entries.push_back(Entry::Packet(packet));
     }
 
     /// Queues a noop, which is never kept.
@@ -168,16 +283,24 @@ impl Outbound {
 
     /// Takes all that waits, for the answer of one poll.
     pub fn take(&mut self) -> VecDeque<EncodedPacket> {
+        self.settle();
         let Some(kept) = &mut self.kept else {
             self.bytes = 0;
             self.written = 0;
-            return std::mem::take(&mut self.packets);
+            let entries = std::mem::take(&mut self.entries);
+            return entries.into_iter().filter_map(Entry::packet).collect();
         };
-        let mut taken: VecDeque<_> = self.packets.range(kept.count..).cloned().collect();
+        let waiting = self.entries.range(kept.count..);
+        let mut taken: VecDeque<_> = waiting
+            .filter_map(|entry| match entry {
+                Entry::Packet(packet) => Some(packet.clone()),
+                Entry::Frames(_) => None,
+            })
+            .collect();
         if std::mem::take(&mut kept.noop) && taken.is_empty() {
             taken.push_back(EncodedPacket::text(PacketType::Noop, ""));
         }
-        kept.count = self.packets.len();
+        kept.count = self.entries.len();
         kept.bytes += std::mem::take(&mut self.bytes);
         taken
     }
@@ -192,7 +315,7 @@ impl Outbound {
     /// Forgets what is kept, and keeps no more.
     pub fn untrack(&mut self) {
         if let Some(kept) = self.kept.take() {
-            self.packets.drain(..kept.count);
+            self.entries.drain(..kept.count);
         }
     }
 
@@ -227,13 +350,13 @@ impl Outbound {
             });
         }
         let confirmed = (offset - kept.offset) as usize;
-        for packet in self.packets.drain(..confirmed) {
-            kept.bytes -= packet.frame().len();
+        for entry in self.entries.drain(..confirmed) {
+            kept.bytes -= entry.frames().len();
         }
         kept.count -= confirmed;
         kept.offset = offset;
-        if self.packets.is_empty() {
-            self.packets = VecDeque::new();
+        if self.entries.is_empty() {
+            self.entries = VecDeque::new();
         }
         Ok(())
     }
@@ -247,11 +370,19 @@ impl Outbound {
     }
 
     /// Fills `slices` with the frames that wait, for one vectored write; returns how many it filled.
-    pub fn frames<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
+        if matches!(self.tail, Tail::Shared(..)) {
+            self.settle();
+        }
+        let own = match &self.tail {
+            Tail::Own(frames) => Some(&frames.0[..]),
+            Tail::Empty | Tail::Shared(..) => None,
+        };
+        let entries = self.entries.iter().map(|entry| &entry.frames()[..]);
         let mut filled = 0;
         let mut skip = self.written;
-        for (slot, packet) in slices.iter_mut().zip(&self.packets) {
-            *slot = IoSlice::new(&packet.frame()[skip..]);
+        for (slot, frames) in slices.iter_mut().zip(entries.chain(own)) {
+            *slot = IoSlice::new(&frames[skip..]);
             skip = 0;
             filled += 1;
         }
@@ -261,29 +392,33 @@ impl Outbound {
     /// Notes that `count` bytes of the frames have been written.
     pub fn advance(&mut self, count: usize) {
         self.written += count;
-        while let Some(first) = self.packets.front() {
-            let length = first.frame().len();
+        while let Some(first) = self.entries.front() {
+            let length = first.frames().len();
             if self.written < length {
-                break;
+                return;
             }
             self.written -= length;
             self.bytes -= length;
-            self.packets.pop_front();
+            self.entries.pop_front();
         }
-        if self.packets.is_empty() {
-            self.written = 0;
-            let packets = std::mem::take(&mut self.packets);
-            if packets.capacity() <= HANDED_ON {
-                SPARE.set(packets);
+        if self.entries.capacity() > 0 {
+            let entries = std::mem::take(&mut self.entries);
+            if entries.capacity() <= HANDED_ON {
+                SPARE.set(entries);
             }
         }
+        match &self.tail {
+            Tail::Own(frames) if self.written < frames.0.len() => {}
+            Tail::Own(frames) => {
+                self.bytes -= frames.0.len();
+                self.written = 0;
+                if let Tail::Own(frames) = std::mem::take(&mut self.tail) {
+                    frames.hand_on();
+                }
+            }
+            Tail::Empty | Tail::Shared(..) => self.written = 0,
+        }
     }
-}
-
-/// The length of a message's frames, in bytes.
-pub(super) fn length(packet: &EncodedPacket, attachments: &[EncodedPacket]) -> usize {
-    let attachments = attachments.iter().map(|one| one.frame().len());
-    packet.frame().len() + attachments.sum::<usize>()
 }
 
 #[cfg(test)]
@@ -291,9 +426,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::engine::{EncodedMessage, Forms, Revision};
+
+    const LIMITS: QueueLimits = QueueLimits {
+        packets: 16_384,
+        bytes: 16 << 20,
+    };
 
     fn message(text: &str) -> EncodedPacket {
         EncodedPacket::text(PacketType::Message, text)
+    }
+
+    fn alone(text: &str) -> Encoded {
+        with(message(text), &[])
+    }
+
+    fn with(first: EncodedPacket, attachments: &[EncodedPacket]) -> Encoded {
+        Encoded::Message(EncodedMessage::new(first, attachments.to_vec()))
     }
 
     #[test]
@@ -302,7 +451,7 @@ mod tests {
         let packets = [message("first"), message("second"), message("third")];
         let [first, attachments @ ..] = &packets;
         queue
-            .push(first.clone(), attachments, QueueLimits::default())
+            .push(with(first.clone(), attachments), LIMITS)
             .unwrap();
         let expected: Vec<u8> = packets.iter().flat_map(|p| p.frame().to_vec()).collect();
         let mut written = Vec::new();
@@ -325,8 +474,10 @@ mod tests {
             bytes: 1_000,
         };
         let mut queue = Outbound::default();
-        queue.push(message("a"), &[message("b")], limits).unwrap();
-        let full = queue.push(message("c"), &[message("d")], limits);
+        queue
+            .push(with(message("a"), &[message("b")]), limits)
+            .unwrap();
+        let full = queue.push(with(message("c"), &[message("d")]), limits);
         let full = full.unwrap_err();
         assert_eq!(full.packets, 2);
         assert_eq!(queue.take().len(), 2);
@@ -340,7 +491,7 @@ mod tests {
         };
         let mut queue = Outbound::default();
         let large = message(&"x".repeat(100));
-        assert_eq!(queue.push(large, &[message("y")], limits), Ok(()));
+        assert_eq!(queue.push(with(large, &[message("y")]), limits), Ok(()));
     }
 
     fn texts(packets: &VecDeque<EncodedPacket>) -> Vec<String> {
@@ -350,11 +501,11 @@ mod tests {
 
     #[test]
     fn what_was_taken_comes_again_until_it_is_confirmed() {
-        let limits = QueueLimits::default();
+        let limits = LIMITS;
         let mut queue = Outbound::default();
         queue.track();
         for text in ["a", "b", "c"] {
-            queue.push(message(text), &[], limits).unwrap();
+            queue.push(alone(text), limits).unwrap();
         }
         assert_eq!(texts(&queue.take()), ["4a", "4b", "4c"]);
         assert!(queue.is_empty());
@@ -373,9 +524,7 @@ mod tests {
         let mut queue = Outbound::default();
         queue.track();
         for text in ["a", "b"] {
-            queue
-                .push(message(text), &[], QueueLimits::default())
-                .unwrap();
+            queue.push(alone(text), LIMITS).unwrap();
         }
         queue.take();
         queue.confirm(1).unwrap();
@@ -399,9 +548,7 @@ mod tests {
         assert_eq!(texts(&queue.take()), ["6"]);
         assert_eq!(queue.offset(), 0);
         queue.push_noop();
-        queue
-            .push(message("a"), &[], QueueLimits::default())
-            .unwrap();
+        queue.push(alone("a"), LIMITS).unwrap();
         assert_eq!(texts(&queue.take()), ["4a"]);
     }
 
@@ -415,14 +562,14 @@ mod tests {
         queue.track();
         let sent = (0..100).take_while(|_| {
             queue.take();
-            queue.push(message("a"), &[], limits).is_ok()
+            queue.push(alone("a"), limits).is_ok()
         });
         assert_eq!(sent.count(), 10);
         queue.track();
         let large = message(&"x".repeat(400));
         let sent = (0..100).take_while(|_| {
             queue.take();
-            queue.push(large.clone(), &[], limits).is_ok()
+            queue.push(with(large.clone(), &[]), limits).is_ok()
         });
         assert_eq!(sent.count(), 2);
     }
@@ -436,7 +583,7 @@ mod tests {
             let (mut sent, mut received) = (0_u64, 0_u64);
             for (step, part) in steps {
                 if step == 0 {
-                    queue.push(message(&sent.to_string()), &[], QueueLimits::default()).unwrap();
+                    queue.push(alone(&sent.to_string()), LIMITS).unwrap();
                     sent += 1;
                     continue;
                 }
@@ -460,5 +607,84 @@ mod tests {
             prop_assert_eq!(number, received);
             prop_assert_eq!(queue.take().len() as u64, sent - received);
         }
+    }
+    const FORM: Form = Form::of(Revision::V4);
+
+    /// One message for several queues.
+    struct Shared(Encoded);
+
+    impl Forms for Shared {
+        fn frame(&mut self, _: Form) -> Option<&[u8]> {
+            None
+        }
+
+        fn encoded(&mut self, _: Form) -> &Encoded {
+            &self.0
+        }
+    }
+
+    /// Writes as much of the queue as `count` says.
+    fn write(queue: &mut Outbound, count: usize, written: &mut Vec<u8>) {
+        let mut slices = [IoSlice::new(&[]); 3];
+        let filled = queue.frames(&mut slices);
+        let waiting: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+        let count = count.min(waiting.len());
+        written.extend_from_slice(&waiting[..count]);
+        queue.advance(count);
+    }
+
+    proptest! {
+        /// However messages enter a queue, alone, appended or in a bundle that others continue, and
+        /// whatever parts of it are written meanwhile, they leave whole and in their order.
+        #[test]
+        fn the_tail_is_in_its_place(steps in prop::collection::vec((0..6u8, 0..40usize), 0..100)) {
+            let mut queue = Outbound::default();
+            let (mut expected, mut written) = (Vec::new(), Vec::new());
+            let mut bundle = Arc::new(Bundle::default());
+            for (number, (step, size)) in steps.into_iter().enumerate() {
+                let text = format!("{number}{}", "x".repeat(size));
+                let packet = message(&text);
+                match step {
+                    0 => queue.push(alone(&text), LIMITS).unwrap(),
+                    1 | 2 => prop_assert!(queue.append(packet.frame(), LIMITS)),
+                    3 => {
+                        bundle = Arc::new(Bundle::default());
+                        bundle.begin(FORM, &alone(&text));
+                        prop_assert!(queue.share(&bundle, FORM, LIMITS));
+                    }
+                    4 if bundle.append(&mut Shared(alone(&text))) => {
+                        if !matches!(&queue.tail, Tail::Shared(tail, _) if Arc::ptr_eq(tail, &bundle)) {
+                            // It is nobody's.
+                            continue;
+                        }
+                    }
+                    4 => continue,
+                    _ => {
+                        write(&mut queue, size, &mut written);
+                        continue;
+                    }
+                }
+                expected.extend_from_slice(packet.frame());
+                prop_assert_eq!(queue.bytes() - queue.written, expected.len() - written.len());
+            }
+            while !queue.is_empty() {
+                write(&mut queue, 7, &mut written);
+            }
+            prop_assert_eq!(written, expected);
+            prop_assert_eq!(queue.bytes(), 0);
+        }
+    }
+
+    #[test]
+    fn a_tail_counts_in_the_limits() {
+        let limits = QueueLimits {
+            packets: 2,
+            bytes: 1 << 20,
+        };
+        let mut queue = Outbound::default();
+        queue.push(alone("a"), limits).unwrap();
+        assert!(queue.append(message("b").frame(), limits));
+        assert_eq!(queue.push(alone("c"), limits).unwrap_err().packets, 2);
+        assert!(queue.append(message("d").frame(), limits));
     }
 }

@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    BadOffset, Beat, EncodedPacket, Heartbeat, Message, Outbound, Packet, PacketType, ProbeStep,
-    QueueFull, QueueLimits, Revision, Upgrade, UpgradeTimeout, outbound::length,
+    BadOffset, Beat, Bundle, Encoded, EncodedPacket, Form, Heartbeat, Message, Outbound, Packet,
+    PacketType, ProbeStep, QueueFull, QueueLimits, Revision, Upgrade, UpgradeTimeout,
 };
 
 /// The deadlines and bounds of a session.
@@ -325,29 +325,41 @@ impl Session {
         .min()
     }
 
-    /// Queues the packets of one message.
+    /// Queues a message, in the session's form.
     ///
     /// # Errors
     /// [`QueueFull`] if the outbound queue has no room; none of the message is queued then.
-    pub fn send(
-        &mut self,
-        packet: EncodedPacket,
-        attachments: &[EncodedPacket],
-    ) -> Result<(), QueueFull> {
-        self.outbound.push(packet, attachments, self.config.queue)
+    pub fn send(&mut self, message: Encoded) -> Result<(), QueueFull> {
+        self.outbound.push(message, self.config.queue)
     }
 
-    /// Whether the outbound queue has room for the packets of a message.
+    /// Whether the outbound queue has room for a message.
     #[must_use]
-    pub fn has_room(&self, packet: &EncodedPacket, attachments: &[EncodedPacket]) -> bool {
-        self.has_room_for(1 + attachments.len(), length(packet, attachments))
+    pub fn has_room(&self, message: &Encoded) -> bool {
+        let (count, length) = (message.count(), message.len_bytes());
+        self.outbound.room(count, length, self.config.queue).is_ok()
     }
 
-    /// Whether the outbound queue has room for so many packets of so many bytes together.
+    /// Appends a frame to the queue's tail. Returns `false` if the session isn't on WebSocket, or the frame is for
+    /// [`send`](Self::send).
+    pub fn append(&mut self, frame: &[u8]) -> bool {
+        self.has_frames() && self.outbound.append(frame, self.config.queue)
+    }
+
+    /// Makes a bundle the queue's tail. Returns `false` if the session isn't on WebSocket, or there is no room.
+    pub fn share(&mut self, bundle: &Arc<Bundle>, form: Form) -> bool {
+        self.has_frames() && self.outbound.share(bundle, form, self.config.queue)
+    }
+
+    /// Nothing that is appended to a bundle from now on comes before what is sent next.
+    pub fn settle(&mut self) {
+        self.outbound.settle();
+    }
+
+    /// Whether packets leave as frames.
     #[must_use]
-    pub fn has_room_for(&self, packets: usize, bytes: usize) -> bool {
-        let limits = self.config.queue;
-        self.outbound.room(packets, bytes, limits).is_ok()
+    pub const fn has_frames(&self) -> bool {
+        matches!(self.transport, Transport::WebSocket { .. })
     }
 
     /// Whether a message would leave at once: what a volatile message asks.
@@ -363,7 +375,7 @@ impl Session {
 
     /// Bytes that wait in the outbound queue.
     #[must_use]
-    pub const fn queued_bytes(&self) -> usize {
+    pub fn queued_bytes(&self) -> usize {
         self.outbound.bytes()
     }
 
@@ -452,7 +464,7 @@ impl Session {
     }
 
     /// The frames that wait for the WebSocket: fills `slices` and returns how many it filled.
-    pub fn frames<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+    pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         match self.transport {
             Transport::WebSocket { .. } => self.outbound.frames(slices),
             Transport::Http { .. } => 0,
@@ -645,7 +657,7 @@ impl Session {
                 let pong = EncodedPacket::text(PacketType::Pong, data);
                 let answered = self.heartbeat.handle_ping(now).is_ok()
                     // A client that pings and never reads doesn't grow the queue.
-                    && self.send(pong, &[]).is_ok();
+                    && self.send(pong.into()).is_ok();
                 if answered {
                     Output::Flush
                 } else {

@@ -5,16 +5,14 @@
 //! one is `/`.
 
 use std::io::Write as _;
-use std::iter;
 use std::str;
-use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::args::{Args, Output};
 use super::error::EncodeError;
-use super::{MAX_ATTACHMENTS, json, placeholder, reserved};
-use crate::engine::{EncodedPacket, PacketType, PacketWriter, Revision};
+use super::{MAX_ATTACHMENTS, Outgoing, json, placeholder, reserved};
+use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
 
 const CONNECT: u8 = b'0';
 const DISCONNECT: u8 = b'1';
@@ -24,109 +22,6 @@ const CONNECT_ERROR: u8 = b'4';
 
 /// From the type of a plain packet to that of the packet with attachments.
 const TO_BINARY: u8 = b'5' - EVENT;
-
-/// A Socket.IO packet that is ready for the wire: a text packet and its attachments, which must
-/// follow it with no other message between. Clones share the bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedMessage {
-    text: EncodedPacket,
-    attachments: Option<Arc<[EncodedPacket]>>,
-    /// The revision whose form the attachments have.
-    revision: Revision,
-}
-
-impl EncodedMessage {
-    /// The text packet, which is the same in both revisions.
-    #[must_use]
-    pub const fn text(&self) -> &EncodedPacket {
-        &self.text
-    }
-
-    /// The attachments, in the form of [`Revision::V4`] unless this came from
-    /// [`Self::into_revision`].
-    #[must_use]
-    pub fn attachments(&self) -> &[EncodedPacket] {
-        self.attachments.as_deref().unwrap_or_default()
-    }
-
-    /// The same packet for connections of this revision.
-    ///
-    /// The text is shared, and so are attachments that have the form already. Revision 3 puts a
-    /// byte in front of every attachment, so that these are copied.
-    #[must_use]
-    pub fn into_revision(self, revision: Revision) -> Self {
-        let Some(attachments) = &self.attachments else {
-            return self;
-        };
-        if revision == self.revision {
-            return self;
-        }
-        let type_byte = usize::from(self.revision == Revision::V3);
-        let attachments = attachments
-            .iter()
-            .map(|packet| EncodedPacket::binary(&packet.payload()[type_byte..], revision))
-            .collect();
-        Self {
-            text: self.text,
-            attachments: Some(attachments),
-            revision,
-        }
-    }
-
-    /// The length of all frames together, in bytes.
-    #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        self.packets().map(|packet| packet.frame().len()).sum()
-    }
-
-    /// The text, and the attachments if there are any.
-    #[must_use]
-    pub fn into_parts(self) -> (EncodedPacket, Option<Arc<[EncodedPacket]>>) {
-        (self.text, self.attachments)
-    }
-
-    /// Gives the event that this is to `read`: its name and its arguments. `None` if it is another
-    /// packet. What was written isn't checked again, so that no limit of a decoder applies.
-    ///
-    /// ```
-    /// let message = antiphon_protocol::socket::event("/chat", None, "add", &(1, 2))?;
-    /// let sum = message.with_event(|name, args| {
-    ///     assert_eq!(name, "add");
-    ///     args.deserialize::<(i64, i64)>().map(|(a, b)| a + b)
-    /// });
-    /// assert_eq!(sum, Some(Ok(3)));
-    /// # Ok::<(), antiphon_protocol::socket::EncodeError>(())
-    /// ```
-    pub fn with_event<R>(&self, read: impl FnOnce(&str, Args<'_>) -> R) -> Option<R> {
-        let text = str::from_utf8(self.text.payload().get(1..)?).ok()?;
-        let is_digit = |c: char| c.is_ascii_digit();
-        let head = match text.as_bytes().first()? {
-            b'2' => &text[1..],
-            b'5' => text[1..].trim_start_matches(is_digit).strip_prefix('-')?,
-            _ => return None,
-        };
-        let head = match head.strip_prefix('/') {
-            Some(namespace) => namespace.split_once(',')?.1,
-            None => head,
-        };
-        let list = head.trim_start_matches(is_digit).strip_prefix('[')?;
-        let (name, rest) = list.split_at_checked(json::string(list.as_bytes(), 0).ok()?)?;
-        let name = json::unescape(name)?;
-        let args = rest.strip_suffix(']')?;
-        let args = args.strip_prefix(',').unwrap_or(args);
-        let type_byte = usize::from(self.revision == Revision::V3);
-        let attachments = self.attachments().iter();
-        let attachments: Vec<_> = attachments
-            .map(|packet| packet.frame().slice_ref(&packet.payload()[type_byte..]))
-            .collect();
-        Some(read(&name, Args::new(args, &attachments)))
-    }
-
-    /// The packets in the order of the wire: the text, then the attachments.
-    pub fn packets(&self) -> impl Iterator<Item = &EncodedPacket> + Clone {
-        iter::once(&self.text).chain(self.attachments())
-    }
-}
 
 /// An event with its arguments, by the rules of the [module](super#arguments-and-types).
 ///
@@ -292,6 +187,8 @@ pub struct Draft {
     writer: PacketWriter,
     /// Where the type stands in the buffer.
     kind: usize,
+    /// Where the list of arguments begins in it; how long that is when all is written.
+    list: usize,
     attachments: Vec<EncodedPacket>,
     max_attachments: usize,
 }
@@ -312,6 +209,7 @@ impl Draft {
         Self {
             writer: PacketWriter::default(),
             kind: 0,
+            list: 0,
             attachments: Vec::new(),
             max_attachments,
         }
@@ -366,7 +264,7 @@ impl Draft {
         reply: &T,
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
-            draft.begin_ack(namespace, id, 64);
+            draft.begin_list(ACK, namespace, Some(id), 64);
             draft.args(|output| output.reply(reply), false)
         })
     }
@@ -383,8 +281,27 @@ impl Draft {
         args: Args<'_>,
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
-            draft.begin_ack(namespace, id, args.json().len());
+            draft.begin_list(ACK, namespace, Some(id), args.json().len());
             draft.raw_args(args, false);
+            Ok(())
+        })
+    }
+
+    /// Writes an event that was written before.
+    ///
+    /// # Errors
+    /// If it has more attachments than this draft takes.
+    pub fn outgoing(
+        &mut self,
+        namespace: &str,
+        id: Option<u64>,
+        event: &Outgoing,
+    ) -> Result<(), EncodeError> {
+        self.write(|draft| {
+            let list = event.list();
+            draft.begin_list(EVENT, namespace, id, list.len());
+            draft.push(list);
+            draft.attachments.extend_from_slice(event.packets());
             Ok(())
         })
     }
@@ -404,11 +321,21 @@ impl Draft {
     #[must_use]
     pub fn finish(&mut self) -> EncodedMessage {
         let attachments = std::mem::take(&mut self.attachments);
-        EncodedMessage {
-            text: self.writer.finish(),
-            attachments: (!attachments.is_empty()).then(|| attachments.into()),
-            revision: Revision::V4,
-        }
+        EncodedMessage::new(self.writer.finish(), attachments)
+    }
+
+    /// Takes the event that has been written, as what it was before it was a packet: for outgoing listeners and other servers.
+    /// The draft is empty then. An ack or an empty draft gives one without a name.
+    #[must_use]
+    pub fn finish_event(&mut self) -> Outgoing {
+        let attachments = std::mem::take(&mut self.attachments);
+        let packet = self.writer.finish();
+        let payload = packet.payload();
+        let end = payload.len().saturating_sub(1);
+        let list = payload.get(end.saturating_sub(self.list)..end);
+        let list = list.unwrap_or_default();
+        let name = json::string(list, 0).unwrap_or(0);
+        Outgoing::new(packet.frame().slice_ref(list), name, attachments)
     }
 
     /// Writes a message with arguments, all of it or nothing.
@@ -454,19 +381,19 @@ impl Draft {
         if let Some(name) = reserved(name) {
             return Err(EncodeError::ReservedEvent(name));
         }
-        self.begin(EVENT, namespace, capacity + name.len() + 24);
-        if let Some(id) = id {
-            self.push_id(id);
-        }
-        self.push("[");
+        self.begin_list(EVENT, namespace, id, capacity + name.len());
         self.push_string(name);
         Ok(())
     }
 
-    fn begin_ack(&mut self, namespace: &str, id: u64, capacity: usize) {
-        self.begin(ACK, namespace, capacity + 24);
-        self.push_id(id);
+    /// Begins a message whose payload is a list.
+    fn begin_list(&mut self, kind: u8, namespace: &str, id: Option<u64>, capacity: usize) {
+        self.begin(kind, namespace, capacity + 24);
+        if let Some(id) = id {
+            self.push_id(id);
+        }
         self.push("[");
+        self.list = self.writer.buffer().len();
     }
 
     fn push(&mut self, text: &str) {
@@ -515,6 +442,7 @@ impl Draft {
 
     /// Closes the array of arguments.
     fn end(&mut self) -> Result<(), EncodeError> {
+        self.list = self.writer.buffer().len() - self.list;
         self.push("]");
         let count = self.attachments.len();
         if count > self.max_attachments {

@@ -2,8 +2,8 @@
 //!
 //! A message of the Engine.IO connection comes in through a [`Decoder`], which gives a [`Packet`]
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
-//! them as a type. What goes out is an [`EncodedMessage`], made once by [`event`], [`ack`] and
-//! their kin, and shared by all receivers; or a [`Draft`], if there is only one.
+//! them as a type. What goes out is written to a [`Draft`]; an event that others must know before it has
+//! a form is an [`Outgoing`]. A [`Fanout`] gives each receiver the form that its session takes.
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|
@@ -34,8 +34,10 @@ mod args;
 mod decoder;
 mod encode;
 mod error;
+mod fanout;
 mod json;
 mod limits;
+mod outgoing;
 mod packet;
 mod placeholder;
 #[cfg(test)]
@@ -44,11 +46,13 @@ mod tests;
 pub use args::{Args, ArgsError, OwnedArgs, from_json};
 pub use decoder::{Assembled, Decoder};
 pub use encode::{
-    Draft, EncodedMessage, ack, ack_error, ack_from, connect, connect_error, connect_with,
-    disconnect, event, event_from, invalid_namespace,
+    Draft, ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect, event,
+    event_from, invalid_namespace,
 };
 pub use error::{DecodeError, EncodeError};
+pub use fanout::Fanout;
 pub use limits::Limits;
+pub use outgoing::Outgoing;
 pub use packet::Packet;
 
 /// Most attachments that a packet is encoded with by default. Stock clients in JavaScript close the

@@ -45,7 +45,7 @@ pub use http::{
 };
 pub use session::id::SessionId;
 use session::turn;
-pub(crate) use session::{Held, bundle::Bundle};
+pub(crate) use session::{Held, Sent};
 pub use session::{SendError, Session};
 pub use stats::Stats;
 use transport::{driver::Driven, goodbye};

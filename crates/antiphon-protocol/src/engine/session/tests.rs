@@ -75,7 +75,7 @@ impl Server {
 
     fn send(&mut self, text: &str) -> Result<(), QueueFull> {
         let packet = EncodedPacket::text(PacketType::Message, text);
-        self.session.send(packet, &[])
+        self.session.send(packet.into())
     }
 
     /// A poll comes: its answer, or none if it waits.

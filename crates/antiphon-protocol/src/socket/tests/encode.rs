@@ -1,14 +1,16 @@
+use std::sync::Arc;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::super::{
-    Args, Draft, EncodeError, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from,
+    Args, Draft, EncodeError, Fanout, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from,
     connect, connect_error, connect_with, disconnect, event, event_from, invalid_namespace,
 };
 use super::{assemble, attachments, decode, wire};
-use crate::engine::{EncodedPacket, Revision};
+use crate::engine::{Encoded, EncodedPacket, Form, Forms as _, Outbound, QueueLimits, Revision};
 
 fn emitted<T: Serialize + ?Sized>(args: &T) -> String {
     let message = event("/", None, "e", args).unwrap();
@@ -196,41 +198,38 @@ fn a_draft_takes_as_many_attachments_as_it_is_told() {
 }
 
 #[test]
-fn an_event_can_be_looked_at_whatever_its_size() {
+fn an_event_is_the_same_before_and_after_it_has_a_packet() {
     let long = "n".repeat(10_000);
     let deep = "[".repeat(1_000) + &"]".repeat(1_000);
     let raw = RawValue::from_string(deep.clone()).unwrap();
-    for namespace in ["/", "/a", &format!("/{long}")] {
+    let bytes = vec![Bytes::from_static(b"x"); 20];
+    for namespace in ["/", "/a", "/a[\"]", &format!("/{long}")] {
         for id in [None, Some(0), Some(u64::MAX)] {
             for name in ["e", "", "1", "a\"]\\,[", "\u{1f600}", &long] {
-                let message = event(namespace, id, name, &(1, &raw, "]")).unwrap();
-                let seen = message.with_event(|name, args| {
-                    assert_eq!(args.json(), format!("1,{deep},\"]\""));
-                    name.to_owned()
-                });
-                assert_eq!(seen.as_deref(), Some(name), "{}", wire(&message));
+                let args = (1, &raw, "]");
                 let mut draft = Draft::new(100);
-                let bytes = vec![Bytes::from_static(b"x"); 20];
+                draft.event(namespace, id, name, &args).unwrap();
+                let outgoing = draft.finish_event();
+                assert_eq!(outgoing.name(), name);
+                assert_eq!(outgoing.json(), format!("1,{deep},\"]\""));
+                draft.outgoing(namespace, id, &outgoing).unwrap();
+                assert_eq!(draft.finish(), event(namespace, id, name, &args).unwrap());
+
                 draft.event(namespace, id, name, &bytes).unwrap();
-                for revision in [Revision::V3, Revision::V4] {
-                    draft.event(namespace, id, name, &bytes).unwrap();
-                    let message = draft.finish().into_revision(revision);
-                    let seen = message.with_event(|_, args| args.deserialize::<Vec<Bytes>>());
-                    assert_eq!(seen, Some(Ok(bytes.clone())));
-                }
-                assert!(
-                    event(namespace, id, name, &())
-                        .unwrap()
-                        .with_event(|_, args| {
-                            assert_eq!(args.json(), "");
-                        })
-                        .is_some()
-                );
+                let outgoing = draft.finish_event();
+                let read = outgoing.with_args(|args| args.deserialize::<Vec<Bytes>>());
+                assert_eq!(read, Ok(bytes.clone()));
+                draft.outgoing(namespace, id, &outgoing).unwrap();
+                let message = draft.finish();
+                draft.event(namespace, id, name, &bytes).unwrap();
+                assert_eq!(draft.finish(), message);
+
+                draft.event(namespace, id, name, &()).unwrap();
+                assert_eq!(draft.finish_event().json(), "");
             }
         }
     }
-    assert_eq!(ack("/", 1, &1).unwrap().with_event(|_, _| ()), None);
-    assert_eq!(Draft::default().finish().with_event(|_, _| ()), None);
+    assert_eq!(Draft::default().finish_event().name(), "");
 }
 
 #[test]
@@ -250,11 +249,11 @@ fn a_forged_placeholder_is_not_sent_along_with_attachments() {
 fn a_draft_is_all_of_its_latest_message_or_nothing() {
     let mut draft = Draft::default();
     let empty = draft.finish();
-    assert_eq!(empty.text().payload(), b"");
+    assert_eq!(empty.first().payload(), b"");
     let message = event("/", None, "e", &1).unwrap();
 
     draft.event("/", None, "e", &1).unwrap();
-    assert_eq!(draft.frame(), Some(&message.text().frame()[..]));
+    assert_eq!(draft.frame(), Some(&message.first().frame()[..]));
     assert_eq!(draft.finish(), message);
     assert_eq!(draft.finish(), empty);
 
@@ -366,31 +365,69 @@ fn a_connect_error_has_the_form_of_its_revision() {
 }
 
 #[test]
-fn revision_3_has_its_own_attachments_and_shares_the_text() {
+fn a_fanout_makes_each_form_once() {
     let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
-    let old = message.clone().into_revision(Revision::V3);
-    assert_eq!(old.text().frame().as_ptr(), message.text().frame().as_ptr());
+    let mut fanout = Fanout::from(message.clone());
+    let v3 = Form::of(Revision::V3);
+    let Encoded::Message(old) = fanout.encoded(v3).clone() else {
+        panic!("packets")
+    };
+    assert_eq!(
+        old.first().frame().as_ptr(),
+        message.first().frame().as_ptr()
+    );
     assert_eq!(
         old.attachments(),
         [EncodedPacket::binary(b"abc", Revision::V3)]
     );
-    assert_eq!(old.clone().into_revision(Revision::V3), old);
-    assert_eq!(old.clone().into_revision(Revision::V4), message);
+    let again = fanout.encoded(v3).clone();
+    assert_eq!(again, Encoded::Message(old.clone()));
+    let v4 = Form::of(Revision::V4);
+    assert_eq!(fanout.encoded(v4), &Encoded::Message(message.clone()));
+    let mut base64 = v4;
+    base64.base64 = true;
+    let Encoded::Message(text) = fanout.encoded(base64).clone() else {
+        panic!("packets")
+    };
+    assert_eq!(text.attachments()[0].payload(), b"bYWJj");
+}
 
-    let new = message.clone().into_revision(Revision::V4);
-    assert_eq!(
-        new.attachments()[0].frame().as_ptr(),
-        message.attachments()[0].frame().as_ptr()
-    );
-    let plain = event("/", None, "x", &1).unwrap();
-    assert_eq!(plain.clone().into_revision(Revision::V3), plain);
+#[test]
+fn a_bundle_begins_with_its_message_in_every_form() {
+    let form = Form::of(Revision::V4);
+    let mut first = Fanout::from(event("/", None, "x", &1).unwrap());
+    // Made before: it could have been appended to an earlier bundle.
+    let encoded = first.encoded(form).clone();
+    first.begin_bundle().unwrap();
+    let bundle = Arc::clone(first.bundle(form).unwrap());
+    let mut queue = Outbound::default();
+    assert!(queue.share(&bundle, form, QueueLimits::default()));
+    assert!(bundle.append(&mut first));
+    assert_eq!(queue.bytes(), 2 * encoded.len_bytes());
+    let large = event("/", None, "x", &"x".repeat(16 << 10)).unwrap();
+    assert!(Fanout::from(large).begin_bundle().is_none());
+}
+
+#[test]
+fn what_goes_to_one_is_copied_from_where_it_was_written() {
+    let form = Form::of(Revision::V4);
+    let mut draft = Draft::default();
+    draft.event("/", None, "x", &1).unwrap();
+    let mut fanout = Fanout::new(&mut draft);
+    let frame = fanout.frame(form).map(<[u8]>::to_vec);
+    assert!(fanout.bundle(form).is_none());
+    let message = event("/", None, "x", &1).unwrap();
+    assert_eq!(frame.as_deref(), Some(&message.first().frame()[..]));
+    assert_eq!(fanout.encoded(form), &Encoded::Message(message));
+    // It has memory of its own now.
+    assert_eq!(fanout.frame(form), None);
 }
 
 #[test]
 fn a_message_lists_its_packets_in_order() {
     let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
     let packets: Vec<_> = message.packets().collect();
-    assert_eq!(packets, [message.text(), &message.attachments()[0]]);
+    assert_eq!(packets, [message.first(), &message.attachments()[0]]);
     // Two bytes of header each, and the type of the Engine.IO packet in front of the text.
     assert_eq!(message.len_bytes(), 2 + 1 + wire(&message).len() + 2 + 3);
 }

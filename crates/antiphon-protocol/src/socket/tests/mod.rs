@@ -7,8 +7,8 @@ mod surrogates;
 
 use bytes::Bytes;
 
-use super::{Assembled, DecodeError, Decoder, EncodedMessage, Limits, Packet};
-use crate::engine::Revision;
+use super::{Assembled, DecodeError, Decoder, Limits, Packet};
+use crate::engine::{EncodedMessage, Revision};
 
 fn decoder(revision: Revision) -> Decoder {
     Decoder::new(revision, Limits::default())
@@ -49,7 +49,7 @@ fn assemble(text: &str, attachments: &[&'static [u8]]) -> Assembled {
 
 /// The Socket.IO packet of a message, without the type of the Engine.IO packet.
 fn wire(message: &EncodedMessage) -> &str {
-    let payload = message.text().payload();
+    let payload = message.first().payload();
     assert_eq!(payload[0], b'4');
     std::str::from_utf8(&payload[1..]).expect("UTF-8")
 }

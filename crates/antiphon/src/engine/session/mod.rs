@@ -1,16 +1,11 @@
 //! One session: the machine of the protocol crate under a lock, with what does its I/O.
 //!
 //! The engine's registry and every handle share an `Arc<Session>`; it keeps no connection alive.
-//! Callers that hold one can send: `push` takes any packet, `push_frame` and `push_bundle` take frames
-//! that may wait for the flush of a turn. Transports report what has happened by `input`, and packets
-//! by `receive`, which hands messages to the application without the lock.
-//!
-//! `lock` gives the state with everything queued (`State::settle`); after `lock_as_is` frames may still
-//! wait behind the queue, and nothing may be queued before them. A session whose queue is full is
-//! closed; its driver does the rest (`finish`). The lock is never held across an await or a call of the
-//! application.
+//! Callers that hold one can `send` a message, in whatever form its client takes. Transports report what
+//! has happened by `input`, and packets by `receive`, which hands messages to the application without the
+//! lock. A session whose queue is full is closed; its driver does the rest (`finish`). The lock is never
+//! held across an await or a call of the application.
 
-pub(crate) mod bundle;
 pub(crate) mod id;
 mod state;
 pub(crate) mod turn;
@@ -29,14 +24,13 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, EncodedPacket, Input, Open, Output, Packet, PacketType, Refusal, Revision,
-    Session as Machine, TransportKind,
+    CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Input, Open, Output, Packet,
+    PacketType, Refusal, Revision, Session as Machine, TransportKind,
 };
 use bytes::Bytes;
 
-use crate::engine::{Bundle, Connection, Engine, Opening, SessionId, transport::unread::Reading};
+use crate::engine::{Connection, Engine, Opening, SessionId, transport::unread::Reading};
 pub(crate) use state::{Failure, State};
-use state::{Frames, Tail};
 use turn::Mark;
 use waiters::Waiters;
 
@@ -63,14 +57,21 @@ pub enum SendError {
     Volatile,
 }
 
+/// How a message waits in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// In the bundle that it begins: what is appended to that is sent, too.
+    Shared,
+    Alone,
+}
+
 /// One session of Engine.IO: a connection that survives the change of its transport.
 ///
 /// A handle keeps no connection alive: when the session has ended, sending to it is an error.
 pub struct Session {
     id: SessionId,
-    revision: Revision,
-    /// The client asked for text only (`b64=1`).
-    base64: bool,
+    /// The form in which its client takes messages.
+    form: Form,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
     /// It is closing or closed, so that each message need not ask for the lock.
@@ -102,6 +103,8 @@ impl Session {
             machine.track();
         }
         let config = engine.config();
+        let mut form = Form::of(revision);
+        form.base64 = base64;
         let admits_all = config.max_payload_before_join == usize::MAX;
         let id = SessionId::random();
         let open = Open {
@@ -112,16 +115,15 @@ impl Session {
             max_payload: config.max_payload as u64,
         };
         let packet = EncodedPacket::text(PacketType::Open, &open.to_json());
-        let packet = match greeting {
-            Some(greeting) => EncodedPacket::raw([&greeting, &packet.frame()[..]].concat().into()),
-            None => packet,
+        let message = match greeting {
+            Some(greeting) => Encoded::Frames([&greeting, &packet.frame()[..]].concat().into()),
+            None => packet.into(),
         };
         // An empty queue takes any message.
-        let _ = machine.send(packet, &[]);
+        let _ = machine.send(message);
         Arc::new(Self {
             id,
-            revision,
-            base64,
+            form,
             engine,
             connection: OnceLock::new(),
             ended: AtomicBool::new(false),
@@ -131,7 +133,6 @@ impl Session {
                 machine,
                 writer: None,
                 mark: Mark::default(),
-                tail: Tail::Empty,
                 driver: None,
                 requests: None,
                 waiting: Waiters::default(),
@@ -147,13 +148,13 @@ impl Session {
 
     /// Whether the client asked for text only (`b64=1`).
     pub(crate) const fn is_base64(&self) -> bool {
-        self.base64
+        self.form.base64
     }
 
     /// The revision of Engine.IO that its client speaks.
     #[must_use]
     pub const fn revision(&self) -> Revision {
-        self.revision
+        self.form.revision
     }
 
     /// The transport that carries it now.
@@ -216,7 +217,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] if it wasn't queued.
     pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
-        self.push(EncodedPacket::text(PacketType::Message, text), &[], false)
+        self.send_packet(EncodedPacket::text(PacketType::Message, text))
     }
 
     /// Sends a binary message.
@@ -224,7 +225,7 @@ impl Session {
     /// # Errors
     /// [`SendError`] if it wasn't queued.
     pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
-        self.push(EncodedPacket::binary(data, self.revision), &[], false)
+        self.send_packet(EncodedPacket::binary(data, Revision::V4))
     }
 
     /// Closes the session when what is queued has left.
@@ -259,24 +260,19 @@ impl Session {
         &self.engine
     }
 
-    /// Sends a packet and its attachments, which nothing comes between. They are encoded in the
-    /// session's revision. A volatile message is dropped if the transport can't take it at once.
-    pub(crate) fn push(
+    fn send_packet(self: &Arc<Self>, packet: EncodedPacket) -> Result<(), SendError> {
+        let mut message = EncodedMessage::from(packet).in_form(self.form);
+        self.send(&mut message, false).map(drop)
+    }
+
+    /// Sends a message in the form of this session, all of it or nothing. A volatile message is dropped
+    /// if the transport can't take it at once.
+    pub(crate) fn send(
         self: &Arc<Self>,
-        packet: EncodedPacket,
-        attachments: &[EncodedPacket],
+        message: &mut impl Forms,
         volatile: bool,
-    ) -> Result<(), SendError> {
-        let texts: Vec<_>;
-        let (packet, attachments) = if self.base64 {
-            texts = attachments
-                .iter()
-                .map(|one| one.to_base64(self.revision))
-                .collect();
-            (packet.to_base64(self.revision), &*texts)
-        } else {
-            (packet, attachments)
-        };
+    ) -> Result<Sent, SendError> {
+        let form = self.form;
         let mut state = self.lock();
         if !state.machine.is_open() {
             return Err(SendError::Closed);
@@ -285,23 +281,36 @@ impl Session {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        if state.mark.is_noted() && !state.machine.has_room(&packet, attachments) {
-            // Much was sent in one batch of work: that says nothing of the reader yet.
-            state.write(Failure::ForTheDriver);
-            if !state.machine.is_open() {
-                return Err(SendError::Closed);
+        if state.machine.has_frames()
+            && let Some(bundle) = message.bundle(form)
+            && state.machine.share(bundle, form)
+        {
+            self.flush(&mut state);
+            return Ok(Sent::Shared);
+        }
+        let is_appended = message
+            .frame(form)
+            .is_some_and(|frame| state.machine.append(frame));
+        if !is_appended {
+            let encoded = message.encoded(form);
+            if state.mark.is_noted() && !state.machine.has_room(encoded) {
+                // Much was sent in one batch of work: that says nothing of the reader yet.
+                state.write(Failure::ForTheDriver);
+                if !state.machine.is_open() {
+                    return Err(SendError::Closed);
+                }
+            }
+            if let Err(full) = state.machine.send(encoded.clone()) {
+                self.engine.counters().slow_readers_closed.add(1);
+                tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
+                state.machine.handle(Input::TransportFailed, Instant::now());
+                self.note_end(&state);
+                state.wake_all();
+                return Err(SendError::QueueFull);
             }
         }
-        if let Err(full) = state.machine.send(packet, attachments) {
-            self.engine.counters().slow_readers_closed.add(1);
-            tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
-            state.machine.handle(Input::TransportFailed, Instant::now());
-            self.note_end(&state);
-            state.wake_all();
-            return Err(SendError::QueueFull);
-        }
         self.flush(&mut state);
-        Ok(())
+        Ok(Sent::Alone)
     }
 
     /// Flushes now, or leaves it to the turn of this thread.
@@ -321,64 +330,19 @@ impl Session {
 
     /// A turn that has noted this session flushes it.
     pub(crate) fn flush_noted(&self, turn: Mark) {
-        let mut state = self.lock_as_is();
+        let mut state = self.lock();
         state.mark.flushed_by(turn);
-        state.flush_all();
+        state.flush();
         self.note_end(&state);
     }
 
-    /// The state, in which everything that waits is in the machine's queue.
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        let mut state = self.lock_as_is();
-        state.settle();
-        state
-    }
-
-    /// The state, in which something may wait behind the queue.
-    pub(crate) fn lock_as_is(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a text frame that is no packet of its own: it is copied behind the queue, up to the flush.
-    /// A text is the same for each revision, and with `b64`. Returns `false` if it hasn't been sent, and
-    /// is for [`push`](Self::push).
-    pub(crate) fn push_frame(self: &Arc<Self>, frame: &[u8]) -> bool {
-        let mut state = self.lock_as_is();
-        let appended = match &mut state.tail {
-            Tail::Frames(frames) => frames.append(frame),
-            Tail::Empty | Tail::Bundle(_) => false,
-        };
-        if !appended {
-            state.settle();
-            if frame.len() > bundle::LARGEST || !state.takes_frames() {
-                return false;
-            }
-            state.tail = Tail::Frames(Frames::new(frame));
-        }
-        if !turn::note(self, &mut state.mark) {
-            state.flush_all();
-            self.note_end(&state);
-        }
-        true
-    }
-
     /// Nothing that is broadcast from now on is put before what comes next.
-    pub(crate) fn seal(&self) {
-        drop(self.lock());
-    }
-
-    /// Queues a bundle, inside a scope of a turn. Returns `false` if this session can't take it, and is
-    /// to be sent the packets by themselves.
-    pub(crate) fn push_bundle(self: &Arc<Self>, bundle: &Arc<Bundle>) -> bool {
-        if self.base64 || self.revision != Revision::V4 {
-            return false;
-        }
-        let mut state = self.lock();
-        let takes = state.takes_frames() && turn::note(self, &mut state.mark);
-        if takes {
-            state.tail = Tail::Bundle(Arc::clone(bundle));
-        }
-        takes
+    pub(crate) fn settle(&self) {
+        self.lock().machine.settle();
     }
 
     pub(crate) fn attach(&self, connection: Arc<dyn Connection>) {
@@ -503,28 +467,16 @@ impl Session {
         self.input(Input::Undecodable);
     }
 
-    /// Queues a control frame of the WebSocket, unless the client doesn't read its answers.
-    pub(crate) fn send_control_frame(self: &Arc<Self>, frame: Bytes) {
-        if self.is_unread() {
-            return;
-        }
-        let mut state = self.lock();
-        let packet = EncodedPacket::raw(frame);
-        if state.machine.send(packet, &[]).is_ok() {
-            self.flush(&mut state);
-        }
-    }
-
     /// When the driver is needed next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let machine = self.lock_as_is().machine.deadline()?;
+        let machine = self.lock().machine.deadline()?;
         let connection = self.connection().and_then(|one| one.deadline());
         Some(connection.map_or(machine, |one| one.min(machine)))
     }
 
     /// The connection's deadline has moved closer: the driver's timer is set for later.
     pub(crate) fn wake_driver(&self) {
-        let driver = self.lock_as_is().driver.take();
+        let driver = self.lock().driver.take();
         driver.into_iter().for_each(Waker::wake);
     }
 
@@ -631,7 +583,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.id)
-            .field("revision", &self.revision)
+            .field("revision", &self.revision())
             .finish_non_exhaustive()
     }
 }

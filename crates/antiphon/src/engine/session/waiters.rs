@@ -66,7 +66,7 @@ impl<'s> Wait<'s> {
 impl Drop for Wait<'_> {
     fn drop(&mut self) {
         if self.noted {
-            let forgotten = self.session.lock_as_is().waiting.forget(self.ticket);
+            let forgotten = self.session.lock().waiting.forget(self.ticket);
             // May be the last of its task: not under the lock.
             drop(forgotten);
         }

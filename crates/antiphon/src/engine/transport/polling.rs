@@ -36,7 +36,7 @@ pub(crate) async fn drive(driven: Driven) {
     let mut sleep = pin!(driver::sleep(session));
     let closed = std::future::poll_fn(|context| {
         {
-            let mut state = session.lock_as_is();
+            let mut state = session.lock();
             if state.machine.transport() == TransportKind::WebSocket {
                 // The driver of the WebSocket has taken over.
                 return Poll::Ready(None);

@@ -15,7 +15,7 @@ use std::{
 };
 
 use antiphon_protocol::{
-    engine::{CloseReason, Input, Packet},
+    engine::{CloseReason, Encoded, Input, Packet},
     websocket::{Decoder, Event, FrameError, Role, close_frame, pong_frame},
 };
 use hyper::upgrade::Upgraded;
@@ -384,7 +384,7 @@ fn poll_session(
     context: &mut Context<'_>,
 ) -> Poll<CloseReason> {
     {
-        let mut state = session.lock_as_is();
+        let mut state = session.lock();
         let registered = state.driver.as_ref();
         if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
             state.driver = Some(context.waker().clone());
@@ -411,7 +411,7 @@ impl WebSocket {
         let mut bytes = 0;
         while bytes < BYTES_A_TURN && !budget.is_spent() {
             if session.is_saturated() {
-                session.lock_as_is().machine.set_reading_paused(true);
+                session.lock().machine.set_reading_paused(true);
                 return false;
             }
             let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
@@ -438,10 +438,9 @@ impl WebSocket {
 
     /// Writes what the senders could not.
     fn poll_send(&mut self, session: &Session, failure: Failure, context: &mut Context<'_>) {
-        let mut state = session.lock_as_is();
+        let mut state = session.lock();
         let state = &mut *state;
         if let Some(writer) = &state.writer {
-            // What waits behind the queue is written by the turn.
             if state.machine.is_blocked()
                 && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
             {
@@ -455,7 +454,6 @@ impl WebSocket {
         let Stream::Other(io) = &mut self.stream else {
             return;
         };
-        state.settle();
         loop {
             let mut slices = [io::IoSlice::new(&[]); 16];
             let filled = state.machine.frames(&mut slices);
@@ -490,7 +488,10 @@ fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
         Event::Text(text) => Packet::from_text(text, revision),
         Event::Binary(data) => Packet::from_binary(data, revision),
         Event::Ping(data) => {
-            session.send_control_frame(pong_frame(data));
+            if !session.is_unread() {
+                // Whether it has been queued, its driver sees.
+                let _ = session.send(&mut Encoded::Frames(pong_frame(data)), false);
+            }
             return true;
         }
         Event::Pong(_) => return true,

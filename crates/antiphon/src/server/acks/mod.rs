@@ -18,7 +18,9 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{self as codec, Args as RawArgs, Draft, EncodeError, OwnedArgs};
+use antiphon_protocol::socket::{
+    self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
+};
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -130,7 +132,7 @@ impl Pending {
         }
         match &self.asker {
             // A socket that has left has no use for it.
-            Asker::Client { socket, .. } => drop(socket.send_draft(&mut draft, false)),
+            Asker::Client { socket, .. } => drop(socket.send(&mut Fanout::new(&mut draft), false)),
             Asker::Caller(caller) => caller.answer(Ok(draft.finish())),
         }
     }
@@ -147,7 +149,7 @@ impl Pending {
                 let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
                 if let Ok(message) = refused {
                     // A socket that has left has no use for it.
-                    let _ = socket.send(message);
+                    let _ = socket.send(&mut message.into(), false);
                 }
             }
             Asker::Caller(caller) => caller.answer(Err(rejection.clone())),

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_protocol::socket::EncodedMessage;
+use antiphon_protocol::engine::EncodedMessage;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
@@ -142,7 +142,7 @@ fn list(message: &EncodedMessage) -> Result<Bytes, CallError> {
     if !message.attachments().is_empty() {
         return Err(CallError::BinaryAnswer);
     }
-    let packet = message.text().payload();
+    let packet = message.first().payload();
     let start = packet.iter().position(|byte| *byte == b'[');
     Ok(Bytes::copy_from_slice(
         &packet[start.unwrap_or(packet.len())..],

@@ -23,7 +23,7 @@ use std::{
 
 use antiphon_protocol::{
     engine::{CloseReason, Message, Revision},
-    socket::{self as codec, DecodeError, Decoder, Packet},
+    socket::{self as codec, DecodeError, Decoder, Fanout, Packet},
 };
 use bytes::Bytes;
 use serde::Serializer as _;
@@ -244,7 +244,7 @@ impl Connection {
             session.engine().counters().connects_refused.add(1);
             tracing::debug!(namespace = name, "an unknown namespace was asked for");
             // A session that has ended has no use for it.
-            let _ = session.push(codec::invalid_namespace(name).into_parts().0, &[], false);
+            let _ = session.send(&mut Fanout::from(codec::invalid_namespace(name)), false);
             return;
         };
         let Some(this) = self.this.upgrade() else {
@@ -407,7 +407,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
     let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
-    let _ = socket.send(codec::connect(namespace.name(), sid));
+    let _ = socket.send(&mut codec::connect(namespace.name(), sid).into(), false);
     socket.enter();
     tracing::debug!(socket = ?socket.id(), namespace = namespace.name(), "socket connected");
     // Also if it has been disconnected meanwhile: its goodbye comes when this is over.
@@ -436,7 +436,7 @@ fn refuse(socket: &Socket, error: &ConnectError) {
     let (message, data) = (&error.message, error.data.as_ref());
     match codec::connect_error::<Value>(name, session.revision(), message, data) {
         // A session that has ended has no use for it.
-        Ok(packet) => drop(session.push(packet.into_parts().0, &[], false)),
+        Ok(packet) => drop(session.send(&mut Fanout::from(packet), false)),
         Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
     }
 }

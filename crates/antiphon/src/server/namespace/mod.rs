@@ -9,13 +9,10 @@ pub(crate) mod namespaces;
 
 use std::{
     fmt,
-    sync::{
-        Arc, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, Weak},
 };
 
-use antiphon_protocol::socket::EncodedMessage;
+use antiphon_protocol::socket::Outgoing;
 use serde::Serialize;
 
 use crate::server::{
@@ -37,12 +34,10 @@ pub struct Namespace {
 }
 
 struct Inner {
-    name: Box<str>,
     namespaces: Weak<Namespaces>,
     shared: Arc<Shared>,
-    rooms: Arc<Rooms>,
+    local: Local,
     adapter: Arc<dyn Adapter>,
-    next_ack: AtomicU64,
     lifecycle: RwLock<Arc<Lifecycle>>,
     listeners: Listeners,
 }
@@ -58,16 +53,14 @@ pub(crate) struct Lifecycle {
 
 impl Namespace {
     pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
-        let rooms = Arc::new(Rooms::default());
-        let adapter = (shared.adapter)(name, Local::new(Arc::clone(&rooms)));
+        let local = Local::new(name, shared);
+        let adapter = (shared.adapter)(name, local.clone());
         Self {
             inner: Arc::new(Inner {
-                name: name.into(),
                 namespaces,
                 shared: Arc::clone(shared),
-                rooms,
+                local,
                 adapter,
-                next_ack: AtomicU64::new(0),
                 lifecycle: RwLock::default(),
                 listeners: Listeners::default(),
             }),
@@ -77,7 +70,7 @@ impl Namespace {
     /// Its name, with the slash that it begins with.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.inner.name
+        self.inner.local.name()
     }
 
     /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
@@ -200,25 +193,25 @@ impl Namespace {
     /// The sockets on this server.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
-        self.inner.rooms.all()
+        self.local().all()
     }
 
     /// How many sockets there are on this server.
     #[must_use]
     pub fn sockets_count(&self) -> usize {
-        self.inner.rooms.len()
+        self.local().len()
     }
 
     /// The socket with this id, if it is on this server.
     #[must_use]
     pub fn socket(&self, id: &str) -> Option<Socket> {
-        self.inner.rooms.get(id)
+        self.local().get(id)
     }
 
     /// The rooms that sockets of this server are in, with how many; the rooms of own ids aside.
     #[must_use]
     pub fn rooms(&self) -> Vec<(Room, usize)> {
-        self.inner.rooms.occupied()
+        self.local().occupied()
     }
 
     /// All namespaces of the server: alive as long as its engine.
@@ -234,8 +227,9 @@ impl Namespace {
         &self.inner.adapter
     }
 
+    /// Its sockets on this server.
     pub(crate) fn local(&self) -> &Rooms {
-        &self.inner.rooms
+        self.inner.local.rooms()
     }
 
     pub(crate) fn listeners(&self) -> &Listeners {
@@ -247,22 +241,21 @@ impl Namespace {
         Arc::clone(&lifecycle.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ids of acknowledgements are counted for the namespace, so that a broadcast needs one.
+    /// The id of an acknowledgement that a socket of this namespace is asked for.
     pub(crate) fn next_ack_id(&self) -> u64 {
-        self.inner.next_ack.fetch_add(1, Ordering::Relaxed)
+        self.inner.local.next_ack_id()
     }
 
     /// Tells the catch-all listeners of each recipient on this server.
-    pub(crate) fn note_outgoing(&self, target: &Target, packet: &EncodedMessage) {
+    pub(crate) fn note_outgoing(&self, target: &Target, event: &Outgoing) {
         if !self.shared().has_outgoing_listeners() {
             return;
         }
         let mut sockets = Vec::new();
-        self.inner
-            .rooms
+        self.local()
             .for_each(target, |socket| sockets.push(socket.clone()));
         for socket in sockets {
-            socket.note_outgoing(packet);
+            socket.note_outgoing(event);
         }
     }
 

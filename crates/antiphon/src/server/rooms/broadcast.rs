@@ -7,7 +7,7 @@
 
 use std::{marker::PhantomData, time::Duration};
 
-use antiphon_protocol::socket::EncodedMessage;
+use antiphon_protocol::socket::Outgoing;
 use tokio::sync::mpsc;
 
 use crate::server::{
@@ -136,10 +136,9 @@ impl Broadcast {
 
     /// Emits an event to these sockets. It is encoded once.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let result = self.encode(None, event, &args).map(|packet| {
-            self.namespace.note_outgoing(&self.target, &packet);
+        let result = self.outgoing(event, &args).map(|event| {
             let adapter = self.namespace.adapter();
-            adapter.broadcast(&packet, &self.target, self.flags);
+            adapter.broadcast(&event, &self.target, self.flags);
         });
         Emitted::log(result, event)
     }
@@ -154,12 +153,10 @@ impl Broadcast {
         event: &str,
         args: impl IntoArgs,
     ) -> Acknowledged<BroadcastAnswers<R>> {
-        let id = self.namespace.next_ack_id();
         let (sender, answers) = mpsc::unbounded_channel();
-        let sent = self.encode(Some(id), event, &args).map(|packet| {
-            self.namespace.note_outgoing(&self.target, &packet);
+        let sent = self.outgoing(event, &args).map(|event| {
             let adapter = self.namespace.adapter();
-            adapter.broadcast_with_ack(&packet, id, &self.target, self.flags, sender)
+            adapter.broadcast_with_ack(&event, &self.target, self.flags, sender)
         });
         let timeout = self.flags.timeout;
         let timeout = timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout);
@@ -173,15 +170,13 @@ impl Broadcast {
         })
     }
 
-    fn encode(
-        &self,
-        id: Option<u64>,
-        event: &str,
-        args: &impl IntoArgs,
-    ) -> Result<EncodedMessage, EmitError> {
+    /// The event, of which the outgoing listeners have been told.
+    fn outgoing(&self, event: &str, args: &impl IntoArgs) -> Result<Outgoing, EmitError> {
         let mut draft = self.namespace.shared().draft();
-        args.encode_event(&mut draft, self.namespace.name(), id, event)?;
-        Ok(draft.finish())
+        args.encode_event(&mut draft, self.namespace.name(), None, event)?;
+        let event = draft.finish_event();
+        self.namespace.note_outgoing(&self.target, &event);
+        Ok(event)
     }
 
     /// Puts these sockets into rooms.

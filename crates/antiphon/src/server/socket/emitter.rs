@@ -45,7 +45,7 @@ impl<'s> Emitter<'s> {
         let mut draft = self.socket.namespace().shared().draft();
         let namespace = self.socket.namespace().name();
         let result = match args.encode_event(&mut draft, namespace, None, event) {
-            Ok(()) => self.socket.send_event(&mut draft, self.volatile),
+            Ok(()) => self.socket.send_event(&mut draft, None, self.volatile),
             Err(error) => Err(error.into()),
         };
         Emitted::log(result, event)
@@ -71,7 +71,7 @@ impl<'s> Emitter<'s> {
                 socket: socket.clone(),
                 id,
             };
-            socket.send_event(&mut draft, self.volatile)?;
+            socket.send_event(&mut draft, Some(id), self.volatile)?;
             Ok(answer)
         });
         let timeout = self.timeout;

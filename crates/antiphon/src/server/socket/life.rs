@@ -222,7 +222,8 @@ impl Socket {
     pub fn disconnect(&self) {
         if self.is_connected() {
             // A client that has gone needs no goodbye.
-            let _ = self.send(codec::disconnect(self.namespace().name()));
+            let mut packet = codec::disconnect(self.namespace().name()).into();
+            let _ = self.send(&mut packet, false);
         }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
@@ -286,7 +287,7 @@ impl Socket {
         }
         self.awaited().fail();
         // A burst of broadcasts that it has had a part of goes on without it.
-        self.session().seal();
+        self.session().settle();
         connection.inspect(|connection| connection.left(self));
         Some(self.inbox().leave())
     }

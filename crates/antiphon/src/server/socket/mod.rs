@@ -20,11 +20,11 @@ use std::{
 
 use antiphon_protocol::{
     engine::{Revision, TransportKind},
-    socket::{self as codec, Draft, EncodedMessage},
+    socket::{self as codec, Draft, Fanout, Outgoing},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{SendError, Session, session::id};
+use crate::engine::{Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
@@ -393,63 +393,40 @@ impl Socket {
     }
 
     /// Sends an event, after the listeners to what goes out have been told.
-    pub(crate) fn send_event(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
+    pub(crate) fn send_event(
+        &self,
+        draft: &mut Draft,
+        id: Option<u64>,
+        volatile: bool,
+    ) -> Result<(), EmitError> {
         if self.namespace().shared().has_outgoing_listeners() {
-            let message = draft.finish();
-            self.note_outgoing(&message);
-            return self.send_message(message, volatile);
+            let event = draft.finish_event();
+            self.note_outgoing(&event);
+            draft.outgoing(self.namespace().name(), id, &event)?;
         }
-        self.send_draft(draft, volatile)
-    }
-
-    /// Sends what has just been written; it must be connected, or about to be.
-    pub(crate) fn send_draft(&self, draft: &mut Draft, volatile: bool) -> Result<(), EmitError> {
-        // A volatile message asks the queue first.
-        if !volatile
-            && !self.is_disconnected()
-            && let Some(frame) = draft.frame()
-            && self.session().push_frame(frame)
-        {
-            return Ok(());
-        }
-        self.send_message(draft.finish(), volatile)
-    }
-
-    /// Sends a packet of Socket.IO.
-    pub(crate) fn send(&self, message: EncodedMessage) -> Result<(), EmitError> {
-        self.send_message(message, false)
-    }
-
-    fn send_message(&self, message: EncodedMessage, volatile: bool) -> Result<(), EmitError> {
-        if self.is_disconnected() {
-            return Err(EmitError::Disconnected);
-        }
-        let (packet, attachments) = message.into_revision(self.revision()).into_parts();
-        let attachments = attachments.as_deref().unwrap_or_default();
-        self.session().push(packet, attachments, volatile)?;
+        self.send(&mut Fanout::new(draft), volatile)?;
         Ok(())
     }
 
-    /// Sends a packet that is encoded in the revision of its client, and goes to others as well.
-    pub(crate) fn send_shared(
-        &self,
-        message: &EncodedMessage,
-        volatile: bool,
-    ) -> Result<(), SendError> {
-        let packet = message.text().clone();
-        self.session().push(packet, message.attachments(), volatile)
+    /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
+    pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
+        if self.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        Ok(self.session().send(message, volatile)?)
     }
 
     /// Tells the catch-all listeners of an event that goes out.
-    pub(crate) fn note_outgoing(&self, packet: &EncodedMessage) {
+    pub(crate) fn note_outgoing(&self, event: &Outgoing) {
         if !self.namespace().shared().has_outgoing_listeners() {
             return;
         }
         let own = self.listeners().map(Listeners::lists);
         let shared = self.namespace().listeners().lists();
-        packet.with_event(|event, args| {
+        let name = event.name();
+        event.with_args(|args| {
             let context = Context {
-                event,
+                event: &name,
                 args,
                 ..Context::connect(self)
             };

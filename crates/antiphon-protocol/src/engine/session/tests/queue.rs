@@ -124,7 +124,7 @@ fn frames_leave_by_websocket_only() {
 fn the_open_packet_leaves_with_the_handshake() {
     let mut server = Server::new(POLLING);
     let open = EncodedPacket::text(PacketType::Open, "{}");
-    server.session.send(open, &[]).unwrap();
+    server.session.send(open.into()).unwrap();
     server.send("first").unwrap();
     assert_eq!(server.session.take_queue().len(), 2);
     assert_eq!(server.session.queued_bytes(), 0);

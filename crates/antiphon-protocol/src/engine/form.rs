@@ -1,0 +1,79 @@
+//! The form in which one session takes what it is sent.
+//!
+//! A message has one content and as many forms as its receivers need: binary as base64, a type byte in
+//! front of attachments, another parser, compression. A session's [`Form`] is known from its opening
+//! (compression from its WebSocket's), and whoever sends to many makes each form once, when the first
+//! receiver of that form comes up ([`Forms`]). A further compression, parser or framing is a field here and a row
+//! there, and no branch anywhere else.
+
+use std::sync::Arc;
+
+use super::{Bundle, Encoded, Revision};
+
+/// How a session takes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Form {
+    /// The revision of Engine.IO, which decides on the type byte of binary messages.
+    pub revision: Revision,
+    /// Binary messages are texts of base64 (`b64=1`).
+    pub base64: bool,
+    /// What messages are written as.
+    pub parser: Parser,
+    /// Messages of so many bytes and more are compressed (RFC 7692). [`Form::NEVER`] for none.
+    pub compress_from: u32,
+}
+
+/// What the messages of Socket.IO are written as. Both ends must have chosen the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Parser {
+    /// JSON, and binary attachments behind it: what clients speak if nothing else is asked for.
+    #[default]
+    Json,
+    /// `socket.io-msgpack-parser`: one binary message each.
+    Msgpack,
+}
+
+impl Form {
+    /// No message is compressed.
+    pub const NEVER: u32 = u32::MAX;
+
+    /// The form of a session that has asked for nothing special.
+    #[must_use]
+    pub const fn of(revision: Revision) -> Self {
+        Self {
+            revision,
+            base64: false,
+            parser: Parser::Json,
+            compress_from: Self::NEVER,
+        }
+    }
+}
+
+/// A message on its way to sessions, in whatever form each of them takes.
+pub trait Forms {
+    /// The message as one frame of a WebSocket, to be copied. Returns `None` if it has no such form, or is
+    /// too large for that.
+    fn frame(&mut self, form: Form) -> Option<&[u8]>;
+
+    /// The message in this form. It is made once.
+    fn encoded(&mut self, form: Form) -> &Encoded;
+
+    /// The bundle that begins with this message, in this form too, if its receivers may share one.
+    fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {
+        let _ = form;
+        None
+    }
+}
+
+/// A message for one session, in its form already.
+impl Forms for Encoded {
+    fn frame(&mut self, _: Form) -> Option<&[u8]> {
+        None
+    }
+
+    fn encoded(&mut self, _: Form) -> &Encoded {
+        self
+    }
+}

@@ -1,0 +1,120 @@
+//! One message on its way to one session, or to many.
+//!
+//! A [`Fanout`] makes each [`Form`] of its message once, when the first receiver of that form comes up. For one
+//! receiver a small message is copied from where it was written ([`Draft`]); for many it begins a
+//! [`Bundle`], to which the next message to the same receivers can be appended.
+
+use std::sync::Arc;
+
+use super::Draft;
+use crate::engine::{Bundle, Encoded, EncodedMessage, Form, Forms, Parser};
+
+/// One message, in all forms that its receivers need.
+#[derive(Debug)]
+pub struct Fanout<'d> {
+    source: Source<'d>,
+    forms: Vec<(Form, Encoded)>,
+    bundle: Option<Arc<Bundle>>,
+}
+
+#[derive(Debug)]
+enum Source<'d> {
+    Draft(&'d mut Draft),
+    Finished(EncodedMessage),
+}
+
+impl<'d> Fanout<'d> {
+    /// What has been written.
+    #[inline]
+    #[must_use]
+    pub const fn new(draft: &'d mut Draft) -> Self {
+        Self::from_source(Source::Draft(draft))
+    }
+
+    /// What has been written, for many: it is given memory of its own, which they share.
+    #[must_use]
+    pub fn shared(draft: &'d mut Draft) -> Self {
+        draft.finish().into()
+    }
+
+    /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is too large
+    /// for one.
+    pub fn begin_bundle(&mut self) -> Option<Arc<Bundle>> {
+        if !Bundle::takes(self.finished().len_bytes()) {
+            return None;
+        }
+        let bundle = Arc::<Bundle>::default();
+        for (form, message) in &self.forms {
+            bundle.begin(*form, message);
+        }
+        self.bundle = Some(Arc::clone(&bundle));
+        Some(bundle)
+    }
+
+    const fn from_source(source: Source<'d>) -> Self {
+        Self {
+            source,
+            forms: Vec::new(),
+            bundle: None,
+        }
+    }
+
+    /// Where this form is, which is made where it lacks.
+    fn made(&mut self, form: Form) -> usize {
+        let known = self.forms.iter().position(|(known, _)| *known == form);
+        known.unwrap_or_else(|| {
+            let message = self.finished();
+            let message = match form.parser {
+                Parser::Json => message.in_form(form),
+                Parser::Msgpack => unimplemented!("row"),
+            };
+            if let Some(bundle) = &self.bundle {
+                bundle.begin(form, &message);
+            }
+            self.forms.push((form, message));
+            self.forms.len() - 1
+        })
+    }
+
+    /// The message as it was written: JSON, in revision 4.
+    fn finished(&mut self) -> &EncodedMessage {
+        if let Source::Draft(draft) = &mut self.source {
+            self.source = Source::Finished(draft.finish());
+        }
+        match &self.source {
+            Source::Finished(message) => message,
+            Source::Draft(_) => unreachable!("it has just been finished"),
+        }
+    }
+}
+
+impl From<EncodedMessage> for Fanout<'_> {
+    fn from(message: EncodedMessage) -> Self {
+        Self::from_source(Source::Finished(message))
+    }
+}
+
+impl Forms for Fanout<'_> {
+    #[inline]
+    fn frame(&mut self, form: Form) -> Option<&[u8]> {
+        let Source::Draft(draft) = &mut self.source else {
+            return None;
+        };
+        let frame = draft.frame()?;
+        let is_as_written =
+            form.parser == Parser::Json && frame.len() < form.compress_from as usize;
+        is_as_written.then_some(frame)
+    }
+
+    fn encoded(&mut self, form: Form) -> &Encoded {
+        let index = self.made(form);
+        &self.forms[index].1
+    }
+
+    fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {
+        if self.bundle.is_some() {
+            self.made(form);
+        }
+        self.bundle.as_ref()
+    }
+}

@@ -1,0 +1,165 @@
+//! The part of a namespace that is on this server: what every adapter ends at.
+//!
+//! The namespace owns it, and so does its adapter. An event becomes a packet here, with the id of an acknowledgement that
+//! this server counts itself, and each receiver gets it in its session's form.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
+
+use super::{Answers, Flags, Outgoing, RemoteSocket};
+use crate::{
+    engine::session::turn,
+    server::{
+        Room, Shared, Target,
+        rooms::{Rooms, burst::Burst},
+    },
+};
+
+/// The sockets of a namespace on this server: what every adapter ends at. A cheap handle.
+#[derive(Clone)]
+pub struct Local {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    name: Box<str>,
+    shared: Arc<Shared>,
+    rooms: Arc<Rooms>,
+    next_ack: AtomicU64,
+}
+
+impl Local {
+    pub(crate) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                name: name.into(),
+                shared: Arc::clone(shared),
+                rooms: Arc::default(),
+                next_ack: AtomicU64::new(0),
+            }),
+        }
+    }
+
+    /// The name of the namespace, with the slash that it begins with.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    pub(crate) fn rooms(&self) -> &Arc<Rooms> {
+        &self.inner.rooms
+    }
+
+    /// Ids of acknowledgements are counted for the namespace, so that a broadcast needs one.
+    pub(crate) fn next_ack_id(&self) -> u64 {
+        self.inner.next_ack.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn packet(&self, event: &Outgoing, id: Option<u64>) -> Result<Draft, EncodeError> {
+        let mut draft = self.inner.shared.draft();
+        draft.outgoing(&self.inner.name, id, event)?;
+        Ok(draft)
+    }
+
+    /// See [`Adapter::broadcast`](super::Adapter::broadcast).
+    pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
+        let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
+            return;
+        };
+        let mut message = Fanout::shared(&mut draft);
+        turn::scope(|| match flags.volatile {
+            false => Burst::send(self.rooms(), target, &mut message),
+            true => {
+                self.rooms().for_each(target, |socket| {
+                    // A socket that can't take it has been counted.
+                    let _ = socket.send(&mut message, true);
+                });
+            }
+        });
+    }
+
+    /// See [`Adapter::broadcast_with_ack`](super::Adapter::broadcast_with_ack).
+    #[must_use]
+    pub fn broadcast_with_ack(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        answers: &Answers,
+    ) -> usize {
+        let id = self.next_ack_id();
+        let Ok(mut draft) = self.packet(event, Some(id)).inspect_err(too_large) else {
+            return 0;
+        };
+        let mut message = Fanout::shared(&mut draft);
+        let mut count = 0;
+        turn::scope(|| {
+            self.rooms().for_each(target, |socket| {
+                if !socket.is_connected() {
+                    return;
+                }
+                socket.awaited().one_of_many(id, answers.clone());
+                if socket.send(&mut message, flags.volatile).is_ok() {
+                    count += 1;
+                } else {
+                    socket.awaited().forget(id);
+                }
+            });
+        });
+        count
+    }
+
+    /// See [`Adapter::join`](super::Adapter::join).
+    pub fn join(&self, target: &Target, rooms: &[Room]) {
+        self.rooms().join(target, rooms);
+    }
+
+    /// See [`Adapter::leave`](super::Adapter::leave).
+    pub fn leave(&self, target: &Target, rooms: &[Room]) {
+        self.rooms().leave(target, rooms);
+    }
+
+    /// See [`Adapter::disconnect`](super::Adapter::disconnect).
+    pub fn disconnect(&self, target: &Target, close: bool) {
+        let mut sockets = Vec::new();
+        self.rooms()
+            .for_each(target, |socket| sockets.push(socket.clone()));
+        for socket in sockets {
+            if close {
+                socket.close_connection();
+            } else {
+                socket.disconnect();
+            }
+        }
+    }
+
+    /// See [`Adapter::fetch`](super::Adapter::fetch).
+    #[must_use]
+    pub fn fetch(&self, target: &Target) -> Vec<RemoteSocket> {
+        let fetched = self.rooms().with_rooms(target).into_iter();
+        fetched
+            .map(|(id, rooms)| RemoteSocket { id, rooms })
+            .collect()
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local")
+            .field("name", &self.name())
+            .field("sockets", &self.rooms().len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Servers of a cluster may be configured differently.
+fn too_large(error: &EncodeError) {
+    tracing::warn!(%error, "an event of another server can't be sent to clients of this one");
+}
