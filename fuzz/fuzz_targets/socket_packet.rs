@@ -2,10 +2,8 @@
 //! must hold JSON and survive being passed on.
 #![no_main]
 
-use antiphon_protocol::engine::Revision;
-use antiphon_protocol::socket::{
-    DecodeError, Decoder, EncodedMessage, Limits, Packet, ack_from, event_from,
-};
+use antiphon_protocol::engine::{EncodedMessage, Revision};
+use antiphon_protocol::socket::{DecodeError, Decoder, Limits, Packet, ack_from, event_from};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use serde::de::IgnoredAny;
@@ -99,7 +97,7 @@ fn check(packet: &Packet<'_>, revision: Revision) {
 
 fn same(message: &EncodedMessage, packet: &Packet<'_>, revision: Revision) {
     let mut decoder = Decoder::new(revision, Limits::default());
-    let text = std::str::from_utf8(&message.text().payload()[1..]).expect("UTF-8");
+    let text = std::str::from_utf8(&message.first().payload()[1..]).expect("UTF-8");
     if let Some(found) = decoder.text(text).expect("a packet") {
         assert_eq!(&found, packet);
         return;

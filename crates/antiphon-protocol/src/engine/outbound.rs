@@ -121,6 +121,19 @@ enum Tail {
     Own(Box<Frames>),
     /// Frames that it shares with others, in its form.
     Shared(Arc<Bundle>, Form),
+    /// The same, to which nothing is appended any more.
+    Sealed(Bytes),
+}
+
+impl Tail {
+    /// The frames, of which some may have been written.
+    fn frames(&self) -> Option<&[u8]> {
+        match self {
+            Self::Empty | Self::Shared(..) => None,
+            Self::Own(frames) => Some(&frames.0),
+            Self::Sealed(frames) => Some(frames),
+        }
+    }
 }
 
 /// Frames side by side.
@@ -163,7 +176,7 @@ impl Outbound {
     pub fn bytes(&self) -> usize {
         match &self.tail {
             Tail::Shared(bundle, form) => self.bytes + bundle.len(*form),
-            Tail::Empty | Tail::Own(_) => self.bytes,
+            Tail::Empty | Tail::Own(_) | Tail::Sealed(_) => self.bytes,
         }
     }
 
@@ -200,18 +213,15 @@ impl Outbound {
         let length = message.len_bytes();
         self.room(message.count(), length, limits)?;
         self.settle();
-        if self.entries.capacity() == 0 {
-            self.entries = SPARE.take();
-        }
         self.bytes += length;
         match message {
             Encoded::Message(message) => {
                 let (first, attachments) = message.into_parts();
-                self.entries.push_back(Entry::Packet(first));
+                self.enqueue(Entry::Packet(first));
                 let attachments = attachments.iter().flat_map(|all| all.iter().cloned());
                 self.entries.extend(attachments.map(Entry::Packet));
             }
-            Encoded::Frames(frames) => self.entries.push_back(Entry::Frames(frames)),
+            Encoded::Frames(frames) => self.enqueue(Entry::Frames(frames)),
         }
         Ok(())
     }
@@ -250,27 +260,40 @@ impl Outbound {
 
     /// Ends the tail: nothing is appended before what comes next.
     pub fn settle(&mut self) {
+        self.seal();
         let frames = match std::mem::take(&mut self.tail) {
-            Tail::Empty => return,
+            Tail::Empty | Tail::Shared(..) => return,
+            Tail::Sealed(frames) => frames,
             Tail::Own(frames) => {
                 let copied = Bytes::copy_from_slice(&frames.0);
                 frames.hand_on();
                 copied
             }
-            Tail::Shared(bundle, form) => {
-                let frames = bundle.seal(form);
-                self.bytes += frames.len();
-                frames
-            }
         };
-        self.entries.push_back(Entry::Frames(frames));
+        self.enqueue(Entry::Frames(frames));
+    }
+
+    /// Nothing is appended to the bundle in the tail any more.
+    fn seal(&mut self) {
+        if let Tail::Shared(bundle, form) = &self.tail {
+            let frames = bundle.seal(*form);
+            self.bytes += frames.len();
+            self.tail = Tail::Sealed(frames);
+        }
+    }
+
+    fn enqueue(&mut self, entry: Entry) {
+        if self.entries.capacity() == 0 {
+            self.entries = SPARE.take();
+        }
+        self.entries.push_back(entry);
     }
 
     /// Queues a packet of the engine itself (heartbeat, close), whatever waits already.
     pub fn push_control(&mut self, packet: EncodedPacket) {
         self.settle();
         self.bytes += packet.frame().len();
-        self.entries.push_back(Entry::Packet(packet));
+        self.enqueue(Entry::Packet(packet));
     }
 
     /// Queues a noop, which is never kept.
@@ -369,19 +392,23 @@ impl Outbound {
         }
     }
 
+    /// The frames that wait, if they lie side by side.
+    pub fn contiguous(&mut self) -> Option<&[u8]> {
+        self.seal();
+        match (self.entries.len(), self.tail.frames()) {
+            (0, Some(frames)) => Some(&frames[self.written..]),
+            (1, None) => Some(&self.entries[0].frames()[self.written..]),
+            _ => None,
+        }
+    }
+
     /// Fills `slices` with the frames that wait, for one vectored write; returns how many it filled.
     pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        if matches!(self.tail, Tail::Shared(..)) {
-            self.settle();
-        }
-        let own = match &self.tail {
-            Tail::Own(frames) => Some(&frames.0[..]),
-            Tail::Empty | Tail::Shared(..) => None,
-        };
+        self.seal();
         let entries = self.entries.iter().map(|entry| &entry.frames()[..]);
         let mut filled = 0;
         let mut skip = self.written;
-        for (slot, frames) in slices.iter_mut().zip(entries.chain(own)) {
+        for (slot, frames) in slices.iter_mut().zip(entries.chain(self.tail.frames())) {
             *slot = IoSlice::new(&frames[skip..]);
             skip = 0;
             filled += 1;
@@ -407,16 +434,17 @@ impl Outbound {
                 SPARE.set(entries);
             }
         }
-        match &self.tail {
-            Tail::Own(frames) if self.written < frames.0.len() => {}
-            Tail::Own(frames) => {
-                self.bytes -= frames.0.len();
-                self.written = 0;
-                if let Tail::Own(frames) = std::mem::take(&mut self.tail) {
-                    frames.hand_on();
-                }
-            }
-            Tail::Empty | Tail::Shared(..) => self.written = 0,
+        let Some(length) = self.tail.frames().map(<[u8]>::len) else {
+            self.written = 0;
+            return;
+        };
+        if self.written < length {
+            return;
+        }
+        self.written = 0;
+        self.bytes -= length;
+        if let Tail::Own(frames) = std::mem::take(&mut self.tail) {
+            frames.hand_on();
         }
     }
 }
@@ -625,9 +653,12 @@ mod tests {
 
     /// Writes as much of the queue as `count` says.
     fn write(queue: &mut Outbound, count: usize, written: &mut Vec<u8>) {
+        let contiguous = queue.contiguous().map(<[u8]>::to_vec);
         let mut slices = [IoSlice::new(&[]); 3];
         let filled = queue.frames(&mut slices);
         let waiting: Vec<u8> = slices[..filled].iter().flat_map(|s| s.to_vec()).collect();
+        assert!(filled == 1 || contiguous.is_none());
+        assert!(contiguous.is_none_or(|contiguous| contiguous == waiting));
         let count = count.min(waiting.len());
         written.extend_from_slice(&waiting[..count]);
         queue.advance(count);

@@ -463,6 +463,14 @@ impl Session {
         self.outbound.take()
     }
 
+    /// The frames that wait for the WebSocket, if they lie side by side.
+    pub fn contiguous(&mut self) -> Option<&[u8]> {
+        match self.has_frames() {
+            true => self.outbound.contiguous(),
+            false => None,
+        }
+    }
+
     /// The frames that wait for the WebSocket: fills `slices` and returns how many it filled.
     pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         match self.transport {

@@ -45,8 +45,6 @@ pub struct EngineConfig {
     pub max_packets_per_payload: usize,
     /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16 MiB.
     pub outbound: QueueLimits,
-    /// Handlers of one session that may run at a time; more is read only when some have ended. 1,000.
-    pub max_running_handlers: usize,
     /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
     pub max_stream_bytes: usize,
     /// Transports that are offered. Polling and WebSocket: streaming is for clients that know it.
@@ -80,7 +78,6 @@ impl Default for EngineConfig {
             max_payload_before_join: usize::MAX,
             max_packets_per_payload: 10_000,
             outbound: QueueLimits::default(),
-            max_running_handlers: 1_000,
             max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,

@@ -43,9 +43,9 @@ pub use http::{
     cookie::{Cookie, SameSite},
     cors::Cors,
 };
+pub(crate) use session::Sent;
 pub use session::id::SessionId;
 use session::turn;
-pub(crate) use session::{Held, Sent};
 pub use session::{SendError, Session};
 pub use stats::Stats;
 use transport::{driver::Driven, goodbye};
@@ -80,6 +80,11 @@ pub trait Connection: Send + Sync + 'static {
 
     /// The session is closed: the last call.
     fn closed(&self, session: &Arc<Session>, reason: CloseReason);
+
+    /// Whether nothing more is to be read for now. When that is over the session must be told.
+    fn is_saturated(&self) -> bool {
+        false
+    }
 
     /// When [`timeout`](Self::timeout) wants to be called.
     fn deadline(&self) -> Option<Instant> {
@@ -232,25 +237,6 @@ impl Engine {
 
     fn ordinary(&self) -> Option<&Arc<dyn Ordinary>> {
         self.ordinary.get()
-    }
-
-    /// A session that has ended before it began: nothing reaches it, nobody can find it, and no
-    /// driver is needed. What runs for it is counted as for any other.
-    pub(crate) fn ended_session(self: &Arc<Self>) -> Arc<Session> {
-        let session = Session::open(
-            Arc::clone(self),
-            Opening {
-                revision: Revision::V4,
-                transport: TransportKind::Polling,
-                base64: false,
-                is_tracked: false,
-                interval: Duration::ZERO,
-                greeting: None,
-            },
-        );
-        session.abort();
-        drop(session.lock().machine.take_queue());
-        session
     }
 
     pub(crate) const fn counters(&self) -> &Counters {

@@ -27,6 +27,7 @@ pub struct ServerBuilder {
     leave_timeout: Duration,
     max_namespaces: usize,
     max_auth: usize,
+    max_running_handlers: usize,
     ack_timeout: Duration,
     limits: Limits,
     max_emitted_attachments: usize,
@@ -49,6 +50,7 @@ impl ServerBuilder {
             leave_timeout: Duration::from_secs(5),
             max_namespaces: 256,
             max_auth: 200_000,
+            max_running_handlers: 1_000,
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
@@ -248,7 +250,7 @@ impl ServerBuilder {
             count > 0,
             "with no handler at a time nothing would ever be read"
         );
-        self.engine.max_running_handlers = count;
+        self.max_running_handlers = count;
         self
     }
 
@@ -393,6 +395,7 @@ impl ServerBuilder {
             leave_timeout: self.leave_timeout.min(LONGEST),
             max_namespaces: self.max_namespaces,
             max_auth: self.max_auth,
+            max_running_handlers: self.max_running_handlers,
             ack_timeout: self.ack_timeout,
             limits: self.limits,
             max_emitted_attachments: self.max_emitted_attachments,
@@ -405,8 +408,7 @@ impl ServerBuilder {
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
         if let Some(options) = self.http_calls {
-            let handlers = engine.config().max_running_handlers;
-            let calls = Calls::new(options, &namespaces, handlers);
+            let calls = Calls::new(options, &namespaces);
             engine.set_ordinary(Arc::new(calls));
         }
         Server::from_parts(engine, namespaces)

@@ -23,6 +23,7 @@ pub(crate) struct Shared {
     pub(crate) leave_timeout: Duration,
     pub(crate) max_namespaces: usize,
     pub(crate) max_auth: usize,
+    pub(crate) max_running_handlers: usize,
     pub(crate) ack_timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) max_emitted_attachments: usize,

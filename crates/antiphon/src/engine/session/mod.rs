@@ -13,13 +13,11 @@ pub(crate) mod waiters;
 
 use std::{
     fmt,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::Waker,
     time::Instant,
 };
 
@@ -33,10 +31,6 @@ use crate::engine::{Connection, Engine, Opening, SessionId, transport::unread::R
 pub(crate) use state::{Failure, State};
 use turn::Mark;
 use waiters::Waiters;
-
-/// What waits for a handler counts as one more running handler for each so many bytes of it: at the
-/// default bound, 16 MiB of events may wait in one session.
-const BYTES_A_HANDLER: usize = 16 << 10;
 
 /// Bytes that may wait for a client that the application doesn't know yet, before it is answered no
 /// more.
@@ -78,8 +72,6 @@ pub struct Session {
     ended: AtomicBool,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
-    /// Handlers that have been suspended and not ended yet.
-    running: AtomicUsize,
     state: Mutex<State>,
 }
 
@@ -128,7 +120,6 @@ impl Session {
             connection: OnceLock::new(),
             ended: AtomicBool::new(false),
             admitted: AtomicBool::new(admits_all),
-            running: AtomicUsize::new(0),
             state: Mutex::new(State {
                 machine,
                 writer: None,
@@ -245,7 +236,7 @@ impl Session {
             .await;
     }
 
-    /// Resolves when fewer handlers run than may.
+    /// Resolves when the application takes more.
     pub(crate) async fn unsaturated(&self) {
         self.until(|state| {
             let saturated = self.is_saturated() && state.machine.closed().is_none();
@@ -512,70 +503,14 @@ impl Session {
         }
     }
 
-    /// Whether so many handlers run that nothing more should be read for now.
+    /// Whether the application takes nothing more for now.
     pub(crate) fn is_saturated(&self) -> bool {
-        self.running.load(Ordering::Relaxed) >= self.engine.config().max_running_handlers
+        self.connection().is_some_and(|one| one.is_saturated())
     }
 
-    /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
-    /// itself, to its end even if the session ends first. `bytes` is what it may keep of its event.
-    pub(crate) fn run(
-        self: &Arc<Self>,
-        mut handler: Pin<Box<dyn Future<Output = ()> + Send>>,
-        bytes: usize,
-    ) {
-        // The task that goes on with it polls it again at once, with a waker of its own.
-        let mut context = Context::from_waker(Waker::noop());
-        if handler.as_mut().poll(&mut context).is_pending() {
-            let held = self.hold(bytes);
-            self.engine.spawn(Running {
-                handler,
-                _held: held,
-            });
-        }
-    }
-
-    /// Counts something that keeps so many bytes as a running handler, until it is dropped: what is
-    /// large counts as several.
-    pub(crate) fn hold(self: &Arc<Self>, bytes: usize) -> Held {
-        let weight = 1 + bytes / BYTES_A_HANDLER;
-        self.running.fetch_add(weight, Ordering::Relaxed);
-        Held {
-            session: Arc::clone(self),
-            weight,
-        }
-    }
-}
-
-/// A handler that was suspended.
-struct Running {
-    handler: Pin<Box<dyn Future<Output = ()> + Send>>,
-    _held: Held,
-}
-
-impl Future for Running {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        turn::scope(|| self.handler.as_mut().poll(context))
-    }
-}
-
-/// Something that keeps its session from reading on, when there is too much of it.
-pub(crate) struct Held {
-    session: Arc<Session>,
-    weight: usize,
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let session = &self.session;
-        let before = session.running.fetch_sub(self.weight, Ordering::Relaxed);
-        let bound = session.engine.config().max_running_handlers;
-        // Reading was paused at the bound: it goes on.
-        if before >= bound && before - self.weight < bound {
-            session.lock().wake_all();
-        }
+    /// The application takes messages again, after it was saturated.
+    pub(crate) fn resume(&self) {
+        self.lock().wake_all();
     }
 }
 

@@ -5,7 +5,7 @@
 //! session, or is left to the driver ([`Failure`]).
 
 use std::{
-    io::{ErrorKind, IoSlice},
+    io::{self, ErrorKind, IoSlice},
     task::Waker,
     time::Instant,
 };
@@ -113,13 +113,9 @@ impl State {
                 self.drained();
                 return;
             }
-            let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
-            let filled = self.machine.frames(&mut slices);
-            let written = match &slices[..filled] {
-                [] => return,
-                [frame] => writer.try_write(frame),
-                frames => joined(frames, |frames| writer.try_write(frames))
-                    .unwrap_or_else(|| writer.try_write_vectored(frames)),
+            let written = match self.machine.contiguous() {
+                Some(frames) => writer.try_write(frames),
+                None => write_several(&mut self.machine, writer),
             };
             match written {
                 Ok(count) => self.machine.written(count, false),
@@ -150,4 +146,13 @@ impl State {
             self.wake_all();
         }
     }
+}
+
+/// Writes frames that don't lie side by side.
+fn write_several(machine: &mut Machine, writer: &OwnedWriteHalf) -> io::Result<usize> {
+    let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
+    let filled = machine.frames(&mut slices);
+    let frames = &slices[..filled];
+    joined(frames, |frames| writer.try_write(frames))
+        .unwrap_or_else(|| writer.try_write_vectored(frames))
 }

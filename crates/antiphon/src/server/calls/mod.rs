@@ -20,7 +20,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -44,9 +44,15 @@ use self::{
     repeats::Repeats,
     running::{Permit, Running},
 };
-use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, Session, session::turn};
+use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, session::turn};
 use crate::server::{
-    ConnectError, Handshake, Namespace, Socket, acks::Answer, connection, handlers::dispatch,
+    ConnectError, Handshake, Namespace, Socket,
+    acks::Answer,
+    connection,
+    handlers::{
+        dispatch,
+        permits::{self, Permits},
+    },
     namespace::namespaces::Namespaces,
 };
 
@@ -156,35 +162,22 @@ pub(crate) struct Calls {
     namespaces: Weak<Namespaces>,
     running: Arc<Running>,
     repeats: Arc<Repeats>,
-    /// The session of all calls that run: it counts what runs for them. Not kept between calls,
-    /// since it keeps the engine.
-    session: Mutex<Weak<Session>>,
+    /// What runs for all of them together.
+    permits: Arc<Permits>,
 }
 
 impl Calls {
-    pub(crate) fn new(
-        mut options: HttpCalls,
-        namespaces: &Arc<Namespaces>,
-        max_running_handlers: usize,
-    ) -> Self {
+    pub(crate) fn new(mut options: HttpCalls, namespaces: &Arc<Namespaces>) -> Self {
+        let handlers = namespaces.shared.max_running_handlers;
         options.timeout = options.timeout.min(LONGEST);
         Self {
-            running: Running::new(&options, max_running_handlers),
+            running: Running::new(&options, handlers),
             options,
             prefix: format!("{}/call/", namespaces.shared.path).into(),
             namespaces: Arc::downgrade(namespaces),
             repeats: Arc::default(),
-            session: Mutex::default(),
+            permits: Arc::new(Permits::new(handlers)),
         }
-    }
-
-    fn session(&self, engine: &Arc<Engine>) -> Arc<Session> {
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        session.upgrade().unwrap_or_else(|| {
-            let made = engine.ended_session();
-            *session = Arc::downgrade(&made);
-            made
-        })
     }
 
     async fn respond(
@@ -230,14 +223,13 @@ impl Calls {
         let key = self.repeats.key(request, &body);
         drop(body);
         let now = Instant::now();
-        let session = self.session(engine);
         let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
-        let socket = Socket::of_call(found, Arc::clone(&session), handshake, auth);
+        let socket = Socket::of_call(found, engine, &self.permits, handshake, auth);
         if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
             return self.repeat(&first, socket, permit).await;
         }
         let size = dispatch::size(&args.as_args());
-        if session.is_saturated() {
+        if self.permits.are_exhausted() {
             return Err(CallError::TooManyCalls);
         }
         let call = Call::new(now, self.options.timeout);
@@ -248,8 +240,10 @@ impl Calls {
         engine.counters().calls.add(1);
         let caller = Caller::new(Arc::clone(&call), permit);
         // Up to here the caller's going away ends it all, from here on nothing.
-        turn::scope(|| session.run(Box::pin(run(socket, event, args, caller)), size));
-        drop(session);
+        let called = socket.clone();
+        let run = Box::pin(run(socket, event, args, caller));
+        turn::scope(|| permits::run(&called, run, size));
+        drop(called);
         call.reply().await
     }
 }
@@ -288,13 +282,12 @@ impl Calls {
         namespaces: &Namespaces,
     ) -> Result<Reply, CallError> {
         let _permit = self.permit(request, 0)?;
-        let session = self.session(engine);
         let auth = auth(&request.headers, namespaces.shared.limits)?;
         let mut open = Vec::new();
         for namespace in namespaces.all() {
             let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
-            let session = Arc::clone(&session);
-            let socket = Socket::of_call(namespace.clone(), session, handshake, auth.clone());
+            let auth = auth.clone();
+            let socket = Socket::of_call(namespace.clone(), engine, &self.permits, handshake, auth);
             if self.may_call(&socket).await?.is_ok() {
                 open.push(namespace);
             }
@@ -344,7 +337,7 @@ async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
     match ask(&socket).await {
         Ok(()) => dispatch::call(socket, event, args, Answer::to_caller(caller)).await,
         Err(error) => {
-            let counters = socket.session().engine().counters();
+            let counters = socket.peer().engine().counters();
             counters.connects_refused.add(1);
             tracing::debug!(
                 namespace = socket.namespace().name(),

@@ -31,8 +31,13 @@ use serde_json::Value;
 
 use crate::engine::{self, Session, session::turn};
 use crate::server::{
-    ConnectError, Context, DisconnectReason, Handshake, Shared, Socket, handlers::dispatch,
-    handlers::handler, namespace::namespaces::Namespaces,
+    ConnectError, Context, DisconnectReason, Handshake, Shared, Socket,
+    handlers::dispatch,
+    handlers::{
+        handler,
+        permits::{self, Owner, Permits},
+    },
+    namespace::namespaces::Namespaces,
 };
 
 /// The violation of a packet for a namespace that the client isn't in.
@@ -41,7 +46,9 @@ const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
 /// The Socket.IO side of one session.
 pub(crate) struct Connection {
     namespaces: Weak<Namespaces>,
+    session: Weak<Session>,
     handshake: Arc<Handshake>,
+    permits: Permits,
     /// Itself, for the sockets that it makes.
     this: Weak<Self>,
     state: Mutex<State>,
@@ -130,7 +137,7 @@ impl Connection {
         namespaces: Weak<Namespaces>,
         shared: &Shared,
         handshake: Handshake,
-        session: &Session,
+        session: &Arc<Session>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
@@ -140,7 +147,9 @@ impl Connection {
                 join_by: Some(Instant::now() + shared.connect_timeout),
                 attachments_by: None,
             }),
+            session: Arc::downgrade(session),
             handshake: Arc::new(handshake),
+            permits: Permits::new(shared.max_running_handlers),
             namespaces,
         })
     }
@@ -164,7 +173,9 @@ impl Connection {
             let timeout = self.connect_timeout();
             state.join_by = timeout.map(|timeout| Instant::now() + timeout);
             drop(state);
-            socket.session().wake_driver();
+            if let Some(session) = self.session.upgrade() {
+                session.wake_driver();
+            }
         }
     }
 
@@ -260,7 +271,7 @@ impl Connection {
             Admission::Begins => start(this, socket),
             Admission::Waits => {}
             Admission::Joined => self.violation(session, "a second connect to the same namespace"),
-            Admission::Refused(error) => refuse(&socket, &error),
+            Admission::Refused(error) => refuse(session, &socket, &error),
         }
     }
 
@@ -342,6 +353,10 @@ impl engine::Connection for Connection {
         self.close_sockets(reason.into());
     }
 
+    fn is_saturated(&self) -> bool {
+        self.permits.are_exhausted()
+    }
+
     fn deadline(&self) -> Option<Instant> {
         let state = self.lock();
         [state.join_by, state.attachments_by]
@@ -368,21 +383,34 @@ impl engine::Connection for Connection {
     }
 }
 
+impl Owner for Connection {
+    fn permits(&self) -> &Permits {
+        &self.permits
+    }
+
+    fn freed(&self) {
+        if let Some(session) = self.session.upgrade() {
+            session.resume();
+        }
+    }
+}
+
 /// Asks whether a socket may join, and lets it in. Its auth is kept meanwhile, whoever replaces it.
 fn start(connection: Arc<Connection>, socket: Socket) {
-    let session = Arc::clone(socket.session());
     let auth = socket.auth_len();
-    session.run(Box::pin(join(connection, socket)), auth);
+    let asked = socket.clone();
+    permits::run(&asked, Box::pin(join(connection, socket)), auth);
 }
 
 /// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
 async fn join(connection: Arc<Connection>, socket: Socket) {
     let mut asked = ask_middlewares(&socket).await;
-    if !socket.session().is_open() {
+    let session = connection.session.upgrade();
+    let Some(session) = session.filter(|session| session.is_open()) else {
         // It has been disconnected, or will be in a moment.
         socket.close(DisconnectReason::TransportClose);
         return;
-    }
+    };
     if asked.is_ok() && !socket.connected() {
         // By a middleware: the client would wait for it otherwise.
         asked = Err(ConnectError::new("disconnected"));
@@ -391,7 +419,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
         // If it has been replaced, the client waits for another answer.
         if socket.refused() {
             socket.forget();
-            refuse(&socket, &error);
+            refuse(&session, &socket, &error);
             connection.departed(&socket);
         }
         return;
@@ -402,7 +430,7 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
             state.join_by = None;
         }
     }
-    socket.session().admit();
+    session.admit();
     let namespace = socket.namespace();
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
@@ -429,8 +457,8 @@ pub(crate) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError>
     Ok(())
 }
 
-fn refuse(socket: &Socket, error: &ConnectError) {
-    let (name, session) = (socket.namespace().name(), socket.session());
+fn refuse(session: &Arc<Session>, socket: &Socket, error: &ConnectError) {
+    let name = socket.namespace().name();
     session.engine().counters().connects_refused.add(1);
     tracing::debug!(namespace = name, message = error.message, "connect refused");
     let (message, data) = (&error.message, error.data.as_ref());

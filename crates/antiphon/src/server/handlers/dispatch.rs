@@ -20,6 +20,7 @@ use crate::server::{
     acks::Answer,
     handlers::handler::{self, BoxFuture, Erased},
     handlers::listeners::{Listeners, Lists},
+    handlers::permits,
     socket::inbox::Waiting,
 };
 
@@ -33,10 +34,10 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args
             event: event.to_owned(),
             args: args.to_owned(),
             answer,
-            _held: socket.session().hold(size(args)),
+            _permit: socket.peer().permit(size(args)),
         });
         if first {
-            socket.session().run(Box::pin(work(socket.clone())), 0);
+            permits::run(socket, Box::pin(work(socket.clone())), 0);
         }
         return;
     }
@@ -55,7 +56,7 @@ pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer:
         event,
         args,
         answer: Some(answer),
-        _held: socket.session().hold(0),
+        _permit: socket.peer().permit(0),
     };
     socket.inbox().push(event);
     work(socket).await;
@@ -142,13 +143,13 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
     match handler::call(handler, context) {
-        Ok(future) => socket.session().run(future, size(&context.args)),
+        Ok(future) => permits::run(socket, future, size(&context.args)),
         Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
 }
 
 fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
-    socket.session().engine().counters().events_rejected.add(1);
+    socket.peer().engine().counters().events_rejected.add(1);
     tracing::debug!(socket = ?socket.id(), event, code = rejection.code(), detail = rejection.detail(), "event rejected");
     if let Some(answer) = answer {
         answer.reject(rejection);

@@ -235,7 +235,7 @@ where
 
 /// Counts and logs a panic in a handler (its type names the place in the source).
 fn panicked(socket: &Socket, handler: &str) -> Rejection {
-    socket.session().engine().counters().handler_panics.add(1);
+    socket.peer().engine().counters().handler_panics.add(1);
     let id = socket.id();
     match socket.is_connected() {
         true => tracing::error!(socket = ?id, handler, "a handler panicked; its socket lives on"),

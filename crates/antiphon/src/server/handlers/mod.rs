@@ -14,4 +14,5 @@ pub(crate) mod dispatch;
 pub(crate) mod extract;
 pub(crate) mod handler;
 pub(crate) mod listeners;
+pub(crate) mod permits;
 pub(crate) mod watch;

@@ -6,13 +6,17 @@ use std::{
 };
 
 use super::*;
-use crate::{Server, server::Handshake};
+use crate::{
+    Server,
+    server::{Handshake, handlers::permits::Permits},
+};
 
 /// A socket that is in no index yet.
 fn socket(io: &Server) -> Socket {
     let (request, ()) = http::Request::new(()).into_parts();
-    let session = io.engine().ended_session();
-    Socket::of_call(io.of("/"), session, Handshake::new(&request, &[]), None)
+    let permits = Arc::new(Permits::new(1));
+    let handshake = Handshake::new(&request, &[]);
+    Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
 }
 
 fn room(number: usize) -> Room {

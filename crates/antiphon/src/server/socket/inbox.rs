@@ -16,8 +16,7 @@ use std::{
 use antiphon_protocol::socket::OwnedArgs;
 use tokio::sync::oneshot;
 
-use crate::engine::Held;
-use crate::server::acks::Answer;
+use crate::server::{acks::Answer, handlers::permits::Permit};
 
 /// The events of a socket that wait, for its connect handler or for a middleware.
 #[derive(Default)]
@@ -45,7 +44,7 @@ pub(crate) struct Waiting {
     pub(crate) event: String,
     pub(crate) args: OwnedArgs,
     pub(crate) answer: Option<Answer>,
-    pub(crate) _held: Held,
+    pub(crate) _permit: Permit,
 }
 
 impl Inbox {

@@ -20,7 +20,7 @@ use std::{
 use antiphon_protocol::socket as codec;
 use tokio::sync::oneshot;
 
-use crate::server::handlers::dispatch;
+use crate::server::handlers::{dispatch, permits};
 use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
 
 /// Behind another socket of its connection that leaves the namespace.
@@ -234,9 +234,11 @@ impl Socket {
         if self.is_disconnected() {
             return;
         }
-        match self.inner.connection.upgrade() {
-            Some(connection) => connection.disconnect_all(self.session()),
-            None => self.session().close(),
+        if let Some(session) = self.peer().session() {
+            match self.peer().connection() {
+                Some(connection) => connection.disconnect_all(session),
+                None => session.close(),
+            }
         }
     }
 
@@ -245,13 +247,9 @@ impl Socket {
     pub(crate) fn close(&self, reason: DisconnectReason) {
         if let Some(settled) = self.end(reason) {
             // A client that joins and leaves all the time waits for these handlers too.
-            let held = self.session().hold(0);
+            let permit = self.peer().permit(0);
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
-            let engine = self.session().engine();
-            engine.spawn(async move {
-                goodbye.await;
-                drop(held);
-            });
+            permits::spawn(self, Box::pin(goodbye), permit);
         }
     }
 
@@ -261,7 +259,7 @@ impl Socket {
         let reason = DisconnectReason::ClientNamespaceDisconnect;
         if let Some(settled) = self.end(reason) {
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
-            self.session().run(Box::pin(goodbye), 0);
+            permits::run(self, Box::pin(goodbye), 0);
         }
     }
 
@@ -279,7 +277,7 @@ impl Socket {
             self.inbox().end();
         }
         let before = before?;
-        let connection = self.inner.connection.upgrade();
+        let connection = self.peer().connection();
         if before != CONNECTED {
             self.forget();
             connection.inspect(|connection| connection.departed(self));
@@ -287,7 +285,9 @@ impl Socket {
         }
         self.awaited().fail();
         // A burst of broadcasts that it has had a part of goes on without it.
-        self.session().settle();
+        if let Some(session) = self.peer().session() {
+            session.settle();
+        }
         connection.inspect(|connection| connection.left(self));
         Some(self.inbox().leave())
     }
@@ -314,7 +314,7 @@ impl Socket {
 
     /// Its goodbye is over: another socket of its client may come.
     pub(crate) fn departed(&self) {
-        if let Some(connection) = self.inner.connection.upgrade() {
+        if let Some(connection) = self.peer().connection() {
             connection.departed(self);
         }
     }

@@ -8,13 +8,14 @@
 pub(crate) mod emitter;
 pub(crate) mod inbox;
 mod life;
+pub(crate) mod peer;
 
 use std::{
     any::{Any, TypeId},
     borrow::Borrow,
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak, atomic::AtomicU8},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
     time::Duration,
 };
 
@@ -24,16 +25,16 @@ use antiphon_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{Sent, Session, session::id};
+use crate::engine::{Engine, Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
     acks::Awaited,
     connection::Connection,
     handlers::listeners::Listeners,
-    handlers::{dispatch, handler},
+    handlers::{dispatch, handler, permits::Permits},
     socket::emitter::Emitter,
-    socket::inbox::Inbox,
+    socket::{inbox::Inbox, peer::Peer},
 };
 
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
@@ -99,8 +100,7 @@ pub struct Socket {
 struct Inner {
     id: SocketId,
     namespace: Namespace,
-    session: Arc<Session>,
-    connection: Weak<Connection>,
+    peer: Peer,
     handshake: Arc<Handshake>,
     auth: Option<Box<str>>,
     state: AtomicU8,
@@ -131,20 +131,28 @@ impl Socket {
         };
         let handshake = Arc::clone(connection.handshake());
         let connection = Arc::downgrade(connection);
-        Self::with_id(id, namespace, session, connection, handshake, auth)
+        let peer = Peer::Client {
+            session,
+            connection,
+        };
+        Self::with_id(id, namespace, peer, handshake, auth)
     }
 
     /// The socket of a call by HTTP: as one whose client has gone. It never joins its namespace, so
     /// nobody finds it, it enters no rooms, and what is emitted to it is an error.
     pub(crate) fn of_call(
         namespace: Namespace,
-        session: Arc<Session>,
+        engine: &Arc<Engine>,
+        permits: &Arc<Permits>,
         handshake: Handshake,
         auth: Option<Box<str>>,
     ) -> Self {
-        let id = id::random_id();
+        let peer = Peer::Caller {
+            engine: Arc::clone(engine),
+            permits: Arc::clone(permits),
+        };
         let handshake = Arc::new(handshake);
-        let socket = Self::with_id(id, namespace, session, Weak::new(), handshake, auth);
+        let socket = Self::with_id(id::random_id(), namespace, peer, handshake, auth);
         socket.begin();
         socket
     }
@@ -152,8 +160,7 @@ impl Socket {
     fn with_id(
         id: Arc<str>,
         namespace: Namespace,
-        session: Arc<Session>,
-        connection: Weak<Connection>,
+        peer: Peer,
         handshake: Arc<Handshake>,
         auth: Option<Box<str>>,
     ) -> Self {
@@ -161,8 +168,7 @@ impl Socket {
             inner: Arc::new(Inner {
                 id: SocketId::new(id),
                 namespace,
-                session,
-                connection,
+                peer,
                 handshake,
                 auth,
                 state: AtomicU8::new(life::WAITING),
@@ -190,7 +196,7 @@ impl Socket {
     pub(crate) fn server(&self) -> Option<Server> {
         let namespaces = self.namespace().namespaces()?;
         Some(Server::from_parts(
-            Arc::clone(self.session().engine()),
+            Arc::clone(self.peer().engine()),
             namespaces,
         ))
     }
@@ -201,16 +207,18 @@ impl Socket {
         &self.inner.handshake
     }
 
-    /// The revision of Engine.IO that its client speaks.
+    /// The revision of Engine.IO that its client speaks. That of a call by HTTP is the current one.
     #[must_use]
     pub fn revision(&self) -> Revision {
-        self.session().revision()
+        let session = self.peer().session();
+        session.map_or(Revision::V4, |session| session.revision())
     }
 
-    /// The transport that carries it now.
+    /// The transport that carries it now. A call by HTTP comes as a poll does.
     #[must_use]
     pub fn transport(&self) -> TransportKind {
-        self.session().transport()
+        let session = self.peer().session();
+        session.map_or(TransportKind::Polling, |session| session.transport())
     }
 
     /// What the client sent as its `auth`, as a `T`. See [`Auth`](crate::Auth). Half an emoji in it
@@ -369,11 +377,13 @@ impl Socket {
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
     /// or the connection has ended.
     pub async fn flushed(&self) {
-        self.session().flushed().await;
+        if let Some(session) = self.peer().session() {
+            session.flushed().await;
+        }
     }
 
-    pub(crate) fn session(&self) -> &Arc<Session> {
-        &self.inner.session
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.inner.peer
     }
 
     pub(crate) fn awaited(&self) -> &Awaited {
@@ -410,10 +420,10 @@ impl Socket {
 
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
     pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
-        if self.is_disconnected() {
-            return Err(EmitError::Disconnected);
+        match self.peer().session() {
+            Some(session) if !self.is_disconnected() => Ok(session.send(message, volatile)?),
+            _ => Err(EmitError::Disconnected),
         }
-        Ok(self.session().send(message, volatile)?)
     }
 
     /// Tells the catch-all listeners of an event that goes out.
@@ -462,16 +472,14 @@ impl Socket {
         let Inner {
             id,
             namespace,
-            session,
-            connection,
+            peer,
             handshake,
             ..
         } = &*self.inner;
         Self::with_id(
             Arc::clone(id.as_shared()),
             namespace.clone(),
-            Arc::clone(session),
-            Weak::clone(connection),
+            peer.clone(),
             Arc::clone(handshake),
             None,
         )
