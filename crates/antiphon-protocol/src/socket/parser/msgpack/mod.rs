@@ -39,7 +39,7 @@
 //! | MessagePack | JSON |
 //! |---|---|
 //! | nil, booleans, `str`, arrays, maps | the same; a key may come twice, as in JSON |
-//! | invalid UTF-8 in a `str` | U+FFFD, as in Node. (Stock clients write it for half of an emoji.) |
+//! | invalid UTF-8 in a `str` | U+FFFD, as in Node. (Its stock clients may leave a stray byte behind half of an emoji.) |
 //! | integers | exactly, from -2^63 to 2^64-1 |
 //! | floats | the shortest text that is this number; `null` for NaN and the infinities |
 //! | `bin`, extension 0 with a length (an `ArrayBuffer` of a client in Node) | an attachment |
