@@ -16,8 +16,8 @@ use super::json::{self, Bounds, Fault, Span};
 use super::{Limits, placeholder, reserved};
 use crate::engine::Revision;
 
-/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from the text that it was read
-/// from. JSON in it is valid and no deeper than [`Limits::depth`].
+/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from what it was read from. JSON in
+/// it is valid and no deeper than [`Limits::depth`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Asks to join a namespace (client), or says that it has been joined (server).

@@ -235,7 +235,7 @@ impl Transcoder<'_, '_> {
             return Err(field("nsp"));
         }
         let start = self.text.len();
-        let namespace = String::from_utf8_lossy(namespace);
+        let namespace = lossy(namespace);
         self.text.extend_from_slice(namespace.as_bytes());
         Ok(self.since(start))
     }
@@ -397,7 +397,7 @@ impl Transcoder<'_, '_> {
     }
 
     fn string(&mut self, text: &[u8]) {
-        let text = String::from_utf8_lossy(text);
+        let text = lossy(text);
         if json::is_plain(&text) {
             self.text.push(b'"');
             self.text.extend_from_slice(text.as_bytes());
@@ -417,6 +417,14 @@ impl Transcoder<'_, '_> {
         self.attachments.push(Bytes::copy_from_slice(bytes));
         let _ = write!(self.text, r#"{{"_placeholder":true,"num":{num}}}"#);
         Ok(())
+    }
+}
+
+/// The text, with U+FFFD for what is no UTF-8. Nearly all texts are, which is quickly proven.
+fn lossy(text: &[u8]) -> Cow<'_, str> {
+    match simdutf8::basic::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(text),
     }
 }
 
