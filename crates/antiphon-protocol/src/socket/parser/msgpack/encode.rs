@@ -1,8 +1,8 @@
 //! From a packet of JSON and attachments to MessagePack.
 //!
 //! The JSON is read once, from left to right and without recursion. How many values an array or a map
-//! holds is put in front of it when it ends: up to 15 fit into the byte that has been left for it, and
-//! for more what is inside moves by two or four bytes.
+//! holds is known when it ends: up to 15 fit into the byte that has been left for it. For more, bytes
+//! are put behind that at the very end, so that what has been written moves once, whatever the nesting.
 
 use super::kind;
 use crate::socket::args::Args;
@@ -126,7 +126,9 @@ fn list(name: Option<&str>, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), Enc
             None => break,
         };
     }
-    list.close(out)
+    transcoder.close(list)?;
+    transcoder.finish();
+    Ok(())
 }
 
 /// An array or a map whose values are being written.
@@ -148,29 +150,34 @@ impl Open {
             is_map,
         }
     }
+}
 
-    /// Says how many values have been written.
-    fn close(self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        let (few, many) = if self.is_map {
-            (0x80, 0xde)
-        } else {
-            (0x90, 0xdc)
-        };
-        let after = self.head + 1;
-        let head;
-        if self.count <= 15 {
-            head = few | self.count as u8;
-        } else if let Ok(count) = u16::try_from(self.count) {
-            head = many;
-            out.splice(after..after, count.to_be_bytes());
-        } else {
-            head = many + 1;
-            out.splice(after..after, length(self.count)?.to_be_bytes());
-        }
-        if let Some(byte) = out.get_mut(self.head) {
-            *byte = head;
-        }
-        Ok(())
+/// A count that does not fit into its byte, and belongs behind it.
+#[derive(Clone, Copy)]
+struct Count {
+    after: usize,
+    count: u32,
+}
+
+impl Count {
+    const fn size(self) -> usize {
+        if self.count <= u16::MAX as u32 { 2 } else { 4 }
+    }
+}
+
+/// Puts counts in their places: what stands behind each moves, once for all of them.
+fn insert(counts: &mut [Count], out: &mut Vec<u8>) {
+    let mut end = out.len();
+    let mut shift: usize = counts.iter().map(|count| count.size()).sum();
+    out.resize(end + shift, 0);
+    counts.sort_unstable_by_key(|count| count.after);
+    for count in counts.iter().rev() {
+        out.copy_within(count.after..end, count.after + shift);
+        end = count.after;
+        shift -= count.size();
+        let bytes = count.count.to_be_bytes();
+        let (_, bytes) = bytes.split_at(bytes.len() - count.size());
+        out[end + shift..][..bytes.len()].copy_from_slice(bytes);
     }
 }
 
@@ -181,6 +188,8 @@ struct Transcoder<'p> {
     out: &'p mut Vec<u8>,
     /// What the value that is being read stands in, the innermost last.
     open: Vec<Open>,
+    /// Those that are for the end.
+    counts: Vec<Count>,
 }
 
 impl<'p> Transcoder<'p> {
@@ -190,12 +199,13 @@ impl<'p> Transcoder<'p> {
             attachments: &[],
             out,
             open: Vec::new(),
+            counts: Vec::new(),
         }
     }
 
     /// Writes the value that the text is, if its first byte is one that the packet carries.
     fn payload(
-        &mut self,
+        mut self,
         carries: impl FnOnce(u8) -> bool,
         error: impl FnOnce() -> EncodeError,
     ) -> Result<(), EncodeError> {
@@ -205,10 +215,11 @@ impl<'p> Transcoder<'p> {
             return Err(error());
         }
         let end = self.value(start)?;
-        match json::whitespace(bytes, end) == bytes.len() {
-            true => Ok(()),
-            false => Err(malformed()),
+        if json::whitespace(bytes, end) < bytes.len() {
+            return Err(malformed());
         }
+        self.finish();
+        Ok(())
     }
 
     /// Writes the value that begins at `at`. Returns where it ends.
@@ -233,8 +244,9 @@ impl<'p> Transcoder<'p> {
                 match (bytes.get(at), open.is_map) {
                     (Some(b'}'), true) | (Some(b']'), false) => {
                         at += 1;
-                        open.close(self.out)?;
+                        let open = *open;
                         self.open.pop();
+                        self.close(open)?;
                     }
                     (Some(b','), is_map) if open.count > 0 => {
                         open.count += 1;
@@ -261,6 +273,37 @@ impl<'p> Transcoder<'p> {
     fn enter(&mut self, is_map: bool, at: usize) -> usize {
         self.open.push(Open::new(is_map, self.out));
         at + 1
+    }
+
+    /// Says how many values have been written, or keeps it for the end.
+    fn close(&mut self, open: Open) -> Result<(), EncodeError> {
+        let (few, many) = if open.is_map {
+            (0x80, 0xde)
+        } else {
+            (0x90, 0xdc)
+        };
+        let head = match open.count {
+            count @ ..=15 => few | count as u8,
+            count => {
+                let count = Count {
+                    after: open.head + 1,
+                    count: length(count)?,
+                };
+                self.counts.push(count);
+                many + u8::from(count.size() > 2)
+            }
+        };
+        if let Some(byte) = self.out.get_mut(open.head) {
+            *byte = head;
+        }
+        Ok(())
+    }
+
+    /// Writes what was kept for the end.
+    fn finish(mut self) {
+        if !self.counts.is_empty() {
+            insert(&mut self.counts, self.out);
+        }
     }
 
     /// Writes the attachment whose placeholder begins at `at`, and returns where that ends. `None` if

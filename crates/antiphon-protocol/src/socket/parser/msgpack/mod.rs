@@ -3,16 +3,17 @@
 //! One binary message of the Engine.IO connection is one packet, a map
 //! `{"type":2,"nsp":"/","id":7,"data":["name",1]}`. Binary values stand in it where they belong, and
 //! no attachments follow. Inside this library the arguments of an event are JSON with attachments,
-//! so both functions transcode at the edge: [`decode`] gives the same [`Packet`](super::Packet) as
-//! [`Decoder`](super::Decoder) does, and [`encode`] takes it. Neither looks at what came before.
+//! so both functions transcode at the edge: [`decode`] gives the same
+//! [`Packet`](crate::socket::Packet) as [`Decoder`](crate::socket::Decoder) does, and [`encode`]
+//! takes it. Neither looks at what came before.
 //!
-//! A message comes from a peer, so that everything in it may be wrong. The [`Limits`](super::Limits)
-//! of texts hold for it, too, nothing is allocated by a length that it declares, and its JSON is at
-//! most seven times as long (`false` is one byte here and five there, a control character six), and
-//! some 30 bytes for each attachment.
+//! A message comes from a peer, so that everything in it may be wrong. The
+//! [`Limits`](crate::socket::Limits) of texts hold for it, too, nothing is allocated by a length that
+//! it declares, and its JSON is at most seven times as long (`false` is one byte here and five there,
+//! a control character six), and some 30 bytes for each attachment.
 //!
 //! ```
-//! use antiphon_protocol::socket::{Args, Limits, Packet, msgpack};
+//! use antiphon_protocol::socket::{Limits, Packet, msgpack};
 //!
 //! let joined = Packet::Connect {
 //!     namespace: "/chat",

@@ -178,11 +178,30 @@ fn lists_and_maps() {
             "{count}"
         );
     }
-    // A list that grows moves what is inside, other lists too.
-    let inner = format!("[{}]", vec!["1"; 16].join(","));
-    let found = value(&format!("[{}]", vec![&*inner; 16].join(",")));
-    let expected = [b"\xdc\x00\x10", &vec![1; 16][..]].concat();
-    assert_eq!(found, [b"\xdc\x00\x10", &expected.repeat(16)[..]].concat());
+}
+
+/// Counts that need bytes of their own are put in place at the end, each where it belongs.
+#[test]
+fn long_lists_in_long_lists() {
+    let repeat = |value: &str, count| format!("[{}]", vec![value; count].join(","));
+    let inner = repeat("1", 16);
+    let longest = repeat("2", 65_536);
+    let found = value(&format!(
+        "[{},{longest},[{inner}],{{\"a\":{inner}}}]",
+        repeat(&inner, 17),
+    ));
+    let inner = [b"\xdc\x00\x10", &[1; 16][..]].concat();
+    let expected = [
+        &b"\x94\xdc\x00\x11"[..],
+        &inner.repeat(17),
+        b"\xdd\x00\x01\x00\x00",
+        &vec![2; 65_536],
+        b"\x91",
+        &inner,
+        b"\x81\xa1a",
+        &inner,
+    ];
+    assert!(found == expected.concat());
 }
 
 #[test]
