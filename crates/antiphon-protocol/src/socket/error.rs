@@ -66,6 +66,22 @@ pub enum DecodeError {
         /// What it may carry.
         expected: &'static str,
     },
+    /// The message is not MessagePack, or holds what has no form in JSON ([`msgpack`](super::msgpack)).
+    #[error("invalid MessagePack at byte {offset}: {reason}")]
+    InvalidMsgpack {
+        /// Where, in bytes from the beginning of the message.
+        offset: usize,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A field of a packet in MessagePack is missing, or of the wrong kind.
+    #[error("invalid field {field:?} of the packet: expected {expected}")]
+    InvalidField {
+        /// The field.
+        field: &'static str,
+        /// What it may hold.
+        expected: &'static str,
+    },
     /// The payload is not JSON.
     #[error("invalid JSON at byte {offset} of the packet")]
     InvalidJson {
@@ -137,4 +153,12 @@ pub enum EncodeError {
     /// connection.
     #[error("the value holds a forged placeholder of an attachment")]
     IllegalPlaceholder,
+    /// The JSON does not suit the type of the packet.
+    #[error("invalid payload of {packet}: expected {expected}")]
+    InvalidPayload {
+        /// The type of the packet.
+        packet: &'static str,
+        /// What it may carry.
+        expected: &'static str,
+    },
 }

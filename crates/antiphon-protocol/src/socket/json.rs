@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 /// Levels that the scanner can hold, one bit each. `serde_json` recurses as deep at most.
-const MOST_LEVELS: usize = 127;
+pub(super) const MOST_LEVELS: usize = 127;
 
 /// A part of a text, by the offsets of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -305,6 +305,11 @@ pub(super) fn string(bytes: &[u8], start: usize) -> Result<usize, Fault> {
             _ => return Err(Fault::Syntax(at)),
         }
     }
+}
+
+/// Whether a text stands in a string as it is, without escapes.
+pub(super) fn is_plain(text: &str) -> bool {
+    plain(text.as_bytes(), 0) == text.len()
 }
 
 /// The first byte at or after `at` that is not plain text of a string: a quote, a backslash, a

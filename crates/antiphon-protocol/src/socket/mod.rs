@@ -4,6 +4,8 @@
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
 //! them as a type. What goes out is written to a [`Draft`]; an event that others must know before it has
 //! a form is an [`Outgoing`]. A [`Fanout`] gives each receiver the form that its session takes.
+//! Clients and servers that have agreed on MessagePack have the same packets in another form:
+//! [`msgpack`].
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|
@@ -39,6 +41,7 @@ mod json;
 mod limits;
 mod outgoing;
 mod packet;
+mod parser;
 mod placeholder;
 #[cfg(test)]
 mod tests;
@@ -54,6 +57,7 @@ pub use fanout::Fanout;
 pub use limits::Limits;
 pub use outgoing::Outgoing;
 pub use packet::Packet;
+pub use parser::msgpack;
 
 /// Most attachments that a packet is encoded with by default. Stock clients in JavaScript close the
 /// connection for more (`maxAttachments` of `socket.io-parser`, from 4.2.6); [`Draft::new`] takes

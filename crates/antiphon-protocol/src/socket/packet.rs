@@ -16,8 +16,8 @@ use super::json::{self, Bounds, Fault, Span};
 use super::{Limits, placeholder, reserved};
 use crate::engine::Revision;
 
-/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from the text that it was read
-/// from. JSON in it is valid and no deeper than [`Limits::depth`].
+/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from what it was read from. JSON in
+/// it is valid and no deeper than [`Limits::depth`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Asks to join a namespace (client), or says that it has been joined (server).
@@ -81,16 +81,17 @@ impl<'a> Packet<'a> {
 #[derive(Debug)]
 pub(super) struct Layout {
     /// `None` is `/`.
-    namespace: Option<Span>,
-    body: Body,
+    pub(super) namespace: Option<Span>,
+    pub(super) body: Body,
     /// How many attachments the packet waits for.
     pub(super) attachments: usize,
     /// The name of the event, if its text holds escapes.
     pub(super) unescaped: Option<String>,
 }
 
+/// What stands in a packet beside its namespace, by its type.
 #[derive(Debug, Clone, Copy)]
-enum Body {
+pub(super) enum Body {
     Connect {
         query: Option<Span>,
         auth: Option<Span>,
@@ -199,7 +200,7 @@ pub(super) fn parse(
             let id = reader.ack_id()?;
             let list = reader.list("EVENT")?;
             let first = list.first.ok_or(DecodeError::MissingEventName)?;
-            let (name, escaped) = reader.event_name(first)?;
+            let (name, escaped) = event_name(text, first, limits)?;
             unescaped = escaped;
             Body::Event {
                 id,
@@ -350,35 +351,39 @@ impl<'t> Reader<'t> {
             },
         }
     }
+}
 
-    /// The name of an event, and its text if that holds escapes.
-    fn event_name(&self, first: Span) -> Result<(Span, Option<String>), DecodeError> {
-        let raw = first.of(self.text);
-        let (span, name) = match raw.as_bytes().first() {
-            // JavaScript writes a number as its text: `JSON.stringify(1.5) == String(1.5)`.
-            Some(b'-' | b'0'..=b'9') => (first, Cow::Borrowed(raw)),
-            Some(b'"') => (
-                Span {
-                    start: first.start + 1,
-                    end: first.end - 1,
-                },
-                // A lone surrogate is U+FFFD: the name is a text like others.
-                json::unescape(raw).ok_or(DecodeError::InvalidEventName)?,
-            ),
-            _ => return Err(DecodeError::InvalidEventName),
-        };
-        if name.len() > self.limits.event_name {
-            return Err(DecodeError::EventNameTooLong {
-                limit: self.limits.event_name,
-            });
-        }
-        if let Some(name) = reserved(&name) {
-            return Err(DecodeError::ReservedEvent(name));
-        }
-        let escaped = match name {
-            Cow::Borrowed(_) => None,
-            Cow::Owned(name) => Some(name),
-        };
-        Ok((span, escaped))
+/// The name of an event, which is the first value of its list, and its text if that holds escapes.
+pub(super) fn event_name(
+    text: &str,
+    first: Span,
+    limits: &Limits,
+) -> Result<(Span, Option<String>), DecodeError> {
+    let raw = first.of(text);
+    let (span, name) = match raw.as_bytes().first() {
+        // JavaScript writes a number as its text: `JSON.stringify(1.5) == String(1.5)`.
+        Some(b'-' | b'0'..=b'9') => (first, Cow::Borrowed(raw)),
+        Some(b'"') => (
+            Span {
+                start: first.start + 1,
+                end: first.end - 1,
+            },
+            // A lone surrogate is U+FFFD: the name is a text like others.
+            json::unescape(raw).ok_or(DecodeError::InvalidEventName)?,
+        ),
+        _ => return Err(DecodeError::InvalidEventName),
+    };
+    if name.len() > limits.event_name {
+        return Err(DecodeError::EventNameTooLong {
+            limit: limits.event_name,
+        });
     }
+    if let Some(name) = reserved(&name) {
+        return Err(DecodeError::ReservedEvent(name));
+    }
+    let escaped = match name {
+        Cow::Borrowed(_) => None,
+        Cow::Owned(name) => Some(name),
+    };
+    Ok((span, escaped))
 }

@@ -2,6 +2,7 @@ mod alike;
 mod args;
 mod decode;
 mod encode;
+mod msgpack;
 mod properties;
 mod surrogates;
 

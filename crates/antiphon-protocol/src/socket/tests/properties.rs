@@ -15,7 +15,7 @@ use crate::engine::{Encoded, EncodedMessage, Form, Revision};
 
 /// JSON in which bytes may stand anywhere.
 #[derive(Debug, Clone, PartialEq)]
-enum Tree {
+pub(super) enum Tree {
     Null,
     Bool(bool),
     Int(i64),
@@ -98,7 +98,7 @@ impl Tree {
     }
 }
 
-fn tree() -> impl Strategy<Value = Tree> {
+pub(super) fn tree() -> impl Strategy<Value = Tree> {
     let leaf = prop_oneof![
         Just(Tree::Null),
         any::<bool>().prop_map(Tree::Bool),
@@ -115,7 +115,7 @@ fn tree() -> impl Strategy<Value = Tree> {
     .prop_filter("too many attachments", |tree| tree.attachments() <= 5)
 }
 
-fn namespace() -> impl Strategy<Value = String> {
+pub(super) fn namespace() -> impl Strategy<Value = String> {
     prop_oneof![Just("/".to_owned()), "/[^,?]{0,20}"]
 }
 
