@@ -95,7 +95,7 @@ impl EncodedMessage {
     /// The message for sessions of this form, but for its parser, which is the business of whoever wrote it.
     #[must_use]
     pub fn in_form(&self, form: Form) -> Encoded {
-        let is_plain = form.revision == Revision::V4 && !form.base64;
+        let is_plain = !form.revision.dialect().has_type_byte && !form.base64;
         if is_plain || !self.packets().any(EncodedPacket::is_binary) {
             return Encoded::Message(self.clone());
         }
@@ -166,7 +166,7 @@ impl EncodedPacket {
     pub fn binary(data: &[u8], revision: Revision) -> Self {
         let mut writer = PacketWriter::default();
         writer.begin(FIN_BINARY, data.len() + 1);
-        if revision == Revision::V3 {
+        if revision.dialect().has_type_byte {
             writer.buffer.push(MESSAGE_BYTE);
         }
         writer.buffer.extend_from_slice(data);
@@ -204,10 +204,9 @@ impl EncodedPacket {
                 append_base64(self.payload(), form.revision, &mut writer.buffer);
                 writer.finish()
             }
-            Form {
-                revision: Revision::V3,
-                ..
-            } => Self::binary(self.payload(), Revision::V3),
+            Form { revision, .. } if revision.dialect().has_type_byte => {
+                Self::binary(self.payload(), revision)
+            }
             Form { .. } => self.clone(),
         }
     }
@@ -219,21 +218,18 @@ impl EncodedPacket {
 
     /// Appends this binary message, which is encoded in `revision`, as a text packet.
     pub(super) fn append_base64(&self, revision: Revision, buffer: &mut Vec<u8>) {
-        let data = match revision {
-            Revision::V4 => self.payload(),
-            Revision::V3 => self.payload().get(1..).unwrap_or_default(),
-        };
+        let type_byte = usize::from(revision.dialect().has_type_byte);
+        let data = self.payload().get(type_byte..).unwrap_or_default();
         append_base64(data, revision, buffer);
     }
 }
 
 /// Appends a binary message as the text packet that `revision` has for it.
 fn append_base64(data: &[u8], revision: Revision, buffer: &mut Vec<u8>) {
-    let kind: &[u8] = match revision {
-        Revision::V4 => b"b",
-        Revision::V3 => b"b4",
-    };
-    buffer.extend_from_slice(kind);
+    buffer.push(b'b');
+    if revision.dialect().has_type_byte {
+        buffer.push(PacketType::Message.digit());
+    }
     let start = buffer.len();
     buffer.resize(start + data.len().div_ceil(3) * 4, 0);
     let written = BASE64.encode_slice(data, &mut buffer[start..]);

@@ -8,6 +8,7 @@
 //! panics.
 
 mod bundle;
+mod dialect;
 mod encoded;
 pub mod event_stream;
 mod form;
@@ -21,6 +22,7 @@ mod session;
 mod upgrade;
 
 pub use bundle::Bundle;
+pub use dialect::Dialect;
 pub(crate) use encoded::PacketWriter;
 pub use encoded::{Encoded, EncodedMessage, EncodedPacket};
 pub use form::{Form, Forms, Parser};

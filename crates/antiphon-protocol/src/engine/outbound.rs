@@ -162,6 +162,7 @@ struct Kept {
 
 impl Outbound {
     /// Whether nothing waits.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
         let waits = match &self.kept {
@@ -172,6 +173,7 @@ impl Outbound {
     }
 
     /// Bytes that wait, frame headers included.
+    #[inline]
     #[must_use]
     pub fn bytes(&self) -> usize {
         match &self.tail {
@@ -235,7 +237,7 @@ impl Outbound {
             }
             _ => {
                 self.settle();
-                if frame.len() > LARGEST || self.room(1, LARGEST, limits).is_err() {
+                if frame.len() > LARGEST || !self.takes_tail(limits) {
                     return false;
                 }
                 let mut frames = SPARE_FRAMES.take().unwrap_or_default();
@@ -251,15 +253,28 @@ impl Outbound {
     /// this form. Returns `false` if there is no room for the largest.
     pub fn share(&mut self, bundle: &Arc<Bundle>, form: Form, limits: QueueLimits) -> bool {
         self.settle();
-        let takes = self.room(1, LARGEST, limits).is_ok();
+        let takes = self.takes_tail(limits);
         if takes {
             self.tail = Tail::Shared(Arc::clone(bundle), form);
         }
         takes
     }
 
+    /// Whether a new tail has room, whatever it grows to.
+    fn takes_tail(&self, limits: QueueLimits) -> bool {
+        let is_free = self.entries.is_empty() && self.kept.is_none();
+        is_free || self.room(1, LARGEST, limits).is_ok()
+    }
+
     /// Ends the tail: nothing is appended before what comes next.
+    #[inline]
     pub fn settle(&mut self) {
+        if !matches!(self.tail, Tail::Empty) {
+            self.end_tail();
+        }
+    }
+
+    fn end_tail(&mut self) {
         self.seal();
         let frames = match std::mem::take(&mut self.tail) {
             Tail::Empty | Tail::Shared(..) => return,
@@ -274,6 +289,7 @@ impl Outbound {
     }
 
     /// Nothing is appended to the bundle in the tail any more.
+    #[inline]
     fn seal(&mut self) {
         if let Tail::Shared(bundle, form) = &self.tail {
             let frames = bundle.seal(*form);
@@ -393,6 +409,7 @@ impl Outbound {
     }
 
     /// The frames that wait, if they lie side by side.
+    #[inline]
     pub fn contiguous(&mut self) -> Option<&[u8]> {
         self.seal();
         match (self.entries.len(), self.tail.frames()) {

@@ -159,13 +159,11 @@ impl<'a> Packet<'a> {
     /// In revision 3 [`PacketError::Empty`] without a type byte and [`PacketError::BinaryType`] if
     /// it is not that of a message. Revision 4 takes any bytes.
     pub fn from_binary(data: &'a [u8], revision: Revision) -> Result<Self, PacketError> {
-        let message = match revision {
-            Revision::V4 => data,
-            Revision::V3 => match data.split_first() {
-                None => return Err(PacketError::Empty),
-                Some((&MESSAGE_BYTE, message)) => message,
-                Some((&other, _)) => return Err(PacketError::BinaryType(other)),
-            },
+        let message = match data.split_first() {
+            _ if !revision.dialect().has_type_byte => data,
+            None => return Err(PacketError::Empty),
+            Some((&MESSAGE_BYTE, message)) => message,
+            Some((&other, _)) => return Err(PacketError::BinaryType(other)),
         };
         Ok(Self::Message(Message::Binary(Cow::Borrowed(message))))
     }
@@ -178,9 +176,9 @@ fn split_first(text: &str) -> Result<(char, &str), PacketError> {
 }
 
 fn decode_base64(data: &str, revision: Revision) -> Result<Vec<u8>, PacketError> {
-    let encoded = match revision {
-        Revision::V4 => data,
-        Revision::V3 => match split_first(data)? {
+    let encoded = match revision.dialect().has_type_byte {
+        false => data,
+        true => match split_first(data)? {
             ('4', encoded) => encoded,
             (other, _) => return Err(PacketError::Base64Type(other)),
         },

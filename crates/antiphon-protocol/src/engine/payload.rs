@@ -41,8 +41,9 @@ where
     P::IntoIter: Clone,
 {
     let packets = packets.into_iter();
-    let binary =
-        binary && revision == Revision::V3 && packets.clone().any(EncodedPacket::is_binary);
+    let binary = binary
+        && revision.dialect().has_binary_payloads
+        && packets.clone().any(EncodedPacket::is_binary);
     let capacity = packets
         .clone()
         .map(|packet| LENGTH_ROOM + text_length(packet))
@@ -183,7 +184,7 @@ pub fn decode(
     binary: bool,
     max_packets: usize,
 ) -> Result<Packets<'_>, PayloadError> {
-    if binary && revision == Revision::V4 {
+    if binary && !revision.dialect().has_binary_payloads {
         return Err(PayloadError::BinaryContent);
     }
     if body.is_empty() {

@@ -149,10 +149,10 @@ pub fn connect_error<T: Serialize + ?Sized>(
     data: Option<&T>,
 ) -> Result<EncodedMessage, EncodeError> {
     let mut draft = Draft::begun(CONNECT_ERROR, namespace, message.len() + 64);
-    match (revision, data) {
-        (Revision::V3, None) => draft.push_string(message),
-        (Revision::V3, Some(data)) => serde_json::to_writer(draft.writer.buffer(), data)?,
-        (Revision::V4, data) => {
+    match (revision.dialect().has_error_objects, data) {
+        (false, None) => draft.push_string(message),
+        (false, Some(data)) => serde_json::to_writer(draft.writer.buffer(), data)?,
+        (true, data) => {
             draft.push(r#"{"message":"#);
             draft.push_string(message);
             if let Some(data) = data {

@@ -170,7 +170,7 @@ pub(super) fn parse(
     };
     let mut namespace = reader.namespace()?;
     let mut query = None;
-    if revision == Revision::V3
+    if revision.dialect().has_namespace_queries
         && let Some(span) = &mut namespace
         && let Some(mark) = span.of(text).find('?')
     {
@@ -308,10 +308,10 @@ impl<'t> Reader<'t> {
     }
 
     fn connect_error(&self, revision: Revision) -> Result<Span, DecodeError> {
-        let expected = match (revision, self.peek()) {
-            (Revision::V3, Some(_)) | (Revision::V4, Some(b'{' | b'"')) => return self.whole(),
-            (Revision::V3, None) => "JSON",
-            (Revision::V4, _) => "an object or a string",
+        let expected = match (revision.dialect().has_error_objects, self.peek()) {
+            (false, Some(_)) | (true, Some(b'{' | b'"')) => return self.whole(),
+            (false, None) => "JSON",
+            (true, _) => "an object or a string",
         };
         Err(DecodeError::InvalidPayload {
             packet: "CONNECT_ERROR",

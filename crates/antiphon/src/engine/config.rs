@@ -151,10 +151,10 @@ impl EngineConfig {
     ) -> &'static [&'static str] {
         let offers = |kind| self.allow_upgrades && self.transports.contains(&kind);
         let streaming = transport == TransportKind::Polling
-            && revision == Revision::V4
+            && revision.dialect().may_stream
             && offers(TransportKind::Streaming);
         let websocket = transport != TransportKind::WebSocket && offers(TransportKind::WebSocket);
-        if websocket && self.allow_flashsocket && revision == Revision::V3 {
+        if websocket && self.allow_flashsocket && revision.dialect().has_flash_sockets {
             return &["websocket", "flashsocket"];
         }
         match (websocket, streaming) {

@@ -222,7 +222,7 @@ where
     let answer = match (transport, &parts.method) {
         (TransportKind::Polling, &Method::GET) => {
             let base64 = session.is_base64() || query.callback.is_some();
-            let binary = !base64 && session.revision() == Revision::V3;
+            let binary = !base64 && session.revision().dialect().has_binary_payloads;
             let offset = query.offset(|| session.is_tracked())?;
             let payload = polling::poll(session, binary, offset, query.wait()).await?;
             if session.has_ended() {
@@ -235,7 +235,7 @@ where
             let offset = query.offset(|| session.is_tracked())?;
             let stream = match session.transport() {
                 TransportKind::Streaming => EventStream::resume(session, offset)?,
-                TransportKind::Polling if session.revision() == Revision::V4 => {
+                TransportKind::Polling if session.revision().dialect().may_stream => {
                     EventStream::probe(session)?
                 }
                 _ => return Err(RequestError::transport_mismatch()),
@@ -384,7 +384,7 @@ async fn handshake(
             websocket: Some(Purpose::Open(opening)),
         });
     }
-    if transport == TransportKind::Streaming && revision == Revision::V3 {
+    if transport == TransportKind::Streaming && !revision.dialect().may_stream {
         return Err(query.unknown_transport());
     }
     let (driven, open) = turn::scope(|| engine.open(opening, parts));
@@ -393,7 +393,7 @@ async fn handshake(
         stream_answer(EventStream::resume(session, Some(0))?)
     } else {
         let base64 = query.base64 || query.callback.is_some();
-        let binary = !base64 && revision == Revision::V3;
+        let binary = !base64 && revision.dialect().has_binary_payloads;
         let payload = polling::encode(session, &open, binary);
         payload_answer(Some(session), payload, query.callback)
     };

@@ -22,7 +22,7 @@ use std::{
 };
 
 use antiphon_protocol::{
-    engine::{CloseReason, Message, Revision},
+    engine::{CloseReason, Message},
     socket::{self as codec, DecodeError, Decoder, Fanout, Packet},
 };
 use bytes::Bytes;
@@ -434,7 +434,8 @@ async fn join(connection: Arc<Connection>, socket: Socket) {
     let namespace = socket.namespace();
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
-    let sid = (socket.revision() == Revision::V4).then(|| socket.id().as_str());
+    let knows_id = socket.revision().dialect().derives_ids;
+    let sid = (!knows_id).then(|| socket.id().as_str());
     let _ = socket.send(&mut codec::connect(namespace.name(), sid).into(), false);
     socket.enter();
     tracing::debug!(socket = ?socket.id(), namespace = namespace.name(), "socket connected");

@@ -10,7 +10,6 @@ use std::{
     sync::{Arc, PoisonError, RwLock, Weak},
 };
 
-use antiphon_protocol::engine::Revision;
 use http::request::Parts;
 
 use crate::engine::{self, Application, Session};
@@ -80,7 +79,7 @@ impl Application for Namespaces {
     fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
         let handshake = Handshake::new(request, &self.shared.handshake_headers);
         let connection = Connection::new(Weak::clone(&self.this), &self.shared, handshake, session);
-        if session.revision() == Revision::V3 {
+        if session.revision().dialect().joins_by_itself {
             // Clients of this revision are in the main namespace without asking.
             connection.connect(session, "/", None);
         }

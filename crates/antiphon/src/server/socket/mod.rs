@@ -121,13 +121,10 @@ impl Socket {
         connection: &Arc<Connection>,
         auth: Option<Box<str>>,
     ) -> Self {
-        let id = match session.revision() {
-            Revision::V4 => id::random_id(),
-            // Clients of this revision compute it themselves.
-            Revision::V3 => match namespace.name() {
-                "/" => Arc::from(session.id().as_str()),
-                name => Arc::from(format!("{name}#{}", session.id().as_str())),
-            },
+        let id = match (session.revision().dialect().derives_ids, namespace.name()) {
+            (false, _) => id::random_id(),
+            (true, "/") => Arc::from(session.id().as_str()),
+            (true, name) => Arc::from(format!("{name}#{}", session.id().as_str())),
         };
         let handshake = Arc::clone(connection.handshake());
         let connection = Arc::downgrade(connection);
