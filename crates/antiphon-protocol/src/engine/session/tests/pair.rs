@@ -232,7 +232,7 @@ impl Pair {
     fn check(&self) {
         let session = &self.server.session;
         assert_eq!(session.deadline().is_none(), session.closed().is_some());
-        assert!(session.closed().is_none() || !session.is_upgrading(WEBSOCKET));
+        assert!(session.closed().is_none() || !session.is_upgrading(TO_WEBSOCKET));
         // A ping, a noop and a close packet have room in any queue.
         assert!(session.queued_bytes() <= SHORT.queue.bytes + 3 * 3);
         assert!(self.accepted.starts_with(&self.received), "lost or doubled");

@@ -181,7 +181,7 @@ impl Pair {
             websocket.partial.drain(..consumed);
         }
         if self.server.session.is_blocked() {
-            self.server.session.written(0, false);
+            self.server.handle(Input::Writable);
             self.write();
         }
         packets.iter().for_each(|one| self.client_receives(one));
