@@ -25,4 +25,6 @@ pub use open::{Handshake, HandshakeError, Open};
 pub use outbound::{BadOffset, Outbound, QueueFull, QueueLimits};
 pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};
 pub use payload::{Payload, PayloadError};
-pub use session::{CloseReason, ServerSession, SessionConfig, Timer, TransportKind, UpgradeTarget};
+pub use session::{
+    ClientSession, CloseReason, ServerSession, SessionConfig, Timer, TransportKind, UpgradeTarget,
+};

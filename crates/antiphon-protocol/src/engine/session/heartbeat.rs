@@ -37,6 +37,11 @@ impl Heartbeat {
         Self::new(revision == Revision::V4, config, now)
     }
 
+    /// The heartbeat of a client that speaks `revision`.
+    pub(super) fn client(revision: Revision, config: &SessionConfig, now: Instant) -> Self {
+        Self::new(revision == Revision::V3, config, now)
+    }
+
     fn new(pings: bool, config: &SessionConfig, now: Instant) -> Self {
         let state = if pings {
             State::Idle {
@@ -167,6 +172,15 @@ mod tests {
         heartbeat.handle_ping(ping_at).unwrap();
         let late = ping_at + INTERVAL + TIMEOUT;
         assert_eq!(heartbeat.timer(), (Timer::Silence, late));
+    }
+
+    #[test]
+    fn a_client_does_what_its_server_does_not() {
+        let start = Instant::now();
+        let client = |revision| Heartbeat::client(revision, &config(), start).timer();
+        assert_eq!(client(Revision::V3), (Timer::Ping, start + INTERVAL));
+        let late = start + INTERVAL + TIMEOUT;
+        assert_eq!(client(Revision::V4), (Timer::Silence, late));
     }
 
     #[test]

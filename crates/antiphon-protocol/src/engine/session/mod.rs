@@ -17,6 +17,7 @@
 //! The two roles share what is in this folder: [`Timer`], the phases, the heartbeat, the upgrade and
 //! the transports. A peer's mistake ends the session with a [`CloseReason`]; it never panics.
 
+pub mod client;
 mod config;
 mod heartbeat;
 mod phase;
@@ -26,6 +27,7 @@ mod timers;
 mod transport;
 mod upgrade;
 
+pub use client::ClientSession;
 pub use config::SessionConfig;
 pub use phase::CloseReason;
 pub use server::ServerSession;

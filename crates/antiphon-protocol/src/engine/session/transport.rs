@@ -109,6 +109,11 @@ impl Transport {
         matches!(self, Self::Http(Requests { post: true, .. }))
     }
 
+    /// Whether what a client has taken to be sent has not left yet.
+    pub(super) const fn is_sending(&self) -> bool {
+        self.has_post() || self.is_blocked()
+    }
+
     pub(super) const fn is_blocked(&self) -> bool {
         matches!(self, Self::WebSocket { blocked: true })
     }

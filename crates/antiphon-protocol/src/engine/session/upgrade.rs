@@ -94,12 +94,35 @@ impl Upgrade {
         }
     }
 
+    /// A packet came to the client on the probing transport. Returns `false` if it isn't the answer of
+    /// the probe.
+    pub(super) fn handle_answer(&mut self, packet: &Packet<'_>, now: Instant) -> bool {
+        match (&*self, packet) {
+            (Self::Probing { expires }, Packet::Pong("probe")) => {
+                *self = Self::Probed {
+                    expires: *expires,
+                    noop_at: now + NOOP_INTERVAL,
+                };
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// The attempt is over, whatever it was.
     pub(super) fn end(&mut self) {
         *self = Self::Idle;
     }
 
-    /// What is due next in the upgrade to `to`, and when.
+    /// When the attempt is given up.
+    pub(super) const fn expires(&self) -> Option<Instant> {
+        match self {
+            Self::Idle => None,
+            Self::Probing { expires } | Self::Probed { expires, .. } => Some(*expires),
+        }
+    }
+
+    /// What is due next at the server in the upgrade to `to`, and when.
     pub(super) fn timer(&self, to: UpgradeTarget) -> Option<(Timer, Instant)> {
         match *self {
             Self::Idle => None,

@@ -1,5 +1,6 @@
 //! The rules of a session, each played through with made-up time: no socket, no clock, no sleep.
 
+mod client;
 mod closing;
 mod cuts;
 mod heartbeat;

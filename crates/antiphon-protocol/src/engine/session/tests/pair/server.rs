@@ -134,6 +134,43 @@ impl Pair {
         true
     }
 
+    pub(super) fn poll_expires(&mut self) -> bool {
+        let waits = self.poll == Request::AtServer;
+        if waits {
+            self.input(Input::GetExpired);
+        }
+        waits
+    }
+
+    /// The client has gone away from its poll.
+    pub(super) fn poll_is_cut(&mut self) {
+        if std::mem::replace(&mut self.poll, Request::Idle) == Request::AtServer {
+            self.input(Input::GetEnded { answered: false });
+        }
+    }
+
+    /// What a driver says while too many handlers run: a POST whose body has come is heard later.
+    pub(super) fn server_pauses(&mut self) -> bool {
+        let pauses = self.server.session.transport() == WEBSOCKET
+            && !self.server.session.is_reading_paused();
+        if pauses {
+            self.input(Input::ReadingPaused);
+        }
+        pauses
+    }
+
+    fn is_paused(&self) -> bool {
+        self.server.session.is_reading_paused() && self.server.closed().is_none()
+    }
+
+    pub(super) fn server_resumes(&mut self) -> bool {
+        let resumes = self.is_paused();
+        if resumes {
+            self.input(Input::ReadingResumed);
+        }
+        resumes
+    }
+
     pub(super) fn post_arrives(&mut self) -> bool {
         let Request::ToServer(packets) = &mut self.post else {
             return false;
@@ -172,6 +209,9 @@ impl Pair {
     }
 
     pub(super) fn frame_arrives(&mut self) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         let Some(websocket) = &mut self.websocket else {
             return false;
         };
@@ -225,20 +265,33 @@ impl Pair {
 
     pub(super) fn time_passes(&mut self, duration: Duration) -> bool {
         let end = self.server.now + duration;
-        while let Some(deadline) = self.server.session.deadline() {
-            if deadline > end {
+        loop {
+            let server = self.server.session.deadline();
+            let client = self.client.deadline();
+            let Some(next) = server.into_iter().chain(client).min() else {
+                break;
+            };
+            if next > end {
                 break;
             }
-            assert!(deadline >= self.server.now, "a deadline in the past");
-            self.server.now = deadline;
-            while self.input(Input::Timeout) != Output::Nothing {}
-            let failed = self.server.closed() == Some(CloseReason::TransportError);
-            self.overwhelmed |= failed && self.server.session.is_blocked();
-            assert!(
-                self.server.session.deadline() > Some(deadline) || self.server.closed().is_some()
-            );
+            assert!(next >= self.server.now, "a deadline in the past");
+            self.server.now = next;
+            if server == Some(next) {
+                self.server_timeout();
+            }
+            if client == Some(next) {
+                self.client_timeout();
+            }
         }
         self.server.now = end;
         true
+    }
+
+    fn server_timeout(&mut self) {
+        while self.input(Input::Timeout) != Output::Nothing {}
+        let failed = self.server.closed() == Some(CloseReason::TransportError);
+        self.overwhelmed |= failed && self.server.session.is_blocked();
+        let later = self.server.session.deadline() > Some(self.server.now);
+        assert!(later || self.server.closed().is_some());
     }
 }
