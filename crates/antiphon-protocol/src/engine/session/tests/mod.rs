@@ -9,6 +9,7 @@ mod pair;
 mod polling;
 mod queue;
 mod streaming;
+mod timers;
 mod tracked;
 mod upgrading;
 

@@ -76,6 +76,20 @@ fn an_answer_that_was_cut_has_to_be_fetched_again_in_time() {
 }
 
 #[test]
+fn an_answer_that_was_cut_is_no_matter_once_the_client_has_come_again() {
+    let mut server = tracked();
+    server.send("a").unwrap();
+    server.resume(0);
+    server.answer();
+    server.resume(1);
+    server.handle(Input::ResponseCut);
+    server.pass(CONFIG.ping_timeout);
+    assert!(server.session.is_open());
+    server.send("b").unwrap();
+    assert_eq!(server.answer(), answer(["4b"]));
+}
+
+#[test]
 fn an_offset_of_something_else_ends_the_session() {
     for bad in [0, 3, u64::MAX] {
         let mut server = tracked();
