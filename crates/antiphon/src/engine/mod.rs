@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Each session has one driver, a task that watches its deadlines, reads its WebSocket if it has
-//! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::Session`]; here
+//! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::ServerSession`]; here
 //! is the I/O around them.
 
 mod config;
@@ -275,7 +275,7 @@ impl Engine {
         self.counters.sessions_opened.add(1);
         tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
         let handshake = match transport {
-            TransportKind::Polling => session.lock().machine.take_queue(),
+            TransportKind::Polling => session.lock().machine.take_handshake(),
             TransportKind::Streaming | TransportKind::WebSocket => VecDeque::new(),
         };
         let connection = self.application.connect(&session, request);

@@ -22,7 +22,7 @@ mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use antiphon_protocol::engine::{Refusal, Revision, TransportKind};
+use antiphon_protocol::engine::{Revision, TransportKind, session::server::Refusal};
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, StatusCode,

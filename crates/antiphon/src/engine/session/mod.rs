@@ -22,8 +22,9 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Input, Open, Output, Packet,
-    PacketType, Refusal, Revision, Session as Machine, TransportKind,
+    CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Open, Packet, PacketType,
+    Revision, ServerSession as Machine, TransportKind,
+    session::server::{Input, Output, Refusal},
 };
 use bytes::Bytes;
 
@@ -68,7 +69,8 @@ pub struct Session {
     form: Form,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
-    /// It is closing or closed, so that each message need not ask for the lock.
+    /// The machine takes no messages any more: a copy of its answer, renewed after each input, so that
+    /// each message need not ask for the lock.
     ended: AtomicBool,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
@@ -91,8 +93,8 @@ impl Session {
         }
         let ping_timeout = config.ping_timeout;
         let mut machine = Machine::new(revision, transport, config, Instant::now());
-        if is_tracked && transport == TransportKind::Polling {
-            machine.track();
+        if is_tracked {
+            machine = machine.with_offsets();
         }
         let config = engine.config();
         let mut form = Form::of(revision);
@@ -240,7 +242,7 @@ impl Session {
     pub(crate) async fn unsaturated(&self) {
         self.until(|state| {
             let saturated = self.is_saturated() && state.machine.closed().is_none();
-            state.machine.set_reading_paused(saturated);
+            state.pause_reading(saturated);
             !saturated
         })
         .await;
@@ -312,9 +314,9 @@ impl Session {
         }
     }
 
-    /// If the session is closing or closed, messages that still come are not handed on.
-    fn note_end(&self, state: &State) {
-        if !state.machine.is_open() {
+    /// Renews the copy of the machine's answer for messages that come.
+    pub(in crate::engine) fn note_end(&self, state: &State) {
+        if !state.machine.takes_messages() {
             self.ended.store(true, Ordering::Relaxed);
         }
     }
@@ -346,7 +348,7 @@ impl Session {
     }
 
     /// Something has happened: does what the rules ask for, up to messages and HTTP answers.
-    pub(crate) fn input<'a>(self: &Arc<Self>, input: Input<'a>) -> Output<'a> {
+    pub(crate) fn input(self: &Arc<Self>, input: Input<'_>) -> Output {
         let now = Instant::now();
         let mut state = self.lock();
         let deadline = state.machine.deadline();
@@ -369,7 +371,7 @@ impl Session {
     /// A GET waits for packets; its client has had as many as `offset` says. The number of the GET,
     /// if the session is tracked: the one before is superseded.
     pub(crate) fn begin_get(self: &Arc<Self>, offset: Option<u64>) -> Result<Option<u32>, Refusal> {
-        if let Some(refusal) = refusal(&self.input(Input::Resumed(offset))) {
+        if let Some(refusal) = refusal(&self.input(Input::GetOpened(offset))) {
             return Err(refusal);
         }
         let mut state = self.lock();
@@ -381,7 +383,7 @@ impl Session {
         if is_unread {
             // As two GETs at a time: what the client didn't read is lost.
             drop(state);
-            self.input(Input::TransportFailed);
+            self.input(Input::ResponseCut);
             return Err(Refusal::Overlap);
         }
         Ok(None)
@@ -394,7 +396,7 @@ impl Session {
         let reading = Reading::new(bytes, patience, move || {
             if let Some(session) = session.upgrade() {
                 tracing::debug!(session = ?session.id, "an answer was not read");
-                session.answer_cut();
+                session.input(Input::ResponseCut);
             }
         });
         self.lock().requests().begin_answer(reading.unread());
@@ -408,35 +410,24 @@ impl Session {
             requests.end_answer(reading.unread());
         }
         if is_cut {
-            self.answer_cut();
+            self.input(Input::ResponseCut);
         }
-    }
-
-    /// What was in an answer hasn't arrived. A tracked client comes again for it.
-    fn answer_cut(self: &Arc<Self>) {
-        let is_tracked = self.lock().machine.is_tracked();
-        self.input(match is_tracked {
-            true => Input::PollAborted,
-            false => Input::TransportFailed,
-        });
     }
 
     /// A POST says how many packets its client has had.
-    pub(crate) fn confirm(&self, offset: u64) -> Result<(), Refusal> {
-        let mut state = self.lock();
-        let confirmed = state.machine.confirm(offset);
-        if state.machine.closed().is_some() {
-            state.wake_all();
+    pub(crate) fn confirm(self: &Arc<Self>, offset: u64) -> Result<(), Refusal> {
+        match refusal(&self.input(Input::Confirmed(offset))) {
+            Some(refusal) => Err(refusal),
+            None => Ok(()),
         }
-        confirmed.map_err(Refusal::BadOffset)
     }
 
-    /// A packet has come on the session's transport.
+    /// A packet has come on the session's transport. Messages are nearly all: they ask a copy of the
+    /// machine's answer. All others are inputs of the machine.
     pub(crate) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
         match packet {
-            // What nearly all are; no deadline depends on them.
             Packet::Message(message) => {
-                let ended = self.ended.load(Ordering::Relaxed);
+                let ended = self.has_ended();
                 if let Some(connection) = self.connection().filter(|_| !ended) {
                     connection.message(self, message);
                 }
@@ -492,10 +483,8 @@ impl Session {
                 // Where this side closes, the client may read to the end.
                 requests.forget_answer();
             }
-            if state.machine.transport() == TransportKind::WebSocket {
-                // Handles may be kept for long; what nobody will write any more isn't.
-                drop(state.machine.take_queue());
-            }
+            // Handles may be kept for long; what nobody will write any more isn't.
+            state.machine.handle(Input::DriverEnded, Instant::now());
             state.wake_all();
         }
         if let Some(connection) = self.connection() {
@@ -524,7 +513,7 @@ impl fmt::Debug for Session {
 }
 
 /// The refusal of an HTTP request, if the output is one.
-pub(crate) const fn refusal(output: &Output<'_>) -> Option<Refusal> {
+pub(crate) const fn refusal(output: &Output) -> Option<Refusal> {
     match output {
         Output::Refuse(refusal) => Some(*refusal),
         _ => None,

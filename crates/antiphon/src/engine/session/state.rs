@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use antiphon_protocol::engine::{Input, Session as Machine, TransportKind};
+use antiphon_protocol::engine::{ServerSession as Machine, TransportKind, session::server::Input};
 use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{turn::Mark, waiters::Waiters};
@@ -61,6 +61,17 @@ impl State {
     pub(crate) fn leave_http(&mut self) {
         if let Some(mut requests) = self.requests.take() {
             requests.wake();
+        }
+    }
+
+    /// Notes whether this side is reading.
+    pub(in crate::engine) fn pause_reading(&mut self, paused: bool) {
+        if self.machine.is_reading_paused() != paused {
+            let input = match paused {
+                true => Input::ReadingPaused,
+                false => Input::ReadingResumed,
+            };
+            self.machine.handle(input, Instant::now());
         }
     }
 
@@ -118,12 +129,12 @@ impl State {
                 None => write_several(&mut self.machine, writer),
             };
             match written {
-                Ok(count) => self.machine.written(count, false),
+                Ok(count) => self.machine.written(count),
                 Err(error)
                     if error.kind() == ErrorKind::WouldBlock
                         || failure == Failure::ForTheDriver =>
                 {
-                    self.machine.written(0, true);
+                    self.machine.handle(Input::Blocked, Instant::now());
                     if let Some(driver) = self.driver.take() {
                         driver.wake();
                     }

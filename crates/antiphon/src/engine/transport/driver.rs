@@ -13,7 +13,7 @@ use std::{
     time::Instant,
 };
 
-use antiphon_protocol::engine::{CloseReason, Input};
+use antiphon_protocol::engine::{CloseReason, session::server::Input};
 use tokio::time::Sleep;
 
 use crate::engine::Session;

@@ -8,13 +8,19 @@
 //! payload. A body that can't be decoded closes the session.
 
 use std::{
-    borrow::Cow, collections::VecDeque, future::Future, pin::pin, sync::Arc, task::Poll,
-    time::Duration,
+    borrow::Cow,
+    collections::VecDeque,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::{Duration, Instant},
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, PacketType, Refusal, Revision, TransportKind, jsonp,
+    EncodedPacket, PacketType, Revision, TransportKind, jsonp,
     payload::{self, Packets, Payload, PayloadError},
+    session::server::{Input, Refusal},
 };
 use bytes::Bytes;
 use tokio::sync::oneshot;
@@ -66,9 +72,10 @@ pub(crate) async fn poll(
     if session.transport() == TransportKind::Streaming {
         return Err(Refusal::TransportMismatch);
     }
-    let poll = Waiting {
+    let mut poll = Waiting {
         session,
         get: session.begin_get(offset)?,
+        answered: false,
     };
     let mut patience = wait.map(|wait| Box::pin(tokio::time::sleep(wait)));
     let packets = std::future::poll_fn(|context| {
@@ -76,19 +83,21 @@ pub(crate) async fn poll(
         if poll.is_superseded(&mut state) {
             return Poll::Ready(VecDeque::from([noop()]));
         }
-        if let Some(packets) = state.machine.poll_answer() {
+        let mut response = state.machine.take_response();
+        let patience = patience.as_mut().filter(|_| response.is_none());
+        if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
+            state.machine.handle(Input::GetExpired, Instant::now());
+            response = state.machine.take_response();
+        }
+        if let Some(packets) = response {
             state.drained();
             return Poll::Ready(packets);
-        }
-        let patience = patience.as_mut();
-        if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(state.machine.poll_gives_up());
         }
         state.requests().waiting = Some(context.waker().clone());
         Poll::Pending
     })
     .await;
-    poll.answered();
+    poll.answered = true;
     Ok(encode(session, &packets, binary))
 }
 
@@ -115,6 +124,7 @@ struct Waiting<'s> {
     session: &'s Arc<Session>,
     /// Its number, if the session is tracked.
     get: Option<u32>,
+    answered: bool,
 }
 
 impl Waiting<'_> {
@@ -122,22 +132,21 @@ impl Waiting<'_> {
     fn is_superseded(&self, state: &mut State) -> bool {
         self.get.is_some_and(|get| state.requests().get != get)
     }
-
-    fn answered(self) {
-        if self.get.is_none() {
-            std::mem::forget(self);
-        }
-    }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
+        let answered = self.answered;
         if self.get.is_none() {
+            if answered {
+                // Nothing depends on it without offsets.
+                return;
+            }
             tracing::debug!(session = ?self.session.id(), "closing session: the client went away from its poll");
         } else if self.is_superseded(&mut self.session.lock()) {
             return;
         }
-        self.session.input(Input::PollAborted);
+        self.session.input(Input::GetEnded { answered });
     }
 }
 
@@ -291,12 +300,7 @@ impl Post {
 
 impl Drop for Post {
     fn drop(&mut self) {
-        let input = if self.whole {
-            Input::PostClosed
-        } else {
-            Input::PostAborted
-        };
-        self.session.input(input);
+        self.session.input(Input::PostEnded { whole: self.whole });
         self.session.lock().post_ended(self.whole);
     }
 }

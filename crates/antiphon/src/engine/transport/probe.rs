@@ -9,7 +9,8 @@
 use std::{sync::Arc, task::Poll};
 
 use antiphon_protocol::engine::{
-    EncodedPacket, Input, Output, Packet, PacketType, ProbeStep, TransportKind,
+    EncodedPacket, Packet, PacketType, UpgradeTarget,
+    session::server::{Input, Output, ProbeStep},
 };
 
 use crate::engine::{
@@ -67,7 +68,7 @@ struct Probe<'s> {
 
 impl<'s> Probe<'s> {
     fn begin(session: &'s Arc<Session>) -> Option<Self> {
-        if session.input(Input::ProbeOpened(TransportKind::WebSocket)) != Output::Nothing {
+        if session.input(Input::ProbeOpened(UpgradeTarget::WebSocket)) != Output::Nothing {
             return None;
         }
         let mut state = session.lock();
@@ -86,7 +87,7 @@ impl<'s> Probe<'s> {
             {
                 let mut state = self.session.lock();
                 if state.requests().websockets != self.number
-                    || !state.machine.is_upgrading(TransportKind::WebSocket)
+                    || !state.machine.is_upgrading(UpgradeTarget::WebSocket)
                 {
                     return Poll::Ready(ProbeStep::Reject);
                 }
@@ -95,7 +96,7 @@ impl<'s> Probe<'s> {
             let revision = self.session.revision();
             let step = websocket.poll_text(context, &mut |text| {
                 let packet = Packet::from_text(text, revision).unwrap_or(Packet::Noop);
-                let input = Input::ProbePacket(TransportKind::WebSocket, packet);
+                let input = Input::ProbePacket(UpgradeTarget::WebSocket, packet);
                 match self.session.input(input) {
                     Output::Probe(step) => step,
                     _ => ProbeStep::Reject,
@@ -117,7 +118,7 @@ impl Drop for Probe<'_> {
         let last = self.session.lock().requests().websockets == self.number;
         if last {
             self.session
-                .input(Input::ProbeClosed(TransportKind::WebSocket));
+                .input(Input::ProbeClosed(UpgradeTarget::WebSocket));
         }
     }
 }

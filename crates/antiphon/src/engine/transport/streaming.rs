@@ -16,9 +16,10 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    Input, Output, Packet, ProbeStep, Refusal, StreamStep, TransportKind,
+    Packet, UpgradeTarget,
     event_stream::{COMMENT, append_offset, append_packet},
     payload,
+    session::server::{Input, Output, ProbeStep, Refusal, StreamStep},
 };
 use bytes::Bytes;
 use tokio::time::{Instant, Sleep};
@@ -65,7 +66,7 @@ impl EventStream {
     /// A response that a session on polling may move to. A browser may ask for it again: the newer
     /// one counts.
     pub(crate) fn probe(session: &Arc<Session>) -> Result<Self, Refusal> {
-        let kind = TransportKind::Streaming;
+        let kind = UpgradeTarget::Streaming;
         session.input(Input::ProbeClosed(kind));
         if session.input(Input::ProbeOpened(kind)) != Output::Nothing {
             return Err(Refusal::TransportMismatch);
@@ -153,7 +154,9 @@ impl EventStream {
                 state.drained();
                 // The client confirms by coming again.
                 let longest = self.session.engine().config().max_stream_bytes;
-                self.ended = self.sent + chunk.len() >= longest || state.machine.keeps_much();
+                let is_long = self.sent + chunk.len() >= longest || state.machine.keeps_much();
+                // The last packet still follows; no other response can bring it.
+                self.ended = is_long && state.machine.closed().is_none();
             }
             StreamStep::Wait => state.requests().waiting = Some(context.waker().clone()),
             StreamStep::End => self.ended = true,
@@ -167,7 +170,7 @@ impl EventStream {
         chunk: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) {
-        let goes_on = state.machine.is_upgrading(TransportKind::Streaming);
+        let goes_on = state.machine.is_upgrading(UpgradeTarget::Streaming);
         let requests = state.requests();
         let probe = requests.probe.as_mut();
         let Some(probe) = probe.filter(|probe| probe.number == number) else {
@@ -201,13 +204,16 @@ impl Drop for EventStream {
         }
         let mut state = self.session.lock();
         let requests = state.requests();
+        let ended = Input::GetEnded {
+            answered: self.ended,
+        };
         let over = match self.role {
-            Role::Carries(get) => (requests.get == get).then_some(Input::PollAborted),
+            Role::Carries(get) => (requests.get == get).then_some(ended),
             Role::Probes(number) => {
                 let probe = requests.probe.take_if(|probe| probe.number == number);
                 probe.map(|probe| match probe.completed {
-                    Some(_) => Input::PollAborted,
-                    None => Input::ProbeClosed(TransportKind::Streaming),
+                    Some(_) => ended,
+                    None => Input::ProbeClosed(UpgradeTarget::Streaming),
                 })
             }
         };
@@ -247,7 +253,7 @@ pub(crate) fn receive_probe(session: &Arc<Session>, body: &[u8]) -> bool {
 
 /// What a packet of the probe asks for. Returns `None` if it has failed.
 fn probe_step(session: &Arc<Session>, packet: Packet<'_>) -> Option<ProbeStep> {
-    let input = Input::ProbePacket(TransportKind::Streaming, packet);
+    let input = Input::ProbePacket(UpgradeTarget::Streaming, packet);
     let Output::Probe(step) = session.input(input) else {
         return None;
     };

@@ -11,11 +11,11 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use antiphon_protocol::{
-    engine::{CloseReason, Encoded, Input, Packet},
+    engine::{CloseReason, Encoded, Packet, session::server::Input},
     websocket::{Decoder, Event, FrameError, Role, close_frame, pong_frame},
 };
 use hyper::upgrade::Upgraded;
@@ -389,7 +389,7 @@ fn poll_session(
         if !registered.is_some_and(|waker| waker.will_wake(context.waker())) {
             state.driver = Some(context.waker().clone());
         }
-        state.machine.set_reading_paused(false);
+        state.pause_reading(false);
     }
     let failure = match websocket.poll_receive(session, goodbye, context) {
         true => Failure::ForTheDriver,
@@ -411,7 +411,7 @@ impl WebSocket {
         let mut bytes = 0;
         while bytes < BYTES_A_TURN && !budget.is_spent() {
             if session.is_saturated() {
-                session.lock().machine.set_reading_paused(true);
+                session.lock().pause_reading(true);
                 return false;
             }
             let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
@@ -444,9 +444,10 @@ impl WebSocket {
             if state.machine.is_blocked()
                 && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
             {
-                state.machine.written(0, false);
+                state.machine.handle(Input::Writable, Instant::now());
                 if ready.is_ok() {
                     state.write(failure);
+                    session.note_end(state);
                 }
             }
             return;
@@ -461,16 +462,20 @@ impl WebSocket {
                 break;
             }
             match Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]) {
-                Poll::Ready(Ok(count)) if count > 0 => state.machine.written(count, false),
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    if state.machine.is_blocked() {
+                        state.machine.handle(Input::Writable, Instant::now());
+                    }
+                    state.machine.written(count);
+                }
                 Poll::Ready(_) if failure == Failure::ForTheDriver => return,
                 Poll::Ready(_) => {
-                    state
-                        .machine
-                        .handle(Input::TransportFailed, std::time::Instant::now());
+                    state.machine.handle(Input::TransportFailed, Instant::now());
+                    session.note_end(state);
                     return;
                 }
                 Poll::Pending => {
-                    state.machine.written(0, true);
+                    state.machine.handle(Input::Blocked, Instant::now());
                     return;
                 }
             }

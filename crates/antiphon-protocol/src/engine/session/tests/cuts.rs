@@ -39,9 +39,9 @@ enum Event {
     /// A POST confirms what has arrived.
     PostConfirms,
     /// Another transport is opened and probed.
-    Probes(TransportKind),
+    Probes(UpgradeTarget),
     /// A probe that hasn't been answered is lost.
-    ProbeIsLost(TransportKind),
+    ProbeIsLost(UpgradeTarget),
     TimePasses,
 }
 
@@ -73,7 +73,7 @@ struct Pair {
     offset: u64,
     position: u64,
     /// Where the client wants to go when what is under way has ended.
-    pausing_for: Option<TransportKind>,
+    pausing_for: Option<UpgradeTarget>,
     accepted: Vec<String>,
     received: Vec<String>,
     /// How many of the accepted messages the server knows to have arrived.
@@ -84,10 +84,7 @@ struct Pair {
 
 impl Pair {
     fn new(transport: TransportKind) -> Self {
-        let mut server = Server::with(Revision::V4, transport, PATIENT);
-        if transport == POLLING {
-            server.session.track();
-        }
+        let server = Server::with_offsets(transport, PATIENT);
         Self {
             server,
             transport,
@@ -155,7 +152,7 @@ impl Pair {
         let mut put =
             |packets: &VecDeque<_>| items.extend(texts(packets).into_iter().map(Item::Packet));
         if self.transport == POLLING {
-            let Some(packets) = session.poll_answer() else {
+            let Some(packets) = session.take_response() else {
                 return false;
             };
             put(&packets);
@@ -172,9 +169,7 @@ impl Pair {
         }
         if *done {
             items.push_back(Item::End);
-            if self.transport == STREAMING {
-                self.server.handle(Input::PollAborted);
-            }
+            self.server.handle(Input::GetEnded { answered: true });
         }
         true
     }
@@ -214,11 +209,18 @@ impl Pair {
     fn cut(&mut self, noticed: bool) -> bool {
         let done = match self.get {
             Get::None => return false,
-            Get::Sent(_) => true,
+            // The server knows nothing of it.
+            Get::Sent(_) => {
+                self.get = Get::None;
+                return true;
+            }
             Get::Open { done, .. } => done,
         };
-        if noticed && !done {
-            self.server.handle(Input::PollAborted);
+        if noticed {
+            self.server.handle(match done {
+                true => Input::ResponseCut,
+                false => Input::GetEnded { answered: false },
+            });
         }
         self.get = Get::None;
         true
@@ -228,14 +230,15 @@ impl Pair {
         if self.transport == WEBSOCKET {
             return false;
         }
-        self.server.session.confirm(self.offset).unwrap();
+        let confirmed = self.server.handle(Input::Confirmed(self.offset));
+        assert_eq!(confirmed, Output::Nothing);
         self.confirmed = self.confirmed.max(self.base + self.offset as usize);
         true
     }
 
-    fn probes(&mut self, to: TransportKind) -> bool {
+    fn probes(&mut self, to: UpgradeTarget) -> bool {
         let possible = self.pausing_for.is_none()
-            && (self.transport == POLLING || self.transport == STREAMING && to == WEBSOCKET);
+            && (self.transport == POLLING || self.transport == STREAMING && to == TO_WEBSOCKET);
         if !possible || self.server.handle(Input::ProbeOpened(to)) != Output::Nothing {
             return false;
         }
@@ -250,7 +253,7 @@ impl Pair {
         true
     }
 
-    fn probe_is_lost(&mut self, to: TransportKind) -> bool {
+    fn probe_is_lost(&mut self, to: UpgradeTarget) -> bool {
         let lost = self.pausing_for.is_none()
             && self.server.handle(Input::ProbeOpened(to)) == Output::Nothing;
         if lost {
@@ -266,12 +269,12 @@ impl Pair {
         };
         let completed = self.server.handle(Input::ProbePacket(to, packet_of("5")));
         assert_eq!(completed, Output::Probe(ProbeStep::Complete));
-        self.transport = to;
+        self.transport = to.into();
         self.base = self.received.len();
         self.confirmed = self.base;
         self.offset = 0;
         self.get = Get::None;
-        if to == STREAMING {
+        if to == TO_STREAMING {
             // The probed response goes on with the session's packets.
             let items = [Item::Offset(self.server.session.offset())].into();
             self.get = Get::Open { items, done: false };
@@ -318,8 +321,8 @@ fn transport() -> impl Strategy<Value = TransportKind> {
     prop_oneof![Just(POLLING), Just(STREAMING)]
 }
 
-fn target() -> impl Strategy<Value = TransportKind> {
-    prop_oneof![Just(STREAMING), Just(WEBSOCKET)]
+fn target() -> impl Strategy<Value = UpgradeTarget> {
+    prop_oneof![Just(TO_STREAMING), Just(TO_WEBSOCKET)]
 }
 
 fn event() -> impl Strategy<Value = Event> {

@@ -1,15 +1,16 @@
-//! A session and a stock client, with the network between them in the hands of the test.
+//! A session's two machines, the server's and the client's, with the network between them in the hands
+//! of the test.
 //!
 //! Nothing moves by itself: each [`Event`] moves one request, response, frame or the time, in
-//! whatever order the test likes. The server's side does what the driver of a session does, and no
-//! more: a poll is looked at only after an output that wakes it. The client does what
-//! `engine.io-client` does: it polls again and again, has one POST under way at a time, probes,
-//! pauses its polling before it upgrades, and answers heartbeats.
+//! whatever order the test likes. Each side does what the driver of its session does, and no more: a
+//! poll is looked at by the server only after an output that wakes it; the client sends what its machine
+//! gives to be sent, as soon as it does.
 
 mod client;
 mod server;
 
 use super::*;
+use crate::engine::session::ClientSession;
 
 /// Short deadlines and a small queue, so that all of them are met.
 pub(super) const SHORT: SessionConfig = SessionConfig {
@@ -26,6 +27,9 @@ pub(super) const SHORT: SessionConfig = SessionConfig {
 /// Bytes that are on their way to the client at the most, before the WebSocket blocks.
 const NETWORK_ROOM: usize = 16;
 
+/// Frames that are on their way to the server at the most, before the client's WebSocket blocks.
+const FRAMES_ON_THE_WAY: usize = 4;
+
 /// What may happen next. It does nothing where there is nothing to move.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Event {
@@ -36,9 +40,14 @@ pub(super) enum Event {
     PollArrives,
     PollIsAnswered,
     PollReturns,
+    /// The poll has waited for as long as the client wants.
+    PollExpires,
     PostArrives,
     PostIsAnswered,
     PostReturns,
+    /// The server has too much to do, and reads nothing.
+    ServerPauses,
+    ServerResumes,
     ProbeOpens,
     ProbeIsLost,
     /// A second client, or a confused one, opens one more WebSocket.
@@ -50,7 +59,8 @@ pub(super) enum Event {
 
 impl Event {
     /// What a network that works does with all that is on its way.
-    const DELIVERIES: [Self; 8] = [
+    const DELIVERIES: [Self; 9] = [
+        Self::ServerResumes,
         Self::PollArrives,
         Self::PollIsAnswered,
         Self::PollReturns,
@@ -100,20 +110,15 @@ enum ServerSide {
     Closed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ClientSide {
-    Polling,
-    Pausing,
-    WebSocket,
-    Closed,
-}
-
 pub(super) struct Pair {
     pub(super) server: Server,
+    pub(super) client: ClientSession,
     revision: Revision,
-    client: ClientSide,
-    /// The client says nothing more.
+    /// The client's application has closed its session.
     leaving: bool,
+    /// The client has ended the session by itself, although its application hasn't: it has heard
+    /// nothing, or could not send.
+    pub(super) gave_up: bool,
     /// The server gave the WebSocket up while the client's packet `5` was on its way: the client
     /// has left polling for nothing, and comes back with a new session.
     pub(super) missed: bool,
@@ -125,8 +130,6 @@ pub(super) struct Pair {
     poll_woken: bool,
     post: Request<Vec<String>, ()>,
     websocket: Option<WebSocket>,
-    outbox: Vec<String>,
-    ping_at: Instant,
     /// When the server's application has closed the session.
     pub(super) closed_at: Option<Instant>,
     /// Numbers of the messages that the session has accepted, and that the client has got.
@@ -143,18 +146,17 @@ impl Pair {
     pub(super) fn new(revision: Revision) -> Self {
         let server = Server::with(revision, POLLING, SHORT);
         let mut pair = Self {
-            ping_at: server.now + SHORT.ping_interval,
+            client: ClientSession::on_polling(revision, SHORT, server.now),
             server,
             revision,
-            client: ClientSide::Polling,
             leaving: false,
+            gave_up: false,
             missed: false,
             overwhelmed: false,
             poll: Request::Idle,
             poll_woken: false,
             post: Request::Idle,
             websocket: None,
-            outbox: Vec::new(),
             closed_at: None,
             accepted: Vec::new(),
             received: Vec::new(),
@@ -176,6 +178,9 @@ impl Pair {
             Event::PollArrives => self.poll_arrives(),
             Event::PollIsAnswered => self.poll_is_answered(),
             Event::PollReturns => self.poll_returns(),
+            Event::PollExpires => self.poll_expires(),
+            Event::ServerPauses => self.server_pauses(),
+            Event::ServerResumes => self.server_resumes(),
             Event::PostArrives => self.post_arrives(),
             Event::PostIsAnswered => self.post_is_answered(),
             Event::PostReturns => self.post_returns(),
@@ -198,8 +203,8 @@ impl Pair {
             for event in Event::DELIVERIES {
                 moved |= self.apply(event);
             }
-            let upgrading = self.websocket.is_some() && self.client != ClientSide::WebSocket;
-            if !moved && !upgrading && !self.server.session.is_closing() {
+            let closing = self.server.session.is_closing() || self.client.is_closing();
+            if !moved && !self.client.is_upgrading() && !closing {
                 return;
             }
             if !moved {
@@ -212,12 +217,13 @@ impl Pair {
 
     /// The client is gone without a word.
     pub(super) fn vanish(&mut self, duration: Duration) {
-        self.client = ClientSide::Closed;
+        self.server_resumes();
+        self.client_vanishes();
         self.time_passes(duration);
     }
 
-    pub(super) fn client_is_closed(&self) -> bool {
-        self.client == ClientSide::Closed
+    pub(super) const fn client_is_closed(&self) -> bool {
+        self.client.closed().is_some()
     }
 
     pub(super) const fn client_is_leaving(&self) -> bool {
@@ -232,7 +238,11 @@ impl Pair {
     fn check(&self) {
         let session = &self.server.session;
         assert_eq!(session.deadline().is_none(), session.closed().is_some());
-        assert!(session.closed().is_none() || !session.is_upgrading(WEBSOCKET));
+        assert!(session.closed().is_none() || !session.is_upgrading(TO_WEBSOCKET));
+        let client = &self.client;
+        assert_eq!(client.deadline().is_none(), client.closed().is_some());
+        assert!(client.closed().is_none() || !client.is_upgrading());
+        assert!(client.queued_bytes() <= SHORT.queue.bytes + 2 * 3);
         // A ping, a noop and a close packet have room in any queue.
         assert!(session.queued_bytes() <= SHORT.queue.bytes + 3 * 3);
         assert!(self.accepted.starts_with(&self.received), "lost or doubled");

@@ -2,9 +2,9 @@
 
 use super::*;
 
-const OVERLAP: Output<'static> = Output::Refuse(Refusal::Overlap);
-const MISMATCH: Output<'static> = Output::Refuse(Refusal::TransportMismatch);
-const GONE: Output<'static> = Output::Refuse(Refusal::Closed);
+const OVERLAP: Output = Output::Refuse(Refusal::Overlap);
+const MISMATCH: Output = Output::Refuse(Refusal::TransportMismatch);
+const GONE: Output = Output::Refuse(Refusal::Closed);
 
 #[test]
 fn a_poll_waits_until_there_is_a_packet() {
@@ -32,7 +32,7 @@ fn a_poll_takes_all_that_waits_in_order() {
 fn a_second_poll_is_refused_and_ends_the_session_and_the_first() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
-    assert_eq!(server.handle(Input::PollOpened), OVERLAP);
+    assert_eq!(server.handle(Input::GetOpened(None)), OVERLAP);
     assert_eq!(server.answer(), answer(["1"]));
     assert_eq!(server.closed(), Some(CloseReason::TransportError));
 }
@@ -52,9 +52,12 @@ fn a_poll_after_an_answered_one_is_no_overlap() {
 fn an_aborted_poll_closes_the_session() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
-    assert_eq!(server.handle(Input::PollAborted), Output::Nothing);
+    assert_eq!(
+        server.handle(Input::GetEnded { answered: false }),
+        Output::Nothing
+    );
     assert_eq!(server.closed(), Some(CloseReason::TransportError));
-    assert_eq!(server.handle(Input::PollOpened), GONE);
+    assert_eq!(server.handle(Input::GetOpened(None)), GONE);
 }
 
 #[test]
@@ -62,8 +65,19 @@ fn a_poll_that_was_answered_is_not_aborted() {
     let mut server = Server::new(POLLING);
     server.send("a").unwrap();
     assert_eq!(server.poll(), answer(["4a"]));
-    server.handle(Input::PollAborted);
-    assert!(server.session.is_open());
+    for answered in [true, false] {
+        server.handle(Input::GetEnded { answered });
+        assert!(server.session.is_open());
+    }
+}
+
+#[test]
+fn an_answer_that_does_not_arrive_closes_the_session() {
+    let mut server = Server::new(POLLING);
+    server.send("a").unwrap();
+    assert_eq!(server.poll(), answer(["4a"]));
+    assert_eq!(server.handle(Input::ResponseCut), Output::Flush);
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
 }
 
 #[test]
@@ -75,7 +89,7 @@ fn a_second_post_is_refused_and_ends_the_session() {
     assert_eq!(server.closed(), Some(CloseReason::TransportError));
     assert_eq!(server.answer(), answer(["1"]));
     // What is left of the first is not heard.
-    assert_eq!(server.receive("4late"), Output::Nothing);
+    assert!(!server.hears("4late"));
 }
 
 #[test]
@@ -83,7 +97,10 @@ fn an_aborted_post_closes_the_session_and_its_poll() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
     server.handle(Input::PostOpened);
-    assert_eq!(server.handle(Input::PostAborted), Output::Nothing);
+    assert_eq!(
+        server.handle(Input::PostEnded { whole: false }),
+        Output::Nothing
+    );
     assert_eq!(server.answer(), answer(["1"]));
     assert_eq!(server.closed(), Some(CloseReason::TransportError));
 }
@@ -93,7 +110,10 @@ fn a_post_after_a_finished_one_is_no_overlap() {
     let mut server = Server::new(POLLING);
     for _ in 0..3 {
         assert_eq!(server.handle(Input::PostOpened), Output::Nothing);
-        assert_eq!(server.handle(Input::PostClosed), Output::Nothing);
+        assert_eq!(
+            server.handle(Input::PostEnded { whole: true }),
+            Output::Nothing
+        );
     }
     assert!(server.session.is_open());
 }
@@ -103,10 +123,7 @@ fn a_post_and_a_poll_are_no_overlap() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
     assert_eq!(server.handle(Input::PostOpened), Output::Nothing);
-    assert_eq!(
-        server.receive("4hello"),
-        Output::Message(Message::Text("hello"))
-    );
+    assert!(server.hears("4hello"));
     assert!(server.session.is_open());
 }
 
@@ -122,11 +139,20 @@ fn what_cannot_be_decoded_closes_the_session_with_its_poll() {
 #[test]
 fn requests_of_a_session_on_websocket_are_refused_and_harm_nothing() {
     let mut server = Server::new(WEBSOCKET);
-    assert_eq!(server.handle(Input::PollOpened), MISMATCH);
-    assert_eq!(server.handle(Input::PollAborted), Output::Nothing);
+    assert_eq!(server.handle(Input::GetOpened(None)), MISMATCH);
+    assert_eq!(
+        server.handle(Input::GetEnded { answered: false }),
+        Output::Nothing
+    );
     assert_eq!(server.handle(Input::PostOpened), MISMATCH);
-    assert_eq!(server.handle(Input::PostClosed), Output::Nothing);
-    assert_eq!(server.handle(Input::PostAborted), Output::Nothing);
+    assert_eq!(
+        server.handle(Input::PostEnded { whole: true }),
+        Output::Nothing
+    );
+    assert_eq!(
+        server.handle(Input::PostEnded { whole: false }),
+        Output::Nothing
+    );
     assert!(server.session.is_open());
 }
 
@@ -136,10 +162,10 @@ fn requests_of_a_closed_session_are_refused() {
         let mut server = Server::new(transport);
         server.handle(Input::Abort);
         assert_eq!(server.closed(), Some(CloseReason::ForcedClose));
-        assert_eq!(server.handle(Input::PollOpened), GONE);
+        assert_eq!(server.handle(Input::GetOpened(None)), GONE);
         assert_eq!(server.handle(Input::PostOpened), GONE);
         assert_eq!(
-            server.handle(Input::ProbeOpened(WEBSOCKET)),
+            server.handle(Input::ProbeOpened(TO_WEBSOCKET)),
             Output::Probe(ProbeStep::Reject)
         );
     }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn probe(server: &mut Server, packet: &'static str) -> ProbeStep {
-    match server.handle(Input::ProbePacket(STREAMING, packet_of(packet))) {
+    match server.handle(Input::ProbePacket(TO_STREAMING, packet_of(packet))) {
         Output::Probe(step) => step,
         other => panic!("{other:?} in answer to a packet of a probe"),
     }
@@ -30,12 +30,12 @@ fn a_stream_that_was_cut_goes_on_in_the_next() {
     server.send("a").unwrap();
     server.send("b").unwrap();
     server.streamed();
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     server.send("c").unwrap();
     server.resume(1);
     assert_eq!(server.session.offset(), 1);
     assert_eq!(server.streamed(), ["4b", "4c"]);
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     server.pass(CONFIG.ping_timeout);
     assert_eq!(server.closed(), Some(CloseReason::TransportClose));
 }
@@ -66,13 +66,12 @@ fn a_close_is_the_last_packet_and_the_end() {
 
 #[test]
 fn a_polling_session_goes_on_to_streaming_and_counts_anew() {
-    let mut server = Server::new(POLLING);
-    server.session.track();
+    let mut server = Server::with_offsets(POLLING, CONFIG);
     server.send("a").unwrap();
     server.resume(0);
     server.answer();
     assert_eq!(
-        server.handle(Input::ProbeOpened(STREAMING)),
+        server.handle(Input::ProbeOpened(TO_STREAMING)),
         Output::Nothing
     );
     assert_eq!(probe(&mut server, "2probe"), ProbeStep::Answer);
@@ -92,7 +91,7 @@ fn of_two_probes_the_first_that_is_completed_counts() {
     let mut server = Server::new(POLLING);
     server.begin_upgrade();
     assert_eq!(
-        server.handle(Input::ProbeOpened(STREAMING)),
+        server.handle(Input::ProbeOpened(TO_STREAMING)),
         Output::Nothing
     );
     assert_eq!(probe(&mut server, "2probe"), ProbeStep::Answer);
@@ -101,10 +100,10 @@ fn of_two_probes_the_first_that_is_completed_counts() {
     assert_eq!(server.session.transport(), WEBSOCKET);
 
     let mut server = Server::new(POLLING);
-    server.handle(Input::ProbeOpened(STREAMING));
+    server.handle(Input::ProbeOpened(TO_STREAMING));
     server.begin_upgrade();
     assert_eq!(probe(&mut server, "5"), ProbeStep::Complete);
-    assert!(!server.session.is_upgrading(WEBSOCKET));
+    assert!(!server.session.is_upgrading(TO_WEBSOCKET));
     assert_eq!(server.probe("5"), Output::Probe(ProbeStep::Reject));
     assert_eq!(server.session.transport(), STREAMING);
 }
@@ -112,11 +111,11 @@ fn of_two_probes_the_first_that_is_completed_counts() {
 #[test]
 fn a_probe_that_is_not_completed_is_given_up() {
     let mut server = Server::new(POLLING);
-    server.handle(Input::ProbeOpened(STREAMING));
+    server.handle(Input::ProbeOpened(TO_STREAMING));
     let outputs = server.pass(CONFIG.upgrade_timeout);
     let reject = Output::Probe(ProbeStep::Reject);
     assert_eq!(outputs, [(CONFIG.upgrade_timeout, reject)]);
-    assert!(!server.session.is_upgrading(STREAMING));
+    assert!(!server.session.is_upgrading(TO_STREAMING));
     assert_eq!(server.session.transport(), POLLING);
 }
 
@@ -128,7 +127,7 @@ fn a_stream_ends_for_the_websocket_that_follows_it() {
     server.begin_upgrade();
     assert_eq!(server.streamed(), ["4a"]);
     assert_eq!(server.session.stream_step(), StreamStep::End);
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     server.send("b").unwrap();
     // A client that doesn't pause yet comes again.
     server.resume(1);
@@ -144,6 +143,6 @@ fn no_session_goes_back_to_streaming() {
     for transport in [STREAMING, WEBSOCKET] {
         let mut server = Server::new(transport);
         let reject = Output::Probe(ProbeStep::Reject);
-        assert_eq!(server.handle(Input::ProbeOpened(STREAMING)), reject);
+        assert_eq!(server.handle(Input::ProbeOpened(TO_STREAMING)), reject);
     }
 }

@@ -3,9 +3,7 @@
 use super::*;
 
 fn tracked() -> Server {
-    let mut server = Server::new(POLLING);
-    server.session.track();
-    server
+    Server::with_offsets(POLLING, CONFIG)
 }
 
 #[test]
@@ -43,21 +41,52 @@ fn an_untracked_session_takes_no_notice_of_offsets() {
     assert_eq!(server.answer(), answer(["4a"]));
     server.resume(17);
     let overlap = Output::Refuse(Refusal::Overlap);
-    assert_eq!(server.handle(Input::Resumed(Some(17))), overlap);
+    assert_eq!(server.handle(Input::GetOpened(Some(17))), overlap);
 }
 
 #[test]
 fn a_client_that_has_gone_away_may_come_again_within_the_ping_timeout() {
     let mut server = tracked();
     server.resume(0);
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     server.pass(CONFIG.ping_timeout - seconds(1));
     server.resume(0);
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     server.pass(CONFIG.ping_timeout - seconds(1));
     assert!(server.session.is_open());
     server.pass(seconds(1));
     assert_eq!(server.closed(), Some(CloseReason::TransportClose));
+}
+
+#[test]
+fn an_answer_that_was_cut_has_to_be_fetched_again_in_time() {
+    let mut server = tracked();
+    server.send("a").unwrap();
+    server.resume(0);
+    assert_eq!(server.answer(), answer(["4a"]));
+    server.handle(Input::GetEnded { answered: true });
+    server.pass(seconds(5));
+    assert_eq!(server.handle(Input::ResponseCut), Output::Nothing);
+    assert_eq!(
+        server.next_timer(),
+        Some((Timer::Return, CONFIG.ping_timeout))
+    );
+    server.resume(0);
+    assert_eq!(server.answer(), answer(["4a"]));
+}
+
+#[test]
+fn an_answer_that_was_cut_is_no_matter_once_the_client_has_come_again() {
+    let mut server = tracked();
+    server.send("a").unwrap();
+    server.resume(0);
+    server.answer();
+    server.resume(1);
+    server.handle(Input::ResponseCut);
+    server.pass(CONFIG.ping_timeout);
+    assert!(server.session.is_open());
+    server.send("b").unwrap();
+    assert_eq!(server.answer(), answer(["4b"]));
 }
 
 #[test]
@@ -69,7 +98,7 @@ fn an_offset_of_something_else_ends_the_session() {
         server.resume(0);
         server.answer();
         server.resume(1);
-        let refused = server.handle(Input::Resumed(Some(bad)));
+        let refused = server.handle(Input::GetOpened(Some(bad)));
         assert!(
             matches!(refused, Output::Refuse(Refusal::BadOffset(_))),
             "{bad}: {refused:?}"
@@ -85,10 +114,11 @@ fn a_post_confirms_too_and_may_be_late() {
     server.send("b").unwrap();
     server.resume(0);
     server.answer();
-    assert_eq!(server.session.confirm(2), Ok(()));
-    assert_eq!(server.session.confirm(1), Ok(()));
+    assert_eq!(server.handle(Input::Confirmed(2)), Output::Nothing);
+    assert_eq!(server.handle(Input::Confirmed(1)), Output::Nothing);
     server.resume(2);
-    assert!(server.session.confirm(3).is_err());
+    let refused = server.handle(Input::Confirmed(3));
+    assert!(matches!(refused, Output::Refuse(Refusal::BadOffset(_))));
     assert_eq!(server.closed(), Some(CloseReason::TransportError));
 }
 
@@ -97,7 +127,7 @@ fn a_post_that_comes_again_is_no_overlap() {
     let mut server = tracked();
     assert_eq!(server.handle(Input::PostOpened), Output::Nothing);
     assert_eq!(server.handle(Input::PostOpened), Output::Nothing);
-    server.handle(Input::PostAborted);
+    server.handle(Input::PostEnded { whole: false });
     assert!(server.session.is_open());
 }
 
@@ -119,10 +149,12 @@ fn what_is_never_confirmed_closes_a_slow_reader() {
 #[test]
 fn a_poll_that_has_waited_for_long_enough_gets_a_noop() {
     for mut server in [Server::new(POLLING), tracked()] {
-        server.handle(Input::Resumed(None));
-        assert_eq!(texts(&server.session.poll_gives_up()), ["6"]);
+        server.handle(Input::GetOpened(None));
+        assert_eq!(server.answer(), None);
+        assert_eq!(server.handle(Input::GetExpired), Output::Flush);
+        assert_eq!(server.answer(), answer(["6"]));
         server.send("a").unwrap();
-        server.handle(Input::Resumed(None));
+        server.handle(Input::GetOpened(None));
         assert_eq!(server.answer(), answer(["4a"]));
     }
 }

@@ -2,28 +2,28 @@
 
 use super::*;
 
-const ACCEPTED: Output<'static> = Output::Nothing;
-const ANSWER: Output<'static> = Output::Probe(ProbeStep::Answer);
-const COMPLETE: Output<'static> = Output::Probe(ProbeStep::Complete);
-const REJECT: Output<'static> = Output::Probe(ProbeStep::Reject);
+const ACCEPTED: Output = Output::Nothing;
+const ANSWER: Output = Output::Probe(ProbeStep::Answer);
+const COMPLETE: Output = Output::Probe(ProbeStep::Complete);
+const REJECT: Output = Output::Probe(ProbeStep::Reject);
 
 #[test]
 fn a_probe_and_an_upgrade_change_the_transport() {
     let mut server = Server::new(POLLING);
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), ACCEPTED);
-    assert!(server.session.is_upgrading(WEBSOCKET));
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), ACCEPTED);
+    assert!(server.session.is_upgrading(TO_WEBSOCKET));
     assert_eq!(server.probe("2probe"), ANSWER);
     assert_eq!(server.session.transport(), POLLING);
     assert_eq!(server.probe("5"), COMPLETE);
     assert_eq!(server.session.transport(), WEBSOCKET);
-    assert!(!server.session.is_upgrading(WEBSOCKET));
+    assert!(!server.session.is_upgrading(TO_WEBSOCKET));
 }
 
 #[test]
 fn a_waiting_poll_gets_a_noop_each_100_ms_once_probed() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), ACCEPTED);
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), ACCEPTED);
     assert_eq!(server.pass(seconds(1)), []);
     assert_eq!(server.probe("2probe"), ANSWER);
     for _ in 0..5 {
@@ -88,14 +88,14 @@ fn the_old_transport_is_refused_after_the_upgrade() {
     server.poll_waits();
     server.begin_upgrade();
     server.probe("5");
-    for input in [Input::PostOpened, Input::PollOpened] {
+    for input in [Input::PostOpened, Input::GetOpened(None)] {
         assert_eq!(
             server.handle(input),
             Output::Refuse(Refusal::TransportMismatch)
         );
     }
     // The poll that has waited over the upgrade may go as it likes.
-    server.handle(Input::PollAborted);
+    server.handle(Input::GetEnded { answered: false });
     assert!(server.session.is_open());
 }
 
@@ -105,20 +105,20 @@ fn a_post_that_was_under_way_is_heard_after_the_upgrade() {
     server.handle(Input::PostOpened);
     server.begin_upgrade();
     server.probe("5");
-    assert_eq!(server.receive("4a"), Output::Message(Message::Text("a")));
-    server.handle(Input::PostClosed);
+    assert!(server.hears("4a"));
+    server.handle(Input::PostEnded { whole: true });
     assert!(server.session.is_open());
 }
 
 /// The session is on polling, and may be upgraded once more.
 fn expect_alive_on_polling(mut server: Server) {
     assert!(server.session.is_open());
-    assert!(!server.session.is_upgrading(WEBSOCKET));
+    assert!(!server.session.is_upgrading(TO_WEBSOCKET));
     assert_eq!(server.session.transport(), POLLING);
     server.send("alive").unwrap();
     assert_eq!(server.answer(), answer(["4alive"]));
     server.poll_waits();
-    assert_eq!(server.receive("4a"), Output::Message(Message::Text("a")));
+    assert!(server.hears("4a"));
     server.begin_upgrade();
     assert_eq!(server.probe("5"), COMPLETE);
 }
@@ -128,7 +128,7 @@ fn a_wrong_packet_ends_the_probe_alone() {
     for packet in ["2", "2other", "3probe", "4a", "1", "6", "0{}"] {
         let mut server = Server::new(POLLING);
         server.poll_waits();
-        server.handle(Input::ProbeOpened(WEBSOCKET));
+        server.handle(Input::ProbeOpened(TO_WEBSOCKET));
         assert_eq!(server.probe(packet), REJECT);
         expect_alive_on_polling(server);
         let mut server = Server::new(POLLING);
@@ -144,11 +144,11 @@ fn a_lost_probe_keeps_the_polling_session() {
     for probed in [false, true] {
         let mut server = Server::new(POLLING);
         server.poll_waits();
-        server.handle(Input::ProbeOpened(WEBSOCKET));
+        server.handle(Input::ProbeOpened(TO_WEBSOCKET));
         if probed {
             server.probe("2probe");
         }
-        server.handle(Input::ProbeClosed(WEBSOCKET));
+        server.handle(Input::ProbeClosed(TO_WEBSOCKET));
         assert_eq!(server.pass(seconds(1)), []);
         expect_alive_on_polling(server);
     }
@@ -158,7 +158,7 @@ fn a_lost_probe_keeps_the_polling_session() {
 fn upgrade_timeout_keeps_the_polling_session() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
-    server.handle(Input::ProbeOpened(WEBSOCKET));
+    server.handle(Input::ProbeOpened(TO_WEBSOCKET));
     assert_eq!(
         server.pass(CONFIG.upgrade_timeout),
         [(CONFIG.upgrade_timeout, REJECT)]
@@ -179,12 +179,12 @@ fn upgrade_timeout_comes_also_while_noops_go_out() {
 #[test]
 fn a_second_websocket_is_refused_and_harms_nothing() {
     let mut server = Server::new(POLLING);
-    server.handle(Input::ProbeOpened(WEBSOCKET));
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), REJECT);
+    server.handle(Input::ProbeOpened(TO_WEBSOCKET));
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), REJECT);
     assert_eq!(server.probe("2probe"), ANSWER);
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), REJECT);
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), REJECT);
     assert_eq!(server.probe("5"), COMPLETE);
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), REJECT);
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), REJECT);
     assert!(server.session.is_open());
     assert_eq!(server.session.transport(), WEBSOCKET);
 }
@@ -192,7 +192,7 @@ fn a_second_websocket_is_refused_and_harms_nothing() {
 #[test]
 fn a_session_that_began_on_websocket_is_not_upgraded() {
     let mut server = Server::new(WEBSOCKET);
-    assert_eq!(server.handle(Input::ProbeOpened(WEBSOCKET)), REJECT);
+    assert_eq!(server.handle(Input::ProbeOpened(TO_WEBSOCKET)), REJECT);
     assert_eq!(server.probe("2probe"), REJECT);
     assert_eq!(server.probe("5"), REJECT);
     assert!(server.session.is_open());
@@ -219,8 +219,8 @@ fn a_session_that_ends_ends_its_probe() {
     for input in [
         Input::Abort,
         Input::Close,
-        Input::PollOpened,
-        Input::PollAborted,
+        Input::GetOpened(None),
+        Input::GetEnded { answered: false },
         Input::Undecodable,
         Input::TransportFailed,
         Input::Packet(Packet::Close),
@@ -232,7 +232,7 @@ fn a_session_that_ends_ends_its_probe() {
         let described = format!("{input:?}");
         server.handle(input);
         assert!(server.closed().is_some(), "{described}");
-        assert!(!server.session.is_upgrading(WEBSOCKET), "{described}");
+        assert!(!server.session.is_upgrading(TO_WEBSOCKET), "{described}");
         assert_eq!(server.probe("5"), REJECT);
         assert_eq!(server.session.transport(), POLLING);
     }

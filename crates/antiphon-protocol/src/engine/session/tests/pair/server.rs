@@ -5,7 +5,7 @@ use crate::engine::payload;
 
 impl Pair {
     /// Something has happened: does what a driver does after it.
-    fn input<'a>(&mut self, input: Input<'a>) -> Output<'a> {
+    fn input(&mut self, input: Input<'_>) -> Output {
         let output = self.server.handle(input);
         match output {
             Output::Flush => self.flush(),
@@ -19,7 +19,7 @@ impl Pair {
     fn end_of_probe_and_session(&mut self) {
         let closed = self.server.closed().is_some();
         self.poll_woken |= closed;
-        let given_up = !self.server.session.is_upgrading(WEBSOCKET);
+        let given_up = !self.server.session.is_upgrading(TO_WEBSOCKET);
         if let Some(websocket) = &mut self.websocket {
             match websocket.server {
                 ServerSide::Probing if given_up && self.server.session.transport() == POLLING => {
@@ -42,11 +42,11 @@ impl Pair {
 
     /// Writes what is queued until the network takes no more.
     pub(super) fn write(&mut self) {
-        let session = &mut self.server.session;
         let Some(websocket) = &mut self.websocket else {
             return;
         };
-        while !session.is_blocked() {
+        while !self.server.session.is_blocked() {
+            let session = &mut self.server.session;
             let mut slices = [IoSlice::new(&[]); 3];
             let filled = session.frames(&mut slices);
             if filled == 0 {
@@ -60,7 +60,10 @@ impl Pair {
                 .collect();
             let count = frames.len().min(room);
             websocket.to_client.extend_from_slice(&frames[..count]);
-            session.written(count, count == 0);
+            session.written(count);
+            if count == 0 {
+                self.server.handle(Input::Blocked);
+            }
         }
     }
 
@@ -71,11 +74,16 @@ impl Pair {
     }
 
     fn hear(&mut self, packet: &str) {
+        if let Some(text) = packet.strip_prefix('4') {
+            if self.server.hears(packet) {
+                self.heard.push(text.parse().unwrap());
+            }
+            return;
+        }
         let open = self.server.closed().is_none();
-        match self.input(Input::Packet(packet_of(packet))) {
-            Output::Message(Message::Text(text)) => self.heard.push(text.parse().unwrap()),
-            _ if packet == "2" => self.overwhelmed |= open && self.server.closed().is_some(),
-            _ => {}
+        self.input(Input::Packet(packet_of(packet)));
+        if packet == "2" {
+            self.overwhelmed |= open && self.server.closed().is_some();
         }
     }
 
@@ -103,7 +111,7 @@ impl Pair {
         if self.poll != Request::ToServer(()) {
             return false;
         }
-        self.poll = match self.input(Input::PollOpened) {
+        self.poll = match self.input(Input::GetOpened(None)) {
             Output::Refuse(Refusal::Closed) => Request::Refused,
             Output::Flush => Request::AtServer,
             other => panic!("a stock client's poll is answered with {other:?}"),
@@ -117,13 +125,50 @@ impl Pair {
             return false;
         }
         self.poll_woken = false;
-        let Some(packets) = self.server.session.poll_answer() else {
+        let Some(packets) = self.server.session.take_response() else {
             return false;
         };
         let payload = payload::encode(&packets, self.revision, false);
         self.poll = Request::ToClient(payload.body);
         self.drained();
         true
+    }
+
+    pub(super) fn poll_expires(&mut self) -> bool {
+        let waits = self.poll == Request::AtServer;
+        if waits {
+            self.input(Input::GetExpired);
+        }
+        waits
+    }
+
+    /// The client has gone away from its poll.
+    pub(super) fn poll_is_cut(&mut self) {
+        if std::mem::replace(&mut self.poll, Request::Idle) == Request::AtServer {
+            self.input(Input::GetEnded { answered: false });
+        }
+    }
+
+    /// What a driver says while too many handlers run: a POST whose body has come is heard later.
+    pub(super) fn server_pauses(&mut self) -> bool {
+        let pauses = self.server.session.transport() == WEBSOCKET
+            && !self.server.session.is_reading_paused();
+        if pauses {
+            self.input(Input::ReadingPaused);
+        }
+        pauses
+    }
+
+    fn is_paused(&self) -> bool {
+        self.server.session.is_reading_paused() && self.server.closed().is_none()
+    }
+
+    pub(super) fn server_resumes(&mut self) -> bool {
+        let resumes = self.is_paused();
+        if resumes {
+            self.input(Input::ReadingResumed);
+        }
+        resumes
     }
 
     pub(super) fn post_arrives(&mut self) -> bool {
@@ -145,7 +190,7 @@ impl Pair {
     pub(super) fn post_is_answered(&mut self) -> bool {
         let under_way = self.post == Request::AtServer;
         if under_way {
-            self.input(Input::PostClosed);
+            self.input(Input::PostEnded { whole: true });
             self.post = Request::ToClient(());
         }
         under_way
@@ -153,17 +198,20 @@ impl Pair {
 
     pub(super) fn other_probe_opens(&mut self) -> bool {
         let session = &self.server.session;
-        let refused = session.is_upgrading(WEBSOCKET)
+        let refused = session.is_upgrading(TO_WEBSOCKET)
             || session.transport() == WEBSOCKET
             || session.closed().is_some();
         if refused {
-            let output = self.input(Input::ProbeOpened(WEBSOCKET));
+            let output = self.input(Input::ProbeOpened(TO_WEBSOCKET));
             assert_eq!(output, Output::Probe(ProbeStep::Reject));
         }
         refused
     }
 
     pub(super) fn frame_arrives(&mut self) -> bool {
+        if self.is_paused() {
+            return false;
+        }
         let Some(websocket) = &mut self.websocket else {
             return false;
         };
@@ -172,7 +220,7 @@ impl Pair {
         };
         match (frame, websocket.server) {
             (Frame::Open, _) => {
-                let accepted = self.input(Input::ProbeOpened(WEBSOCKET)) == Output::Nothing;
+                let accepted = self.input(Input::ProbeOpened(TO_WEBSOCKET)) == Output::Nothing;
                 self.set_server_side(if accepted {
                     ServerSide::Probing
                 } else {
@@ -185,7 +233,7 @@ impl Pair {
             (Frame::Close, side) => {
                 self.websocket = None;
                 match side {
-                    ServerSide::Probing => self.input(Input::ProbeClosed(WEBSOCKET)),
+                    ServerSide::Probing => self.input(Input::ProbeClosed(TO_WEBSOCKET)),
                     ServerSide::Carrying => self.input(Input::TransportClosed),
                     ServerSide::Unopened | ServerSide::Closed => Output::Nothing,
                 };
@@ -195,7 +243,7 @@ impl Pair {
     }
 
     fn probe_arrives(&mut self, packet: &str) {
-        match self.input(Input::ProbePacket(WEBSOCKET, packet_of(packet))) {
+        match self.input(Input::ProbePacket(TO_WEBSOCKET, packet_of(packet))) {
             Output::Probe(ProbeStep::Answer) => {
                 let pong = EncodedPacket::text(PacketType::Pong, "probe");
                 let websocket = self.websocket.as_mut().unwrap();
@@ -217,20 +265,33 @@ impl Pair {
 
     pub(super) fn time_passes(&mut self, duration: Duration) -> bool {
         let end = self.server.now + duration;
-        while let Some(deadline) = self.server.session.deadline() {
-            if deadline > end {
+        loop {
+            let server = self.server.session.deadline();
+            let client = self.client.deadline();
+            let Some(next) = server.into_iter().chain(client).min() else {
+                break;
+            };
+            if next > end {
                 break;
             }
-            assert!(deadline >= self.server.now, "a deadline in the past");
-            self.server.now = deadline;
-            while self.input(Input::Timeout) != Output::Nothing {}
-            let failed = self.server.closed() == Some(CloseReason::TransportError);
-            self.overwhelmed |= failed && self.server.session.is_blocked();
-            assert!(
-                self.server.session.deadline() > Some(deadline) || self.server.closed().is_some()
-            );
+            assert!(next >= self.server.now, "a deadline in the past");
+            self.server.now = next;
+            if server == Some(next) {
+                self.server_timeout();
+            }
+            if client == Some(next) {
+                self.client_timeout();
+            }
         }
         self.server.now = end;
         true
+    }
+
+    fn server_timeout(&mut self) {
+        while self.input(Input::Timeout) != Output::Nothing {}
+        let failed = self.server.closed() == Some(CloseReason::TransportError);
+        self.overwhelmed |= failed && self.server.session.is_blocked();
+        let later = self.server.session.deadline() > Some(self.server.now);
+        assert!(later || self.server.closed().is_some());
     }
 }

@@ -1,5 +1,6 @@
 //! The rules of a session, each played through with made-up time: no socket, no clock, no sleep.
 
+mod client;
 mod closing;
 mod cuts;
 mod heartbeat;
@@ -8,10 +9,21 @@ mod pair;
 mod polling;
 mod queue;
 mod streaming;
+mod timers;
 mod tracked;
 mod upgrading;
 
-use super::*;
+use std::{
+    collections::VecDeque,
+    io::IoSlice,
+    time::{Duration, Instant},
+};
+
+use super::{
+    CloseReason, ServerSession, SessionConfig, Timer, TransportKind, UpgradeTarget,
+    server::{Input, Output, ProbeStep, Refusal, StreamStep},
+};
+use crate::engine::{EncodedPacket, Message, Packet, PacketType, QueueFull, QueueLimits, Revision};
 
 const CONFIG: SessionConfig = SessionConfig {
     ping_interval: Duration::from_secs(25),
@@ -31,10 +43,15 @@ const POLLING: TransportKind = TransportKind::Polling;
 const STREAMING: TransportKind = TransportKind::Streaming;
 const WEBSOCKET: TransportKind = TransportKind::WebSocket;
 
+const TO_STREAMING: UpgradeTarget = UpgradeTarget::Streaming;
+const TO_WEBSOCKET: UpgradeTarget = UpgradeTarget::WebSocket;
+
 /// A session and its made-up time.
 struct Server {
-    session: Session,
+    session: ServerSession,
     now: Instant,
+    /// The copy of the session's answer that a driver keeps, renewed after each input.
+    takes_messages: bool,
 }
 
 impl Server {
@@ -45,23 +62,51 @@ impl Server {
     fn with(revision: Revision, transport: TransportKind, config: SessionConfig) -> Self {
         let now = Instant::now();
         Self {
-            session: Session::new(revision, transport, config, now),
+            session: ServerSession::new(revision, transport, config, now),
             now,
+            takes_messages: true,
         }
     }
 
-    fn handle<'a>(&mut self, input: Input<'a>) -> Output<'a> {
-        self.session.handle(input, self.now)
+    /// A session that keeps what is sent over HTTP until its client confirms it.
+    fn with_offsets(transport: TransportKind, config: SessionConfig) -> Self {
+        let mut server = Self::with(Revision::V4, transport, config);
+        server.session = server.session.with_offsets();
+        server
     }
 
-    /// A packet comes on the session's transport, written as on the wire.
-    fn receive<'a>(&mut self, packet: &'a str) -> Output<'a> {
+    fn handle(&mut self, input: Input<'_>) -> Output {
+        let took = self.session.takes_messages();
+        let output = self.session.handle(input, self.now);
+        self.takes_messages &= self.session.takes_messages();
+        assert!(took || !self.takes_messages, "a session that ended goes on");
+        output
+    }
+
+    /// A packet other than a message comes on the session's transport, written as on the wire.
+    fn receive(&mut self, packet: &str) -> Output {
+        assert!(
+            !packet.starts_with('4'),
+            "a message doesn't pass the machine"
+        );
         self.handle(Input::Packet(packet_of(packet)))
     }
 
+    /// A message comes on the session's transport: is it handed to the application? A driver asks its
+    /// copy alone. The machine would ignore it.
+    fn hears(&mut self, packet: &str) -> bool {
+        let next_timer = self.session.next_timer();
+        let message = packet_of(packet);
+        assert!(matches!(message, Packet::Message(_)));
+        assert_eq!(self.handle(Input::Packet(message)), Output::Nothing);
+        assert_eq!(self.session.next_timer(), next_timer);
+        assert_eq!(self.takes_messages, self.session.takes_messages());
+        self.takes_messages
+    }
+
     /// A packet comes on the probing WebSocket.
-    fn probe(&mut self, packet: &str) -> Output<'static> {
-        match self.handle(Input::ProbePacket(WEBSOCKET, packet_of(packet))) {
+    fn probe(&mut self, packet: &str) -> Output {
+        match self.handle(Input::ProbePacket(TO_WEBSOCKET, packet_of(packet))) {
             Output::Probe(step) => Output::Probe(step),
             other => panic!("{other:?} in answer to a packet of a probe"),
         }
@@ -69,7 +114,10 @@ impl Server {
 
     /// A WebSocket is opened, and its probe is answered.
     fn begin_upgrade(&mut self) {
-        assert_eq!(self.handle(Input::ProbeOpened(WEBSOCKET)), Output::Nothing);
+        assert_eq!(
+            self.handle(Input::ProbeOpened(TO_WEBSOCKET)),
+            Output::Nothing
+        );
         assert_eq!(self.probe("2probe"), Output::Probe(ProbeStep::Answer));
     }
 
@@ -80,7 +128,7 @@ impl Server {
 
     /// A poll comes: its answer, or none if it waits.
     fn poll(&mut self) -> Option<Vec<String>> {
-        assert_eq!(self.handle(Input::PollOpened), Output::Flush);
+        assert_eq!(self.handle(Input::GetOpened(None)), Output::Flush);
         self.answer()
     }
 
@@ -91,18 +139,21 @@ impl Server {
 
     /// The answer of the poll that waits, if it is due: its packets as on the wire.
     fn answer(&mut self) -> Option<Vec<String>> {
-        self.session.poll_answer().map(|packets| texts(&packets))
+        self.session.take_response().map(|packets| texts(&packets))
     }
 
     /// A GET comes that says how many packets its client has had.
     fn resume(&mut self, offset: u64) {
-        assert_eq!(self.handle(Input::Resumed(Some(offset))), Output::Flush);
+        assert_eq!(self.handle(Input::GetOpened(Some(offset))), Output::Flush);
     }
 
     /// What the stream carries now: its packets as on the wire.
     fn streamed(&mut self) -> Vec<String> {
         match self.session.stream_step() {
-            StreamStep::Packets(packets) => texts(&packets),
+            StreamStep::Packets(packets) => {
+                self.handle(Input::Drained);
+                texts(&packets)
+            }
             step => panic!("{step:?} where packets were due"),
         }
     }
@@ -118,12 +169,30 @@ impl Server {
             // A short frame has a header of two bytes.
             let frame = slices[0].to_vec();
             taken.push(String::from_utf8(frame[2..].to_vec()).unwrap());
-            self.session.written(frame.len(), false);
+            self.session.written(frame.len());
         }
     }
 
+    /// The WebSocket takes so many bytes.
+    fn write(&mut self, count: usize) {
+        self.handle(Input::Writable);
+        self.session.written(count);
+    }
+
+    /// The WebSocket takes so many bytes and then no more.
+    fn write_blocks(&mut self, count: usize) {
+        self.write(count);
+        self.handle(Input::Blocked);
+    }
+
+    /// What the deadline is for, and in how long it comes.
+    fn next_timer(&self) -> Option<(Timer, Duration)> {
+        let next = self.session.next_timer();
+        next.map(|(timer, at)| (timer, at - self.now))
+    }
+
     /// Time passes, and every deadline on the way is kept: what was asked for, and when.
-    fn pass(&mut self, duration: Duration) -> Vec<(Duration, Output<'static>)> {
+    fn pass(&mut self, duration: Duration) -> Vec<(Duration, Output)> {
         let start = self.now;
         let end = start + duration;
         let mut outputs = Vec::new();
@@ -137,7 +206,7 @@ impl Server {
     }
 
     /// The deadline has come: all that is asked for until nothing more is.
-    fn timeouts(&mut self) -> Vec<Output<'static>> {
+    fn timeouts(&mut self) -> Vec<Output> {
         let mut outputs = Vec::new();
         loop {
             match self.handle(Input::Timeout) {

@@ -6,25 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::Revision;
-
-/// What a heartbeat asks for when its deadline has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Beat {
-    /// Send a ping.
-    Ping,
-    /// The peer has been silent for too long: close the session.
-    Expired,
-}
+use super::{config::SessionConfig, timers::Timer};
+use crate::engine::Revision;
 
 /// A ping or pong came from the side that must not send it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("invalid heartbeat direction: this side of the revision doesn't send that packet")]
-pub struct WrongDirection;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WrongDirection;
 
 /// One side's heartbeat of one session.
 #[derive(Debug, Clone)]
-pub struct Heartbeat {
+pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
     state: State,
@@ -42,29 +33,39 @@ enum State {
 
 impl Heartbeat {
     /// The heartbeat of a server that speaks `revision`.
-    #[must_use]
-    pub fn server(revision: Revision, interval: Duration, timeout: Duration, now: Instant) -> Self {
-        let state = match revision {
-            Revision::V4 => State::Idle {
-                ping_at: now + interval,
-            },
-            Revision::V3 => State::AwaitingPing {
-                expires: now + interval + timeout,
-            },
+    pub(super) fn server(revision: Revision, config: &SessionConfig, now: Instant) -> Self {
+        Self::new(revision == Revision::V4, config, now)
+    }
+
+    /// The heartbeat of a client that speaks `revision`.
+    pub(super) fn client(revision: Revision, config: &SessionConfig, now: Instant) -> Self {
+        Self::new(revision == Revision::V3, config, now)
+    }
+
+    fn new(pings: bool, config: &SessionConfig, now: Instant) -> Self {
+        let state = if pings {
+            State::Idle {
+                ping_at: now + config.ping_interval,
+            }
+        } else {
+            State::AwaitingPing {
+                expires: now + config.patience(),
+            }
         };
         Self {
-            interval,
-            timeout,
+            interval: config.ping_interval,
+            timeout: config.ping_timeout,
             state,
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
-    #[must_use]
-    pub const fn deadline(&self) -> Instant {
+    /// What is due next, and when.
+    pub(super) const fn timer(&self) -> (Timer, Instant) {
         match self.state {
-            State::Idle { ping_at } => ping_at,
-            State::AwaitingPong { expires } | State::AwaitingPing { expires } => expires,
+            State::Idle { ping_at } => (Timer::Ping, ping_at),
+            State::AwaitingPong { expires } | State::AwaitingPing { expires } => {
+                (Timer::Silence, expires)
+            }
         }
     }
 
@@ -72,7 +73,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// [`WrongDirection`] if this side is the one that pings.
-    pub fn handle_ping(&mut self, now: Instant) -> Result<(), WrongDirection> {
+    pub(super) fn handle_ping(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match &mut self.state {
             State::AwaitingPing { expires } => {
                 *expires = now + self.interval + self.timeout;
@@ -86,7 +87,7 @@ impl Heartbeat {
     ///
     /// # Errors
     /// [`WrongDirection`] if the peer is the one that pings.
-    pub fn handle_pong(&mut self, now: Instant) -> Result<(), WrongDirection> {
+    pub(super) fn handle_pong(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match self.state {
             State::Idle { .. } | State::AwaitingPong { .. } => {
                 self.state = State::Idle {
@@ -98,25 +99,16 @@ impl Heartbeat {
         }
     }
 
-    /// What is due at `now`, if anything is.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<Beat> {
-        if now < self.deadline() {
-            return None;
-        }
-        match self.state {
-            State::Idle { .. } => {
-                self.state = State::AwaitingPong {
-                    expires: now + self.timeout,
-                };
-                Some(Beat::Ping)
-            }
-            State::AwaitingPong { .. } | State::AwaitingPing { .. } => Some(Beat::Expired),
-        }
+    /// This side sends its ping at `now`: the pong must come in time.
+    pub(super) fn pinged(&mut self, now: Instant) {
+        self.state = State::AwaitingPong {
+            expires: now + self.timeout,
+        };
     }
 
     /// Gives the peer one more timeout from `now`: this side hasn't been reading, so silence says
     /// nothing about the peer.
-    pub fn postpone(&mut self, now: Instant) {
+    pub(super) fn postpone(&mut self, now: Instant) {
         let later = now + self.timeout;
         if let State::AwaitingPong { expires } | State::AwaitingPing { expires } = &mut self.state {
             *expires = later.max(*expires);
@@ -127,37 +119,46 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::QueueLimits;
 
     const INTERVAL: Duration = Duration::from_secs(25);
     const TIMEOUT: Duration = Duration::from_secs(20);
 
+    fn config() -> SessionConfig {
+        SessionConfig {
+            ping_interval: INTERVAL,
+            ping_timeout: TIMEOUT,
+            upgrade_timeout: Duration::ZERO,
+            close_timeout: Duration::ZERO,
+            queue: QueueLimits::default(),
+        }
+    }
+
     #[test]
     fn a_server_of_revision_4_pings_one_interval_after_the_pong() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::server(Revision::V4, INTERVAL, TIMEOUT, start);
-        assert_eq!(heartbeat.handle_timeout(start), None);
+        let mut heartbeat = Heartbeat::server(Revision::V4, &config(), start);
         let ping_at = start + INTERVAL;
-        assert_eq!(heartbeat.handle_timeout(ping_at), Some(Beat::Ping));
+        assert_eq!(heartbeat.timer(), (Timer::Ping, ping_at));
+        heartbeat.pinged(ping_at);
         let pong_at = ping_at + Duration::from_secs(3);
         heartbeat.handle_pong(pong_at).unwrap();
-        assert_eq!(heartbeat.deadline(), pong_at + INTERVAL);
+        assert_eq!(heartbeat.timer(), (Timer::Ping, pong_at + INTERVAL));
     }
 
     #[test]
     fn a_missing_pong_expires_after_the_timeout() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::server(Revision::V4, INTERVAL, TIMEOUT, start);
-        heartbeat.handle_timeout(start + INTERVAL);
-        let almost = start + INTERVAL + TIMEOUT - Duration::from_millis(1);
-        assert_eq!(heartbeat.handle_timeout(almost), None);
+        let mut heartbeat = Heartbeat::server(Revision::V4, &config(), start);
+        heartbeat.pinged(start + INTERVAL);
         let late = start + INTERVAL + TIMEOUT;
-        assert_eq!(heartbeat.handle_timeout(late), Some(Beat::Expired));
+        assert_eq!(heartbeat.timer(), (Timer::Silence, late));
     }
 
     #[test]
     fn an_extra_pong_is_tolerated_and_a_ping_is_not() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::server(Revision::V4, INTERVAL, TIMEOUT, start);
+        let mut heartbeat = Heartbeat::server(Revision::V4, &config(), start);
         assert_eq!(heartbeat.handle_pong(start), Ok(()));
         assert_eq!(heartbeat.handle_ping(start), Err(WrongDirection));
     }
@@ -165,24 +166,31 @@ mod tests {
     #[test]
     fn a_server_of_revision_3_expects_a_ping_within_interval_and_timeout() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::server(Revision::V3, INTERVAL, TIMEOUT, start);
+        let mut heartbeat = Heartbeat::server(Revision::V3, &config(), start);
         assert_eq!(heartbeat.handle_pong(start), Err(WrongDirection));
         let ping_at = start + INTERVAL;
         heartbeat.handle_ping(ping_at).unwrap();
-        assert_eq!(heartbeat.deadline(), ping_at + INTERVAL + TIMEOUT);
-        assert_eq!(
-            heartbeat.handle_timeout(ping_at + INTERVAL + TIMEOUT),
-            Some(Beat::Expired)
-        );
+        let late = ping_at + INTERVAL + TIMEOUT;
+        assert_eq!(heartbeat.timer(), (Timer::Silence, late));
+    }
+
+    #[test]
+    fn a_client_does_what_its_server_does_not() {
+        let start = Instant::now();
+        let client = |revision| Heartbeat::client(revision, &config(), start).timer();
+        assert_eq!(client(Revision::V3), (Timer::Ping, start + INTERVAL));
+        let late = start + INTERVAL + TIMEOUT;
+        assert_eq!(client(Revision::V4), (Timer::Silence, late));
     }
 
     #[test]
     fn a_postponed_deadline_never_moves_back() {
         let start = Instant::now();
-        let mut heartbeat = Heartbeat::server(Revision::V3, INTERVAL, TIMEOUT, start);
+        let mut heartbeat = Heartbeat::server(Revision::V3, &config(), start);
+        let first = start + INTERVAL + TIMEOUT;
         heartbeat.postpone(start);
-        assert_eq!(heartbeat.deadline(), start + INTERVAL + TIMEOUT);
-        heartbeat.postpone(start + INTERVAL + TIMEOUT);
-        assert_eq!(heartbeat.deadline(), start + INTERVAL + TIMEOUT * 2);
+        assert_eq!(heartbeat.timer(), (Timer::Silence, first));
+        heartbeat.postpone(first);
+        assert_eq!(heartbeat.timer(), (Timer::Silence, first + TIMEOUT));
     }
 }

@@ -1,23 +1,24 @@
-//! The server's side of an upgrade from polling or streaming to another transport.
+//! An upgrade of a session from polling or streaming to another transport (docs/protocol.md 10).
 //!
 //! ```text
-//!            opened            ping "probe"             upgrade
-//!   Idle ------------> Probing ------------> Probed ---------------> (done)
-//!    ^                    |                     |
-//!    +--- closed, timeout, any other packet ----+
+//!            opened            2probe, 3probe            5
+//!   Idle ------------> Probing --------------> Probed --------> (done)
+//!    ^                    |                       |
+//!    +--- closed, timeout, any other packet ------+
 //! ```
 //!
-//! Whatever goes wrong ends the probe alone: the session goes on as it was. Once probed, a waiting
-//! poll is answered with a noop every 100 ms, so that the client can pause its polling.
+//! Whatever goes wrong ends the attempt alone: the session goes on as it was. Once probed, a server
+//! answers a poll that waits with a noop every 100 ms, so that the client can pause its polling.
 
 use std::time::{Duration, Instant};
 
-use super::Packet;
+use super::{timers::Timer, transport::UpgradeTarget};
+use crate::engine::Packet;
 
 /// How often a waiting poll is answered with a noop while the client pauses its polling.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What is to be done with the probing transport.
+/// What a server is to do with the probing transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProbeStep {
     /// Answer the probe with the packet `3probe`.
@@ -28,22 +29,13 @@ pub enum ProbeStep {
     Reject,
 }
 
-/// What is due in an upgrade when its deadline has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpgradeTimeout {
-    /// Answer a waiting poll with a noop.
-    Noop,
-    /// The client has not completed the upgrade in time: close the probing transport.
-    Expired,
-}
-
-/// An upgrade of one session: at most one runs at a time.
+/// An upgrade of one session to one transport: at most one attempt runs at a time.
 #[derive(Debug, Clone, Default)]
-pub enum Upgrade {
+pub(super) enum Upgrade {
     /// No upgrade is under way.
     #[default]
     Idle,
-    /// The transport is open; the probe hasn't come.
+    /// The transport is open; the probe hasn't come, or its answer.
     Probing {
         /// When the attempt is given up.
         expires: Instant,
@@ -52,26 +44,25 @@ pub enum Upgrade {
     Probed {
         /// When the attempt is given up.
         expires: Instant,
-        /// When a waiting poll is answered next.
+        /// When the server answers a waiting poll next.
         noop_at: Instant,
     },
 }
 
 impl Upgrade {
     /// Whether an upgrade is under way.
-    #[must_use]
-    pub const fn is_running(&self) -> bool {
+    pub(super) const fn is_running(&self) -> bool {
         !matches!(self, Self::Idle)
     }
 
     /// Whether the probe was answered: the client is pausing its old transport.
-    #[must_use]
-    pub const fn is_probed(&self) -> bool {
+    pub(super) const fn is_probed(&self) -> bool {
         matches!(self, Self::Probed { .. })
     }
 
-    /// A transport was opened for the session. Returns `false` if one is under way already: close this one.
-    pub fn handle_opened(&mut self, now: Instant, timeout: Duration) -> bool {
+    /// A transport was opened for the session. Returns `false` if one is under way already: close this
+    /// one.
+    pub(super) fn handle_opened(&mut self, now: Instant, timeout: Duration) -> bool {
         if self.is_running() {
             return false;
         }
@@ -81,8 +72,8 @@ impl Upgrade {
         true
     }
 
-    /// A packet came on the probing transport.
-    pub fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> ProbeStep {
+    /// A packet came to the server on the probing transport.
+    pub(super) fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> ProbeStep {
         match (&*self, packet) {
             (Self::Probing { expires } | Self::Probed { expires, .. }, Packet::Ping("probe")) => {
                 *self = Self::Probed {
@@ -103,33 +94,51 @@ impl Upgrade {
         }
     }
 
-    /// The probing transport was closed or failed.
-    pub fn handle_closed(&mut self) {
-        *self = Self::Idle;
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) wants to be called next.
-    #[must_use]
-    pub fn deadline(&self) -> Option<Instant> {
-        match *self {
-            Self::Idle => None,
-            Self::Probing { expires } => Some(expires),
-            Self::Probed { expires, noop_at } => Some(expires.min(noop_at)),
+    /// A packet came to the client on the probing transport. Returns `false` if it isn't the answer of
+    /// the probe.
+    pub(super) fn handle_answer(&mut self, packet: &Packet<'_>, now: Instant) -> bool {
+        match (&*self, packet) {
+            (Self::Probing { expires }, Packet::Pong("probe")) => {
+                *self = Self::Probed {
+                    expires: *expires,
+                    noop_at: now + NOOP_INTERVAL,
+                };
+                true
+            }
+            _ => false,
         }
     }
 
-    /// What is due at `now`, if anything is.
-    pub fn handle_timeout(&mut self, now: Instant) -> Option<UpgradeTimeout> {
+    /// The attempt is over, whatever it was.
+    pub(super) fn end(&mut self) {
+        *self = Self::Idle;
+    }
+
+    /// When the attempt is given up.
+    pub(super) const fn expires(&self) -> Option<Instant> {
         match self {
-            Self::Probing { expires } | Self::Probed { expires, .. } if now >= *expires => {
-                *self = Self::Idle;
-                Some(UpgradeTimeout::Expired)
+            Self::Idle => None,
+            Self::Probing { expires } | Self::Probed { expires, .. } => Some(*expires),
+        }
+    }
+
+    /// What is due next at the server in the upgrade to `to`, and when.
+    pub(super) fn timer(&self, to: UpgradeTarget) -> Option<(Timer, Instant)> {
+        match *self {
+            Self::Idle => None,
+            Self::Probed { expires, noop_at } if noop_at < expires => {
+                Some((Timer::Noop(to), noop_at))
             }
-            Self::Probed { noop_at, .. } if now >= *noop_at => {
-                *noop_at = now + NOOP_INTERVAL;
-                Some(UpgradeTimeout::Noop)
+            Self::Probing { expires } | Self::Probed { expires, .. } => {
+                Some((Timer::Upgrade(to), expires))
             }
-            _ => None,
+        }
+    }
+
+    /// The noop is due: the next follows.
+    pub(super) fn handle_noop(&mut self, now: Instant) {
+        if let Self::Probed { noop_at, .. } = self {
+            *noop_at = now + NOOP_INTERVAL;
         }
     }
 }
@@ -139,6 +148,7 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
+    const TO: UpgradeTarget = UpgradeTarget::WebSocket;
 
     #[test]
     fn probe_then_upgrade_completes() {
@@ -181,17 +191,16 @@ mod tests {
         let mut upgrade = Upgrade::default();
         upgrade.handle_opened(start, TIMEOUT);
         upgrade.handle_packet(&Packet::Ping("probe"), start);
-        let mut now = start;
         let mut noops = 0;
-        loop {
-            now = upgrade.deadline().unwrap().max(now);
-            match upgrade.handle_timeout(now) {
-                Some(UpgradeTimeout::Noop) => noops += 1,
-                Some(UpgradeTimeout::Expired) => break,
-                None => panic!("a deadline with nothing due"),
+        let expired = loop {
+            match upgrade.timer(TO).unwrap() {
+                (Timer::Noop(TO), at) => upgrade.handle_noop(at),
+                (Timer::Upgrade(TO), at) => break at,
+                (timer, _) => panic!("{timer:?} in an upgrade"),
             }
-        }
-        assert_eq!(now, start + TIMEOUT);
+            noops += 1;
+        };
+        assert_eq!(expired, start + TIMEOUT);
         assert_eq!(noops, 99);
     }
 
@@ -200,13 +209,14 @@ mod tests {
         let start = Instant::now();
         let mut upgrade = Upgrade::default();
         upgrade.handle_opened(start, TIMEOUT);
-        for second in 0..10 {
-            let now = start + Duration::from_secs(second);
+        let mut now = start;
+        while now < start + TIMEOUT {
             upgrade.handle_packet(&Packet::Ping("probe"), now);
+            now += NOOP_INTERVAL / 2;
         }
         assert_eq!(
-            upgrade.handle_timeout(start + TIMEOUT),
-            Some(UpgradeTimeout::Expired)
+            upgrade.timer(TO),
+            Some((Timer::Upgrade(TO), start + TIMEOUT))
         );
     }
 }
