@@ -79,12 +79,10 @@ impl ServerSession {
         }
     }
 
-    /// Takes away the first `count` bytes of the [frames](Self::frames), which the WebSocket has taken.
+    /// Takes away the first `count` bytes of the [frames](Self::frames), which the WebSocket has taken. One
+    /// that was blocked is writable before.
     pub fn written(&mut self, count: usize) {
         self.outbound.advance(count);
-        if count > 0 {
-            self.stalled_at = None;
-        }
     }
 
     /// Whether the session is on WebSocket, nothing is queued, and all has been taken so far: what is

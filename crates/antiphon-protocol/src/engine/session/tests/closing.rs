@@ -169,6 +169,22 @@ fn an_open_websocket_that_has_drained_stays_open() {
 }
 
 #[test]
+fn what_nobody_will_write_is_dropped_and_what_may_be_asked_for_is_kept() {
+    for closes_first in [true, false] {
+        for (transport, kept) in [(WEBSOCKET, false), (POLLING, true)] {
+            let mut server = Server::new(transport);
+            server.send("a").unwrap();
+            if closes_first {
+                server.handle(Input::Abort);
+            }
+            server.handle(Input::DriverEnded);
+            assert_eq!(server.session.queued_bytes() > 0, kept);
+            assert_eq!(server.closed(), Some(CloseReason::ForcedClose));
+        }
+    }
+}
+
+#[test]
 fn aborting_leaves_nothing_but_a_close_packet_behind_the_queue() {
     let mut server = Server::new(POLLING);
     server.poll_waits();
