@@ -2,7 +2,9 @@
 
 use std::{cell::Cell, thread::LocalKey};
 
-use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
+use flate2::{
+    Compress, CompressError, Compression, Decompress, FlushCompress, FlushDecompress, Status,
+};
 
 use crate::websocket::{FrameError, Opcode, frame};
 
@@ -10,10 +12,10 @@ use crate::websocket::{FrameError, Opcode, frame};
 const LEFT_OUT: [u8; 4] = [0, 0, 0xff, 0xff];
 
 /// What takes its place at the receiver: the same, and an empty last block. Only data that ended where
-/// a block may begin comes to its end with that.
+/// a block may begin comes to its end with that, and with nothing more inflated.
 const END: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 
-/// The most compressed bytes between two looks at whether compression pays.
+/// The most compressed bytes in one call.
 const CHUNK: usize = 4 << 10;
 
 /// The room that an inflated message gets at first, in bytes.
@@ -105,42 +107,49 @@ pub fn append_compressed_frame(
     if !matches!(opcode, Opcode::Text | Opcode::Binary) {
         return false;
     }
+    // The fastest level: on JSON of 0.4 to 12 KB a third to a half of level 6's time, for a quarter more
+    // bytes.
     let make = || Compress::new_with_window_bits(Compression::fast(), false, window.bits());
     with(window.compressor(), make, |compressor| {
         frame::append_compressed_frame(opcode, mask, frames, |frames| {
-            compress(compressor, data, frames)
+            compress(compressor, data, frames).unwrap_or_else(|_| {
+                *compressor = make();
+                false
+            })
         })
     })
 }
 
 /// Appends a compressed message. Returns `false` if it is no shorter; what was appended is of no use
 /// then.
-fn compress(compressor: &mut Compress, mut data: &[u8], output: &mut Vec<u8>) -> bool {
+///
+/// It goes on to the end even so: `zlib-rs` 0.6.8 mixes a compressor that was left amidst a block and
+/// reset with the next message, and panics at times. The end is near, as deflate adds little to what it
+/// can't compress.
+fn compress(
+    compressor: &mut Compress,
+    mut data: &[u8],
+    output: &mut Vec<u8>,
+) -> Result<bool, CompressError> {
     compressor.reset();
     let start = output.len();
     let end = start + data.len();
     let mut chunk = [0; CHUNK];
     loop {
         let (read, written) = (compressor.total_in(), compressor.total_out());
-        let status = compressor.compress(data, &mut chunk, FlushCompress::Sync);
-        if status.is_err() {
-            return false;
-        }
+        compressor.compress(data, &mut chunk, FlushCompress::Sync)?;
         data = &data[(compressor.total_in() - read) as usize..];
         let written = (compressor.total_out() - written) as usize;
         output.extend_from_slice(&chunk[..written]);
         if written < CHUNK {
             break;
         }
-        if output.len() >= end + LEFT_OUT.len() {
-            return false;
-        }
     }
     if !data.is_empty() || !output[start..].ends_with(&LEFT_OUT) {
-        return false;
+        return Ok(false);
     }
     output.truncate(output.len() - LEFT_OUT.len());
-    output.len() < end
+    Ok(output.len() < end)
 }
 
 /// Inflates one message of at most `max` bytes.
@@ -162,8 +171,12 @@ pub(in crate::websocket) fn inflate(payload: &[u8], max: usize) -> Result<Vec<u8
                 max,
             };
             inflater.reset(false);
-            // Most end with `END`; some forget what has to follow a last block of their own.
-            if output.inflate(inflater, payload)? || output.inflate(inflater, &END)? {
+            // Some senders forget what has to follow a last block of their own.
+            if output.inflate(inflater, payload)? {
+                return Ok(output.data);
+            }
+            let length = output.data.len();
+            if output.inflate(inflater, &END)? && output.data.len() == length {
                 Ok(output.data)
             } else {
                 Err(FrameError::Deflate)

@@ -391,6 +391,30 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
+    fn messages_are_compressed_as_if_each_were_the_first(
+        messages in prop::collection::vec(data(), 1..4),
+        noise in prop::collection::vec(any::<u8>(), 0..30_000),
+        window in prop::sample::select(&WINDOWS[..]),
+    ) {
+        let compressed = |data: &[u8]| {
+            let mut frame = Vec::new();
+            append_compressed_frame(Opcode::Binary, data, window, None, &mut frame);
+            frame
+        };
+        for message in &messages {
+            compressed(&noise);
+            let again = compressed(message);
+            let message = message.clone();
+            let first = std::thread::spawn(move || {
+                let mut frame = Vec::new();
+                append_compressed_frame(Opcode::Binary, &message, window, None, &mut frame);
+                frame
+            });
+            prop_assert_eq!(again, first.join().unwrap());
+        }
+    }
+
+    #[test]
     fn a_compressed_frame_is_read_back(
         data in data(),
         window in prop::sample::select(&WINDOWS[..]),
