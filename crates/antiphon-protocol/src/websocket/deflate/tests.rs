@@ -53,6 +53,19 @@ fn decoder() -> Decoder {
     Decoder::new(Role::Server, MAX).with_deflate()
 }
 
+/// Bytes that don't compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    std::iter::repeat_with(|| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    })
+    .take(length)
+    .collect()
+}
+
 /// The messages of some frames, or the first error.
 fn read(decoder: &mut Decoder, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, FrameError> {
     let mut messages = Vec::new();
@@ -99,13 +112,15 @@ fn blocks_may_follow_a_last_one() {
 
 #[test]
 fn what_no_compressor_makes_is_an_error() {
-    let garbage: [&[u8]; 6] = [
+    let garbage: [&[u8]; 7] = [
         b"\xff",                         // no such type of block
         b"\x00\x05\x00\xfa\xfe\x48",     // lengths that don't fit
         b"\x00\x05\x00\xfa\xff\x48\x65", // ends within its block
         b"\x02\x01",                     // refers to what is not there
         &[LAST_BLOCK, b"\xff"].concat(),
         &HELLO[0][..3],
+        // Ends within a block of its own codes, which what is put in place of the bytes left out ends.
+        b"\x13\x88\xf2\x48\x7a\xcd\xc9\xf2\xdb\x33\xc8\x36\x74",
     ];
     for message in garbage {
         assert_eq!(
@@ -311,19 +326,44 @@ fn what_compression_does_not_shorten_is_left_alone() {
             &mut frames
         ));
     }
-    let mut state = 1_u64;
-    let noise: Vec<u8> = std::iter::repeat_with(|| {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        (state >> 56) as u8
-    })
-    .take(50_000)
-    .collect();
+    let noise = noise(50_000);
     let appended =
         append_compressed_frame(Opcode::Binary, &noise, Window::Bits15, None, &mut frames);
     assert!(!appended);
     assert_eq!(frames, b"before");
+}
+
+#[test]
+fn a_message_that_was_left_alone_does_not_show_in_the_next() {
+    let text = "tick tock ".repeat(50);
+    let noise = noise(80_000);
+    let compressed = |window| {
+        let mut frame = Vec::new();
+        assert!(append_compressed_frame(
+            Opcode::Text,
+            text.as_bytes(),
+            window,
+            None,
+            &mut frame
+        ));
+        frame
+    };
+    for window in WINDOWS {
+        let expected = compressed(window);
+        for length in (2_000..noise.len()).step_by(1_000) {
+            for data in [&noise[..length], &noise] {
+                let mut frames = Vec::new();
+                assert!(!append_compressed_frame(
+                    Opcode::Binary,
+                    data,
+                    window,
+                    None,
+                    &mut frames
+                ));
+            }
+            assert_eq!(compressed(window), expected);
+        }
+    }
 }
 
 #[test]
