@@ -118,6 +118,14 @@ export function startConformanceServer() {
   return start("conformance", CONFORMANCE, [], 0);
 }
 
+/** Starts the WebSocket echo, which speaks no Engine.IO. There is none of the reference. */
+export async function startEcho() {
+  if (isReference) return undefined;
+  const server = new Server(join(examples, "websocket_echo"), ["0"]);
+  await within(server.listening, () => "websocket_echo listens");
+  return server;
+}
+
 /** The socket was closed for breaking a rule of Socket.IO. */
 export async function assertViolation(server, id) {
   const { reason } = await server.entry({ id, event: "disconnect" });

@@ -1,15 +1,12 @@
 // python-socketio, asyncio and threaded: the checks are in the Python files.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { createInterface } from "node:readline";
 import { after, before, describe, test } from "node:test";
-import { fileURLToPath } from "node:url";
 import { modes } from "../lib/clients.js";
+import { runPython } from "../lib/python.js";
 import { startServer } from "../lib/server.js";
-import { within } from "../lib/wait.js";
 
-const PYTHON = fileURLToPath(new URL("../.state/venv/bin/python", import.meta.url));
+const DEADLINE = 60_000;
 
 let server;
 before(async () => (server = await startServer()));
@@ -19,7 +16,7 @@ for (const script of ["asyncio_client.py", "threaded_client.py"]) {
   describe(`python-socketio, ${script}`, () => {
     for (const mode of Object.keys(modes)) {
       test(mode, async (t) => {
-        const { lines, stderr } = await run(script, server.url, mode);
+        const { lines, stderr } = await runPython(`python/${script}`, [server.url, mode], DEADLINE);
         const checks = lines.filter(({ check }) => check);
         assert.ok(checks.length >= 9, `it didn't get through its checks:\n${stderr}`);
         for (const { check, error } of checks) {
@@ -32,23 +29,4 @@ for (const script of ["asyncio_client.py", "threaded_client.py"]) {
       });
     }
   });
-}
-
-async function run(script, ...args) {
-  const path = fileURLToPath(new URL(script, import.meta.url));
-  const child = spawn(PYTHON, ["-B", path, ...args], { stdio: ["ignore", "pipe", "pipe"] });
-  const lines = [];
-  createInterface(child.stdout).on("line", (line) => lines.push(JSON.parse(line)));
-  let stderr = "";
-  child.stderr.on("data", (text) => (stderr += text));
-  const ended = new Promise((resolve, reject) => {
-    child.on("error", reject);
-    child.on("close", resolve);
-  });
-  try {
-    await within(ended, () => `${script} ends\n${stderr}`, 60_000);
-  } finally {
-    child.kill("SIGKILL");
-  }
-  return { lines, stderr };
 }

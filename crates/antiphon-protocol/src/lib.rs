@@ -7,7 +7,7 @@
 //! | module | what it holds | the rule's source |
 //! |---|---|---|
 //! | [`engine`] | packets, payloads, heartbeat, upgrade and session of Engine.IO, revisions 3 and 4 | docs/protocol.md 2 to 13 |
-//! | [`websocket`] | frames and the opening handshake | RFC 6455, docs/protocol.md 8 |
+//! | [`websocket`] | frames, the opening handshake, compressed messages | RFC 6455, RFC 7692, docs/protocol.md 8 |
 //! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | docs/protocol.md 14 to 18 |
 
 pub mod engine;

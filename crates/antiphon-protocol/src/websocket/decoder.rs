@@ -2,17 +2,24 @@
 //!
 //! The caller keeps the bytes of a frame that has not arrived as a whole, and knows from
 //! [`Decoder::frame_length`] how many there will be. A frame is unmasked where it lies and lent as
-//! an [`Event`]; only the fragments of a message are copied, to be put together.
+//! an [`Event`]; only the fragments of a message are copied, to be put together, and a compressed
+//! message is inflated once it is whole.
 
 use std::borrow::Cow;
 
+#[cfg(feature = "deflate")]
+use super::deflate::inflate;
 use super::{
     FrameError, Opcode,
     frame::{Header, apply_mask},
 };
 
-/// How many fragments of a message may be empty. They cost nothing, so no limit of bytes ends them.
-const MOST_EMPTY_FRAGMENTS: u16 = 1_000;
+/// How many fragments a message may have, however short they are.
+const FREE_FRAGMENTS: usize = 1_000;
+
+/// How many bytes of a message pay for one fragment more. Each costs the work of a frame, so the limit
+/// of bytes is none for a message that comes byte by byte.
+const BYTES_A_FRAGMENT: usize = 64;
 
 /// Which side of the connection this is. Clients mask their frames, servers don't (RFC 6455 §5.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,9 +33,9 @@ pub enum Role {
 /// What a peer has sent: a whole message or a control frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// A text message; owned if it came in fragments.
+    /// A text message; owned if it came compressed or in fragments.
     Text(Cow<'a, str>),
-    /// A binary message; owned if it came in fragments.
+    /// A binary message; owned if it came compressed or in fragments.
     Binary(Cow<'a, [u8]>),
     /// A ping: answer it with a pong of the same data.
     Ping(&'a [u8]),
@@ -60,6 +67,8 @@ pub struct Decoded<'a> {
 #[derive(Debug)]
 pub struct Decoder {
     role: Role,
+    /// Whether compression was agreed on.
+    allows_compressed: bool,
     max_payload: usize,
     unfinished: Option<Box<Fragments>>,
 }
@@ -68,11 +77,12 @@ pub struct Decoder {
 #[derive(Debug)]
 struct Fragments {
     is_text: bool,
+    is_compressed: bool,
     payload: Vec<u8>,
     /// Bytes of a text that are known to be UTF-8.
     checked: usize,
-    /// How many fragments were empty.
-    empty: u16,
+    /// How many fragments have come.
+    count: usize,
 }
 
 impl Decoder {
@@ -82,9 +92,20 @@ impl Decoder {
     pub const fn new(role: Role, max_payload: usize) -> Self {
         Self {
             role,
+            allows_compressed: false,
             max_payload,
             unfinished: None,
         }
+    }
+
+    /// Takes compressed messages too, for a connection on which
+    /// [`permessage-deflate`](super::deflate) was agreed on. They may have `max_payload` bytes at most
+    /// as they come, and inflated.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn with_deflate(mut self) -> Self {
+        self.allows_compressed = true;
+        self
     }
 
     /// The most bytes of one message.
@@ -114,7 +135,8 @@ impl Decoder {
     ///
     /// # Errors
     /// [`FrameError`] for a header as in [`frame_length`](Self::frame_length), for text that is not
-    /// UTF-8 and for an invalid close frame. Nothing more can be decoded then, but a frame that was
+    /// UTF-8, for an invalid close frame, and for a compressed message that can't be inflated or is
+    /// too big then. Nothing more can be decoded then, but a frame that was
     /// too big with [another limit](Self::set_max_payload).
     pub fn decode<'a>(&mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, FrameError> {
         const INCOMPLETE: Decoded<'_> = Decoded {
@@ -132,12 +154,17 @@ impl Decoder {
         if let Some(mask) = header.mask {
             apply_mask(payload, mask);
         }
-        let payload: &'a [u8] = payload;
+        let is_whole = header.is_final && !header.is_compressed;
         let event = match header.opcode {
-            Opcode::Text if header.is_final => Some(Event::Text(Cow::Borrowed(utf8(payload)?))),
-            Opcode::Binary if header.is_final => Some(Event::Binary(Cow::Borrowed(payload))),
+            Opcode::Text if is_whole => Some(Event::Text(Cow::Borrowed(utf8(payload)?))),
+            Opcode::Binary if is_whole => Some(Event::Binary(Cow::Borrowed(payload))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                self.handle_fragment(header, payload)?
+                let event = self.handle_part(header, payload);
+                if let (Err(FrameError::TooBig { .. }), Some(mask)) = (&event, header.mask) {
+                    // The frame may be decoded once more, and is unmasked again then.
+                    apply_mask(payload, mask);
+                }
+                event?
             }
             Opcode::Close => Some(Event::Close(parse_close(payload)?)),
             Opcode::Ping => Some(Event::Ping(payload)),
@@ -149,7 +176,7 @@ impl Decoder {
     /// Reads a header and checks it against the state of the connection; returns it with the length
     /// of the payload.
     fn parse_header(&self, input: &[u8]) -> Result<Option<(Header, usize)>, FrameError> {
-        let Some(header) = Header::parse(input)? else {
+        let Some(header) = Header::parse(input, self.allows_compressed)? else {
             return Ok(None);
         };
         match (self.role, header.mask) {
@@ -177,40 +204,53 @@ impl Decoder {
         }
     }
 
-    /// Takes the first, an inner or the last fragment of a message.
-    fn handle_fragment<'a>(
+    /// Takes a compressed message, or the first, an inner or the last fragment of one.
+    fn handle_part<'a>(
         &mut self,
         header: Header,
         payload: &[u8],
     ) -> Result<Option<Event<'a>>, FrameError> {
+        if header.is_final && header.is_compressed {
+            let inflated = inflate(payload, self.max_payload)?;
+            return owned(header.opcode == Opcode::Text, inflated).map(Some);
+        }
         let mut fragments = self.unfinished.take().unwrap_or_else(|| {
             Box::new(Fragments {
                 is_text: header.opcode == Opcode::Text,
+                is_compressed: header.is_compressed,
                 payload: Vec::new(),
                 checked: 0,
-                empty: 0,
+                count: 0,
             })
         });
         fragments.append(payload)?;
-        if header.is_final {
-            return fragments.finish().map(Some);
+        if !header.is_final {
+            self.unfinished = Some(fragments);
+            return Ok(None);
         }
-        self.unfinished = Some(fragments);
-        Ok(None)
+        if !fragments.is_compressed {
+            return owned(fragments.is_text, fragments.payload).map(Some);
+        }
+        let inflated = inflate(&fragments.payload, self.max_payload);
+        if matches!(inflated, Err(FrameError::TooBig { .. })) {
+            // As it was before this frame, which may be decoded once more.
+            fragments.remove(payload.len());
+            self.unfinished = Some(fragments);
+            return inflated.map(|_| None);
+        }
+        owned(fragments.is_text, inflated?).map(Some)
     }
 }
 
 impl Fragments {
     fn append(&mut self, fragment: &[u8]) -> Result<(), FrameError> {
-        if fragment.is_empty() {
-            self.empty += 1;
-            if self.empty > MOST_EMPTY_FRAGMENTS {
-                let max = MOST_EMPTY_FRAGMENTS;
-                return Err(FrameError::EmptyFragments { max });
-            }
-        }
         self.payload.extend_from_slice(fragment);
-        if self.is_text {
+        self.count += 1;
+        let max = FREE_FRAGMENTS + self.payload.len() / BYTES_A_FRAGMENT;
+        if self.count > max {
+            return Err(FrameError::Fragments { max });
+        }
+        if self.is_text && !self.is_compressed {
             // A fragment may end within a character (RFC 6455 §5.6).
             self.checked += match simdutf8::compat::from_utf8(&self.payload[self.checked..]) {
                 Ok(text) => text.len(),
@@ -221,13 +261,26 @@ impl Fragments {
         Ok(())
     }
 
-    fn finish<'a>(self) -> Result<Event<'a>, FrameError> {
-        if !self.is_text {
-            return Ok(Event::Binary(Cow::Owned(self.payload)));
-        }
-        let text = String::from_utf8(self.payload).map_err(|_| FrameError::NotUtf8)?;
-        Ok(Event::Text(Cow::Owned(text)))
+    /// Takes the last fragment, of so many bytes, back.
+    fn remove(&mut self, length: usize) {
+        self.payload.truncate(self.payload.len() - length);
+        self.count -= 1;
     }
+}
+
+/// A message that owns its bytes.
+fn owned<'a>(is_text: bool, payload: Vec<u8>) -> Result<Event<'a>, FrameError> {
+    if !is_text {
+        return Ok(Event::Binary(Cow::Owned(payload)));
+    }
+    let text = String::from_utf8(payload).map_err(|_| FrameError::NotUtf8)?;
+    Ok(Event::Text(Cow::Owned(text)))
+}
+
+/// Without the feature no decoder lets a compressed frame pass.
+#[cfg(not(feature = "deflate"))]
+const fn inflate(_: &[u8], _: usize) -> Result<Vec<u8>, FrameError> {
+    Err(FrameError::Deflate)
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, FrameError> {

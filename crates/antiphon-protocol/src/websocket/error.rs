@@ -12,7 +12,7 @@ use super::Opcode;
 #[non_exhaustive]
 pub enum FrameError {
     /// A bit is set that belongs to an extension (RFC 6455 §5.2).
-    #[error("reserved bits {0:#04x} are set: no extension was agreed on")]
+    #[error("reserved bits {0:#04x} are set: no extension that was agreed on allows them here")]
     ReservedBits(u8),
     /// The opcode is a reserved one (RFC 6455 §5.2).
     #[error("unknown opcode {0:#x}: expected 0, 1, 2, 8, 9 or 0xa")]
@@ -38,20 +38,23 @@ pub enum FrameError {
     /// A message began before the one before it ended (RFC 6455 §5.4).
     #[error("{0:?} frame within a fragmented message: expected a continuation")]
     ExpectedContinuation(Opcode),
-    /// A message, or its fragments together, is longer than the receiver takes.
+    /// A message, its fragments together or what it inflates to, is longer than the receiver takes.
     #[error("message of at least {length} bytes: the limit is {max}")]
     TooBig {
-        /// What the fragments so far and this frame add up to.
+        /// What the fragments so far and this frame add up to, or what was inflated so far.
         length: u64,
         /// What the receiver takes.
         max: usize,
     },
-    /// A message has more empty fragments than the receiver takes.
-    #[error("fragmented message with more than {max} empty fragments")]
-    EmptyFragments {
-        /// What the receiver takes.
-        max: u16,
+    /// A message has come in more fragments than its bytes pay for.
+    #[error("message in more than {max} fragments: expected longer ones")]
+    Fragments {
+        /// What the receiver takes of a message of this length.
+        max: usize,
     },
+    /// A compressed message is not what a compressor makes (RFC 7692 §6.2).
+    #[error("compressed message that can't be inflated")]
+    Deflate,
     /// A text or the reason of a close is not UTF-8 (RFC 6455 §8.1).
     #[error("text that is not valid UTF-8")]
     NotUtf8,
@@ -64,13 +67,13 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The code to close the connection with (RFC 6455 §7.4.1): 1007 for text that is not UTF-8,
-    /// 1008 for too many empty fragments, 1009 for what is too big, else 1002.
+    /// The code to close the connection with (RFC 6455 §7.4.1): 1007 for text that is not UTF-8
+    /// and for what can't be inflated, 1008 for too many fragments, 1009 for what is too big, else 1002.
     #[must_use]
     pub const fn close_code(&self) -> u16 {
         match self {
-            Self::NotUtf8 => 1007,
-            Self::EmptyFragments { .. } => 1008,
+            Self::NotUtf8 | Self::Deflate => 1007,
+            Self::Fragments { .. } => 1008,
             Self::TooBig { .. } => 1009,
             Self::ReservedBits(_)
             | Self::UnknownOpcode(_)

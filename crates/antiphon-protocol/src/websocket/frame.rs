@@ -13,6 +13,8 @@ use super::FrameError;
 const FIN: u8 = 0x80;
 /// Bits of the first byte that only extensions may set.
 const RESERVED: u8 = 0x70;
+/// The first of them: the message is compressed (RFC 7692 §6).
+pub(super) const COMPRESSED: u8 = 0x40;
 /// Bit of the second byte: the payload is masked.
 const MASKED: u8 = 0x80;
 /// The length that says that two bytes of length follow.
@@ -68,6 +70,8 @@ impl Opcode {
 pub(super) struct Header {
     /// Whether this frame ends its message.
     pub(super) is_final: bool,
+    /// Whether the message that this frame begins is compressed.
+    pub(super) is_compressed: bool,
     pub(super) opcode: Opcode,
     pub(super) mask: Option<[u8; 4]>,
     /// Bytes of the header itself.
@@ -78,15 +82,21 @@ pub(super) struct Header {
 
 impl Header {
     /// Reads the header at the start of `input`, if all of it is there.
-    pub(super) fn parse(input: &[u8]) -> Result<Option<Self>, FrameError> {
+    pub(super) fn parse(input: &[u8], may_be_compressed: bool) -> Result<Option<Self>, FrameError> {
         let Some((&first, rest)) = input.split_first() else {
             return Ok(None);
         };
-        if first & RESERVED != 0 {
-            return Err(FrameError::ReservedBits(first & RESERVED));
+        let reserved = first & RESERVED;
+        let opcode = Opcode::from_bits(first & !(FIN | RESERVED));
+        if reserved != 0 {
+            // Only the first frame of a data message says that it is compressed (RFC 7692 §6.1).
+            let begins_message = matches!(opcode, Ok(Opcode::Text | Opcode::Binary));
+            if reserved != COMPRESSED || !may_be_compressed || !begins_message {
+                return Err(FrameError::ReservedBits(reserved));
+            }
         }
         let is_final = first & FIN != 0;
-        let opcode = Opcode::from_bits(first & !(FIN | RESERVED))?;
+        let opcode = opcode?;
         if opcode.is_control() && !is_final {
             return Err(FrameError::FragmentedControl(opcode));
         }
@@ -110,6 +120,7 @@ impl Header {
         };
         Ok(Some(Self {
             is_final,
+            is_compressed: reserved != 0,
             opcode,
             mask,
             length: input.len() - rest.len(),
@@ -190,35 +201,70 @@ fn close_payload(code: u16, reason: &str) -> Vec<u8> {
 }
 
 fn encode(opcode: Opcode, data: &[u8], mask: Option<[u8; 4]>) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(LONGEST_HEADER + data.len());
+    append_frame(opcode, data, mask, &mut frame);
+    frame
+}
+
+/// Appends a final frame: masked for a client, for a server not. The data of a control frame is cut
+/// after 125 bytes.
+pub fn append_frame(opcode: Opcode, data: &[u8], mask: Option<[u8; 4]>, frames: &mut Vec<u8>) {
     let limit = if opcode.is_control() {
         LONGEST_CONTROL
     } else {
         usize::MAX
     };
     let data = &data[..data.len().min(limit)];
-    let mut frame = Vec::with_capacity(LONGEST_HEADER + data.len());
-    frame.push(FIN | opcode as u8);
+    append_header(FIN | opcode as u8, data.len(), mask, frames);
+    let start = frames.len();
+    frames.extend_from_slice(data);
+    if let Some(mask) = mask {
+        apply_mask(&mut frames[start..], mask);
+    }
+}
+
+/// Appends the header of a final frame with this first byte.
+fn append_header(first: u8, length: usize, mask: Option<[u8; 4]>, frames: &mut Vec<u8>) {
+    frames.push(first);
     let masked = if mask.is_some() { MASKED } else { 0 };
-    match data.len() {
-        length @ 0..126 => frame.push(masked | length as u8),
-        length @ 126..=0xffff => {
-            frame.push(masked | LENGTH_16);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
+    match length {
+        0..126 => frames.push(masked | length as u8),
+        126..=0xffff => {
+            frames.push(masked | LENGTH_16);
+            frames.extend_from_slice(&(length as u16).to_be_bytes());
         }
-        length => {
-            frame.push(masked | LENGTH_64);
-            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        _ => {
+            frames.push(masked | LENGTH_64);
+            frames.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }
     if let Some(mask) = mask {
-        frame.extend_from_slice(&mask);
+        frames.extend_from_slice(&mask);
     }
-    let start = frame.len();
-    frame.extend_from_slice(data);
+}
+
+/// Appends a final frame with what `append_payload` makes of a compressed message, unless that
+/// returns `false`: then `frames` stays as it was. Returns whether the frame was appended.
+#[cfg(feature = "deflate")]
+pub(super) fn append_compressed_frame(
+    opcode: Opcode,
+    mask: Option<[u8; 4]>,
+    frames: &mut Vec<u8>,
+    append_payload: impl FnOnce(&mut Vec<u8>) -> bool,
+) -> bool {
+    let start = frames.len();
+    // The header's length depends on that of the payload, so the payload comes first.
+    if !append_payload(frames) {
+        frames.truncate(start);
+        return false;
+    }
+    let length = frames.len() - start;
     if let Some(mask) = mask {
-        apply_mask(&mut frame[start..], mask);
+        apply_mask(&mut frames[start..], mask);
     }
-    frame
+    append_header(FIN | COMPRESSED | opcode as u8, length, mask, frames);
+    frames[start..].rotate_left(length);
+    true
 }
 
 #[cfg(test)]
@@ -295,9 +341,9 @@ mod tests {
     fn a_header_is_read_once_it_is_whole() {
         let frame = masked_frame(Opcode::Binary, &[0; 300], [1, 2, 3, 4]);
         for end in 0..8 {
-            assert!(Header::parse(&frame[..end]).unwrap().is_none());
+            assert!(Header::parse(&frame[..end], false).unwrap().is_none());
         }
-        let header = Header::parse(&frame[..8]).unwrap().unwrap();
+        let header = Header::parse(&frame[..8], false).unwrap().unwrap();
         assert!(header.is_final);
         assert_eq!(header.opcode, Opcode::Binary);
         assert_eq!(header.mask, Some([1, 2, 3, 4]));

@@ -4,15 +4,20 @@
 //! buffer but that of a fragmented message. A server's data frames are written by
 //! [`EncodedPacket`](crate::engine::EncodedPacket), everything else by the functions here.
 //!
-//! No extension is spoken: a frame with a reserved bit is an error. A [`FrameError`] ends the
-//! connection, with the code that [`FrameError::close_code`] gives.
+//! The one extension, compressed messages, is the module `deflate` (feature `deflate`). A reserved bit
+//! that was not agreed on is an error. A [`FrameError`] ends the connection, with the code that
+//! [`FrameError::close_code`] gives.
 
 mod decoder;
+#[cfg(feature = "deflate")]
+pub mod deflate;
 mod error;
 mod frame;
 mod handshake;
 
 pub use decoder::{CloseFrame, Decoded, Decoder, Event, Role};
 pub use error::FrameError;
-pub use frame::{Opcode, close_frame, masked_close_frame, masked_frame, ping_frame, pong_frame};
+pub use frame::{
+    Opcode, append_frame, close_frame, masked_close_frame, masked_frame, ping_frame, pong_frame,
+};
 pub use handshake::{accept_key, encode_key, is_valid_key};

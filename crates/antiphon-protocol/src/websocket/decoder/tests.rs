@@ -275,14 +275,32 @@ fn a_decoder_without_a_limit_overflows_nothing() {
 }
 
 #[test]
-fn empty_fragments_are_bounded() {
-    let empty = |count| [frame(MORE, 1, b""), frame(MORE, 0, b"").repeat(count)].concat();
-    let most = usize::from(MOST_EMPTY_FRAGMENTS);
-    let input = [empty(most - 1), frame(FINAL, 0, b"a")].concat();
-    assert_eq!(read_client(&input), [text("a")]);
-    let max = MOST_EMPTY_FRAGMENTS;
-    assert_eq!(error(&empty(most)), FrameError::EmptyFragments { max });
-    assert_eq!(FrameError::EmptyFragments { max }.close_code(), 1008);
+fn fragments_are_paid_for_by_bytes() {
+    for (size, most) in [(0, 1_000), (1, 1_015), (32, 2_000)] {
+        let fragments = |count: usize| {
+            let first = frame(MORE, 2, &vec![0; size]);
+            let other = frame(MORE, 0, &vec![0; size]);
+            [first, other.repeat(count - 1)].concat()
+        };
+        let mut decoder = Decoder::new(Role::Client, usize::MAX);
+        let mut input = fragments(most + 1);
+        let length = frame(MORE, 0, &vec![0; size]).len();
+        for fragment in input.chunks_mut(length).take(most) {
+            assert_eq!(decoder.decode(fragment).unwrap().event, None);
+        }
+        let error = decoder.decode(&mut input[most * length..]).unwrap_err();
+        assert_eq!(error, FrameError::Fragments { max: most });
+        assert_eq!(error.close_code(), 1008);
+    }
+}
+
+#[test]
+fn long_fragments_may_be_many() {
+    let mut decoder = Decoder::new(Role::Client, usize::MAX);
+    for opcode in std::iter::once(2).chain([0; 20_000]) {
+        let mut fragment = frame(MORE, opcode, &[0; BYTES_A_FRAGMENT]);
+        assert_eq!(decoder.decode(&mut fragment).unwrap().event, None);
+    }
 }
 
 #[test]
