@@ -63,13 +63,19 @@ impl Bundle {
         let mut rows = self.lock();
         let fits = !rows.is_sealed
             && rows.rows.iter().all(|row| {
-                let length = message.encoded(row.form).len_bytes();
+                let length = match message.frame(row.form) {
+                    Some(frame) => frame.len(),
+                    None => message.encoded(row.form).len_bytes(),
+                };
                 row.frames.len() + length <= LARGEST
             });
         if fits {
             for row in &mut rows.rows {
                 if let Frames::Open(frames) = &mut row.frames {
-                    message.encoded(row.form).append_to(frames);
+                    match message.frame(row.form) {
+                        Some(frame) => frames.extend_from_slice(frame),
+                        None => message.encoded(row.form).append_to(frames),
+                    }
                 }
             }
         }

@@ -31,12 +31,6 @@ impl<'d> Fanout<'d> {
         Self::from_source(Source::Draft(draft))
     }
 
-    /// What has been written, for many: it is given memory of its own, which they share.
-    #[must_use]
-    pub fn shared(draft: &'d mut Draft) -> Self {
-        draft.finish().into()
-    }
-
     /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is too large
     /// for one.
     pub fn begin_bundle(&mut self) -> Option<Arc<Bundle>> {

@@ -73,7 +73,7 @@ impl Local {
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };
-        let mut message = Fanout::shared(&mut draft);
+        let mut message = Fanout::new(&mut draft);
         turn::scope(|| match flags.volatile {
             false => Burst::send(self.rooms(), target, &mut message),
             true => {
@@ -98,7 +98,7 @@ impl Local {
         let Ok(mut draft) = self.packet(event, Some(id)).inspect_err(too_large) else {
             return 0;
         };
-        let mut message = Fanout::shared(&mut draft);
+        let mut message = Fanout::new(&mut draft);
         let mut count = 0;
         turn::scope(|| {
             self.rooms().for_each(target, |socket| {
