@@ -150,12 +150,12 @@ async fn an_event_is_read_as_it_is_written() {
             socket.emit("array", it);
         })
         .on("vector", async |socket: Socket, Data(it): Data<Vec3>| {
-            socket.emit("vector", &it);
+            socket.emit("vector", it);
         })
         .on(
             "both",
             async |socket: Socket, Data(it): Data<(Vec3, u8)>| {
-                socket.emit("both", &it);
+                socket.emit("both", it);
             },
         )
         .on("ask", async |socket: Socket| {
