@@ -77,7 +77,7 @@ fn server() -> (Server, mpsc::UnboundedReceiver<Socket>) {
         .on("echo", async |socket: Socket, args: Args| {
             socket.emit("echo", args);
         })
-        .on("ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("ack", async |args: Args, ack: Ack| ack.send(args))
         .on("move", async |Data(step): Data<Move>, ack: Ack| {
             ack.send(&step)
         });

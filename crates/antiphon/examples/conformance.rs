@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .on(
                 "message-with-ack",
                 async |args: Args, ack: antiphon::Ack| {
-                    ack.send_args(&args);
+                    ack.send(args);
                 },
             )
             .on(

@@ -258,7 +258,7 @@ fn events(namespace: &Namespace) {
         .on("message", async |socket: Socket, args: Args| {
             socket.emit("message-back", args);
         })
-        .on("message-with-ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("message-with-ack", async |args: Args, ack: Ack| ack.send(args))
         .on("emit-with-ack", async |socket: Socket, args: Args| {
             if let Ok(answer) = socket.emit_with_ack::<Args>("emit-with-ack", args).await {
                 socket.emit("emit-with-ack", answer);

@@ -26,7 +26,7 @@ use tokio::{
 fn server(calls: HttpCalls) -> Server {
     let io = Server::builder().http_calls(calls).build();
     io.of("/")
-        .on("echo", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("echo", async |args: Args, ack: Ack| ack.send(args))
         .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b)
         .on("silent", async |ack: Ack| drop(ack))
         .on("slow", async |_: Ack| std::future::pending::<()>().await)

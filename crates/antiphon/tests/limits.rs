@@ -143,7 +143,7 @@ async fn as_many_binary_values_are_sent_as_the_option_says() {
         .on("echo", async |socket: Socket, args: Args, ack: Ack| {
             socket.emit("back", &args);
             socket.namespace().emit("all", &args);
-            ack.send_args(&args);
+            ack.send(args);
         });
     let mut client = joined(serve(&io).await).await;
     let placeholder = |num| format!(r#"{{"_placeholder":true,"num":{num}}}"#);
@@ -203,7 +203,7 @@ async fn half_an_emoji_is_a_text_like_others() {
             "typed",
             async |Data((text, rest)): Data<(String, Value)>| (text, rest),
         )
-        .on("raw", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("raw", async |args: Args, ack: Ack| ack.send(args))
         .on("\u{fffd}", async || "named")
         .on("ask", async |socket: Socket| {
             let answer = socket.emit_with_ack::<(String,)>("question", ());

@@ -9,7 +9,7 @@ use std::str;
 
 use serde::Serialize;
 
-use super::args::{Args, Output};
+use super::args::{Args, Opening, Output};
 use super::error::EncodeError;
 use super::{MAX_ATTACHMENTS, Outgoing, json, placeholder, reserved};
 use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
@@ -229,7 +229,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_event(namespace, id, name, 64)?;
-            draft.args(|output| output.args(args), true)
+            draft.args(|output| output.args(args), Opening::Comma)
         })
     }
 
@@ -247,7 +247,10 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_event(namespace, id, name, args.json().len() + 1)?;
-            draft.raw_args(args, true);
+            if !args.json().is_empty() {
+                draft.push(",");
+            }
+            draft.raw_args(args);
             Ok(())
         })
     }
@@ -265,7 +268,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_list(ACK, namespace, Some(id), 64);
-            draft.args(|output| output.reply(reply), false)
+            draft.args(|output| output.reply(reply), Opening::Bracket)
         })
     }
 
@@ -282,7 +285,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_list(ACK, namespace, Some(id), args.json().len());
-            draft.raw_args(args, false);
+            draft.raw_args(args);
             Ok(())
         })
     }
@@ -410,15 +413,18 @@ impl Draft {
         let _ = serde_json::to_writer(self.writer.buffer(), text);
     }
 
-    /// Writes the arguments; `comma` if something stands in the array before them.
+    /// Writes the arguments behind their opening.
     fn args(
         &mut self,
         write: impl FnOnce(Output<'_>) -> Result<(), serde_json::Error>,
-        comma: bool,
+        opening: Opening,
     ) -> Result<(), EncodeError> {
         let buffer = self.writer.buffer();
+        if opening == Opening::Bracket {
+            buffer.pop(); // The bracket that has begun the list is written with the arguments.
+        }
         let start = buffer.len();
-        write(Output::new(buffer, &mut self.attachments, comma))?;
+        write(Output::new(buffer, &mut self.attachments, opening))?;
         // Foreign JSON that went along must not pass for a placeholder of ours.
         let count = self.attachments.len();
         if count > 0 {
@@ -430,10 +436,7 @@ impl Draft {
         Ok(())
     }
 
-    fn raw_args(&mut self, args: Args<'_>, comma: bool) {
-        if comma && !args.json().is_empty() {
-            self.push(",");
-        }
+    fn raw_args(&mut self, args: Args<'_>) {
         self.push(args.json());
         let attachments = args.attachments().iter();
         self.attachments

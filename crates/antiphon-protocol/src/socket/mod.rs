@@ -14,20 +14,22 @@
 //!
 //! # Arguments and types
 //!
-//! The outermost tuple (a tuple struct or an array of fixed length, too) is the list of arguments,
-//! and `()` is no arguments. Any other type is the one first argument. On the way in, arguments
-//! that the type does not ask for are ignored, and a missing one is `None` for an `Option` and an
-//! error otherwise.
+//! A tuple is the list of arguments, so that `()` is none, and a value of any other type is the one
+//! argument. This is decided by the type ([`Shape`]) and not by what serde makes of it: an array, a
+//! tuple struct and a `Box` of a tuple are one argument. A reference is what it refers to.
 //!
-//! | type | JSON |
+//! | value | JSON |
 //! |---|---|
 //! | `()` | |
 //! | `(1, "a")` | `1,"a"` |
 //! | `"a"` | `"a"` |
-//! | `vec![1, 2]` | `[1,2]` |
-//! | `((1, 2),)` | `[1,2]` |
+//! | `vec![1, 2]`, `[1, 2]`, `((1, 2),)` | `[1,2]` |
+//! | `struct Point(f64, f64)` | `[1.0,2.0]` |
+//! | `None`, `serde_json::Value::Null`, `struct Done;` | `null` |
 //!
-//! To serde `serde_json::Value::Null` is the same as `()`: send `(Value::Null,)` for a `null`.
+//! On the way in, arguments that the type does not ask for are ignored. A missing one is `None` for an
+//! `Option`, fits what is read from a `null` without looking at it (`()` in a tuple, `struct Done;`),
+//! and is an error otherwise.
 //!
 //! What serde calls bytes (`bytes::Bytes`, `serde_bytes::ByteBuf`) becomes an attachment, at any
 //! depth: a binary message of its own, for which a placeholder stands in the JSON.
@@ -46,7 +48,7 @@ mod placeholder;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Args, ArgsError, OwnedArgs, from_json};
+pub use args::{Args, ArgsError, OwnedArgs, Shape, from_json};
 pub use decoder::{Assembled, Decoder};
 pub use encode::{
     Draft, ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect, event,

@@ -20,7 +20,7 @@ pub(crate) fn register(io: &Server) {
         .on("binary", async |socket: Socket, args: Args| {
             socket.emit("binary", args);
         })
-        .on("ack", async |args: Args, ack: Ack| ack.send_args(&args))
+        .on("ack", async |args: Args, ack: Ack| ack.send(args))
         .on("broadcast", async |io: Server, args: Args| {
             io.emit("broadcast", args);
         })

@@ -31,7 +31,7 @@ pub use calls::HttpCalls;
 pub use connection::{handshake::Handshake, reason::DisconnectReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{
-    args::{Args, FromArgs, IntoArgs},
+    args::{Args, FromArgs, IntoArgs, IntoReply},
     context::Context,
     extract::{Auth, Data, Event, FromContext, State},
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},

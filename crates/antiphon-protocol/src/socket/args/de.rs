@@ -1,9 +1,12 @@
-//! Reads a type from a list of arguments: the rule of the outermost tuple.
+//! Reads a type from a list of arguments: a tuple from all, anything else from the first ([`Shape`]).
 //!
 //! Without attachments each argument is given to `serde_json` as it stands; with attachments [`Input`]
 //! reads it, since placeholders have to become bytes. If it fails it is read once more, with the path
 //! watched: successes pay nothing for the message of an [`ArgsError`].
 
+use std::marker::PhantomData;
+
+use serde::de::value::{SeqAccessDeserializer, UnitDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 use serde::forward_to_deserialize_any;
 use serde_json::Error;
@@ -12,7 +15,7 @@ use serde_path_to_error::Track;
 
 use super::super::json;
 use super::input::{Input, RAW_VALUE};
-use super::{Args, ArgsError};
+use super::{Args, ArgsError, Shape};
 
 pub(super) fn from_args<'de, T: Deserialize<'de>>(args: Args<'de>) -> Result<T, ArgsError> {
     let mut input = Input::new(args);
@@ -20,7 +23,8 @@ pub(super) fn from_args<'de, T: Deserialize<'de>>(args: Args<'de>) -> Result<T, 
         input: &mut input,
         plain: args.attachments.is_empty(),
     };
-    T::deserialize(arguments).or_else(|error| again(args, &error))
+    let read = arguments.read(Shape::of::<T>(), PhantomData::<T>);
+    read.or_else(|error| again(args, &error))
 }
 
 /// Reads one JSON value of a peer as a type; see [`from_json`](super::super::from_json).
@@ -45,7 +49,8 @@ fn again<'de, T: Deserialize<'de>>(args: Args<'de>, error: &Error) -> Result<T, 
         input: &mut Input::lossy(args),
         plain: false,
     };
-    T::deserialize(arguments).map_err(|error| explain::<T>(Input::lossy(args), &error))
+    let read = arguments.read(Shape::of::<T>(), PhantomData::<T>);
+    read.map_err(|error| explain::<T>(Input::lossy(args), &error))
 }
 
 /// Reads once more, and watches where it fails. This way only failures pay for it.
@@ -56,23 +61,39 @@ fn explain<'de, T: Deserialize<'de>>(mut input: Input<'de>, error: &Error) -> Ar
         input: &mut input,
         plain: false,
     };
-    let again = T::deserialize(serde_path_to_error::Deserializer::new(
-        arguments, &mut track,
-    ));
-    let path = track.path();
+    let shape = Shape::of::<T>();
+    let tracked = Tracked {
+        track: &mut track,
+        of: PhantomData::<T>,
+    };
+    let again = arguments.read(shape, tracked);
     match (again, input.argument) {
         (Err(_), Some(argument)) if input.missing => ArgsError::missing(argument),
-        (Err(_), _) if input.tuple => {
-            // The first step is the one from the tuple to the argument.
-            let argument = path.iter().next().and(input.argument);
-            ArgsError::invalid(argument, &path, 1, error)
+        (Err(_), argument) => {
+            // The first step into a tuple is the one to the argument.
+            let skip = usize::from(shape == Shape::List);
+            ArgsError::invalid(argument, &track.path(), skip, error)
         }
-        (Err(_), argument) => ArgsError::invalid(argument, &path, 0, error),
         (Ok(_), argument) => ArgsError::invalid(argument, &Track::new().path(), 0, error),
     }
 }
 
-/// Deserializes the outermost value: a tuple from all arguments, anything else from the first.
+/// Reads a `T`, and notes the way to where it fails.
+struct Tracked<'t, T> {
+    track: &'t mut Track,
+    of: PhantomData<T>,
+}
+
+impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for Tracked<'_, T> {
+    type Value = T;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<T, D::Error> {
+        let tracked = serde_path_to_error::Deserializer::new(deserializer, self.track);
+        T::deserialize(tracked)
+    }
+}
+
+/// The arguments, one after the other. To a tuple they are its elements.
 struct Arguments<'i, 'de> {
     input: &'i mut Input<'de>,
     /// There are no attachments: `serde_json` reads the text by itself.
@@ -80,116 +101,19 @@ struct Arguments<'i, 'de> {
 }
 
 impl<'de> Arguments<'_, 'de> {
-    /// Whether the first argument is there.
-    fn begin(&mut self) -> bool {
-        self.input.argument = Some(0);
-        self.input.missing = self.input.peek().is_none();
-        !self.input.missing
-    }
-
-    fn tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.input.tuple = true;
-        visitor.visit_seq(Elements {
-            input: self.input,
-            plain: self.plain,
-            left: len,
-        })
-    }
-}
-
-/// Methods that read the first argument.
-macro_rules! first_argument {
-    ($($method:ident($($name:ident: $type:ty),*))*) => {$(
-        fn $method<V: Visitor<'de>>(
-            mut self,
-            $($name: $type,)*
-            visitor: V,
-        ) -> Result<V::Value, Error> {
-            if !self.begin() {
-                Missing(0).$method($($name,)* visitor)
-            } else if self.plain {
-                self.input.plainly(|json| json.$method($($name,)* visitor))
-            } else {
-                self.input.$method($($name,)* visitor)
-            }
+    /// Reads a type of this shape.
+    #[inline]
+    fn read<S: DeserializeSeed<'de>>(mut self, shape: Shape, seed: S) -> Result<S::Value, Error> {
+        match shape {
+            Shape::Nothing => seed.deserialize(UnitDeserializer::new()),
+            Shape::List => seed.deserialize(SeqAccessDeserializer::new(self)),
+            Shape::Result | Shape::One => self.next(seed),
         }
-    )*};
-}
-
-impl<'de> Deserializer<'de> for Arguments<'_, 'de> {
-    type Error = Error;
-
-    first_argument! {
-        deserialize_any() deserialize_ignored_any() deserialize_identifier()
-        deserialize_bool() deserialize_char() deserialize_str() deserialize_string()
-        deserialize_i8() deserialize_i16() deserialize_i32() deserialize_i64() deserialize_i128()
-        deserialize_u8() deserialize_u16() deserialize_u32() deserialize_u64() deserialize_u128()
-        deserialize_f32() deserialize_f64() deserialize_bytes() deserialize_byte_buf()
-        deserialize_option() deserialize_seq() deserialize_map()
-        deserialize_struct(name: &'static str, fields: &'static [&'static str])
-        deserialize_enum(name: &'static str, variants: &'static [&'static str])
     }
 
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_unit_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        visitor.visit_unit()
-    }
-
-    fn deserialize_newtype_struct<V: Visitor<'de>>(
-        mut self,
-        name: &'static str,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        if name != RAW_VALUE {
-            return visitor.visit_newtype_struct(self);
-        }
-        if !self.begin() {
-            return Missing(0).deserialize_any(visitor);
-        }
-        self.input
-            .plainly(|json| json.deserialize_newtype_struct(name, visitor))
-    }
-
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.tuple(len, visitor)
-    }
-
-    fn deserialize_tuple_struct<V: Visitor<'de>>(
-        self,
-        _name: &'static str,
-        len: usize,
-        visitor: V,
-    ) -> Result<V::Value, Error> {
-        self.tuple(len, visitor)
-    }
-}
-
-/// The arguments as the elements of a tuple.
-struct Elements<'i, 'de> {
-    input: &'i mut Input<'de>,
-    plain: bool,
-    /// How many elements the tuple still has.
-    left: usize,
-}
-
-impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
-    type Error = Error;
-
-    fn next_element_seed<S: DeserializeSeed<'de>>(
-        &mut self,
-        seed: S,
-    ) -> Result<Option<S::Value>, Error> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
-        self.left = left;
+    /// Reads the next argument.
+    #[inline]
+    fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
         let index = self.input.argument.map_or(0, |last| last + 1);
         self.input.argument = Some(index);
         if index > 0 {
@@ -197,21 +121,28 @@ impl<'de> SeqAccess<'de> for Elements<'_, 'de> {
         }
         self.input.missing = self.input.peek().is_none();
         if self.input.missing {
-            return seed.deserialize(Missing(index)).map(Some);
+            return seed.deserialize(Missing(index));
         }
         let plain = self.plain;
-        let value = self.input.element(|input| {
+        self.input.element(|input| {
             if plain {
                 input.plainly(|json| seed.deserialize(json))
             } else {
                 seed.deserialize(input)
             }
-        })?;
-        Ok(Some(value))
+        })
     }
+}
 
-    fn size_hint(&self) -> Option<usize> {
-        Some(self.left)
+/// The elements of a tuple, which asks for as many as it has.
+impl<'de> SeqAccess<'de> for Arguments<'_, 'de> {
+    type Error = Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        self.next(seed).map(Some)
     }
 }
 

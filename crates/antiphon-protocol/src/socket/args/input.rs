@@ -35,8 +35,6 @@ pub(super) struct Input<'de> {
     lossy: bool,
     /// The argument that is being read, or was last.
     pub(super) argument: Option<usize>,
-    /// Whether the outermost type is a tuple.
-    pub(super) tuple: bool,
     /// Whether the argument is not there.
     pub(super) missing: bool,
 }
@@ -49,7 +47,6 @@ impl<'de> Input<'de> {
             level: 0,
             lossy: false,
             argument: None,
-            tuple: false,
             missing: false,
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! [`Args`] lend what a packet holds: JSON that the decoder has proven to be valid and not too deep.
 //! They stay text until [`Args::deserialize`] reads a type (`de`; with attachments `input`).
-//! [`OwnedArgs`] keep them beyond the packet. The way out is `ser`. What doesn't fit is an
-//! [`ArgsError`], which says where.
+//! [`OwnedArgs`] keep them beyond the packet. The way out is `ser`. Which types are a list of
+//! arguments is the same both ways (`shape`). What doesn't fit is an [`ArgsError`], which says where.
 
 mod de;
 mod error;
@@ -11,12 +11,14 @@ mod input;
 mod key;
 mod misfit;
 mod ser;
+mod shape;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::ArgsError;
-pub(super) use self::ser::Output;
+pub(super) use self::ser::{Opening, Output};
+pub use self::shape::Shape;
 use super::error::EncodeError;
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
@@ -120,9 +122,11 @@ impl OwnedArgs {
     pub fn new<T: Serialize + ?Sized>(args: &T) -> Result<Self, EncodeError> {
         let mut json = Vec::new();
         let mut attachments = Vec::new();
-        Output::new(&mut json, &mut attachments, false).args(args)?;
-        let json = String::from_utf8(json).unwrap_or_default(); // written by a JSON serializer
-        if !attachments.is_empty() && super::placeholder::check(&json, attachments.len()).is_err() {
+        Output::new(&mut json, &mut attachments, Opening::Bracket).args(args)?;
+        // Written by a JSON serializer, behind a bracket.
+        let json = str::from_utf8(&json).unwrap_or_default();
+        let json = json.strip_prefix('[').unwrap_or_default();
+        if !attachments.is_empty() && super::placeholder::check(json, attachments.len()).is_err() {
             return Err(EncodeError::IllegalPlaceholder);
         }
         Ok(Self {

@@ -1,97 +1,113 @@
 //! Writes a value as a list of arguments.
 //!
-//! `serde_json` does the writing; what is added here is the rule of the outermost tuple, and the
+//! `serde_json` does the writing; what is added here is the rule of what a list is ([`Shape`]), and the
 //! attachments: bytes become packets of their own, with a placeholder in their place. What can't be
 //! JSON is an error of `serde_json`; what has been written by then is for the caller to forget.
 
-use std::cell::Cell;
-use std::fmt::Display;
 use std::io;
 
 use serde::Serialize;
-use serde::ser::{SerializeMap, SerializeTuple, SerializeTupleStruct, Serializer};
+use serde::ser::{Error as _, Impossible, Serializer};
 use serde_json::Error;
 use serde_json::ser::Formatter;
 
+use super::Shape;
 use crate::engine::{EncodedPacket, Revision};
-
-type Json<'b> = serde_json::Serializer<Sink<'b>, Placeholders<'b>>;
 
 /// Where arguments are written to.
 #[derive(Debug)]
 pub(in super::super) struct Output<'b> {
     text: &'b mut Vec<u8>,
     attachments: &'b mut Vec<EncodedPacket>,
-    comma: bool,
+    opening: Opening,
+}
+
+/// What stands in front of the first argument. The bracket behind the last is the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Opening {
+    /// The bracket of their array, also if there are no arguments.
+    Bracket,
+    /// A comma: something else comes before them in their array. No arguments, no comma.
+    Comma,
+}
+
+impl Opening {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Bracket => b'[',
+            Self::Comma => b',',
+        }
+    }
 }
 
 impl<'b> Output<'b> {
-    /// Appends JSON to the text, and attachments of revision 4 to the others. With `comma` a comma
-    /// is written before the first argument, if there is one.
+    /// Appends JSON to the text, and attachments of revision 4 to the others.
     pub(in super::super) const fn new(
         text: &'b mut Vec<u8>,
         attachments: &'b mut Vec<EncodedPacket>,
-        comma: bool,
+        opening: Opening,
     ) -> Self {
         Self {
             text,
             attachments,
-            comma,
+            opening,
         }
     }
 
     /// Writes a value as arguments.
     pub(in super::super) fn args<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
-        self.write(value, false)
+        match Shape::of::<T>() {
+            Shape::Nothing => {
+                if self.opening == Opening::Bracket {
+                    self.text.push(b'[');
+                }
+                Ok(())
+            }
+            Shape::List => self.list(value),
+            Shape::Result | Shape::One => self.one(value),
+        }
     }
 
     /// Writes a value as the arguments of an ack: takes a [`Result`] apart.
     pub(in super::super) fn reply<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
-        self.write(value, true)
-    }
-
-    fn write<T: Serialize + ?Sized>(self, value: &T, reply: bool) -> Result<(), Error> {
-        let comma = Cell::new(self.comma);
-        let sink = Sink {
-            text: self.text,
-            comma: &comma,
-        };
-        let placeholders = Placeholders(self.attachments);
-        let mut json = serde_json::Serializer::with_formatter(sink, placeholders);
-        value.serialize(Outermost {
-            json: &mut json,
-            comma: &comma,
-            reply,
-        })
-    }
-}
-
-/// The text, and whether it owes a comma: the first byte of the next argument pays it. The
-/// serializer holds the text, so that nobody else could write the commas between arguments.
-struct Sink<'b> {
-    text: &'b mut Vec<u8>,
-    comma: &'b Cell<bool>,
-}
-
-impl io::Write for Sink<'_> {
-    #[inline]
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_all(bytes)?;
-        Ok(bytes.len())
-    }
-
-    #[inline]
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.comma.get() {
-            self.comma.set(false);
-            self.text.push(b',');
+        match Shape::of::<T>() {
+            Shape::Result => value.serialize(TakenApart(self)),
+            Shape::Nothing | Shape::List | Shape::One => self.args(value),
         }
-        self.text.extend_from_slice(bytes);
+    }
+
+    fn one<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), Error> {
+        self.text.push(self.opening.byte());
+        self.json(value)
+    }
+
+    /// Writes a tuple: in JSON it is the array of its elements, as serde implements it. Its brackets
+    /// give way to the opening, and to what the caller writes behind.
+    fn list<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), Error> {
+        let start = self.text.len();
+        self.json(value)?;
+        debug_assert_eq!(self.text.get(start), Some(&b'['), "a tuple is an array");
+        if let Some(bracket) = self.text.get_mut(start) {
+            *bracket = self.opening.byte();
+        }
+        self.text.pop();
         Ok(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    /// Writes `{"error": error}`.
+    fn error<T: Serialize + ?Sized>(mut self, error: &T) -> Result<(), Error> {
+        self.text.push(self.opening.byte());
+        self.text.extend_from_slice(br#"{"error":"#);
+        self.json(error)?;
+        self.text.push(b'}');
         Ok(())
+    }
+
+    #[inline]
+    fn json<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
+        let placeholders = Placeholders(self.attachments);
+        let mut json = serde_json::Serializer::with_formatter(&mut *self.text, placeholders);
+        value.serialize(&mut json)
     }
 }
 
@@ -110,201 +126,74 @@ impl Formatter for Placeholders<'_> {
     }
 }
 
-/// Serializes the outermost value: a tuple as arguments, anything else as the one argument.
-struct Outermost<'s, 'b> {
-    json: &'s mut Json<'b>,
-    comma: &'b Cell<bool>,
-    /// Whether a `Result` is taken apart.
-    reply: bool,
-}
+/// Gets at what is inside a [`Result`], which serde writes as one of two variants.
+///
+/// It is asked for nothing else: [`Shape`] has said what the type is.
+struct TakenApart<'b>(Output<'b>);
 
-impl<'s, 'b> Outermost<'s, 'b> {
-    const fn list(self) -> List<'s, 'b> {
-        List {
-            json: self.json,
-            comma: self.comma,
-            first: true,
-        }
-    }
-}
-
-/// Passes values of a single kind on to the serializer of JSON.
-macro_rules! one_argument {
-    ($($method:ident($value:ty)),* $(,)?) => {$(
-        #[inline]
-        fn $method(self, value: $value) -> Result<(), Error> {
-            self.json.$method(value)
+/// The methods for whatever isn't a `Result`.
+macro_rules! no_result {
+    ($($method:ident($($value:ty),*) -> $of:ident),* $(,)?) => {$(
+        fn $method(self, $(_: $value),*) -> Result<Self::$of, Error> {
+            Err(not_a_result())
         }
     )*};
 }
 
-impl<'s, 'b> Serializer for Outermost<'s, 'b> {
+#[cold]
+fn not_a_result() -> Error {
+    Error::custom("a Result that serde doesn't write as one")
+}
+
+impl Serializer for TakenApart<'_> {
     type Ok = ();
     type Error = Error;
-    type SerializeSeq = <&'s mut Json<'b> as Serializer>::SerializeSeq;
-    type SerializeTuple = List<'s, 'b>;
-    type SerializeTupleStruct = List<'s, 'b>;
-    type SerializeTupleVariant = <&'s mut Json<'b> as Serializer>::SerializeTupleVariant;
-    type SerializeMap = <&'s mut Json<'b> as Serializer>::SerializeMap;
-    type SerializeStruct = <&'s mut Json<'b> as Serializer>::SerializeStruct;
-    type SerializeStructVariant = <&'s mut Json<'b> as Serializer>::SerializeStructVariant;
+    type SerializeSeq = Impossible<(), Error>;
+    type SerializeTuple = Impossible<(), Error>;
+    type SerializeTupleStruct = Impossible<(), Error>;
+    type SerializeTupleVariant = Impossible<(), Error>;
+    type SerializeMap = Impossible<(), Error>;
+    type SerializeStruct = Impossible<(), Error>;
+    type SerializeStructVariant = Impossible<(), Error>;
 
-    one_argument! {
-        serialize_bool(bool), serialize_char(char), serialize_str(&str), serialize_bytes(&[u8]),
-        serialize_i8(i8), serialize_i16(i16), serialize_i32(i32), serialize_i64(i64),
-        serialize_u8(u8), serialize_u16(u16), serialize_u32(u32), serialize_u64(u64),
-        serialize_i128(i128), serialize_u128(u128), serialize_f32(f32), serialize_f64(f64),
-    }
-
-    fn serialize_none(self) -> Result<(), Error> {
-        self.json.serialize_none()
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
-        self.json.serialize_some(value)
-    }
-
-    fn serialize_unit(self) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<(), Error> {
-        Ok(())
-    }
-
-    fn serialize_unit_variant(
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
         self,
-        name: &'static str,
-        index: u32,
+        _name: &'static str,
+        _index: u32,
         variant: &'static str,
+        value: &T,
     ) -> Result<(), Error> {
-        self.json.serialize_unit_variant(name, index, variant)
+        match variant {
+            "Ok" => self.0.args(value),
+            _ => self.0.error(value),
+        }
+    }
+
+    no_result! {
+        serialize_bool(bool) -> Ok, serialize_char(char) -> Ok,
+        serialize_i8(i8) -> Ok, serialize_i16(i16) -> Ok, serialize_i32(i32) -> Ok,
+        serialize_i64(i64) -> Ok, serialize_u8(u8) -> Ok, serialize_u16(u16) -> Ok,
+        serialize_u32(u32) -> Ok, serialize_u64(u64) -> Ok, serialize_f32(f32) -> Ok,
+        serialize_f64(f64) -> Ok, serialize_str(&str) -> Ok, serialize_bytes(&[u8]) -> Ok,
+        serialize_none() -> Ok, serialize_unit() -> Ok, serialize_unit_struct(&'static str) -> Ok,
+        serialize_unit_variant(&'static str, u32, &'static str) -> Ok,
+        serialize_seq(Option<usize>) -> SerializeSeq, serialize_map(Option<usize>) -> SerializeMap,
+        serialize_tuple(usize) -> SerializeTuple,
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct,
+        serialize_struct(&'static str, usize) -> SerializeStruct,
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant,
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant,
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, _: &T) -> Result<(), Error> {
+        Err(not_a_result())
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
-        value: &T,
+        _: &T,
     ) -> Result<(), Error> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        value: &T,
-    ) -> Result<(), Error> {
-        match (self.reply, name, variant) {
-            (true, "Result", "Ok") => value.serialize(Outermost {
-                reply: false,
-                ..self
-            }),
-            (true, "Result", "Err") => {
-                let mut object = self.json.serialize_map(Some(1))?;
-                object.serialize_entry("error", value)?;
-                SerializeMap::end(object)
-            }
-            _ => self
-                .json
-                .serialize_newtype_variant(name, index, variant, value),
-        }
-    }
-
-    fn serialize_seq(self, len: Option<usize>) -> Result<Self::SerializeSeq, Error> {
-        self.json.serialize_seq(len)
-    }
-
-    fn serialize_tuple(self, _len: usize) -> Result<Self::SerializeTuple, Error> {
-        Ok(self.list())
-    }
-
-    fn serialize_tuple_struct(
-        self,
-        _name: &'static str,
-        _len: usize,
-    ) -> Result<Self::SerializeTupleStruct, Error> {
-        Ok(self.list())
-    }
-
-    fn serialize_tuple_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeTupleVariant, Error> {
-        self.json.serialize_tuple_variant(name, index, variant, len)
-    }
-
-    fn serialize_map(self, len: Option<usize>) -> Result<Self::SerializeMap, Error> {
-        self.json.serialize_map(len)
-    }
-
-    fn serialize_struct(
-        self,
-        name: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStruct, Error> {
-        self.json.serialize_struct(name, len)
-    }
-
-    fn serialize_struct_variant(
-        self,
-        name: &'static str,
-        index: u32,
-        variant: &'static str,
-        len: usize,
-    ) -> Result<Self::SerializeStructVariant, Error> {
-        self.json
-            .serialize_struct_variant(name, index, variant, len)
-    }
-
-    fn collect_str<T: Display + ?Sized>(self, value: &T) -> Result<(), Error> {
-        self.json.collect_str(value)
-    }
-}
-
-/// The elements of the outermost tuple, each an argument.
-struct List<'s, 'b> {
-    json: &'s mut Json<'b>,
-    comma: &'b Cell<bool>,
-    first: bool,
-}
-
-impl List<'_, '_> {
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        if !self.first {
-            self.comma.set(true);
-        }
-        self.first = false;
-        value.serialize(&mut *self.json)
-    }
-}
-
-impl SerializeTuple for List<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        Ok(())
-    }
-}
-
-impl SerializeTupleStruct for List<'_, '_> {
-    type Ok = ();
-    type Error = Error;
-
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
-        self.element(value)
-    }
-
-    fn end(self) -> Result<(), Error> {
-        Ok(())
+        Err(not_a_result())
     }
 }

@@ -64,12 +64,10 @@ enum Kind {
 }
 
 #[test]
-fn the_outermost_tuple_takes_the_arguments_in_order() {
+fn a_tuple_takes_the_arguments_in_order() {
     assert_eq!(read::<(i32, String)>(r#"1,"a""#), Ok((1, "a".into())));
     assert_eq!(read::<(i32,)>("1"), Ok((1,)));
-    assert_eq!(read::<[i32; 3]>("1 , 2,3"), Ok([1, 2, 3]));
-    assert_eq!(read::<Pair>(r#"1,"a""#), Ok(Pair(1, "a".into())));
-    assert_eq!(read::<New<(i32, i32)>>("1,2"), Ok(New((1, 2))));
+    assert_eq!(read::<(i32, i32, i32)>("1 , 2,3"), Ok((1, 2, 3)));
     assert_eq!(read::<((i32, i32),)>("[1,2]"), Ok(((1, 2),)));
     assert_eq!(
         read::<((i32, i32), Vec<u8>)>("[1,2],[3]"),
@@ -82,6 +80,16 @@ fn anything_else_takes_the_first_argument() {
     assert_eq!(read::<i32>("1"), Ok(1));
     assert_eq!(read::<String>(r#""a\n""#), Ok("a\n".into()));
     assert_eq!(read::<Vec<i32>>("[1,2]"), Ok(vec![1, 2]));
+    assert_eq!(read::<[i32; 3]>("[1 , 2,3],4"), Ok([1, 2, 3]));
+    assert_eq!(read::<Pair>(r#"[1,"a"]"#), Ok(Pair(1, "a".into())));
+    assert_eq!(read::<New<(i32, i32)>>("[1,2]"), Ok(New((1, 2))));
+    assert_eq!(read::<Box<(i32, i32)>>("[1,2]"), Ok(Box::new((1, 2))));
+    assert_eq!(read::<Nothing>("null"), Ok(Nothing));
+    assert_eq!(read::<Value>("null"), Ok(Value::Null));
+    assert_eq!(
+        read::<Result<(i32, i32), ()>>(r#"{"Ok":[1,2]}"#),
+        Ok(Ok((1, 2)))
+    );
     assert_eq!(read::<New<i32>>("1"), Ok(New(1)));
     assert_eq!(read::<Option<i32>>("1"), Ok(Some(1)));
     assert_eq!(read::<Option<i32>>("null"), Ok(None));
@@ -102,7 +110,7 @@ fn surplus_arguments_are_ignored() {
     assert_eq!(read::<i32>(r#"1,{"a":2},"x""#), Ok(1));
     assert_eq!(read::<(i32,)>("1,2"), Ok((1,)));
     assert_eq!(read::<()>("1,2"), Ok(()));
-    assert_eq!(read::<Nothing>("1,2"), Ok(Nothing));
+    assert_eq!(read_binary::<()>("$0", &[b"x"]), Ok(()));
     assert_eq!(read_binary::<i32>("1,$0", &[b"x"]), Ok(1));
     // Not so inside of an argument, as `serde_json` has it.
     assert!(read::<((i32,),)>("[1,2]").is_err());
@@ -116,6 +124,7 @@ fn a_missing_argument_is_fine_only_for_an_option() {
     assert_eq!(read::<(i32, New<Option<i32>>)>("1"), Ok((1, New(None))));
     assert_eq!(read::<(i32, ())>("1"), Ok((1, ())));
     assert_eq!(read::<()>(""), Ok(()));
+    assert_eq!(read::<Nothing>(""), Ok(Nothing));
     let missing = |argument: usize| {
         (
             format!("[{}]", argument - 1),
@@ -129,8 +138,8 @@ fn a_missing_argument_is_fine_only_for_an_option() {
     assert_eq!(message(read::<New<String>>("")), missing(1));
     assert_eq!(message(read::<Box<RawValue>>("")), missing(1));
     assert_eq!(message(read::<(i32, String)>("1")), missing(2));
-    assert_eq!(message(read::<[i32; 2]>("1")), missing(2));
-    assert_eq!(message(read::<Pair>("1")), missing(2));
+    assert_eq!(message(read::<[i32; 2]>("")), missing(1));
+    assert_eq!(message(read::<Pair>("")), missing(1));
     assert_eq!(
         message(read_binary::<(Bytes, u8)>("$0", &[b"x"])),
         missing(2)
@@ -159,6 +168,12 @@ fn an_error_says_which_argument_and_where_in_it() {
         text,
         "argument 1, element `[1]`: invalid type: boolean `true`, expected i32"
     );
+    let (path, text) = message(read::<[i32; 2]>("[1]"));
+    assert_eq!(path, "[0]");
+    assert_eq!(
+        text,
+        "argument 1: invalid length 1, expected an array of length 2"
+    );
     let (path, text) = message(read::<(String, u8)>("\"a\",300"));
     assert_eq!(path, "[1]");
     assert_eq!(
@@ -170,7 +185,7 @@ fn an_error_says_which_argument_and_where_in_it() {
 }
 
 #[test]
-fn an_error_of_the_whole_list_names_no_argument() {
+fn an_error_of_a_whole_argument_names_it_alone() {
     #[derive(Debug, Deserialize)]
     #[serde(try_from = "(i32, i32)")]
     struct Range;
@@ -180,10 +195,15 @@ fn an_error_of_the_whole_list_names_no_argument() {
             Err("the end is before the start".to_owned())
         }
     }
-    let (path, text) = message(read::<Range>("2,1"));
+    let (path, text) = message(read::<(u8, Range)>("0,[2,1]"));
     assert_eq!(
         (path.as_str(), text.as_str()),
-        ("", "the end is before the start")
+        ("[1]", "argument 2: the end is before the start")
+    );
+    let (path, text) = message(read::<Range>("[2,1]"));
+    assert_eq!(
+        (path.as_str(), text.as_str()),
+        ("[0]", "argument 1: the end is before the start")
     );
 }
 
@@ -419,4 +439,6 @@ fn owned_arguments_keep_text_and_attachments() {
     assert_eq!(owned.as_args().to_owned(), owned);
     assert_eq!(OwnedArgs::default().as_args(), Args::empty());
     assert_eq!(OwnedArgs::new(&()).unwrap(), OwnedArgs::default());
+    assert_eq!(OwnedArgs::new(&Nothing).unwrap().as_args().json(), "null");
+    assert_eq!(OwnedArgs::new(&[1, 2]).unwrap().as_args().json(), "[1,2]");
 }

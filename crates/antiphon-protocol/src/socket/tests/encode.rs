@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::super::{
     Args, Draft, EncodeError, Fanout, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from,
@@ -45,16 +45,49 @@ enum Kind {
 }
 
 #[test]
-fn the_outermost_tuple_is_the_list_of_arguments() {
+fn a_tuple_is_the_list_of_arguments() {
     assert_eq!(emitted(&(1, "a", [2, 3])), r#"2["e",1,"a",[2,3]]"#);
     assert_eq!(emitted(&(1,)), r#"2["e",1]"#);
-    assert_eq!(emitted(&[1, 2]), r#"2["e",1,2]"#);
-    assert_eq!(emitted(&[0; 0]), r#"2["e"]"#);
-    assert_eq!(emitted(&Pair(1, "a")), r#"2["e",1,"a"]"#);
-    assert_eq!(emitted(&New((1, 2))), r#"2["e",1,2]"#);
     assert_eq!(emitted(&((1, 2), ())), r#"2["e",[1,2],null]"#);
+    assert_eq!(emitted(&([1, 2],)), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&((),)), r#"2["e",null]"#);
     assert_eq!(emitted(&()), r#"2["e"]"#);
-    assert_eq!(emitted(&Nothing), r#"2["e"]"#);
+    // By reference, too.
+    assert_eq!(emitted(&&(1, "a")), r#"2["e",1,"a"]"#);
+    assert_eq!(emitted(&&mut (1, "a")), r#"2["e",1,"a"]"#);
+    assert_eq!(emitted(&&()), r#"2["e"]"#);
+}
+
+#[test]
+fn what_serde_writes_as_a_tuple_is_one_argument_all_the_same() {
+    struct Vector([f64; 2]);
+    impl Serialize for Vector {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeTuple;
+            let mut tuple = serializer.serialize_tuple(2)?;
+            tuple.serialize_element(&self.0[0])?;
+            tuple.serialize_element(&self.0[1])?;
+            tuple.end()
+        }
+    }
+    assert_eq!(emitted(&Vector([1.5, 2.5])), r#"2["e",[1.5,2.5]]"#);
+    assert_eq!(emitted(&[1, 2]), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&[0; 0]), r#"2["e",[]]"#);
+    assert_eq!(emitted(&[(1, 2)]), r#"2["e",[[1,2]]]"#);
+    assert_eq!(emitted(&Pair(1, "a")), r#"2["e",[1,"a"]]"#);
+    assert_eq!(emitted(&New((1, 2))), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&New(New([1, 2]))), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&Box::new((1, 2))), r#"2["e",[1,2]]"#);
+    assert_eq!(emitted(&(Pair(1, "a"), [1])), r#"2["e",[1,"a"],[1]]"#);
+}
+
+#[test]
+fn what_serde_writes_as_a_unit_is_one_argument_all_the_same() {
+    assert_eq!(emitted(&Nothing), r#"2["e",null]"#);
+    assert_eq!(emitted(&Value::Null), r#"2["e",null]"#);
+    assert_eq!(emitted(&New(())), r#"2["e",null]"#);
+    assert_eq!(emitted(&Box::new(())), r#"2["e",null]"#);
+    assert_eq!(emitted(&Kind::Unit), r#"2["e","Unit"]"#);
 }
 
 #[test]
@@ -73,7 +106,6 @@ fn anything_else_is_the_one_argument() {
     assert_eq!(emitted(&-1.5), r#"2["e",-1.5]"#);
     assert_eq!(emitted(&'x'), r#"2["e","x"]"#);
     assert_eq!(emitted(&json!({"a": [null]})), r#"2["e",{"a":[null]}]"#);
-    assert_eq!(emitted(&Kind::Unit), r#"2["e","Unit"]"#);
     assert_eq!(emitted(&Kind::One(1)), r#"2["e",{"One":1}]"#);
     assert_eq!(emitted(&Kind::Two(1, 2)), r#"2["e",{"Two":[1,2]}]"#);
     assert_eq!(
@@ -94,17 +126,26 @@ fn a_reply_is_the_arguments_of_the_ack() {
     assert_eq!(replied(&()), "31[]");
     assert_eq!(replied("a"), r#"31["a"]"#);
     assert_eq!(replied(&vec![1]), "31[[1]]");
+    assert_eq!(replied(&[1.5, 2.5]), "31[[1.5,2.5]]");
     assert_eq!(replied(&None::<i32>), "31[null]");
+    assert_eq!(replied(&Nothing), "31[null]");
+    assert_eq!(replied(&Kind::Unit), r#"31["Unit"]"#);
 }
 
 #[test]
-fn the_outermost_result_of_a_reply_is_taken_apart() {
+fn a_result_that_is_a_reply_is_taken_apart() {
     assert_eq!(replied(&Ok::<_, ()>((1, "a"))), r#"31[1,"a"]"#);
     assert_eq!(replied(&Ok::<_, ()>(())), "31[]");
     assert_eq!(replied(&Err::<(), _>("no")), r#"31[{"error":"no"}]"#);
     assert_eq!(replied(&Err::<(), _>((1, 2))), r#"31[{"error":[1,2]}]"#);
-    assert_eq!(replied(&New(Err::<(), _>(1))), r#"31[{"error":1}]"#);
-    // Only the outermost.
+    assert_eq!(replied(&&Err::<(), _>(1)), r#"31[{"error":1}]"#);
+    assert_eq!(replied(&Ok::<_, ()>([1, 2])), "31[[1,2]]");
+    assert_eq!(replied(&Ok::<_, ()>(&(1, 2))), "31[1,2]");
+    assert_eq!(replied(&Ok::<_, ()>(Nothing)), "31[null]");
+    assert_eq!(replied(&Err::<(), _>(())), r#"31[{"error":null}]"#);
+    // Only as a whole.
+    assert_eq!(replied(&New(Err::<(), _>(1))), r#"31[{"Err":1}]"#);
+    assert_eq!(replied(&Some(Ok::<_, ()>(1))), r#"31[{"Ok":1}]"#);
     assert_eq!(replied(&Ok::<_, ()>(Ok::<i32, ()>(1))), r#"31[{"Ok":1}]"#);
     assert_eq!(replied(&(Err::<(), _>(1),)), r#"31[{"Err":1}]"#);
     let message = ack_error("/a", 7, "no").unwrap();
@@ -114,6 +155,17 @@ fn the_outermost_result_of_a_reply_is_taken_apart() {
         wire(&message),
         r#"61-7[{"error":{"_placeholder":true,"num":0}}]"#
     );
+}
+
+#[test]
+fn another_type_that_is_called_result_is_not_taken_apart() {
+    #[derive(Serialize)]
+    enum Result<T, E> {
+        Ok(T),
+        Err(E),
+    }
+    assert_eq!(replied(&Result::<_, ()>::Ok((1, 2))), r#"31[{"Ok":[1,2]}]"#);
+    assert_eq!(replied(&Result::<(), _>::Err(1)), r#"31[{"Err":1}]"#);
 }
 
 #[test]

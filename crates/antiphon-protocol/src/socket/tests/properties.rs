@@ -1,9 +1,10 @@
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
-use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::super::{
@@ -24,6 +25,12 @@ pub(super) enum Tree {
     List(Vec<Self>),
     Map(BTreeMap<String, Self>),
 }
+
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+struct Pair<T>(T, T);
+
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+struct New<T>(T);
 
 impl Serialize for Tree {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -152,6 +159,23 @@ fn transport(message: &EncodedMessage, revision: Revision, check: impl FnOnce(Pa
     }
 }
 
+/// Sends a value as the arguments of an event, which are so many, and reads it again.
+fn arrives<T>(value: &T, count: usize, revision: Revision)
+where
+    T: Serialize + DeserializeOwned + PartialEq + Debug,
+{
+    let message = event("/", None, "e", value).unwrap();
+    transport(&message, revision, |packet| {
+        let Packet::Event { args, .. } = packet else {
+            panic!("{packet:?}");
+        };
+        let list = format!("[{}]", args.json());
+        let list: Vec<IgnoredAny> = serde_json::from_str(&list).unwrap();
+        assert_eq!(list.len(), count, "{value:?}");
+        assert_eq!(args.deserialize::<T>().as_ref(), Ok(value));
+    });
+}
+
 /// Texts that are nearly packets.
 fn nearly() -> impl Strategy<Value = String> {
     let piece = prop_oneof![
@@ -197,7 +221,7 @@ proptest! {
     fn an_ack_arrives_as_it_was_sent(
         namespace in namespace(),
         id in any::<u64>(),
-        reply in tree().prop_map(|tree| (tree,)),
+        reply in tree(),
         revision in revision(),
     ) {
         let sent = ack(&namespace, id, &reply).unwrap();
@@ -206,9 +230,29 @@ proptest! {
                 panic!("{packet:?}");
             };
             assert_eq!((to, with), (&*namespace, id));
-            assert_eq!(args.deserialize::<(Tree,)>().unwrap(), reply);
+            assert_eq!(args.deserialize::<Tree>().unwrap(), reply);
             assert_eq!(ack_from(to, with, args).unwrap(), sent);
+            assert_eq!(ack(to, with, &(reply,)).unwrap(), sent);
         });
+    }
+
+    #[test]
+    fn every_type_is_read_as_it_was_written(
+        (a, b) in (tree(), tree()),
+        result in any::<Result<i8, ()>>(),
+        revision in revision(),
+    ) {
+        arrives(&(), 0, revision);
+        arrives(&(a.clone(),), 1, revision);
+        arrives(&(a.clone(), b.clone()), 2, revision);
+        arrives(&((a.clone(), b.clone()), [()], result), 3, revision);
+        arrives(&a, 1, revision);
+        arrives(&[a.clone(), b.clone()], 1, revision);
+        arrives(&Pair(a.clone(), b.clone()), 1, revision);
+        arrives(&New((a.clone(), b.clone())), 1, revision);
+        arrives(&New(()), 1, revision);
+        arrives(&Box::new((a.clone(), b.clone())), 1, revision);
+        arrives(&result.map(|number| (number, a)).map_err(|()| [b]), 1, revision);
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::{
     collections::HashMap,
     fmt,
     future::Future,
-    marker::PhantomData,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,10 +20,15 @@ use std::{
 use antiphon_protocol::socket::{
     self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
 };
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{Instant, timeout_at},
+};
 
-use crate::server::{AckError, FromArgs, Rejection, Socket, SocketId, calls::Caller};
+use crate::{
+    engine::LONGEST,
+    server::{AckError, FromArgs, IntoReply, Rejection, Socket, SocketId, calls::Caller},
+};
 
 /// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
 ///
@@ -89,11 +93,11 @@ impl Answer {
         }))
     }
 
-    /// What a handler returned. Nothing leaves the answer to the others, or to the end of all.
-    pub(crate) fn reply<T: Serialize>(&self, reply: &T) {
-        if size_of::<T>() > 0 {
+    /// What a handler returned.
+    pub(crate) fn reply<T: IntoReply>(&self, reply: &T) {
+        if reply.is_answer() {
             let pending = &self.0;
-            pending.send(|draft, namespace, id| draft.ack(namespace, id, reply));
+            pending.send(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
         }
     }
 
@@ -192,21 +196,13 @@ impl Ack {
         self.0.is_some()
     }
 
-    /// Sends the acknowledgement; a tuple is a list of arguments. Only the first of an event counts.
-    pub fn send<T: Serialize>(self, reply: T) {
+    /// Sends the acknowledgement, as if the handler had returned this; `()` is one without arguments.
+    /// Only the first of an event counts.
+    pub fn send<T: IntoReply>(self, reply: T) {
         if let Some(answer) = self.0 {
             answer
                 .0
-                .send(|draft, namespace, id| draft.ack(namespace, id, &reply));
-        }
-    }
-
-    /// Sends the arguments of an event back as they came.
-    pub fn send_args(self, args: &super::Args) {
-        if let Some(answer) = self.0 {
-            answer
-                .0
-                .send(|draft, namespace, id| draft.ack_from(namespace, id, args.as_raw()));
+                .send(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
         }
     }
 }
@@ -301,6 +297,11 @@ impl fmt::Debug for Awaited {
 /// An emit that waits for its acknowledgement; dropped, nobody waits.
 pub type Acknowledged<T> = Pin<Box<dyn Future<Output = Result<T, AckError>> + Send>>;
 
+/// When a time is up that begins now, with the emit, and not when its future is awaited.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(LONGEST)
+}
+
 /// Waits for one answer; when it is dropped, nobody does.
 pub(crate) struct OneAnswer {
     pub(crate) socket: Socket,
@@ -309,8 +310,8 @@ pub(crate) struct OneAnswer {
 }
 
 impl OneAnswer {
-    pub(crate) async fn within<R: FromArgs>(mut self, timeout: Duration) -> Result<R, AckError> {
-        match tokio::time::timeout(timeout, &mut self.answer).await {
+    pub(crate) async fn until<R: FromArgs>(mut self, deadline: Instant) -> Result<R, AckError> {
+        match timeout_at(deadline, &mut self.answer).await {
             Ok(Ok(args)) => Ok(R::from_args(args)?),
             Ok(Err(_)) => Err(AckError::Disconnected),
             Err(_) => Err(AckError::Timeout),
@@ -330,39 +331,59 @@ impl Drop for OneAnswer {
 pub struct BroadcastAnswers<R> {
     /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an error.
     pub answers: Vec<(SocketId, Result<R, AckError>)>,
-    /// How many sockets the event was sent to.
-    pub expected: usize,
+    /// How many sockets the event was sent to. `None` if the adapter hasn't said so in time.
+    pub expected: Option<usize>,
 }
 
 impl<R> BroadcastAnswers<R> {
     /// Whether every socket has answered.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        self.answers.len() == self.expected
+        matches!(self.expected, Some(expected) if self.answers.len() == expected)
     }
 }
 
 /// Collects the answers to a broadcast.
 pub(crate) struct ManyAnswers<R> {
-    pub(crate) expected: usize,
-    pub(crate) answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>,
-    pub(crate) of: PhantomData<fn() -> R>,
+    answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>,
+    collected: BroadcastAnswers<R>,
 }
 
-impl<R: FromArgs + Send> ManyAnswers<R> {
-    /// Waits until all have answered or are gone, or the time is up.
-    pub(crate) async fn within(mut self, timeout: Duration) -> BroadcastAnswers<R> {
-        let mut collected = BroadcastAnswers {
+impl<R: FromArgs> ManyAnswers<R> {
+    pub(crate) const fn new(answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>) -> Self {
+        let collected = BroadcastAnswers {
             answers: Vec::new(),
-            expected: self.expected,
+            expected: None,
         };
+        Self { answers, collected }
+    }
+
+    /// Waits until all have answered or are gone, or the time is up. `sent` is the adapter's count of
+    /// receivers, which has to come in the same time.
+    pub(crate) async fn until(
+        mut self,
+        deadline: Instant,
+        sent: impl Future<Output = usize>,
+    ) -> BroadcastAnswers<R> {
         let collect = async {
-            while let Some((socket, args)) = self.answers.recv().await {
-                let answer = R::from_args(args).map_err(AckError::from);
-                collected.answers.push((socket, answer));
+            self.collected.expected = Some(sent.await);
+            while let Some(answer) = self.answers.recv().await {
+                self.collected.push(answer);
             }
         };
-        let _ = tokio::time::timeout(timeout, collect).await;
-        collected
+        if timeout_at(deadline, collect).await.is_err() {
+            // What has come counts, also if nobody has looked at it yet.
+            while let Ok(answer) = self.answers.try_recv() {
+                self.collected.push(answer);
+            }
+        }
+        self.collected
+    }
+}
+
+impl<R: FromArgs> BroadcastAnswers<R> {
+    fn push(&mut self, (socket, args): (SocketId, OwnedArgs)) {
+        let answer = R::from_args(args).map_err(AckError::from);
+        self.answers.push((socket, answer));
     }
 }

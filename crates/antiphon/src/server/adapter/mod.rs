@@ -43,6 +43,9 @@ pub enum AdapterError {
         /// How many are missing.
         missing: usize,
     },
+    /// The adapter has not answered in time at all.
+    #[error("timeout reached: the adapter has not answered")]
+    NoAnswer,
     /// The broker could not be reached.
     #[error("the broker failed: {0}")]
     Broker(String),
@@ -74,7 +77,8 @@ pub trait Adapter: Send + Sync + 'static {
     fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags);
 
     /// Sends an event that asks for an acknowledgement to the sockets of `target`. The answers go to
-    /// `answers`. Resolves with how many sockets it was sent to.
+    /// `answers`. Resolves with how many sockets it was sent to. Whoever asked waits for both no longer
+    /// than its timeout, which has begun with this call.
     fn broadcast_with_ack(
         &self,
         event: &Outgoing,

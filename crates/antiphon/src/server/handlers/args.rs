@@ -1,11 +1,11 @@
 //! The arguments of events, as the user sees them: [`Args`] as they came, [`IntoArgs`] what can be
-//! emitted, [`FromArgs`] what an acknowledgement can be taken as.
+//! emitted, [`IntoReply`] what a handler can return, [`FromArgs`] what an acknowledgement can be taken as.
 //!
 //! A thin layer over the protocol crate's arguments, which know the rules. Everything of serde fits
-//! both traits, and `Args` besides, unparsed. `IntoArgs` is sealed, so that no event is sent that isn't
-//! well-formed. Errors are the protocol crate's, and say where.
+//! all of them, and `Args` besides, unparsed. `IntoArgs` and `IntoReply` are sealed, so that nothing is
+//! sent that isn't well-formed. Errors are the protocol crate's, and say where.
 
-use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs};
+use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs, Shape};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// The arguments of an event as they came: any number, of any types, with their attachments.
@@ -40,9 +40,9 @@ impl Args {
 
 /// The arguments of an event.
 ///
-/// Implemented for everything that serde can serialize: the outermost tuple (or array) is the list
-/// of arguments, `()` is none, and anything else is the only one. `Bytes` anywhere inside is sent
-/// as a binary attachment. Also for [`Args`], which sends on what came, unparsed.
+/// Implemented for everything that serde can serialize: a tuple is the list of arguments, so that `()` is
+/// none, and a value of any other type, an array or a tuple struct too, is the one argument. `Bytes`
+/// anywhere inside is sent as a binary attachment. Also for [`Args`], which sends on what came, unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent as the arguments of an event",
     note = "derive `serde::Serialize` for it; several arguments are a tuple, none are `()`"
@@ -101,6 +101,82 @@ impl IntoArgs for &Args {
         event: &str,
     ) -> Result<(), EncodeError> {
         (**self).encode_event(draft, namespace, id, event)
+    }
+}
+
+/// What a handler can return: the acknowledgement of its event.
+///
+/// | returned | the acknowledgement |
+/// |---|---|
+/// | `()` | left to the other handlers; without arguments, when all have ended |
+/// | `T: Serialize` | the arguments that [it is](IntoArgs): a tuple is several, all else is one |
+/// | `Ok(value)` of a [`Result`] | that of `value`; `Ok(())` is one without arguments |
+/// | `Err(error)` of a [`Result`] | one argument, `{"error": error}` |
+/// | [`Args`] | the arguments as they are, unparsed |
+///
+/// ```
+/// use antiphon::{Args, Data, Server};
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// enum Status {
+///     Accepted,
+/// }
+///
+/// let io = Server::new();
+/// io.of("/")
+///     .on("order", async || Status::Accepted) // "Accepted"
+///     .on("center", async || [1.5, 2.5]) // one argument, [1.5,2.5]
+///     .on("half", async |Data(n): Data<u32>| match n % 2 {
+///         0 => Ok((n / 2, n / 2)), // two arguments
+///         _ => Err("odd"),         // {"error":"odd"}
+///     })
+///     .on("echo", async |args: Args| args);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be what a handler of events returns",
+    label = "the handler's reply",
+    note = "derive `serde::Serialize` for it; of a `Result` both types must be serializable",
+    note = "a tuple is several arguments; a handler that returns `()` leaves the answer to others"
+)]
+pub trait IntoReply: Sealed {
+    /// Whether it is an answer at all: `()` is none.
+    fn is_answer(&self) -> bool;
+
+    /// Writes an acknowledgement with this reply.
+    ///
+    /// # Errors
+    /// If the reply can't be encoded. The draft is empty then.
+    fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError>;
+}
+
+impl<T: Serialize> IntoReply for T {
+    fn is_answer(&self) -> bool {
+        Shape::of::<T>() != Shape::Nothing
+    }
+
+    fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError> {
+        draft.ack(namespace, id, self)
+    }
+}
+
+impl IntoReply for Args {
+    fn is_answer(&self) -> bool {
+        true
+    }
+
+    fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError> {
+        draft.ack_from(namespace, id, self.as_raw())
+    }
+}
+
+impl IntoReply for &Args {
+    fn is_answer(&self) -> bool {
+        true
+    }
+
+    fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError> {
+        (**self).encode_ack(draft, namespace, id)
     }
 }
 

@@ -108,9 +108,8 @@ impl<K, T: DeserializeOwned> FromContext<K> for Auth<T> {
 
 /// The arguments of an event as a `T`.
 ///
-/// The outermost tuple (a tuple struct or an array of fixed length, too) is the list of arguments, so
-/// `Data<(String, u32)>` takes two; any other
-/// type takes the first argument. Arguments too many are ignored, as in JavaScript; a missing one
+/// A tuple is the list of arguments, so `Data<(String, u32)>` takes two; any other type, an array or a
+/// tuple struct too, takes the first argument. Arguments too many are ignored, as in JavaScript; a missing one
 /// fits an `Option`. `Bytes` anywhere inside takes a binary attachment. What doesn't fit is
 /// answered with an error acknowledgement that names the path of what was wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -16,10 +16,9 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use serde::Serialize;
 
 use crate::server::{
-    ConnectError, Context, FromContext, Rejection, Socket,
+    ConnectError, Context, FromContext, IntoReply, Rejection, Socket,
     handlers::watch::{self, Name, Watched},
 };
 
@@ -105,7 +104,7 @@ pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
 pub(crate) fn event<H, A>(event: &str, handler: H) -> Erased<()>
 where
     H: Handler<OnEvent, A>,
-    H::Output: Serialize + Send,
+    H::Output: IntoReply + Send,
 {
     let name = watch::name::<H>(event);
     Box::new(move |context| {

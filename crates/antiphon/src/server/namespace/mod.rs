@@ -13,11 +13,10 @@ use std::{
 };
 
 use antiphon_protocol::socket::Outgoing;
-use serde::Serialize;
 
 use crate::server::{
     Acknowledged, Broadcast, BroadcastAnswers, ConnectError, Emitted, FromArgs, Handler, IntoArgs,
-    IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket, Target,
+    IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket, Target,
     adapter::{Adapter, Local},
     handlers::handler::{self, ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
@@ -120,7 +119,7 @@ impl Namespace {
     pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
     where
         H: Handler<OnEvent, A>,
-        H::Output: Serialize + Send,
+        H::Output: IntoReply + Send,
     {
         self.inner
             .listeners

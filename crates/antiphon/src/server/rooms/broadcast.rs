@@ -5,15 +5,18 @@
 //! event can't be encoded; what becomes of each receiver is counted and logged. `emit_with_ack` has
 //! sent before it is awaited, and gives what has come when its time is up.
 
-use std::{marker::PhantomData, time::Duration};
+use std::time::Duration;
 
 use antiphon_protocol::socket::Outgoing;
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout_at},
+};
 
 use crate::server::{
     Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace,
     RemoteSocket, Room, SocketId, Target,
-    acks::ManyAnswers,
+    acks::{self, ManyAnswers},
     adapter::{AdapterError, Flags},
 };
 
@@ -128,7 +131,8 @@ impl Broadcast {
         self
     }
 
-    /// How long [`emit_with_ack`](Self::emit_with_ack) waits, instead of the server's default.
+    /// How long [`emit_with_ack`](Self::emit_with_ack) and [`sockets`](Self::sockets) wait, instead of
+    /// the server's [`ack_timeout`](crate::ServerBuilder::ack_timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.flags.timeout = Some(timeout);
         self
@@ -144,7 +148,8 @@ impl Broadcast {
     }
 
     /// Emits an event to these sockets and waits for their acknowledgements: until all have come,
-    /// those that haven't answered are gone, or the time is up.
+    /// those that haven't answered are gone, or the time is up. The time begins now, and bounds all of
+    /// it: what has come by then is given.
     ///
     /// # Errors
     /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
@@ -153,21 +158,22 @@ impl Broadcast {
         event: &str,
         args: impl IntoArgs,
     ) -> Acknowledged<BroadcastAnswers<R>> {
+        let deadline = self.deadline();
         let (sender, answers) = mpsc::unbounded_channel();
         let sent = self.outgoing(event, &args).map(|event| {
             let adapter = self.namespace.adapter();
             adapter.broadcast_with_ack(&event, &self.target, self.flags, sender)
         });
-        let timeout = self.flags.timeout;
-        let timeout = timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout);
         Box::pin(async move {
-            let collector = ManyAnswers::<R> {
-                expected: sent?.await,
-                answers,
-                of: PhantomData,
-            };
-            Ok(collector.within(timeout).await)
+            let sent = sent?;
+            Ok(ManyAnswers::new(answers).until(deadline, sent).await)
         })
+    }
+
+    /// When the time that a call of these sockets has is up.
+    fn deadline(&self) -> Instant {
+        let timeout = self.flags.timeout;
+        acks::deadline(timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout))
     }
 
     /// The event, of which the outgoing listeners have been told.
@@ -206,9 +212,12 @@ impl Broadcast {
     /// Which sockets these are, on all servers.
     ///
     /// # Errors
-    /// [`AdapterError`] if another server doesn't answer; never with the in-memory adapter.
+    /// [`AdapterError`] if another server doesn't answer, or the adapter itself doesn't in time; never
+    /// with the in-memory adapter.
     pub async fn sockets(self) -> Result<Vec<RemoteSocket>, AdapterError> {
+        let deadline = self.deadline();
         let fetched = self.namespace.adapter().fetch(&self.target, self.flags);
-        fetched.await
+        let fetched = timeout_at(deadline, fetched).await;
+        fetched.unwrap_or(Err(AdapterError::NoAnswer))
     }
 }

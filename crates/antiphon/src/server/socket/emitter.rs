@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use crate::server::{
-    Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket, acks::OneAnswer,
+    Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket,
+    acks::{self, OneAnswer},
 };
 
 /// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
@@ -52,7 +53,7 @@ impl<'s> Emitter<'s> {
     }
 
     /// Emits an event and waits for its acknowledgement. The event leaves at once, before the
-    /// future is awaited.
+    /// future is awaited, and the time begins then.
     ///
     /// # Errors
     /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
@@ -62,6 +63,9 @@ impl<'s> Emitter<'s> {
         args: impl IntoArgs,
     ) -> Acknowledged<R> {
         let socket = self.socket;
+        let timeout = self.timeout;
+        let timeout = timeout.unwrap_or_else(|| socket.namespace().shared().ack_timeout);
+        let deadline = acks::deadline(timeout);
         let id = socket.namespace().next_ack_id();
         let mut draft = socket.namespace().shared().draft();
         let encoded = args.encode_event(&mut draft, socket.namespace().name(), Some(id), event);
@@ -74,8 +78,6 @@ impl<'s> Emitter<'s> {
             socket.send_event(&mut draft, Some(id), self.volatile)?;
             Ok(answer)
         });
-        let timeout = self.timeout;
-        let timeout = timeout.unwrap_or_else(|| socket.namespace().shared().ack_timeout);
-        Box::pin(async move { sent?.within(timeout).await })
+        Box::pin(async move { sent?.until(deadline).await })
     }
 }

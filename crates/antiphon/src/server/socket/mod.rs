@@ -28,7 +28,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::engine::{Engine, Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
-    Handshake, IntoArgs, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
+    Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
     acks::Awaited,
     connection::Connection,
     handlers::listeners::Listeners,
@@ -298,7 +298,7 @@ impl Socket {
     pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
     where
         H: Handler<OnEvent, A>,
-        H::Output: Serialize + Send,
+        H::Output: IntoReply + Send,
     {
         self.own_listeners()
             .on(event, handler::event(event, handler), false);
@@ -309,7 +309,7 @@ impl Socket {
     pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
     where
         H: Handler<OnEvent, A>,
-        H::Output: Serialize + Send,
+        H::Output: IntoReply + Send,
     {
         self.own_listeners()
             .on(event, handler::event(event, handler), true);
