@@ -13,6 +13,8 @@ use super::{
     Form, PacketType, Revision,
     packet::{BASE64, MESSAGE_BYTE},
 };
+#[cfg(feature = "deflate")]
+use crate::websocket::{Opcode, deflate::append_compressed_frame};
 
 /// Room that a [`PacketWriter`] leaves for the longest header of an unmasked frame (RFC 6455 §5.2).
 const LONGEST_HEADER: usize = 10;
@@ -96,11 +98,51 @@ impl EncodedMessage {
     #[must_use]
     pub fn in_form(&self, form: Form) -> Encoded {
         let is_plain = !form.revision.dialect().has_type_byte && !form.base64;
-        if is_plain || !self.packets().any(EncodedPacket::is_binary) {
-            return Encoded::Message(self.clone());
+        let message = match is_plain || !self.packets().any(EncodedPacket::is_binary) {
+            true => self.clone(),
+            false => {
+                let attachments = self.attachments().iter().map(|one| one.in_form(form));
+                Self::new(self.first.in_form(form), attachments.collect())
+            }
+        };
+        match message.compressed(form) {
+            Some(frames) => Encoded::Frames(frames),
+            None => Encoded::Message(message),
         }
-        let attachments = self.attachments().iter().map(|one| one.in_form(form));
-        Encoded::Message(Self::new(self.first.in_form(form), attachments.collect()))
+    }
+
+    /// The frames of the message, if any of them gets shorter by being compressed.
+    #[cfg(feature = "deflate")]
+    fn compressed(&self, form: Form) -> Option<Bytes> {
+        let compression = form.compression?;
+        if !self
+            .packets()
+            .any(|packet| form.compresses(packet.payload().len()))
+        {
+            return None;
+        }
+        let mut frames = Vec::new();
+        let mut is_shorter = false;
+        for packet in self.packets() {
+            let opcode = match packet.is_binary() {
+                true => Opcode::Binary,
+                false => Opcode::Text,
+            };
+            let (data, window) = (packet.payload(), compression.window);
+            if form.compresses(data.len())
+                && append_compressed_frame(opcode, data, window, None, &mut frames)
+            {
+                is_shorter = true;
+            } else {
+                frames.extend_from_slice(packet.frame());
+            }
+        }
+        is_shorter.then(|| frames.into())
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    const fn compressed(&self, _: Form) -> Option<Bytes> {
+        None
     }
 }
 

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use super::{Bundle, Encoded, Revision};
+use crate::websocket::deflate::Window;
 
 /// How a session takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,8 +21,17 @@ pub struct Form {
     pub base64: bool,
     /// What messages are written as.
     pub parser: Parser,
-    /// Messages of so many bytes and more are compressed (RFC 7692). [`Form::NEVER`] for none.
-    pub compress_from: u32,
+    /// Its WebSocket takes compressed messages.
+    pub compression: Option<Compression>,
+}
+
+/// How messages are compressed (RFC 7692): each alone, so that one compressed message serves many sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Compression {
+    /// What was agreed on at the opening handshake.
+    pub window: Window,
+    /// Packets of fewer bytes leave as they are.
+    pub threshold: u32,
 }
 
 /// What the messages of Socket.IO are written as. Both ends must have chosen the same.
@@ -36,9 +46,6 @@ pub enum Parser {
 }
 
 impl Form {
-    /// No message is compressed.
-    pub const NEVER: u32 = u32::MAX;
-
     /// The form of a session that has asked for nothing special.
     #[must_use]
     pub const fn of(revision: Revision) -> Self {
@@ -46,7 +53,15 @@ impl Form {
             revision,
             base64: false,
             parser: Parser::Json,
-            compress_from: Self::NEVER,
+            compression: None,
+        }
+    }
+
+    /// Whether a packet of so many bytes is compressed.
+    pub(crate) const fn compresses(self, bytes: usize) -> bool {
+        match self.compression {
+            Some(compression) => bytes >= compression.threshold as usize,
+            None => false,
         }
     }
 }

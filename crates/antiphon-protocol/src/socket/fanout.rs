@@ -95,8 +95,7 @@ impl Forms for Fanout<'_> {
             return None;
         };
         let frame = draft.frame()?;
-        let is_as_written =
-            form.parser == Parser::Json && frame.len() < form.compress_from as usize;
+        let is_as_written = form.parser == Parser::Json && !form.compresses(frame.len());
         is_as_written.then_some(frame)
     }
 

@@ -9,7 +9,6 @@
 //! [`FrameError::close_code`] gives.
 
 mod decoder;
-#[cfg(feature = "deflate")]
 pub mod deflate;
 mod error;
 mod frame;

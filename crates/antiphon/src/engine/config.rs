@@ -7,8 +7,15 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use antiphon_protocol::engine::{QueueLimits, Revision, SessionConfig, TransportKind};
-use http::request::Parts;
+#[cfg(feature = "deflate")]
+use antiphon_protocol::websocket::deflate;
+use antiphon_protocol::{
+    engine::{Compression, QueueLimits, Revision, SessionConfig, TransportKind},
+    websocket::deflate::Window,
+};
+#[cfg(feature = "deflate")]
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use http::{HeaderMap, HeaderValue, request::Parts};
 
 use crate::engine::{Cookie, Cors};
 
@@ -45,6 +52,10 @@ pub struct EngineConfig {
     pub max_packets_per_payload: usize,
     /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16 MiB.
     pub outbound: QueueLimits,
+    /// Messages of so many bytes and more are compressed where a client's WebSocket takes that. `None`:
+    /// nothing is compressed.
+    #[cfg(feature = "deflate")]
+    pub compression_threshold: Option<u32>,
     /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
     pub max_stream_bytes: usize,
     /// Transports that are offered. Polling and WebSocket: streaming is for clients that know it.
@@ -78,6 +89,8 @@ impl Default for EngineConfig {
             max_payload_before_join: usize::MAX,
             max_packets_per_payload: 10_000,
             outbound: QueueLimits::default(),
+            #[cfg(feature = "deflate")]
+            compression_threshold: None,
             max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,
@@ -141,6 +154,41 @@ impl EngineConfig {
             close_timeout: self.close_timeout,
             queue: self.outbound,
         }
+    }
+
+    /// What the server agrees on of the extensions that the client of a WebSocket offers, and says so in
+    /// this header.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn agree(&self, headers: &HeaderMap) -> Option<(Window, HeaderValue)> {
+        self.compression_threshold?;
+        let offers = headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter();
+        let agreement = deflate::negotiate(offers.filter_map(|offer| offer.to_str().ok()))?;
+        let response = HeaderValue::from_static(agreement.response);
+        Some((agreement.window, response))
+    }
+
+    /// No extension is spoken.
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) fn agree(&self, _: &HeaderMap) -> Option<(Window, HeaderValue)> {
+        None
+    }
+
+    /// The compression for a window of so many bits.
+    #[cfg(feature = "deflate")]
+    pub(crate) fn compression_of(&self, bits: u8) -> Option<Compression> {
+        let window = match bits {
+            9 => Window::Bits9,
+            12 => Window::Bits12,
+            15 => Window::Bits15,
+            _ => return None,
+        };
+        let threshold = self.compression_threshold?;
+        Some(Compression { window, threshold })
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    pub(crate) const fn compression_of(&self, _: u8) -> Option<Compression> {
+        None
     }
 
     /// The upgrades that a session on `transport` is offered.

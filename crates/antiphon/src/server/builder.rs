@@ -239,6 +239,24 @@ impl ServerBuilder {
         self
     }
 
+    /// Compresses messages of so many bytes and more where a client's WebSocket takes that
+    /// (`permessage-deflate`, RFC 7692), as browsers and stock clients do. Off by default, as in Node, where a threshold
+    /// of 1,024 is usual. Needs the feature `deflate`.
+    ///
+    /// Each message is compressed alone, and once however many receive it. So no connection owns memory
+    /// for it: each thread has up to 400 KB for each of at most three sizes of window that clients ask for.
+    /// What clients send compressed may have [`max_payload`](Self::max_payload) bytes when it is inflated.
+    ///
+    /// ```
+    /// let io = antiphon::Server::builder().compression(1_024).build();
+    /// ```
+    #[cfg(feature = "deflate")]
+    #[doc(alias = "perMessageDeflate")]
+    pub const fn compression(mut self, threshold: u32) -> Self {
+        self.engine.compression_threshold = Some(threshold);
+        self
+    }
+
     /// Handlers of one connection that may run at a time; more is read when some have ended. 1,000.
     /// An acknowledgement is read too: if so many handlers wait for those of their own client,
     /// they wait until the timeout. What keeps more than 16 KiB counts as several.

@@ -1,5 +1,7 @@
 //! Compressed messages: the WebSocket extension permessage-deflate (RFC 7692).
 //!
+//! All but [`Window`] needs the feature `deflate`.
+//!
 //! At the opening handshake a server passes the client's `Sec-WebSocket-Extensions` to [`negotiate`];
 //! a client sends [`OFFER`] and passes the server's header to [`check_response`]. Both then know the
 //! [`Window`] in which they may compress, and build their decoder
@@ -15,13 +17,22 @@
 //! What a peer sends may be small and inflate to very much; so inflating takes a limit, stops as soon
 //! as that is passed, and owns hardly more memory than that.
 
+#[cfg(feature = "deflate")]
 mod codec;
+#[cfg(feature = "deflate")]
 mod extensions;
+#[cfg(feature = "deflate")]
 mod negotiation;
+mod window;
 
+pub use window::Window;
+
+#[cfg(feature = "deflate")]
+pub use codec::append_compressed_frame;
+#[cfg(feature = "deflate")]
 pub(super) use codec::inflate;
-pub use codec::{Window, append_compressed_frame};
+#[cfg(feature = "deflate")]
 pub use negotiation::{Agreement, OFFER, ResponseError, check_response, negotiate};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "deflate"))]
 mod tests;

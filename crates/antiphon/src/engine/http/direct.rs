@@ -93,7 +93,7 @@ pub(crate) async fn first_request<T>(
     let Some(answered) = unless_gone(&stream, answered).await else {
         return First::Done;
     };
-    let Some(mut purpose) = answered.websocket else {
+    let Some(handover) = answered.websocket else {
         return First::Http {
             stream: ReadAhead::new(stream, read, patience),
             answer: Some(Box::new(answered.answer)),
@@ -102,7 +102,9 @@ pub(crate) async fn first_request<T>(
     };
     let head = head(&answered.answer);
     let behind = read[length..].to_vec();
-    let mut websocket = WebSocket::over_tcp(stream, behind, engine.config().payload_of(false));
+    let max_payload = engine.config().payload_of(false);
+    let mut websocket = WebSocket::over_tcp(stream, behind, max_payload, handover.window);
+    let mut purpose = handover.purpose;
     match &mut purpose {
         Purpose::Open(opening) => opening.greeting = Some(head),
         Purpose::Probe(_) => {

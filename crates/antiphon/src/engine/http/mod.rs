@@ -43,7 +43,7 @@ use crate::engine::{
 };
 use answer::{BYTES, HTML, answer, payload_answer, refuse, stream_answer};
 use request::Query;
-use upgrade::Purpose;
+use upgrade::{Handover, Purpose};
 
 pub(crate) use answer::Answer;
 pub use answer::EngineBody;
@@ -66,8 +66,8 @@ where
     let (mut parts, body) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let answered = answer_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
-    if let (Some(purpose), Some(on_upgrade)) = (answered.websocket, on_upgrade) {
-        upgrade::take_over(engine, parts, on_upgrade, purpose);
+    if let (Some(handover), Some(on_upgrade)) = (answered.websocket, on_upgrade) {
+        upgrade::take_over(engine, parts, on_upgrade, handover);
     }
     answered.answer
 }
@@ -75,7 +75,7 @@ where
 /// The answer to a request. Its sender goes on with the connection if that is to be a WebSocket.
 struct Answered {
     answer: Answer,
-    websocket: Option<Purpose>,
+    websocket: Option<Handover>,
 }
 
 impl From<Answer> for Answered {
@@ -213,10 +213,8 @@ where
         if !upgrade::is_wanted(parts) {
             return Err(RequestError::transport_mismatch());
         }
-        return Ok(Answered {
-            answer: upgrade::accept(parts)?,
-            websocket: Some(Purpose::Probe(session)),
-        });
+        let engine = Arc::clone(session.engine());
+        return upgrade::accept(&engine, parts, Purpose::Probe(session));
     }
     let session = &session;
     let answer = match (transport, &parts.method) {
@@ -379,10 +377,7 @@ async fn handshake(
         greeting: None,
     };
     if transport == TransportKind::WebSocket {
-        return Ok(Answered {
-            answer: upgrade::accept(parts)?,
-            websocket: Some(Purpose::Open(opening)),
-        });
+        return upgrade::accept(engine, parts, Purpose::Open(opening));
     }
     if transport == TransportKind::Streaming && !revision.dialect().may_stream {
         return Err(query.unknown_transport());

@@ -7,19 +7,19 @@
 
 use std::sync::Arc;
 
-use antiphon_protocol::websocket::{accept_key, is_valid_key};
+use antiphon_protocol::websocket::{accept_key, deflate::Window, is_valid_key};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
     header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
-        SEC_WEBSOCKET_VERSION, UPGRADE,
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
     },
     request::Parts,
 };
 use hyper::upgrade::OnUpgrade;
 
-use super::{Answer, RequestError, answer};
+use super::{Answered, RequestError, answer};
 use crate::engine::{
     Engine, Opening, Session,
     transport::probe,
@@ -41,8 +41,19 @@ pub(super) enum Purpose {
     Probe(Arc<Session>),
 }
 
-/// The answer to an opening handshake: 101.
-pub(super) fn accept(parts: &Parts) -> Result<Answer, RequestError> {
+/// A connection that becomes a WebSocket.
+pub(super) struct Handover {
+    pub(super) purpose: Purpose,
+    /// Its messages are compressed in this window.
+    pub(super) window: Option<Window>,
+}
+
+/// The answer to an opening handshake, 101, after which the connection is handed over.
+pub(super) fn accept(
+    engine: &Engine,
+    parts: &Parts,
+    purpose: Purpose,
+) -> Result<Answered, RequestError> {
     let headers = &parts.headers;
     let version = headers.get(SEC_WEBSOCKET_VERSION);
     // What is on the wire is the same in the last draft, version 8.
@@ -70,16 +81,25 @@ pub(super) fn accept(parts: &Parts) -> Result<Answer, RequestError> {
     {
         answered.insert(SEC_WEBSOCKET_PROTOCOL, first);
     }
-    Ok(answer)
+    let agreed = engine.config().agree(headers);
+    let window = agreed.map(|(window, extensions)| {
+        answered.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
+        window
+    });
+    Ok(Answered {
+        answer,
+        websocket: Some(Handover { purpose, window }),
+    })
 }
 
 /// Goes on with a connection once the HTTP server has answered and let go of it.
-pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade, to: Purpose) {
+pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade, to: Handover) {
     tokio::spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => {
-                let websocket = WebSocket::new(upgraded, engine.config().payload_of(false));
-                run(engine, &parts, websocket, to).await;
+                let max_payload = engine.config().payload_of(false);
+                let websocket = WebSocket::new(upgraded, max_payload, to.window);
+                run(engine, &parts, websocket, to.purpose).await;
             }
             // Its client has gone, or the server was set up without this.
             Err(error) => tracing::debug!(

@@ -15,16 +15,19 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU8, Ordering},
     },
     task::Waker,
     time::Instant,
 };
 
-use antiphon_protocol::engine::{
-    CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Open, Packet, PacketType,
-    Revision, ServerSession as Machine, TransportKind,
-    session::server::{Input, Output, Refusal},
+use antiphon_protocol::{
+    engine::{
+        CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Open, Packet, PacketType,
+        Revision, ServerSession as Machine, TransportKind,
+        session::server::{Input, Output, Refusal},
+    },
+    websocket::deflate::Window,
 };
 use bytes::Bytes;
 
@@ -65,8 +68,10 @@ pub(crate) enum Sent {
 /// A handle keeps no connection alive: when the session has ended, sending to it is an error.
 pub struct Session {
     id: SessionId,
-    /// The form in which its client takes messages.
+    /// The form in which its client takes messages, but for compression.
     form: Form,
+    /// The bits of the window that was agreed on for its WebSocket. 0 if nothing is compressed.
+    window: AtomicU8,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
     /// The machine takes no messages any more: a copy of its answer, renewed after each input, so that
@@ -118,6 +123,7 @@ impl Session {
         Arc::new(Self {
             id,
             form,
+            window: AtomicU8::new(0),
             engine,
             connection: OnceLock::new(),
             ended: AtomicBool::new(false),
@@ -253,8 +259,24 @@ impl Session {
         &self.engine
     }
 
+    /// The form in which its client takes messages now.
+    fn form(&self) -> Form {
+        let mut form = self.form;
+        form.compression = self
+            .engine
+            .config()
+            .compression_of(self.window.load(Ordering::Relaxed));
+        form
+    }
+
+    /// Its packets leave by a WebSocket from now on, for which this window was agreed on.
+    pub(crate) fn compress(&self, window: Option<Window>) {
+        let bits = window.map_or(0, Window::bits);
+        self.window.store(bits, Ordering::Relaxed);
+    }
+
     fn send_packet(self: &Arc<Self>, packet: EncodedPacket) -> Result<(), SendError> {
-        let mut message = EncodedMessage::from(packet).in_form(self.form);
+        let mut message = EncodedMessage::from(packet).in_form(self.form());
         self.send(&mut message, false).map(drop)
     }
 
@@ -265,7 +287,11 @@ impl Session {
         message: &mut impl Forms,
         volatile: bool,
     ) -> Result<Sent, SendError> {
-        let form = self.form;
+        let form = self.form();
+        if form.compression.is_some() && message.frame(form).is_none() {
+            // Compressing takes long: not under the lock.
+            message.encoded(form);
+        }
         let mut state = self.lock();
         if !state.machine.is_open() {
             return Err(SendError::Closed);

@@ -16,7 +16,7 @@ use std::{
 
 use antiphon_protocol::{
     engine::{CloseReason, Encoded, Packet, session::server::Input},
-    websocket::{Decoder, Event, FrameError, Role, close_frame, pong_frame},
+    websocket::{Decoder, Event, FrameError, Role, close_frame, deflate::Window, pong_frame},
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
@@ -103,8 +103,19 @@ pub(crate) struct WebSocket {
     decoder: Decoder,
     /// The frame that is not complete, and what was read ahead.
     partial: Vec<u8>,
+    /// Messages are compressed in this window.
+    window: Option<Window>,
     /// There may be whole frames in `partial`: their connection has given way to others.
     has_backlog: bool,
+}
+
+fn decoder(max_payload: usize, window: Option<Window>) -> Decoder {
+    let decoder = Decoder::new(Role::Server, max_payload);
+    match window {
+        #[cfg(feature = "deflate")]
+        Some(_) => decoder.with_deflate(),
+        _ => decoder,
+    }
 }
 
 /// Why nothing more can be read.
@@ -117,13 +128,14 @@ enum ReadError {
 
 impl WebSocket {
     /// The connection that an HTTP request was upgraded to.
-    pub(crate) fn new(upgraded: Upgraded, max_payload: usize) -> Self {
+    pub(crate) fn new(upgraded: Upgraded, max_payload: usize, window: Option<Window>) -> Self {
         match take_back(upgraded) {
-            Ok((tcp, read)) => Self::over_tcp(tcp, read, max_payload),
+            Ok((tcp, read)) => Self::over_tcp(tcp, read, max_payload, window),
             Err(upgraded) => Self {
                 stream: Stream::Other(Box::new(TokioIo::new(upgraded))),
                 writer: None,
-                decoder: Decoder::new(Role::Server, max_payload),
+                decoder: decoder(max_payload, window),
+                window,
                 partial: Vec::new(),
                 has_backlog: false,
             },
@@ -131,7 +143,12 @@ impl WebSocket {
     }
 
     /// A connection whose opening handshake is over, and what was read behind that.
-    pub(crate) fn over_tcp(tcp: TcpStream, read: Vec<u8>, max_payload: usize) -> Self {
+    pub(crate) fn over_tcp(
+        tcp: TcpStream,
+        read: Vec<u8>,
+        max_payload: usize,
+        window: Option<Window>,
+    ) -> Self {
         // Messages are small and awaited: none waits for the one before to be acknowledged.
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
@@ -140,7 +157,8 @@ impl WebSocket {
         Self {
             stream: Stream::Tcp(reader),
             writer: Some(writer),
-            decoder: Decoder::new(Role::Server, max_payload),
+            decoder: decoder(max_payload, window),
+            window,
             partial: read,
             has_backlog: false,
         }
@@ -333,6 +351,7 @@ pub(crate) fn drive(driven: Driven, mut websocket: WebSocket) -> impl Future<Out
         {
             let mut state = session.lock();
             state.leave_http();
+            session.compress(websocket.window);
             state.writer = websocket.writer.take();
             state.write(Failure::ForTheDriver);
         }
