@@ -6,14 +6,13 @@ use antiphon_protocol::socket::{Limits, Packet, RESERVED_EVENTS, msgpack};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-const SMALL: Limits = Limits {
-    attachments: 2,
-    depth: 4,
-    values: 20,
-    namespace: 8,
-    event_name: 8,
-    ack_digits: 3,
-};
+const SMALL: Limits = Limits::new()
+    .attachments(2)
+    .depth(4)
+    .values(20)
+    .namespace(8)
+    .event_name(8)
+    .ack_digits(3);
 
 fuzz_target!(|message: &[u8]| {
     let mut buffer = msgpack::Buffer::default();

@@ -6,14 +6,13 @@ use libfuzzer_sys::fuzz_target;
 use rmpv::Value;
 use rmpv::decode::read_value_with_max_depth;
 
-const LIMITS: Limits = Limits {
-    attachments: usize::MAX,
-    depth: 127,
-    values: usize::MAX,
-    namespace: 1,
-    event_name: 0,
-    ack_digits: 1,
-};
+const LIMITS: Limits = Limits::new()
+    .attachments(usize::MAX)
+    .depth(127)
+    .values(usize::MAX)
+    .namespace(1)
+    .event_name(0)
+    .ack_digits(1);
 
 /// An ACK up to its one argument.
 const HEAD: &[u8] = b"\x84\xa4type\x03\xa3nsp\xa1/\xa2id\x01\xa4data\x91";

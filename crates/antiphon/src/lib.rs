@@ -6,13 +6,21 @@ pub mod engine;
 mod server;
 
 #[cfg(feature = "server")]
-pub use antiphon_protocol::socket::Limits;
-#[cfg(feature = "server")]
-pub use bytes::Bytes;
-#[cfg(feature = "server")]
-pub use engine::{Cookie, Cors, PeerAddr, QueueLimits, Revision, SameSite, Stats, TransportKind};
-#[cfg(feature = "server")]
-pub use server::*;
+pub use {
+    antiphon_protocol::socket::{ArgsError, DecodeError, EncodeError, Limits},
+    bytes::Bytes,
+    engine::{
+        CloseReason, Cookie, Cors, EngineBody, EngineConfig, EngineLayer, EngineService, OrEngine,
+        PeerAddr, QueueLimits, Revision, SameSite, SendError, SessionId, Stats, TransportKind,
+    },
+    server::{
+        Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,
+        Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks, Event,
+        FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls, IntoArgs, IntoReply,
+        IntoRooms, Namespace, OnConnect, OnDisconnect, OnEvent, PerCore, Rejection, RemoteSocket,
+        Room, Server, ServerBuilder, Socket, SocketId, State, Target, adapter,
+    },
+};
 
 /// Guides: how to do what one wants to do.
 #[cfg(all(feature = "server", feature = "axum"))]

@@ -273,10 +273,7 @@ async fn an_acknowledgement_fails_when_its_socket_leaves_or_the_time_is_up() {
 async fn a_slow_reader_is_closed_at_the_bound_of_its_queue() {
     let builder: ServerBuilder = Server::builder();
     let io = builder
-        .outbound(QueueLimits {
-            packets: 1_000,
-            bytes: 1 << 20,
-        })
+        .outbound(QueueLimits::new().packets(1_000).bytes(1 << 20))
         .build();
     let reasons = Arc::new(Mutex::new(Vec::new()));
     let left = Arc::new(Notify::new());

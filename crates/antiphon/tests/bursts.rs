@@ -387,10 +387,7 @@ async fn readers_that_stall_get_all_of_it_in_order() {
 #[tokio::test]
 async fn a_reader_that_never_reads_is_closed_in_a_burst_too() {
     let io = Server::builder()
-        .outbound(QueueLimits {
-            packets: 1_000,
-            bytes: 64 << 10,
-        })
+        .outbound(QueueLimits::new().packets(1_000).bytes(64 << 10))
         .build();
     io.of("/").on("burst", async |io: Server, args: Args| {
         for _ in 0..20_000 {

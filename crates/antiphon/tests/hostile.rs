@@ -208,10 +208,7 @@ async fn a_client_that_leaves_while_its_handlers_hang_is_noticed() {
 async fn a_burst_of_emits_in_one_handler_reaches_a_client_that_reads() {
     const EVENTS: usize = 1_000;
     let io = Server::builder()
-        .outbound(QueueLimits {
-            packets: 100,
-            bytes: 1 << 20,
-        })
+        .outbound(QueueLimits::new().packets(100).bytes(1 << 20))
         .build();
     io.of("/").on("history", async |socket: Socket| {
         for number in 0..EVENTS {

@@ -49,14 +49,13 @@ fn deep() -> Box<RawValue> {
 #[tokio::test]
 async fn listeners_to_what_goes_out_see_all_of_it() {
     // Whatever clients may send: here next to nothing.
-    let limits = Limits {
-        attachments: 0,
-        depth: 1,
-        values: 1,
-        namespace: 1,
-        event_name: 1,
-        ack_digits: 1,
-    };
+    let limits = Limits::new()
+        .attachments(0)
+        .depth(1)
+        .values(1)
+        .namespace(1)
+        .event_name(1)
+        .ack_digits(1);
     let io = Server::builder()
         .limits(limits)
         .max_emitted_attachments(20)
@@ -131,10 +130,7 @@ async fn more_binary_values_than_stock_clients_take_are_an_error_that_says_what_
 /// The option that the error names.
 #[tokio::test]
 async fn as_many_binary_values_are_sent_as_the_option_says() {
-    let limits = Limits {
-        attachments: 12,
-        ..Limits::default()
-    };
+    let limits = Limits::new().attachments(12);
     let io = Server::builder()
         .max_emitted_attachments(12)
         .limits(limits)

@@ -209,10 +209,7 @@ async fn a_long_stream_ends_in_order_and_the_next_goes_on() {
 
 #[tokio::test]
 async fn a_reader_that_never_reads_hits_the_bound_of_its_queue() {
-    let limits = QueueLimits {
-        packets: 1_000,
-        bytes: 1 << 20,
-    };
+    let limits = QueueLimits::new().packets(1_000).bytes(1 << 20);
     let io = all().outbound(limits).build();
     let address = serve(&io).await;
     let (stream, _) = joined(address).await;
@@ -230,10 +227,7 @@ async fn a_reader_that_never_reads_hits_the_bound_of_its_queue() {
 
 #[tokio::test]
 async fn a_client_that_never_confirms_hits_the_bound_too() {
-    let limits = QueueLimits {
-        packets: 10,
-        bytes: 1 << 20,
-    };
+    let limits = QueueLimits::new().packets(10).bytes(1 << 20);
     let io = all().outbound(limits).build();
     let address = serve(&io).await;
     let (mut stream, path) = joined(address).await;

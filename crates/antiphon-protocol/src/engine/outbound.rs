@@ -29,7 +29,15 @@ thread_local! {
 }
 
 /// What a session's outbound queue holds at the most.
+///
+/// ```
+/// use antiphon_protocol::engine::QueueLimits;
+///
+/// let limits = QueueLimits::new().packets(1_000).bytes(1 << 20);
+/// assert_eq!(limits.packets, 1_000);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct QueueLimits {
     /// Packets. An attachment is one; so are small messages or broadcasts of one batch of work that leave
     /// a WebSocket's session side by side, up to 16 KiB together.
@@ -38,13 +46,35 @@ pub struct QueueLimits {
     pub bytes: usize,
 }
 
-impl Default for QueueLimits {
+impl QueueLimits {
     /// 16,384 packets, 16 MiB.
-    fn default() -> Self {
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             packets: 16_384,
             bytes: 16 << 20,
         }
+    }
+
+    /// So many packets.
+    #[must_use]
+    pub const fn packets(mut self, count: usize) -> Self {
+        self.packets = count;
+        self
+    }
+
+    /// So many bytes.
+    #[must_use]
+    pub const fn bytes(mut self, bytes: usize) -> Self {
+        self.bytes = bytes;
+        self
+    }
+}
+
+impl Default for QueueLimits {
+    /// Those of [`QueueLimits::new`].
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -7,7 +7,15 @@
 /// refused with a [`DecodeError`](super::DecodeError). They say nothing of what is sent.
 ///
 /// The size of a message as a whole is the business of the connection below.
+///
+/// ```
+/// use antiphon_protocol::socket::Limits;
+///
+/// let limits = Limits::new().attachments(32).depth(20);
+/// assert_eq!(limits.attachments, 32);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Limits {
     /// Most attachments (binary messages) of one packet. Default: 10, as in `socket.io-parser`.
     pub attachments: usize,
@@ -29,8 +37,10 @@ pub struct Limits {
     pub ack_digits: u8,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+impl Limits {
+    /// The defaults.
+    #[must_use]
+    pub const fn new() -> Self {
         Self {
             attachments: 10,
             depth: 100,
@@ -39,5 +49,53 @@ impl Default for Limits {
             event_name: 1024,
             ack_digits: 15,
         }
+    }
+
+    /// Most attachments of one packet.
+    #[must_use]
+    pub const fn attachments(mut self, most: usize) -> Self {
+        self.attachments = most;
+        self
+    }
+
+    /// Deepest nesting of arrays and objects.
+    #[must_use]
+    pub const fn depth(mut self, most: u8) -> Self {
+        self.depth = most;
+        self
+    }
+
+    /// Most values of a payload.
+    #[must_use]
+    pub const fn values(mut self, most: usize) -> Self {
+        self.values = most;
+        self
+    }
+
+    /// Longest namespace, in bytes.
+    #[must_use]
+    pub const fn namespace(mut self, most: usize) -> Self {
+        self.namespace = most;
+        self
+    }
+
+    /// Longest name of an event, in bytes.
+    #[must_use]
+    pub const fn event_name(mut self, most: usize) -> Self {
+        self.event_name = most;
+        self
+    }
+
+    /// Most decimal digits of an ack id.
+    #[must_use]
+    pub const fn ack_digits(mut self, most: u8) -> Self {
+        self.ack_digits = most;
+        self
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
     }
 }

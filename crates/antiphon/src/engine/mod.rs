@@ -276,7 +276,7 @@ impl Engine {
         tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
         let handshake = match transport {
             TransportKind::Polling => session.lock().machine.take_handshake(),
-            TransportKind::Streaming | TransportKind::WebSocket => VecDeque::new(),
+            _ => VecDeque::new(),
         };
         let connection = self.application.connect(&session, request);
         session.attach(connection);

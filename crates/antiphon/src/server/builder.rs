@@ -210,7 +210,7 @@ impl ServerBuilder {
     /// let server = Server::builder()
     ///     .max_emitted_attachments(32)
     ///     // Those that clients may send.
-    ///     .limits(Limits { attachments: 32, ..Limits::default() })
+    ///     .limits(Limits::new().attachments(32))
     ///     .build();
     /// ```
     pub const fn max_emitted_attachments(mut self, count: usize) -> Self {

@@ -13,6 +13,7 @@ use super::timers::Timer;
 
 /// Why a session was closed by the engine, in the words of Socket.IO's disconnect reasons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum CloseReason {
     /// The connection failed, or the peer broke a rule of its transport.
     TransportError,

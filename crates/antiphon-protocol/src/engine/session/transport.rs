@@ -4,6 +4,7 @@ use super::requests::Requests;
 
 /// What a session's packets travel on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TransportKind {
     /// HTTP long-polling.
     Polling,

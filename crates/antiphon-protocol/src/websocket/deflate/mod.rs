@@ -34,5 +34,6 @@ pub(super) use codec::inflate;
 #[cfg(feature = "deflate")]
 pub use negotiation::{Agreement, OFFER, ResponseError, check_response, negotiate};
 
-#[cfg(all(test, feature = "deflate"))]
+#[cfg(test)]
+#[cfg(feature = "deflate")]
 mod tests;

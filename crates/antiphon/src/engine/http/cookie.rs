@@ -19,6 +19,7 @@ pub struct Cookie {
 
 /// The attribute `SameSite` (RFC 6265bis §5.4.7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SameSite {
     /// Sent to the same site only.
     Strict,

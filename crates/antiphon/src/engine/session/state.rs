@@ -102,17 +102,18 @@ impl State {
     /// Gives what is queued to the transport, as far as it takes it now.
     pub(super) fn flush(&mut self) {
         match self.machine.transport() {
-            TransportKind::Polling | TransportKind::Streaming => {
-                if let Some(requests) = &mut self.requests {
-                    requests.wake_get();
-                }
-            }
             TransportKind::WebSocket if self.writer.is_none() => {
                 if let Some(driver) = self.driver.take() {
                     driver.wake();
                 }
             }
             TransportKind::WebSocket => self.write(Failure::ForTheDriver),
+            // A request takes the packets.
+            _ => {
+                if let Some(requests) = &mut self.requests {
+                    requests.wake_get();
+                }
+            }
         }
     }
 

@@ -58,11 +58,11 @@ impl fmt::Display for DisconnectReason {
 impl From<CloseReason> for DisconnectReason {
     fn from(reason: CloseReason) -> Self {
         match reason {
-            CloseReason::TransportError => Self::TransportError,
             CloseReason::TransportClose => Self::TransportClose,
             CloseReason::ForcedClose => Self::ForcedClose,
             CloseReason::PingTimeout => Self::PingTimeout,
             CloseReason::ParseError => Self::ParseError,
+            _ => Self::TransportError,
         }
     }
 }
