@@ -27,11 +27,11 @@ struct Rows {
 #[derive(Debug)]
 struct Row {
     form: Form,
-    frames: Frames,
+    frames: RowFrames,
 }
 
 #[derive(Debug)]
-enum Frames {
+enum RowFrames {
     /// More may come.
     Open(Vec<u8>),
     Sealed(Bytes),
@@ -52,7 +52,7 @@ impl Bundle {
             first.append_to(&mut frames);
             rows.rows.push(Row {
                 form,
-                frames: Frames::Open(frames),
+                frames: RowFrames::Open(frames),
             });
         }
     }
@@ -71,7 +71,7 @@ impl Bundle {
             });
         if fits {
             for row in &mut rows.rows {
-                if let Frames::Open(frames) = &mut row.frames {
+                if let RowFrames::Open(frames) = &mut row.frames {
                     match message.frame(row.form) {
                         Some(frame) => frames.extend_from_slice(frame),
                         None => message.encoded(row.form).append_to(frames),
@@ -102,7 +102,7 @@ impl Bundle {
     }
 }
 
-impl Frames {
+impl RowFrames {
     fn len(&self) -> usize {
         match self {
             Self::Open(frames) => frames.len(),

@@ -9,7 +9,7 @@ use std::str;
 
 use serde::Serialize;
 
-use super::args::{Args, Opening, Output};
+use super::args::{Args, Bracket, Output};
 use super::error::EncodeError;
 use super::{MAX_ATTACHMENTS, Outgoing, json, placeholder, reserved};
 use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
@@ -229,7 +229,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_event(namespace, id, name, 64)?;
-            draft.args(|output| output.args(args), Opening::Comma)
+            draft.args(|output| output.args(args), Bracket::Comma)
         })
     }
 
@@ -268,7 +268,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_list(ACK, namespace, Some(id), 64);
-            draft.args(|output| output.reply(reply), Opening::Bracket)
+            draft.args(|output| output.reply(reply), Bracket::Bracket)
         })
     }
 
@@ -417,10 +417,10 @@ impl Draft {
     fn args(
         &mut self,
         write: impl FnOnce(Output<'_>) -> Result<(), serde_json::Error>,
-        opening: Opening,
+        opening: Bracket,
     ) -> Result<(), EncodeError> {
         let buffer = self.writer.buffer();
-        if opening == Opening::Bracket {
+        if opening == Bracket::Bracket {
             buffer.pop(); // The bracket that has begun the list is written with the arguments.
         }
         let start = buffer.len();

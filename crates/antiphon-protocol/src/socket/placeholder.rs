@@ -37,21 +37,21 @@ fn find(text: &str, at: usize, attachments: usize) -> Option<Placeholder> {
     let bytes = text.as_bytes();
     let (first, value, mut next) = entry(text, at)?;
     let num = match first {
-        Key::Mark if value == "true" => match entry(text, next) {
-            Some((Key::Num, value, after)) => {
+        PlaceholderKey::Mark if value == "true" => match entry(text, next) {
+            Some((PlaceholderKey::Num, value, after)) => {
                 next = after;
                 value
             }
             _ => return Some(Placeholder::Illegal),
         },
-        Key::Num => match entry(text, next)? {
-            (Key::Mark, "true", after) => {
+        PlaceholderKey::Num => match entry(text, next)? {
+            (PlaceholderKey::Mark, "true", after) => {
                 next = after;
                 value
             }
             _ => return None,
         },
-        Key::Mark | Key::Other => return None,
+        PlaceholderKey::Mark | PlaceholderKey::Other => return None,
     };
     // Keys after these two belong to the object all the same.
     while bytes.get(next) == Some(&b',') {
@@ -67,7 +67,7 @@ fn find(text: &str, at: usize, attachments: usize) -> Option<Placeholder> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Key {
+enum PlaceholderKey {
     Mark,
     Num,
     Other,
@@ -75,7 +75,7 @@ enum Key {
 
 /// Reads `{"key":value` or `,"key":value`: the key, the value if it is a scalar, what follows.
 /// `None` at the end of the object, or if the object can't be a placeholder.
-fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
+fn entry(text: &str, at: usize) -> Option<(PlaceholderKey, &str, usize)> {
     let bytes = text.as_bytes();
     if !matches!(bytes.get(at), Some(b'{' | b',')) {
         return None;
@@ -87,13 +87,13 @@ fn entry(text: &str, at: usize) -> Option<(Key, &str, usize)> {
     let end = json::string(bytes, start).ok()?;
     // Longer than the longest key with every character escaped: not worth reading.
     let key = match text.get(start..end)? {
-        r#""_placeholder""# => Key::Mark,
-        r#""num""# => Key::Num,
+        r#""_placeholder""# => PlaceholderKey::Mark,
+        r#""num""# => PlaceholderKey::Num,
         long if long.len() > 80 || !long.contains('\\') => return None,
         escaped => match json::unescape(escaped)?.as_ref() {
-            "_placeholder" => Key::Mark,
-            "num" => Key::Num,
-            _ => Key::Other,
+            "_placeholder" => PlaceholderKey::Mark,
+            "num" => PlaceholderKey::Num,
+            _ => PlaceholderKey::Other,
         },
     };
     let colon = json::whitespace(bytes, end);

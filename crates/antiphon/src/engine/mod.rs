@@ -51,7 +51,7 @@ pub use stats::Stats;
 use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
-    Answer, First, Ordinary, ReadAhead, ReadBody, RequestError, first_request, is_below,
+    EngineResponse, Fallback, First, ReadAhead, ReadBody, RequestError, first_request, is_below,
 };
 #[doc(hidden)]
 pub use session::turn::uncut;
@@ -114,7 +114,7 @@ pub struct Engine {
     counters: Counters,
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
-    ordinary: OnceLock<Arc<dyn Ordinary>>,
+    fallback: OnceLock<Arc<dyn Fallback>>,
 }
 
 impl Engine {
@@ -133,7 +133,7 @@ impl Engine {
             runtime: OnceLock::new(),
             counters: Counters::default(),
             goodbyes: goodbye::Goodbyes::default(),
-            ordinary: OnceLock::new(),
+            fallback: OnceLock::new(),
         })
     }
 
@@ -214,7 +214,7 @@ impl Engine {
 
     /// Runs a handler on the runtime of the sessions. [`close`](Self::close) waits for it.
     pub(crate) fn spawn(self: &Arc<Self>, handler: impl Future<Output = ()> + Send + 'static) {
-        let counted = Handler::begin(self);
+        let counted = HandlerGuard::begin(self);
         let future = async move {
             handler.await;
             drop(counted);
@@ -230,13 +230,13 @@ impl Engine {
         }
     }
 
-    /// Gives requests that belong to no session to `ordinary`, which is set once.
-    pub(crate) fn set_ordinary(&self, ordinary: Arc<dyn Ordinary>) {
-        let _ = self.ordinary.set(ordinary);
+    /// Gives requests that belong to no session to `fallback`, which is set once.
+    pub(crate) fn set_fallback(&self, fallback: Arc<dyn Fallback>) {
+        let _ = self.fallback.set(fallback);
     }
 
-    fn ordinary(&self) -> Option<&Arc<dyn Ordinary>> {
-        self.ordinary.get()
+    fn fallback(&self) -> Option<&Arc<dyn Fallback>> {
+        self.fallback.get()
     }
 
     pub(crate) const fn counters(&self) -> &Counters {
@@ -260,11 +260,11 @@ impl Engine {
     /// start the session's driver at once.
     fn open(
         self: &Arc<Self>,
-        opening: Opening,
+        opening: SessionOptions,
         request: &::http::request::Parts,
     ) -> (Driven, VecDeque<EncodedPacket>) {
         self.runtime.get_or_init(Handle::current);
-        let Opening {
+        let SessionOptions {
             revision,
             transport,
             ..
@@ -304,7 +304,7 @@ impl Engine {
 
 /// What a client asks for when it opens a session.
 #[derive(Debug)]
-pub(crate) struct Opening {
+pub(crate) struct SessionOptions {
     revision: Revision,
     transport: TransportKind,
     /// It can't take binary.
@@ -319,16 +319,16 @@ pub(crate) struct Opening {
 }
 
 /// A handler that runs by itself, counted until it has ended.
-struct Handler(Arc<Engine>);
+struct HandlerGuard(Arc<Engine>);
 
-impl Handler {
+impl HandlerGuard {
     fn begin(engine: &Arc<Engine>) -> Self {
         engine.handlers.fetch_add(1, Ordering::SeqCst);
         Self(Arc::clone(engine))
     }
 }
 
-impl Drop for Handler {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         if self.0.handlers.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_closing() {
             self.0.changed.notify_waiters();

@@ -427,7 +427,7 @@ impl ServerBuilder {
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
         if let Some(options) = self.http_calls {
             let calls = Calls::new(options, &namespaces);
-            engine.set_ordinary(Arc::new(calls));
+            engine.set_fallback(Arc::new(calls));
         }
         Server::from_parts(engine, namespaces)
     }

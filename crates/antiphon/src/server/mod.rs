@@ -13,7 +13,7 @@ mod acks;
 pub mod adapter;
 mod builder;
 mod calls;
-mod connection;
+mod client;
 mod error;
 mod handlers;
 mod namespace;
@@ -28,7 +28,7 @@ pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks};
 pub use adapter::RemoteSocket;
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
-pub use connection::{handshake::Handshake, reason::DisconnectReason};
+pub use client::{handshake::Handshake, reason::DisconnectReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{
     args::{Args, FromArgs, IntoArgs, IntoReply},

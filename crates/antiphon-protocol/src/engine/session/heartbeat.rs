@@ -18,11 +18,11 @@ pub(super) struct WrongDirection;
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
-    state: State,
+    state: Phase,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum State {
+enum Phase {
     /// This side pings; the next ping is due.
     Idle { ping_at: Instant },
     /// This side has pinged and waits for the pong.
@@ -44,11 +44,11 @@ impl Heartbeat {
 
     fn new(pings: bool, config: &SessionConfig, now: Instant) -> Self {
         let state = if pings {
-            State::Idle {
+            Phase::Idle {
                 ping_at: now + config.ping_interval,
             }
         } else {
-            State::AwaitingPing {
+            Phase::AwaitingPing {
                 expires: now + config.patience(),
             }
         };
@@ -62,8 +62,8 @@ impl Heartbeat {
     /// What is due next, and when.
     pub(super) const fn timer(&self) -> (Timer, Instant) {
         match self.state {
-            State::Idle { ping_at } => (Timer::Ping, ping_at),
-            State::AwaitingPong { expires } | State::AwaitingPing { expires } => {
+            Phase::Idle { ping_at } => (Timer::Ping, ping_at),
+            Phase::AwaitingPong { expires } | Phase::AwaitingPing { expires } => {
                 (Timer::Silence, expires)
             }
         }
@@ -75,11 +75,11 @@ impl Heartbeat {
     /// [`WrongDirection`] if this side is the one that pings.
     pub(super) fn handle_ping(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match &mut self.state {
-            State::AwaitingPing { expires } => {
+            Phase::AwaitingPing { expires } => {
                 *expires = now + self.interval + self.timeout;
                 Ok(())
             }
-            State::Idle { .. } | State::AwaitingPong { .. } => Err(WrongDirection),
+            Phase::Idle { .. } | Phase::AwaitingPong { .. } => Err(WrongDirection),
         }
     }
 
@@ -89,19 +89,19 @@ impl Heartbeat {
     /// [`WrongDirection`] if the peer is the one that pings.
     pub(super) fn handle_pong(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match self.state {
-            State::Idle { .. } | State::AwaitingPong { .. } => {
-                self.state = State::Idle {
+            Phase::Idle { .. } | Phase::AwaitingPong { .. } => {
+                self.state = Phase::Idle {
                     ping_at: now + self.interval,
                 };
                 Ok(())
             }
-            State::AwaitingPing { .. } => Err(WrongDirection),
+            Phase::AwaitingPing { .. } => Err(WrongDirection),
         }
     }
 
     /// This side sends its ping at `now`: the pong must come in time.
     pub(super) fn pinged(&mut self, now: Instant) {
-        self.state = State::AwaitingPong {
+        self.state = Phase::AwaitingPong {
             expires: now + self.timeout,
         };
     }
@@ -110,7 +110,7 @@ impl Heartbeat {
     /// nothing about the peer.
     pub(super) fn postpone(&mut self, now: Instant) {
         let later = now + self.timeout;
-        if let State::AwaitingPong { expires } | State::AwaitingPing { expires } = &mut self.state {
+        if let Phase::AwaitingPong { expires } | Phase::AwaitingPing { expires } = &mut self.state {
             *expires = later.max(*expires);
         }
     }

@@ -14,7 +14,8 @@ use serde_json::value::RawValue;
 use serde_path_to_error::Track;
 
 use super::super::json;
-use super::input::{Input, RAW_VALUE};
+use super::input::Input;
+use super::key::RAW_VALUE;
 use super::{Args, ArgsError, Shape};
 
 pub(super) fn from_args<'de, T: Deserialize<'de>>(args: Args<'de>) -> Result<T, ArgsError> {

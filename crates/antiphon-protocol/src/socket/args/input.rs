@@ -17,10 +17,7 @@ use serde_json::de::StrRead;
 use super::super::json;
 use super::super::placeholder::{self, Placeholder};
 use super::Args;
-use super::key::{Key, Token};
-
-/// The name by which `serde_json` knows its `RawValue`.
-pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
+use super::key::{Key, RAW_VALUE, Token};
 
 /// Levels of arrays and objects in one argument: as many as `serde_json` goes down.
 const MOST_LEVELS: u8 = 127;

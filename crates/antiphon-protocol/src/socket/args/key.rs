@@ -12,7 +12,9 @@ use serde::forward_to_deserialize_any;
 use serde_json::Error;
 
 use super::super::json;
-use super::input::RAW_VALUE;
+
+/// The name by which `serde_json` knows its `RawValue`.
+pub(super) const RAW_VALUE: &str = "$serde_json::private::RawValue";
 
 /// A string of the text, with its quotes.
 pub(super) struct Token<'de> {

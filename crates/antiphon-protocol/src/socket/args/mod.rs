@@ -17,7 +17,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::ArgsError;
-pub(super) use self::ser::{Opening, Output};
+pub(super) use self::ser::{Bracket, Output};
 pub use self::shape::Shape;
 use super::error::EncodeError;
 
@@ -122,7 +122,7 @@ impl OwnedArgs {
     pub fn new<T: Serialize + ?Sized>(args: &T) -> Result<Self, EncodeError> {
         let mut json = Vec::new();
         let mut attachments = Vec::new();
-        Output::new(&mut json, &mut attachments, Opening::Bracket).args(args)?;
+        Output::new(&mut json, &mut attachments, Bracket::Bracket).args(args)?;
         // Written by a JSON serializer, behind a bracket.
         let json = str::from_utf8(&json).unwrap_or_default();
         let json = json.strip_prefix('[').unwrap_or_default();

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Answer, PeerAddr, answer_to, is_below, request, request_lines::RequestLines, upgrade,
+    EngineResponse, PeerAddr, is_below, request, request_lines::RequestLines, respond_to, upgrade,
     upgrade::Purpose,
 };
 use crate::engine::{
@@ -50,7 +50,7 @@ pub(crate) enum First<T> {
     Http {
         stream: ReadAhead,
         /// The answer to the first request, if it has been handled already.
-        answer: Option<Box<Answer>>,
+        answer: Option<Box<EngineResponse>>,
         /// What is held from the first bytes on.
         begun: T,
     },
@@ -89,7 +89,7 @@ pub(crate) async fn first_request<T>(
         };
     };
     parts.extensions.insert(peer);
-    let answered = answer_to(&engine, &mut parts, Empty::<Bytes>::new(), true);
+    let answered = respond_to(&engine, &mut parts, Empty::<Bytes>::new(), true);
     let Some(answered) = unless_gone(&stream, answered).await else {
         return First::Done;
     };
@@ -186,7 +186,7 @@ fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
 }
 
 /// The head of an answer that switches protocols, as it is written.
-fn head(answer: &Answer) -> Vec<u8> {
+fn head(answer: &EngineResponse) -> Vec<u8> {
     let mut head = Vec::with_capacity(256);
     head.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
     for (name, value) in answer.headers() {

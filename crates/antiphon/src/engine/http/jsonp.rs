@@ -7,15 +7,12 @@
 
 use antiphon_protocol::engine::jsonp::Callback;
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
-    header::{CACHE_CONTROL, ORIGIN, REFERER, X_CONTENT_TYPE_OPTIONS},
+    HeaderMap, HeaderValue,
+    header::{ORIGIN, REFERER},
 };
 
-use super::{Answer, EngineBody, RequestError, request::Query};
+use super::{RequestError, request::Query};
 use crate::engine::{Cors, EngineConfig};
-
-/// The type that a browser takes a script in if it is told not to guess.
-const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=UTF-8");
 
 /// The callback that a request of polling asks for, if its page may.
 pub(super) fn callback(
@@ -55,15 +52,6 @@ fn origin_of(url: &str) -> Option<HeaderValue> {
     let length = url[host..].find(['/', '?', '#']);
     let origin = length.map_or(url, |length| &url[..host + length]);
     HeaderValue::from_str(origin).ok()
-}
-
-/// The answer of a poll.
-pub(super) fn answer(script: EngineBody) -> Answer {
-    let mut answer = super::answer(StatusCode::OK, Some(SCRIPT), script);
-    let headers = answer.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    answer
 }
 
 #[cfg(test)]

@@ -1,22 +1,22 @@
 //! The HTTP side: every request arrives here, is checked, and goes to its transport.
 //!
-//! `handle` is the way in under an HTTP server, `answer_to` for the own listener; both give a response,
+//! `handle` is the way in under an HTTP server, `respond_to` for the own listener; both give a response,
 //! refusals included, with the headers of CORS. `route` has the checks in the order of docs/protocol.md
 //! 2.4. A handshake makes a session and spawns its driver; a GET waits in `polling` or is a stream; a
 //! POST hands its packets on; a WebSocket is taken over after the response. No state is here: a client
 //! that goes away drops the future, and the guards in `polling` and `streaming` tell the session.
 
-mod answer;
 mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
 mod direct;
 mod error;
+mod fallback;
 mod jsonp;
-mod ordinary;
 pub(crate) mod origin;
 mod request;
 mod request_lines;
+mod response;
 mod service;
 mod upgrade;
 
@@ -33,7 +33,7 @@ use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
 use crate::engine::{
-    Engine, Opening, Session, SessionId,
+    Engine, Session, SessionId, SessionOptions,
     session::turn,
     transport::{
         goodbye::Goodbye,
@@ -41,15 +41,15 @@ use crate::engine::{
         streaming::{self, EventStream},
     },
 };
-use answer::{BYTES, HTML, answer, payload_answer, refuse, stream_answer};
 use request::Query;
+use response::{BYTES, HTML, answer, payload_response, refuse, stream_response};
 use upgrade::{Handover, Purpose};
 
-pub(crate) use answer::Answer;
-pub use answer::EngineBody;
 pub(crate) use direct::{First, ReadAhead, first_request};
 pub(crate) use error::RequestError;
-pub(crate) use ordinary::{Ordinary, ReadBody};
+pub(crate) use fallback::{Fallback, ReadBody};
+pub use response::EngineBody;
+pub(crate) use response::EngineResponse;
 pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
 
@@ -58,14 +58,14 @@ pub use service::{EngineLayer, EngineService, OrEngine};
 pub struct PeerAddr(pub SocketAddr);
 
 /// Answers one request. Every answer, errors included, has the CORS headers that it needs.
-pub(super) async fn handle<B>(engine: Arc<Engine>, request: Request<B>) -> Answer
+pub(super) async fn handle<B>(engine: Arc<Engine>, request: Request<B>) -> EngineResponse
 where
     B: Body + Send,
     B::Data: Send,
 {
     let (mut parts, body) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let answered = answer_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
+    let answered = respond_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
     if let (Some(handover), Some(on_upgrade)) = (answered.websocket, on_upgrade) {
         upgrade::take_over(engine, parts, on_upgrade, handover);
     }
@@ -73,13 +73,13 @@ where
 }
 
 /// The answer to a request. Its sender goes on with the connection if that is to be a WebSocket.
-struct Answered {
-    answer: Answer,
+struct Responded {
+    answer: EngineResponse,
     websocket: Option<Handover>,
 }
 
-impl From<Answer> for Answered {
-    fn from(answer: Answer) -> Self {
+impl From<EngineResponse> for Responded {
+    fn from(answer: EngineResponse) -> Self {
         Self {
             answer,
             websocket: None,
@@ -87,12 +87,12 @@ impl From<Answer> for Answered {
     }
 }
 
-async fn answer_to<B>(
+async fn respond_to<B>(
     engine: &Arc<Engine>,
     parts: &mut Parts,
     body: B,
     upgradable: bool,
-) -> Answered
+) -> Responded
 where
     B: Body + Send,
     B::Data: Send,
@@ -147,7 +147,7 @@ fn name_origin(parts: &mut Parts) {
 }
 
 /// The checks in the order of the reference implementation, then the transport.
-async fn route<B>(engine: &Arc<Engine>, parts: &Parts, body: B) -> Result<Answered, RequestError>
+async fn route<B>(engine: &Arc<Engine>, parts: &Parts, body: B) -> Result<Responded, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
@@ -156,9 +156,9 @@ where
         return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()).into());
     }
     let config = engine.config();
-    if let Some(ordinary) = engine.ordinary().filter(|one| one.takes(parts)) {
+    if let Some(fallback) = engine.fallback().filter(|one| one.takes(parts)) {
         let body = Box::pin(read_body(engine, body, config.max_payload));
-        let answered = ordinary.answer(engine, parts, body).await;
+        let answered = fallback.answer(engine, parts, body).await;
         return Ok(answered.map(EngineBody::from).into());
     }
     let mut query = Query::parse(&parts.uri);
@@ -188,7 +188,7 @@ where
                     let revision = engine.goodbyes.take(id);
                     let revision = revision.ok_or(RequestError::UnknownSession)?;
                     let payload = polling::noop_payload(revision);
-                    Ok(payload_answer(None, payload, query.callback).into())
+                    Ok(payload_response(None, payload, query.callback).into())
                 }
                 answered => answered,
             }
@@ -204,7 +204,7 @@ async fn existing<B>(
     query: &Query<'_>,
     transport: TransportKind,
     body: B,
-) -> Result<Answered, RequestError>
+) -> Result<Responded, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
@@ -227,7 +227,7 @@ where
                 // It is the one that came with the goodbye.
                 session.engine().goodbyes.take(session.id());
             }
-            payload_answer(Some(session), payload, query.callback)
+            payload_response(Some(session), payload, query.callback)
         }
         (TransportKind::Streaming, &Method::GET) => {
             let offset = query.offset(|| session.is_tracked())?;
@@ -238,7 +238,7 @@ where
                 }
                 _ => return Err(RequestError::transport_mismatch()),
             };
-            stream_answer(stream)
+            stream_response(stream)
         }
         (_, &Method::POST) => post(session, parts, query, transport, body).await?,
         (_, method) => return Err(RequestError::BadMethod(method.clone())),
@@ -252,7 +252,7 @@ async fn post<B>(
     query: &Query<'_>,
     transport: TransportKind,
     body: B,
-) -> Result<Answer, RequestError>
+) -> Result<EngineResponse, RequestError>
 where
     B: Body + Send,
     B::Data: Send,
@@ -339,7 +339,7 @@ async fn handshake(
     parts: &Parts,
     query: &Query<'_>,
     transport: TransportKind,
-) -> Result<Answered, RequestError> {
+) -> Result<Responded, RequestError> {
     let config = engine.config();
     if parts.method != Method::GET {
         return Err(RequestError::BadMethod(parts.method.clone()));
@@ -367,7 +367,7 @@ async fn handshake(
         .filter(|revision| config.allow_eio3 || *revision != Revision::V3)
         .filter(|_| !config.require_eio || query.says_its_revision())
         .ok_or_else(|| query.unsupported_revision())?;
-    let opening = Opening {
+    let opening = SessionOptions {
         revision,
         transport,
         base64: query.base64,
@@ -385,12 +385,12 @@ async fn handshake(
     let (driven, open) = turn::scope(|| engine.open(opening, parts));
     let session = driven.session();
     let mut answer = if transport == TransportKind::Streaming {
-        stream_answer(EventStream::resume(session, Some(0))?)
+        stream_response(EventStream::resume(session, Some(0))?)
     } else {
         let base64 = query.base64 || query.callback.is_some();
         let binary = !base64 && revision.dialect().has_binary_payloads;
         let payload = polling::encode(session, &open, binary);
-        payload_answer(Some(session), payload, query.callback)
+        payload_response(Some(session), payload, query.callback)
     };
     let cookie = config.cookie.as_ref();
     let cookie = cookie.map(|cookie| cookie.header(session.id().as_str()));

@@ -19,9 +19,9 @@ use http::{
 };
 use hyper::upgrade::OnUpgrade;
 
-use super::{Answered, RequestError, answer};
+use super::{RequestError, Responded, answer};
 use crate::engine::{
-    Engine, Opening, Session,
+    Engine, Session, SessionOptions,
     transport::probe,
     transport::websocket::{self, WebSocket},
 };
@@ -36,7 +36,7 @@ pub(super) fn is_wanted(parts: &Parts) -> bool {
 /// What the connection of a WebSocket is for.
 pub(super) enum Purpose {
     /// A new session.
-    Open(Opening),
+    Open(SessionOptions),
     /// A session that there is may move to it.
     Probe(Arc<Session>),
 }
@@ -53,7 +53,7 @@ pub(super) fn accept(
     engine: &Engine,
     parts: &Parts,
     purpose: Purpose,
-) -> Result<Answered, RequestError> {
+) -> Result<Responded, RequestError> {
     let headers = &parts.headers;
     let version = headers.get(SEC_WEBSOCKET_VERSION);
     // What is on the wire is the same in the last draft, version 8.
@@ -86,7 +86,7 @@ pub(super) fn accept(
         answered.insert(SEC_WEBSOCKET_EXTENSIONS, extensions);
         window
     });
-    Ok(Answered {
+    Ok(Responded {
         answer,
         websocket: Some(Handover { purpose, window }),
     })

@@ -31,8 +31,8 @@ use antiphon_protocol::{
 };
 use bytes::Bytes;
 
-use crate::engine::{Connection, Engine, Opening, SessionId, transport::unread::Reading};
-pub(crate) use state::{Failure, State};
+use crate::engine::{Connection, Engine, SessionId, SessionOptions, transport::unread::Reading};
+pub(crate) use state::{Failure, SessionState};
 use turn::Mark;
 use waiters::Waiters;
 
@@ -79,12 +79,12 @@ pub struct Session {
     ended: AtomicBool,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
 }
 
 impl Session {
-    pub(crate) fn open(engine: Arc<Engine>, opening: Opening) -> Arc<Self> {
-        let Opening {
+    pub(crate) fn open(engine: Arc<Engine>, opening: SessionOptions) -> Arc<Self> {
+        let SessionOptions {
             revision,
             transport,
             base64,
@@ -128,7 +128,7 @@ impl Session {
             connection: OnceLock::new(),
             ended: AtomicBool::new(false),
             admitted: AtomicBool::new(admits_all),
-            state: Mutex::new(State {
+            state: Mutex::new(SessionState {
                 machine,
                 writer: None,
                 mark: Mark::default(),
@@ -333,7 +333,7 @@ impl Session {
     }
 
     /// Flushes now, or leaves it to the turn of this thread.
-    fn flush(self: &Arc<Self>, state: &mut State) {
+    fn flush(self: &Arc<Self>, state: &mut SessionState) {
         if !turn::note(self, &mut state.mark) {
             state.flush();
             self.note_end(state);
@@ -341,7 +341,7 @@ impl Session {
     }
 
     /// Renews the copy of the machine's answer for messages that come.
-    pub(in crate::engine) fn note_end(&self, state: &State) {
+    pub(in crate::engine) fn note_end(&self, state: &SessionState) {
         if !state.machine.takes_messages() {
             self.ended.store(true, Ordering::Relaxed);
         }
@@ -355,7 +355,7 @@ impl Session {
         self.note_end(&state);
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -20,7 +20,7 @@ use crate::engine::transport::{joined::joined, requests::Requests};
 const FRAMES_A_WRITE: usize = 64;
 
 /// What changes in a session. Held for moments: never across an await or a callback.
-pub(crate) struct State {
+pub(crate) struct SessionState {
     pub(crate) machine: Machine,
     /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
     pub(crate) writer: Option<OwnedWriteHalf>,
@@ -43,7 +43,7 @@ pub(crate) enum Failure {
     ForTheDriver,
 }
 
-impl State {
+impl SessionState {
     pub(crate) fn wake_all(&mut self) {
         self.wake_transports();
         self.waiting.wake();

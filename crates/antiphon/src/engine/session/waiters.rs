@@ -11,7 +11,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::engine::{Session, session::State};
+use crate::engine::{Session, session::SessionState};
 
 /// The wakers of those that wait. Mostly nobody does: then it owns nothing.
 #[derive(Default)]
@@ -57,7 +57,7 @@ impl<'s> Wait<'s> {
         }
     }
 
-    fn note(&mut self, state: &mut State, context: &Context<'_>) {
+    fn note(&mut self, state: &mut SessionState, context: &Context<'_>) {
         self.noted = true;
         state.waiting.note(self.ticket, context.waker());
     }
@@ -75,7 +75,7 @@ impl Drop for Wait<'_> {
 
 impl Session {
     /// Resolves when `holds` says so of the state, which is asked whenever that has changed.
-    pub(crate) async fn until(&self, mut holds: impl FnMut(&mut State) -> bool) {
+    pub(crate) async fn until(&self, mut holds: impl FnMut(&mut SessionState) -> bool) {
         let mut wait = Wait::new(self);
         std::future::poll_fn(|context| {
             let mut state = self.lock();
@@ -91,7 +91,7 @@ impl Session {
     /// The outcome of `work`, or nothing once `holds` says so of the state.
     pub(crate) async fn unless<T>(
         &self,
-        holds: impl FnMut(&mut State) -> bool,
+        holds: impl FnMut(&mut SessionState) -> bool,
         work: impl Future<Output = T>,
     ) -> Option<T> {
         let mut work = std::pin::pin!(work);

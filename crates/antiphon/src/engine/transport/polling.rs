@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 use crate::engine::{
     Session,
     session::turn,
-    session::{State, refusal},
+    session::{SessionState, refusal},
     transport::driver::{self, Driven},
 };
 
@@ -72,7 +72,7 @@ pub(crate) async fn poll(
     if session.transport() == TransportKind::Streaming {
         return Err(Refusal::TransportMismatch);
     }
-    let mut poll = Waiting {
+    let mut poll = GetGuard {
         session,
         get: session.begin_get(offset)?,
         answered: false,
@@ -120,21 +120,21 @@ pub(crate) fn encode<'p>(
 }
 
 /// A GET that waits; dropped when its client goes away.
-struct Waiting<'s> {
+struct GetGuard<'s> {
     session: &'s Arc<Session>,
     /// Its number, if the session is tracked.
     get: Option<u32>,
     answered: bool,
 }
 
-impl Waiting<'_> {
+impl GetGuard<'_> {
     /// Another GET has taken over.
-    fn is_superseded(&self, state: &mut State) -> bool {
+    fn is_superseded(&self, state: &mut SessionState) -> bool {
         self.get.is_some_and(|get| state.requests().get != get)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for GetGuard<'_> {
     fn drop(&mut self) {
         let answered = self.answered;
         if self.get.is_none() {
@@ -209,7 +209,7 @@ impl Post {
         let Some(number) = self.number else {
             return Some(work.await);
         };
-        let superseded = |state: &mut State| !state.requests().is_latest_post(number);
+        let superseded = |state: &mut SessionState| !state.requests().is_latest_post(number);
         self.session.unless(superseded, work).await
     }
 

@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::engine::{
     Session,
-    session::State,
+    session::SessionState,
     session::turn,
     transport::unread::{Next, PART, Reading},
 };
@@ -132,7 +132,7 @@ impl EventStream {
     }
 
     /// Takes what is to be sent, or notes the task to wake for it.
-    fn fill(&mut self, state: &mut State, chunk: &mut Vec<u8>, context: &mut Context<'_>) {
+    fn fill(&mut self, state: &mut SessionState, chunk: &mut Vec<u8>, context: &mut Context<'_>) {
         if let Role::Probes(number) = self.role {
             self.fill_probe(number, state, chunk, context);
         }
@@ -166,7 +166,7 @@ impl EventStream {
     fn fill_probe(
         &mut self,
         number: u32,
-        state: &mut State,
+        state: &mut SessionState,
         chunk: &mut Vec<u8>,
         context: &mut Context<'_>,
     ) {

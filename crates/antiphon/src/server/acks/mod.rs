@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use antiphon_protocol::engine::EncodedMessage;
 use antiphon_protocol::socket::{
     self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
 };
@@ -27,7 +28,7 @@ use tokio::{
 
 use crate::{
     engine::LONGEST,
-    server::{AckError, FromArgs, IntoReply, Rejection, Socket, SocketId, calls::Caller},
+    server::{AckError, FromArgs, IntoReply, Rejection, Socket, SocketId},
 };
 
 /// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
@@ -61,7 +62,7 @@ impl ErrorAcks {
 
 /// The answer that an event of the client waits for.
 #[derive(Clone)]
-pub(crate) struct Answer(Arc<Pending>);
+pub(crate) struct Responder(Arc<Pending>);
 
 struct Pending {
     asker: Asker,
@@ -70,19 +71,29 @@ struct Pending {
     taken: AtomicBool,
 }
 
-/// The receiver of the answer.
-enum Asker {
-    Client { socket: Socket, id: u64 },
-    Caller(Caller),
+/// Who asked in another way than a client: a call by HTTP.
+pub(crate) trait Respond: Send + Sync {
+    /// Gives the acknowledgement, or the error of the server itself that stands for it.
+    fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>);
 }
 
-impl Answer {
+/// The receiver of the answer.
+enum Asker {
+    Client {
+        socket: Socket,
+        id: u64,
+    },
+    /// An event that came in another way than by a session.
+    Caller(Box<dyn Respond>),
+}
+
+impl Responder {
     pub(crate) fn new(socket: Socket, id: u64) -> Self {
         Self::to(Asker::Client { socket, id })
     }
 
-    pub(crate) fn to_caller(caller: Caller) -> Self {
-        Self::to(Asker::Caller(caller))
+    pub(crate) fn to_caller(caller: impl Respond + 'static) -> Self {
+        Self::to(Asker::Caller(Box::new(caller)))
     }
 
     fn to(asker: Asker) -> Self {
@@ -169,9 +180,9 @@ impl Drop for Pending {
     }
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for Responder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        f.debug_struct("Responder").finish_non_exhaustive()
     }
 }
 
@@ -180,10 +191,10 @@ impl fmt::Debug for Answer {
 /// A handler that takes it decides alone: what isn't sent is never answered, and the client runs
 /// into its own timeout. Most handlers just return their answer instead.
 #[derive(Debug)]
-pub struct Ack(Option<Answer>);
+pub struct Ack(Option<Responder>);
 
 impl Ack {
-    pub(crate) fn take(answer: Option<&Answer>) -> Self {
+    pub(crate) fn take(answer: Option<&Responder>) -> Self {
         if let Some(answer) = answer {
             answer.0.taken.store(true, Ordering::Relaxed);
         }
@@ -208,14 +219,14 @@ impl Ack {
 }
 
 /// The receivers of the answers of a client.
-enum Waiting {
+enum AckReceiver {
     /// For that of one socket.
     One(oneshot::Sender<OwnedArgs>),
     /// For those of all sockets of a broadcast. It is told no more when the last of these is gone.
     Many(mpsc::UnboundedSender<(SocketId, OwnedArgs)>),
 }
 
-impl Waiting {
+impl AckReceiver {
     fn is_abandoned(&self) -> bool {
         match self {
             Self::One(waiting) => waiting.is_closed(),
@@ -229,10 +240,10 @@ impl Waiting {
 pub(crate) struct Awaited(Mutex<Option<ById>>);
 
 /// Boxed, since most sockets have none: a pointer instead of a map.
-type ById = Box<HashMap<u64, Waiting>>;
+type ById = Box<HashMap<u64, AckReceiver>>;
 
 impl Awaited {
-    fn insert(&self, id: u64, waiting: Waiting) {
+    fn insert(&self, id: u64, waiting: AckReceiver) {
         let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let awaited = awaited.get_or_insert_default();
         // Broadcasts whose time was up leave the silent ones behind.
@@ -242,7 +253,7 @@ impl Awaited {
         awaited.insert(id, waiting);
     }
 
-    fn remove(&self, id: u64) -> Option<Waiting> {
+    fn remove(&self, id: u64) -> Option<AckReceiver> {
         let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = awaited.as_mut()?.remove(&id);
         if awaited.as_ref().is_some_and(|awaited| awaited.is_empty()) {
@@ -254,7 +265,7 @@ impl Awaited {
     /// The answer to an emit of one socket.
     pub(crate) fn one(&self, id: u64) -> oneshot::Receiver<OwnedArgs> {
         let (sender, receiver) = oneshot::channel();
-        self.insert(id, Waiting::One(sender));
+        self.insert(id, AckReceiver::One(sender));
         receiver
     }
 
@@ -264,7 +275,7 @@ impl Awaited {
         id: u64,
         answers: mpsc::UnboundedSender<(SocketId, OwnedArgs)>,
     ) {
-        self.insert(id, Waiting::Many(answers));
+        self.insert(id, AckReceiver::Many(answers));
     }
 
     /// Nobody waits for this any more.
@@ -276,8 +287,10 @@ impl Awaited {
     pub(crate) fn resolve(&self, socket: &SocketId, id: u64, args: RawArgs<'_>) {
         match self.remove(id) {
             // A receiver that has stopped waiting doesn't miss it.
-            Some(Waiting::One(waiting)) => drop(waiting.send(args.to_owned())),
-            Some(Waiting::Many(waiting)) => drop(waiting.send((socket.clone(), args.to_owned()))),
+            Some(AckReceiver::One(waiting)) => drop(waiting.send(args.to_owned())),
+            Some(AckReceiver::Many(waiting)) => {
+                drop(waiting.send((socket.clone(), args.to_owned())));
+            }
             None => {}
         }
     }

@@ -7,7 +7,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -16,12 +16,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
 
-use super::{
-    CallError,
-    repeats::{Key, Repeats},
-    running::Permit,
-};
-use crate::server::{ConnectError, Rejection};
+use super::{CallError, running::Permit};
+use crate::server::{ConnectError, Rejection, acks::Respond};
 
 /// What a call is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,13 +35,16 @@ impl From<&CallError> for Reply {
     }
 }
 
+/// Is told of a call that has its reply, and of how many bytes.
+type OnReply = Box<dyn Fn(&Arc<Call>, usize) + Send + Sync>;
+
 /// One call. Requests wait for its reply; the [`Caller`] gives it.
 pub(super) struct Call {
     reply: watch::Sender<Option<Reply>>,
     timeout: Duration,
     pub(super) deadline: Instant,
-    /// The memory of repeats, which has to know how large it is.
-    remembered: OnceLock<(Weak<Repeats>, Key)>,
+    /// Is told how large the reply is: the memory of repeats.
+    on_reply: OnceLock<OnReply>,
 }
 
 impl Call {
@@ -54,12 +53,13 @@ impl Call {
             reply: watch::Sender::new(None),
             timeout,
             deadline: now + timeout,
-            remembered: OnceLock::new(),
+            on_reply: OnceLock::new(),
         })
     }
 
-    pub(super) fn remembered(&self, repeats: Weak<Repeats>, key: Key) {
-        let _ = self.remembered.set((repeats, key));
+    /// Calls this with the bytes of the reply. Only the first that asks for it is told.
+    pub(super) fn on_reply(&self, told: impl Fn(&Arc<Self>, usize) + Send + Sync + 'static) {
+        let _ = self.on_reply.set(Box::new(told));
     }
 
     /// Waits for the reply.
@@ -82,11 +82,8 @@ impl Call {
             current.get_or_insert(reply);
             first
         });
-        if first
-            && let Some((repeats, key)) = self.remembered.get()
-            && let Some(repeats) = repeats.upgrade()
-        {
-            repeats.answered(key, self, bytes);
+        if first && let Some(told) = self.on_reply.get() {
+            told(self, bytes);
         }
     }
 }
@@ -106,8 +103,14 @@ impl Caller {
         }
     }
 
-    /// Gives the acknowledgement, or the error of the server itself that stands for it.
-    pub(crate) fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>) {
+    /// A middleware doesn't let the call pass.
+    pub(super) fn refuse(&self, error: ConnectError) {
+        self.call.answer(Reply::from(&CallError::Refused(error)));
+    }
+}
+
+impl Respond for Caller {
+    fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>) {
         let body = acknowledged.map_err(CallError::Rejected);
         let reply = match body.and_then(|message| list(&message)) {
             Ok(body) => Reply {
@@ -117,11 +120,6 @@ impl Caller {
             Err(error) => Reply::from(&error),
         };
         self.call.answer(reply);
-    }
-
-    /// A middleware doesn't let the call pass.
-    pub(super) fn refuse(&self, error: ConnectError) {
-        self.call.answer(Reply::from(&CallError::Refused(error)));
     }
 }
 

@@ -44,11 +44,11 @@ use self::{
     repeats::Repeats,
     running::{Permit, Running},
 };
-use crate::engine::{Engine, LONGEST, Ordinary, ReadBody, session::turn};
+use crate::engine::{Engine, Fallback, LONGEST, ReadBody, session::turn};
 use crate::server::{
     ConnectError, Handshake, Namespace, Socket,
-    acks::Answer,
-    connection,
+    acks::Responder,
+    client,
     handlers::{
         dispatch,
         permits::{self, Permits},
@@ -299,7 +299,7 @@ impl Calls {
     }
 }
 
-impl Ordinary for Calls {
+impl Fallback for Calls {
     fn takes(&self, request: &Parts) -> bool {
         request.uri.path().starts_with(&*self.prefix)
     }
@@ -335,7 +335,7 @@ impl Ordinary for Calls {
 /// Runs a call: the namespace's middlewares, then the handlers of the event.
 async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
     match ask(&socket).await {
-        Ok(()) => dispatch::call(socket, event, args, Answer::to_caller(caller)).await,
+        Ok(()) => dispatch::call(socket, event, args, Responder::to_caller(caller)).await,
         Err(error) => {
             let counters = socket.peer().engine().counters();
             counters.connects_refused.add(1);
@@ -351,7 +351,7 @@ async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
 
 /// Asks the middlewares of a namespace, which may also disconnect the socket.
 async fn ask(socket: &Socket) -> Result<(), ConnectError> {
-    connection::ask_middlewares(socket).await?;
+    client::ask_middlewares(socket).await?;
     match socket.stays_out() {
         true => Ok(()),
         false => Err(ConnectError::new("disconnected")),

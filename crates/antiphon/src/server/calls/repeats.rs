@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderName, request::Parts, uri::PathAndQuery};
 
 use super::{call::Call, parameter};
-use crate::server::connection::handshake::peer_address;
+use crate::server::client::handshake::peer_address;
 
 /// How long a call is remembered after its deadline.
 const MEMORY: Duration = Duration::from_secs(60);
@@ -63,9 +63,9 @@ pub(super) struct Repeats {
 
 #[derive(Default)]
 struct Memory {
-    calls: HashMap<Key, Remembered>,
+    calls: HashMap<RepeatKey, Remembered>,
     /// In the order of their deadlines, since all have the same time.
-    order: VecDeque<(Key, Instant)>,
+    order: VecDeque<(RepeatKey, Instant)>,
     bytes: usize,
 }
 
@@ -78,14 +78,14 @@ struct Remembered {
 ///
 /// The hash is keyed by this process, so nobody can look for a call that has the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub(super) struct RepeatKey {
     t: Arc<str>,
     rest: u64,
 }
 
 impl Repeats {
     /// The key of a call that has a `t`: all that a middleware or a handler could tell it by.
-    pub(super) fn key(&self, request: &Parts, body: &[u8]) -> Option<Key> {
+    pub(super) fn key(&self, request: &Parts, body: &[u8]) -> Option<RepeatKey> {
         let t = parameter(request, "t").filter(|t| (1..=LONGEST_T).contains(&t.len()))?;
         let mut headers: Vec<_> = request
             .headers
@@ -97,14 +97,14 @@ impl Repeats {
         headers.sort_by_key(|(name, _)| *name);
         let address = peer_address(request).map(|address| address.ip());
         let url = request.uri.path_and_query().map(PathAndQuery::as_str);
-        Some(Key {
+        Some(RepeatKey {
             t: t.into(),
             rest: self.hasher.hash_one((url, headers, address, body)),
         })
     }
 
     /// The call that this is a repeat of.
-    pub(super) fn get(&self, key: &Key, now: Instant) -> Option<Arc<Call>> {
+    pub(super) fn get(&self, key: &RepeatKey, now: Instant) -> Option<Arc<Call>> {
         let mut memory = self.lock();
         memory.forget_expired(now);
         let remembered = memory.calls.get(key)?;
@@ -112,12 +112,17 @@ impl Repeats {
     }
 
     /// Remembers a call. Another that was faster is given back: this one is a repeat of it.
-    pub(super) fn insert(self: &Arc<Self>, key: Key, call: &Arc<Call>) -> Option<Arc<Call>> {
+    pub(super) fn insert(self: &Arc<Self>, key: RepeatKey, call: &Arc<Call>) -> Option<Arc<Call>> {
         let mut memory = self.lock();
         if let Some(first) = memory.calls.get(&key) {
             return Some(Arc::clone(&first.call));
         }
-        call.remembered(Arc::downgrade(self), key.clone());
+        let (repeats, of) = (Arc::downgrade(self), key.clone());
+        call.on_reply(move |call, bytes| {
+            if let Some(repeats) = repeats.upgrade() {
+                repeats.answered(&of, call, bytes);
+            }
+        });
         let remembered = Remembered {
             call: Arc::clone(call),
             bytes: 0,
@@ -131,7 +136,7 @@ impl Repeats {
     }
 
     /// A call that was remembered has its answer.
-    pub(super) fn answered(&self, key: &Key, call: &Arc<Call>, bytes: usize) {
+    pub(super) fn answered(&self, key: &RepeatKey, call: &Arc<Call>, bytes: usize) {
         let mut memory = self.lock();
         match memory.calls.get_mut(key) {
             Some(remembered) if Arc::ptr_eq(&remembered.call, call) => remembered.bytes = bytes,

@@ -9,7 +9,7 @@ use std::{
 use http::request::Parts;
 
 use super::{CallError, HttpCalls};
-use crate::server::connection::handshake::peer_address;
+use crate::server::client::handshake::peer_address;
 
 /// Each so many bytes of a call count as one more.
 const BYTES_A_PART: usize = 16 << 10;
@@ -21,11 +21,11 @@ pub(super) struct Running {
     most_of_caller: usize,
     /// Beyond a part for itself a call counts one for each [`BYTES_A_PART`].
     parts: usize,
-    state: Mutex<State>,
+    state: Mutex<Counts>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Counts {
     running: usize,
     parts: usize,
     callers: HashMap<Box<str>, Share>,
@@ -48,7 +48,7 @@ impl Running {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, Counts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -5,7 +5,7 @@
 
 use antiphon_protocol::socket::Args;
 
-use crate::server::{DisconnectReason, Socket, acks::Answer};
+use crate::server::{DisconnectReason, Socket, acks::Responder};
 
 /// What has happened: extractors take their part of it.
 #[derive(Debug, Clone, Copy)]
@@ -13,7 +13,7 @@ pub struct Context<'a> {
     pub(crate) socket: &'a Socket,
     pub(crate) event: &'a str,
     pub(crate) args: Args<'a>,
-    pub(crate) answer: Option<&'a Answer>,
+    pub(crate) answer: Option<&'a Responder>,
     pub(crate) reason: Option<DisconnectReason>,
 }
 

@@ -17,20 +17,20 @@ use tokio::{sync::oneshot, time::timeout};
 
 use crate::server::{
     Context, DisconnectReason, Rejection, Socket,
-    acks::Answer,
+    acks::Responder,
     handlers::handler::{self, BoxFuture, Erased},
     handlers::listeners::{Listeners, Lists},
     handlers::permits,
-    socket::inbox::Waiting,
+    socket::inbox::QueuedEvent,
 };
 
 /// An event of the client has come.
 pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args<'_>) {
-    let answer = id.map(|id| Answer::new(socket.clone(), id));
+    let answer = id.map(|id| Responder::new(socket.clone(), id));
     let own = socket.listeners().map(Listeners::lists);
     let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
     if has_middlewares || !socket.inbox().is_open() {
-        let first = socket.inbox().push(Waiting {
+        let first = socket.inbox().push(QueuedEvent {
             event: event.to_owned(),
             args: args.to_owned(),
             answer,
@@ -51,8 +51,8 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args
 }
 
 /// Hands the event of a call by HTTP on: as one of a client, but for where its answer goes.
-pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer: Answer) {
-    let event = Waiting {
+pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer: Responder) {
+    let event = QueuedEvent {
         event,
         args,
         answer: Some(answer),
@@ -88,7 +88,7 @@ pub(crate) async fn work(socket: Socket) {
     }
 }
 
-impl Waiting {
+impl QueuedEvent {
     fn context<'a>(&'a self, socket: &'a Socket) -> Context<'a> {
         Context {
             event: &self.event,
@@ -102,7 +102,7 @@ impl Waiting {
 async fn ask_middlewares(
     socket: &Socket,
     own: Option<&Lists>,
-    waiting: &Waiting,
+    waiting: &QueuedEvent,
 ) -> Result<(), Rejection> {
     for middleware in own.iter().flat_map(|own| &own.middlewares) {
         // The context is borrowed for the call alone: it can't be held across the await.
@@ -148,7 +148,7 @@ pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>
     }
 }
 
-fn reject(socket: &Socket, event: &str, answer: Option<&Answer>, rejection: &Rejection) {
+fn reject(socket: &Socket, event: &str, answer: Option<&Responder>, rejection: &Rejection) {
     socket.peer().engine().counters().events_rejected.add(1);
     tracing::debug!(socket = ?socket.id(), event, code = rejection.code(), detail = rejection.detail(), "event rejected");
     if let Some(answer) = answer {

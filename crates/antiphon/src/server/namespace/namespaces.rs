@@ -1,7 +1,6 @@
-//! All namespaces of a server: what the engine gives its sessions to.
+//! All namespaces of a server.
 //!
-//! The engine owns it as its [`Application`]: each new session gets a [`Connection`], and one of
-//! revision 3 is put into `/` at once (docs/protocol.md 18.2). Namespaces are made by the application's
+//! The engine owns it as its `Application`, which `client` makes it. Namespaces are made by the application's
 //! `of` and by nothing that a client sends. The factory of an adapter is the user's, and called without
 //! the lock.
 
@@ -10,19 +9,14 @@ use std::{
     sync::{Arc, PoisonError, RwLock, Weak},
 };
 
-use http::request::Parts;
-
-use crate::engine::{self, Application, Session};
-use crate::server::{
-    DisconnectReason, Handshake, Namespace, Shared, connection::Connection, namespace::with_slash,
-};
+use crate::server::{DisconnectReason, Namespace, Shared, namespace::with_slash};
 
 /// The namespaces of a server by their names.
 pub(crate) struct Namespaces {
     pub(crate) shared: Arc<Shared>,
     by_name: RwLock<HashMap<Box<str>, Namespace>>,
     /// Itself, for the connections that it makes.
-    this: Weak<Self>,
+    pub(crate) this: Weak<Self>,
 }
 
 impl Namespaces {
@@ -72,17 +66,5 @@ impl Namespaces {
         for socket in self.all().iter().flat_map(Namespace::sockets) {
             socket.close(DisconnectReason::ServerShuttingDown);
         }
-    }
-}
-
-impl Application for Namespaces {
-    fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
-        let handshake = Handshake::new(request, &self.shared.handshake_headers);
-        let connection = Connection::new(Weak::clone(&self.this), &self.shared, handshake, session);
-        if session.revision().dialect().joins_by_itself {
-            // Clients of this revision are in the main namespace without asking.
-            connection.connect(session, "/", None);
-        }
-        connection
     }
 }

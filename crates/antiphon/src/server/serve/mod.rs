@@ -29,7 +29,7 @@ use tokio::{
 use tower_service::Service;
 
 use crate::engine::{
-    Answer, EngineBody, EngineService, First, PeerAddr, ReadAhead, first_request, is_below,
+    EngineBody, EngineResponse, EngineService, First, PeerAddr, ReadAhead, first_request, is_below,
 };
 use crate::server::{FlashPolicy, Server};
 
@@ -185,7 +185,7 @@ async fn accept(
 
 /// Held by the connections of a listener that speak HTTP: they may have something to answer.
 /// Connections that have said nothing yet aren't waited for.
-type Open = mpsc::Sender<Infallible>;
+type OpenConnection = mpsc::Sender<Infallible>;
 
 /// One connection, up to where a task of its own goes on with it: the memory of this one is given
 /// back then.
@@ -226,8 +226,8 @@ async fn http<A, B>(
     app: A,
     stream: ReadAhead,
     peer: PeerAddr,
-    first: Option<Box<Answer>>,
-    _open: Option<Open>,
+    first: Option<Box<EngineResponse>>,
+    _open: Option<OpenConnection>,
 ) where
     A: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
     A: Clone + Send + 'static,
@@ -298,7 +298,7 @@ where
     app.call(request).await
 }
 
-type Answering = Pin<Box<dyn Future<Output = Result<Answer, Infallible>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<EngineResponse, Infallible>> + Send>>;
 
 /// Answers a request. What a client has sent in a POST of its session is handled also if it hangs up
 /// right behind: hyper drops the answer that it waits for when it sees the end of the connection, and may
@@ -320,7 +320,7 @@ struct Whole {
 }
 
 impl Future for Whole {
-    type Output = Result<Answer, Infallible>;
+    type Output = Result<EngineResponse, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(answering) = &mut self.answering else {

@@ -16,7 +16,7 @@ use std::{
 use antiphon_protocol::socket::OwnedArgs;
 use tokio::sync::oneshot;
 
-use crate::server::{acks::Answer, handlers::permits::Permit};
+use crate::server::{acks::Responder, handlers::permits::Permit};
 
 /// The events of a socket that wait, for its connect handler or for a middleware.
 #[derive(Default)]
@@ -34,16 +34,16 @@ const ENDED: u8 = 2;
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<QueuedEvent>,
     /// Told when nothing waits any more: the socket's goodbye comes then.
     goodbye: Option<oneshot::Sender<()>>,
 }
 
 /// An event that waits. It counts as a running handler, so that reading stops at the bound.
-pub(crate) struct Waiting {
+pub(crate) struct QueuedEvent {
     pub(crate) event: String,
     pub(crate) args: OwnedArgs,
-    pub(crate) answer: Option<Answer>,
+    pub(crate) answer: Option<Responder>,
     pub(crate) _permit: Permit,
 }
 
@@ -64,7 +64,7 @@ impl Inbox {
     }
 
     /// Puts an event behind those that wait. Returns `true` if nobody works on them yet.
-    pub(crate) fn push(&self, event: Waiting) -> bool {
+    pub(crate) fn push(&self, event: QueuedEvent) -> bool {
         let mut queue = self.lock();
         if self.has_ended() {
             // Its acknowledgement runs on drop: not under the lock.
@@ -79,7 +79,7 @@ impl Inbox {
 
     /// The next event that waits. Returns `None` if nothing waits; the inbox is open from now on, unless
     /// its socket leaves.
-    pub(crate) fn next_or_open(&self) -> Option<Waiting> {
+    pub(crate) fn next_or_open(&self) -> Option<QueuedEvent> {
         let mut queue = self.lock();
         let next = queue.as_mut().and_then(|queue| queue.waiting.pop_front());
         if next.is_none() {

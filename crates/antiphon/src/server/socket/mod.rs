@@ -30,7 +30,7 @@ use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
     acks::Awaited,
-    connection::Connection,
+    client::Client,
     handlers::listeners::Listeners,
     handlers::{dispatch, handler, permits::Permits},
     socket::emitter::Emitter,
@@ -118,7 +118,7 @@ impl Socket {
     pub(crate) fn new(
         namespace: Namespace,
         session: Arc<Session>,
-        connection: &Arc<Connection>,
+        connection: &Arc<Client>,
         auth: Option<Box<str>>,
     ) -> Self {
         let id = match (session.revision().dialect().derives_ids, namespace.name()) {

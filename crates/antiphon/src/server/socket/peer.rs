@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use crate::{
     engine::{Engine, Session},
     server::{
-        connection::Connection,
+        client::Client,
         handlers::permits::{Permit, Permits},
     },
 };
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) enum Peer {
     Client {
         session: Arc<Session>,
-        connection: Weak<Connection>,
+        connection: Weak<Client>,
     },
     /// Nothing can be sent to it: its answer goes back with the response.
     Caller {
@@ -39,7 +39,7 @@ impl Peer {
         }
     }
 
-    pub(crate) fn connection(&self) -> Option<Arc<Connection>> {
+    pub(crate) fn connection(&self) -> Option<Arc<Client>> {
         match self {
             Self::Client { connection, .. } => connection.upgrade(),
             Self::Caller { .. } => None,

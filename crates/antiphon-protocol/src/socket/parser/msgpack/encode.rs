@@ -106,7 +106,7 @@ fn begin(
 
 /// Writes the arguments as an array, the name of an event before them.
 fn list(name: Option<&str>, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let mut list = Open::new(false, out);
+    let mut list = OpenList::new(false, out);
     if let Some(name) = name {
         list.count += 1;
         text(name, out)?;
@@ -133,14 +133,14 @@ fn list(name: Option<&str>, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), Enc
 
 /// An array or a map whose values are being written.
 #[derive(Clone, Copy)]
-struct Open {
+struct OpenList {
     /// Where the byte stands that says how many there are.
     head: usize,
     count: usize,
     is_map: bool,
 }
 
-impl Open {
+impl OpenList {
     fn new(is_map: bool, out: &mut Vec<u8>) -> Self {
         let head = out.len();
         out.push(0);
@@ -187,7 +187,7 @@ struct Transcoder<'p> {
     attachments: &'p [bytes::Bytes],
     out: &'p mut Vec<u8>,
     /// What the value that is being read stands in, the innermost last.
-    open: Vec<Open>,
+    open: Vec<OpenList>,
     /// Those that are for the end.
     counts: Vec<Count>,
 }
@@ -271,12 +271,12 @@ impl<'p> Transcoder<'p> {
 
     /// Begins an array or a map. Returns what follows its bracket.
     fn enter(&mut self, is_map: bool, at: usize) -> usize {
-        self.open.push(Open::new(is_map, self.out));
+        self.open.push(OpenList::new(is_map, self.out));
         at + 1
     }
 
     /// Says how many values have been written, or keeps it for the end.
-    fn close(&mut self, open: Open) -> Result<(), EncodeError> {
+    fn close(&mut self, open: OpenList) -> Result<(), EncodeError> {
         let (few, many) = if open.is_map {
             (0x80, 0xde)
         } else {

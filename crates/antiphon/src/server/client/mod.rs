@@ -26,10 +26,11 @@ use antiphon_protocol::{
     socket::{self as codec, DecodeError, Decoder, Fanout, Packet},
 };
 use bytes::Bytes;
+use http::request::Parts;
 use serde::Serializer as _;
 use serde_json::Value;
 
-use crate::engine::{self, Session, session::turn};
+use crate::engine::{self, Application, Session, session::turn};
 use crate::server::{
     ConnectError, Context, DisconnectReason, Handshake, Shared, Socket,
     handlers::dispatch,
@@ -44,17 +45,17 @@ use crate::server::{
 const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
 
 /// The Socket.IO side of one session.
-pub(crate) struct Connection {
+pub(crate) struct Client {
     namespaces: Weak<Namespaces>,
     session: Weak<Session>,
     handshake: Arc<Handshake>,
     permits: Permits,
     /// Itself, for the sockets that it makes.
     this: Weak<Self>,
-    state: Mutex<State>,
+    state: Mutex<ClientState>,
 }
 
-struct State {
+struct ClientState {
     decoder: Decoder,
     /// For each namespace one that is connected or connecting, or one that leaves and maybe one that
     /// waits behind it. They are few: a list is smaller than a map, and as quick.
@@ -77,7 +78,7 @@ enum Admission {
     Refused(ConnectError),
 }
 
-impl State {
+impl ClientState {
     /// The socket of a namespace that the client has joined.
     fn joined(&self, namespace: &str) -> Option<Socket> {
         let mut sockets = self.sockets.iter();
@@ -132,7 +133,7 @@ impl State {
     }
 }
 
-impl Connection {
+impl Client {
     pub(crate) fn new(
         namespaces: Weak<Namespaces>,
         shared: &Shared,
@@ -141,7 +142,7 @@ impl Connection {
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
-            state: Mutex::new(State {
+            state: Mutex::new(ClientState {
                 decoder: Decoder::new(session.revision(), shared.limits),
                 sockets: Vec::new(),
                 join_by: Some(Instant::now() + shared.connect_timeout),
@@ -158,7 +159,7 @@ impl Connection {
         &self.handshake
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ClientState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -305,7 +306,20 @@ impl Connection {
     }
 }
 
-impl engine::Connection for Connection {
+/// Each new session of the engine gets a [`Client`].
+impl Application for Namespaces {
+    fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
+        let handshake = Handshake::new(request, &self.shared.handshake_headers);
+        let connection = Client::new(Weak::clone(&self.this), &self.shared, handshake, session);
+        if session.revision().dialect().joins_by_itself {
+            // Clients of this revision are in the main namespace without asking.
+            connection.connect(session, "/", None);
+        }
+        connection
+    }
+}
+
+impl engine::Connection for Client {
     fn message(&self, session: &Arc<Session>, message: Message<'_>) {
         let mut state = self.lock();
         match message {
@@ -383,7 +397,7 @@ impl engine::Connection for Connection {
     }
 }
 
-impl Owner for Connection {
+impl Owner for Client {
     fn permits(&self) -> &Permits {
         &self.permits
     }
@@ -396,14 +410,14 @@ impl Owner for Connection {
 }
 
 /// Asks whether a socket may join, and lets it in. Its auth is kept meanwhile, whoever replaces it.
-fn start(connection: Arc<Connection>, socket: Socket) {
+fn start(connection: Arc<Client>, socket: Socket) {
     let auth = socket.auth_len();
     let asked = socket.clone();
     permits::run(&asked, Box::pin(join(connection, socket)), auth);
 }
 
 /// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
-async fn join(connection: Arc<Connection>, socket: Socket) {
+async fn join(connection: Arc<Client>, socket: Socket) {
     let mut asked = ask_middlewares(&socket).await;
     let session = connection.session.upgrade();
     let Some(session) = session.filter(|session| session.is_open()) else {

@@ -1,7 +1,7 @@
 //! Requests below the server's path that belong to no session: the application answers them (calls by
 //! HTTP).
 //!
-//! The engine owns at most one [`Ordinary`] and asks it before it looks for a transport. It gets the
+//! The engine owns at most one [`Fallback`] and asks it before it looks for a transport. It gets the
 //! head, and the body as a future that is bounded in bytes and time, and gives a whole response;
 //! preflights and CORS stay with the engine. `Engine::admit` holds it to the rules of a handshake:
 //! origin, `allow_request`, no shutdown.
@@ -19,7 +19,7 @@ pub(crate) type ReadBody<'a> =
 
 /// What answers requests that belong to no session. Preflights and the CORS headers of its answers
 /// are the engine's.
-pub(crate) trait Ordinary: Send + Sync + 'static {
+pub(crate) trait Fallback: Send + Sync + 'static {
     /// Whether this request is for it.
     fn takes(&self, request: &Parts) -> bool;
 

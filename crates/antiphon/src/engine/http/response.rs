@@ -4,7 +4,7 @@
 //! The routes in `http` call these functions; nothing is kept. [`EngineBody`] is the body for every
 //! HTTP server: whole, in parts as they are read, or an event stream that is polled for its next part.
 //! Content types are those of docs/protocol.md 2.5, 5.8, 7.4 and 13.1; CORS is added by
-//! `http::answer_to`.
+//! `http::respond_to`.
 
 use std::{
     convert::Infallible,
@@ -18,12 +18,12 @@ use antiphon_protocol::engine::{jsonp::Callback, payload::Payload};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER},
+    header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use super::{error::RequestError, jsonp};
+use super::error::RequestError;
 use crate::engine::{
     Session,
     transport::streaming::EventStream,
@@ -31,7 +31,7 @@ use crate::engine::{
 };
 
 /// The answer to a request of the engine.
-pub(crate) type Answer = Response<EngineBody>;
+pub(crate) type EngineResponse = Response<EngineBody>;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
 pub(super) const HTML: HeaderValue = HeaderValue::from_static("text/html");
@@ -51,6 +51,9 @@ enum Kind {
     Parts(Parts),
     Stream(Box<EventStream>),
 }
+
+/// The type that a browser takes a script in if it is told not to guess.
+const SCRIPT: HeaderValue = HeaderValue::from_static("text/javascript; charset=UTF-8");
 
 /// The large answer of a session, which leaves in parts.
 struct Parts {
@@ -140,7 +143,7 @@ impl fmt::Debug for EngineBody {
 }
 
 /// The answer that stays open. No proxy shall keep it back, change it or store it.
-pub(super) fn stream_answer(stream: EventStream) -> Answer {
+pub(super) fn stream_response(stream: EventStream) -> EngineResponse {
     let mut answer = Response::new(EngineBody(Kind::Stream(Box::new(stream))));
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, EVENT_STREAM);
@@ -154,7 +157,7 @@ pub(super) fn answer(
     status: StatusCode,
     content_type: Option<HeaderValue>,
     body: impl Into<EngineBody>,
-) -> Answer {
+) -> EngineResponse {
     let mut answer = Response::new(body.into());
     *answer.status_mut() = status;
     if let Some(content_type) = content_type {
@@ -164,17 +167,17 @@ pub(super) fn answer(
 }
 
 /// A payload, which ends with its session if that is there still.
-pub(super) fn payload_answer(
+pub(super) fn payload_response(
     session: Option<&Arc<Session>>,
     payload: Payload,
     callback: Option<Callback>,
-) -> Answer {
+) -> EngineResponse {
     let body = |bytes: Bytes| match session {
         Some(session) => EngineBody::of_session(session, bytes),
         None => bytes.into(),
     };
     if let Some(callback) = callback {
-        return jsonp::answer(body(callback.script(&payload.body).into()));
+        return script_response(body(callback.script(&payload.body).into()));
     }
     let content_type = if payload.binary { BINARY } else { TEXT };
     let body = body(payload.body.into());
@@ -184,7 +187,16 @@ pub(super) fn payload_answer(
     answer
 }
 
-pub(super) fn refuse(error: &RequestError) -> Answer {
+/// A payload as a script (JSONP).
+fn script_response(script: EngineBody) -> EngineResponse {
+    let mut answer = answer(StatusCode::OK, Some(SCRIPT), script);
+    let headers = answer.headers_mut();
+    headers.insert(CACHE_CONTROL, NO_STORE);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
+}
+
+pub(super) fn refuse(error: &RequestError) -> EngineResponse {
     let body = Bytes::from(error.to_json());
     let mut answer = answer(error.status(), Some(JSON), body);
     let headers = answer.headers_mut();
