@@ -16,7 +16,9 @@ use antiphon::{Args, Data, QueueLimits, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
-use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, serve_on, sid, until};
+use support::{
+    Received, WEBSOCKET, WebSocket, http, listener, random, serve, serve_on, sid, until,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 const CLIENTS: usize = 4;
@@ -260,17 +262,6 @@ async fn who_comes_or_goes_within_a_burst_gets_its_part() {
         .concat(),
     )
     .await;
-}
-
-/// Numbers below a bound, the same for each seed (xorshift).
-fn random(seed: u64) -> impl FnMut(usize) -> usize {
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    move |bound| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 33) as usize % bound
-    }
 }
 
 /// Steps of every kind in any order.
