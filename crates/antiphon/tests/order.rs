@@ -854,3 +854,45 @@ fn each_receiver_gets_what_it_is_owed_with_a_runtime_for_each_core() {
         });
     }
 }
+
+#[test]
+fn nothing_comes_behind_a_disconnect_though_other_threads_emit() {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(4)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let world = World::new(0);
+        let (listener, address) = listener().await;
+        drop(serve_on(&world.io, listener));
+        for round in 0..300 {
+            let mut client = Client::connect(address, RECEIVERS[0].0).await;
+            until("its handler", || {
+                world.sockets.lock().unwrap().len() > round
+            })
+            .await;
+            let socket = world.sockets.lock().unwrap()[round].clone();
+            let emits = (0..2).map(|_| {
+                let socket = socket.clone();
+                thread::spawn(move || {
+                    while socket.is_connected() {
+                        let _ = socket.emit("n", ());
+                    }
+                })
+            });
+            let emits: Vec<_> = emits.collect();
+            assert!(client.next().await.is_some());
+            socket.disconnect();
+            emits.into_iter().for_each(|emits| emits.join().unwrap());
+            client.send(r#"2/calls,7["call",7]"#).await;
+            while client.next().await != Some(Message::Text("1".to_owned())) {}
+            let last = client.next().await;
+            assert_eq!(
+                last,
+                Some(Message::Text("3/calls,7[7]".to_owned())),
+                "in round {round}"
+            );
+        }
+    });
+}
