@@ -299,7 +299,19 @@ async fn any_steps_do_as_the_list_says() {
 
 #[tokio::test]
 async fn a_client_that_leaves_within_a_burst_gets_no_more_of_it() {
-    let (_io, address) = server().await;
+    leaves_within_a_burst(&server().await).await;
+}
+
+/// It stays in its rooms for as long as its connect handler runs.
+#[tokio::test]
+async fn a_client_that_leaves_within_a_burst_gets_no_more_of_it_while_it_is_still_in_its_rooms() {
+    let server = server().await;
+    server.0.of("/").on_connect(std::future::pending::<()>);
+    leaves_within_a_burst(&server).await;
+}
+
+async fn leaves_within_a_burst((_io, address): &(Server, SocketAddr)) {
+    let address = *address;
     let mut client = WebSocket::connect(address, WEBSOCKET).await;
     client.join().await;
     client.send("40/script,").await;
