@@ -16,7 +16,9 @@ use antiphon::{Args, Data, QueueLimits, Server, Socket};
 use antiphon_protocol::websocket::{Opcode, masked_frame};
 use serde::{Deserialize, Serialize};
 use socket2::SockRef;
-use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, serve_on, sid, until};
+use support::{
+    Received, WEBSOCKET, WebSocket, http, listener, random, serve, serve_on, sid, until,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, task::JoinSet};
 
 const CLIENTS: usize = 4;
@@ -262,17 +264,6 @@ async fn who_comes_or_goes_within_a_burst_gets_its_part() {
     .await;
 }
 
-/// Numbers below a bound, the same for each seed (xorshift).
-fn random(seed: u64) -> impl FnMut(usize) -> usize {
-    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    move |bound| {
-        random ^= random << 13;
-        random ^= random >> 7;
-        random ^= random << 17;
-        (random >> 33) as usize % bound
-    }
-}
-
 /// Steps of every kind in any order.
 #[tokio::test]
 async fn any_steps_do_as_the_list_says() {
@@ -308,7 +299,19 @@ async fn any_steps_do_as_the_list_says() {
 
 #[tokio::test]
 async fn a_client_that_leaves_within_a_burst_gets_no_more_of_it() {
-    let (_io, address) = server().await;
+    leaves_within_a_burst(&server().await).await;
+}
+
+/// It stays in its rooms for as long as its connect handler runs.
+#[tokio::test]
+async fn a_client_that_leaves_within_a_burst_gets_no_more_of_it_while_it_is_still_in_its_rooms() {
+    let server = server().await;
+    server.0.of("/").on_connect(std::future::pending::<()>);
+    leaves_within_a_burst(&server).await;
+}
+
+async fn leaves_within_a_burst((_io, address): &(Server, SocketAddr)) {
+    let address = *address;
     let mut client = WebSocket::connect(address, WEBSOCKET).await;
     client.join().await;
     client.send("40/script,").await;

@@ -90,6 +90,17 @@ pub async fn http_over(
     (status, body.to_owned())
 }
 
+/// Numbers below a bound, the same for each seed (xorshift).
+pub fn random(seed: u64) -> impl FnMut(usize) -> usize {
+    let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    move |bound| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random >> 33) as usize % bound
+    }
+}
+
 /// The session's id in the open packet of a handshake.
 pub fn sid(open: &str) -> &str {
     let (_, rest) = open.split_once("\"sid\":\"").unwrap();

@@ -287,13 +287,24 @@ impl Session {
         message: &mut impl Forms,
         volatile: bool,
     ) -> Result<Sent, SendError> {
+        self.send_if(|| true, message, volatile)
+    }
+
+    /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so that
+    /// nothing of another thread comes behind the packet that tells its client of its end.
+    pub(crate) fn send_if(
+        self: &Arc<Self>,
+        is_there: impl FnOnce() -> bool,
+        message: &mut impl Forms,
+        volatile: bool,
+    ) -> Result<Sent, SendError> {
         let form = self.form();
         if form.compression.is_some() && message.frame(form).is_none() {
             // Compressing takes long: not under the lock.
             message.encoded(form);
         }
         let mut state = self.lock();
-        if !state.machine.is_open() {
+        if !state.machine.is_open() || !is_there() {
             return Err(SendError::Closed);
         }
         if volatile && !state.machine.is_writable() {

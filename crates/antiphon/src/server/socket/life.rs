@@ -17,7 +17,7 @@ use std::{
     sync::{PoisonError, atomic::Ordering},
 };
 
-use antiphon_protocol::socket as codec;
+use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
 use crate::server::handlers::{dispatch, permits};
@@ -220,11 +220,6 @@ impl Socket {
     /// its other namespaces. Events that wait are not handled any more. Nothing else happens where
     /// it has left already.
     pub fn disconnect(&self) {
-        if self.is_connected() {
-            // A client that has gone needs no goodbye.
-            let mut packet = codec::disconnect(self.namespace().name()).into();
-            let _ = self.send(&mut packet, false);
-        }
         self.close(DisconnectReason::ServerNamespaceDisconnect);
     }
 
@@ -283,11 +278,16 @@ impl Socket {
             connection.inspect(|connection| connection.departed(self));
             return None;
         }
-        self.awaited().fail();
-        // A burst of broadcasts that it has had a part of goes on without it.
         if let Some(session) = self.peer().session() {
+            if by_server {
+                // Sent when nothing more is: see `Session::send_if`. A client that has gone needs none.
+                let mut packet = Fanout::from(codec::disconnect(self.namespace().name()));
+                let _ = session.send(&mut packet, false);
+            }
+            // A burst of broadcasts that it has had a part of goes on without it.
             session.settle();
         }
+        self.awaited().fail();
         connection.inspect(|connection| connection.left(self));
         Some(self.inbox().leave())
     }

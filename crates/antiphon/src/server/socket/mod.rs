@@ -25,7 +25,7 @@ use antiphon_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{Engine, Sent, Session, session::id};
+use crate::engine::{Engine, SendError, Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
@@ -417,10 +417,12 @@ impl Socket {
 
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
     pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
-        match self.peer().session() {
-            Some(session) if !self.is_disconnected() => Ok(session.send(message, volatile)?),
-            _ => Err(EmitError::Disconnected),
-        }
+        let session = self.peer().session().ok_or(EmitError::Disconnected)?;
+        let sent = session.send_if(|| !self.is_disconnected(), message, volatile);
+        sent.map_err(|error| match error {
+            SendError::Closed if self.is_disconnected() => EmitError::Disconnected,
+            error => error.into(),
+        })
     }
 
     /// Tells the catch-all listeners of an event that goes out.
