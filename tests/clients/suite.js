@@ -28,7 +28,7 @@ export function suite(client) {
   let sockets = [];
   const isOld = client.revision === 3;
 
-  before(async () => (server = await startServer()));
+  before(async () => (server = await startServer(client.flags)));
   after(async () => assert.equal(await server.stop(), 0, "SIGTERM ends the server in order"));
   afterEach(() => {
     sockets.forEach((socket) => socket.disconnect());
@@ -74,10 +74,12 @@ export function suite(client) {
 
       test("events carry any number of arguments of any type", async () => {
         const socket = await connect();
+        // The msgpack parser writes garbage for what is beyond 64 bits.
+        const large = client.options?.parser ? 2 ** 53 : 1e21;
         for (const args of [
           [],
           [null],
-          ["a", 1, -2.5, 1e21, true, false, null, { nested: [1, { x: "y" }], "": {} }, []],
+          ["a", 1, -2.5, large, true, false, null, { nested: [1, { x: "y" }], "": {} }, []],
           Array.from({ length: 50 }, (_, i) => i),
         ]) {
           socket.emit("message", ...args);

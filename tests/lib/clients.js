@@ -16,6 +16,14 @@ export const clients = {
   v2: { name: "socket.io-client 2.3.0", revision: 3, io: require("sio2") },
   v3: { name: "socket.io-client 3.1.3", revision: 4, io: require("sio3") },
   v4: { name: "socket.io-client 4.8.4", revision: 4, io: require("sio4") },
+  msgpack: {
+    name: "socket.io-client 4.8.4 with socket.io-msgpack-parser 3.0.2",
+    revision: 4,
+    io: require("sio4"),
+    options: { parser: require("socket.io-msgpack-parser") },
+    // The server has to know.
+    flags: ["--msgpack"],
+  },
 };
 
 export const modes = {
@@ -34,6 +42,7 @@ export function open(client, server, { mode = "websocket", nsp = "/", auth, ...o
     forceNew: true,
     reconnection: false,
     ...credentials(client, auth),
+    ...client.options,
     ...options,
   });
 }

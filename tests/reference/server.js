@@ -3,6 +3,7 @@ import { createServer } from "node:http";
 import { parseArgs } from "node:util";
 import { Server as Engine } from "engine.io";
 import { Server } from "socket.io";
+import msgpack from "socket.io-msgpack-parser";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -20,6 +21,7 @@ const { values: flags, positionals } = parseArgs({
     cors: { type: "string" },
     "cors-credentials": { type: "boolean", default: false },
     cookie: { type: "string" },
+    msgpack: { type: "boolean", default: false },
   },
 });
 
@@ -48,6 +50,7 @@ const io = new Server(http, {
   ...options,
   path: flags.path,
   connectTimeout: Number(flags["connect-timeout"]),
+  ...(flags.msgpack && { parser: msgpack }),
 });
 const echo = new Engine(options);
 echo.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));

@@ -9,7 +9,7 @@ use std::{
 
 use antiphon::{
     Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, ErrorAcks, Event,
-    HttpCalls, Namespace, Rejection, Server, ServerBuilder, Socket, TransportKind,
+    HttpCalls, Namespace, Parser, Rejection, Server, ServerBuilder, Socket, TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
@@ -164,6 +164,7 @@ fn options(
                 "none" => ErrorAcks::None,
                 _ => ErrorAcks::All,
             }),
+            "--msgpack" => builder.parser(Parser::Msgpack),
             "--no-upgrades" => builder.allow_upgrades(false),
             "--no-eio3" => builder.allow_eio3(false),
             "--cors" => {

@@ -11,7 +11,8 @@ pub use {
     bytes::Bytes,
     engine::{
         CloseReason, Cookie, Cors, EngineBody, EngineConfig, EngineLayer, EngineService, OrEngine,
-        PeerAddr, QueueLimits, Revision, SameSite, SendError, SessionId, Stats, TransportKind,
+        Parser, PeerAddr, QueueLimits, Revision, SameSite, SendError, SessionId, Stats,
+        TransportKind,
     },
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,

@@ -11,10 +11,10 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::Limits;
 use super::error::DecodeError;
 use super::packet::{self, Layout, Packet};
-use crate::engine::Revision;
+use super::{Limits, msgpack};
+use crate::engine::{Parser, Revision};
 
 /// Reads the messages of one connection as packets, and puts attachments together with the packet
 /// that announced them (docs/protocol.md 14 and 17).
@@ -40,6 +40,7 @@ use crate::engine::Revision;
 pub struct Decoder {
     limits: Limits,
     revision: Revision,
+    parser: Parser,
     // Boxed, so that an idle connection pays one pointer.
     pending: Option<Box<Assembled>>,
 }
@@ -51,8 +52,16 @@ impl Decoder {
         Self {
             limits,
             revision,
+            parser: Parser::Json,
             pending: None,
         }
+    }
+
+    /// The same for messages that are written as this parser does.
+    #[must_use]
+    pub const fn with_parser(mut self, parser: Parser) -> Self {
+        self.parser = parser;
+        self
     }
 
     /// Reads a text. `None` if attachments are to follow.
@@ -63,6 +72,9 @@ impl Decoder {
     ///
     /// If the text is not a packet, is beyond a limit, or interrupts another packet.
     pub fn text<'a>(&mut self, text: &'a str) -> Result<Option<Packet<'a>>, DecodeError> {
+        if self.parser == Parser::Msgpack {
+            return Err(DecodeError::TextMessage);
+        }
         if let Some(pending) = self.pending.take() {
             return Err(DecodeError::UnexpectedText {
                 outstanding: pending.outstanding(),
@@ -81,12 +93,15 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes a binary message as the next attachment. The packet, once it was the last one.
+    /// Takes a binary message: the next attachment, or a packet by itself in MessagePack. Gives the packet once it is whole.
     ///
     /// # Errors
     ///
-    /// If no packet has announced it.
+    /// If no packet has announced it; in MessagePack, if it is not a packet or is beyond a limit.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Assembled>, DecodeError> {
+        if self.parser == Parser::Msgpack {
+            return msgpack::assemble(&data, &self.limits).map(Some);
+        }
         let Some(pending) = &mut self.pending else {
             return Err(DecodeError::UnexpectedBinary);
         };
@@ -126,6 +141,14 @@ pub struct Assembled {
 }
 
 impl Assembled {
+    pub(super) fn new(text: String, layout: Layout, attachments: Vec<Bytes>) -> Self {
+        Self {
+            text: text.into(),
+            layout,
+            attachments,
+        }
+    }
+
     /// The packet: an event or an ack.
     #[must_use]
     pub fn packet(&self) -> Packet<'_> {

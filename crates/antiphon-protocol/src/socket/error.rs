@@ -122,8 +122,15 @@ pub enum DecodeError {
         outstanding: usize,
     },
     /// A binary message that belongs to no packet.
-    #[error("a binary message that no packet has announced")]
+    #[error(
+        "a binary message that no packet has announced: does the client use `socket.io-msgpack-parser`?"
+    )]
     UnexpectedBinary,
+    /// A text, where each packet is one binary message.
+    #[error(
+        "a text message, but the server speaks MessagePack: the client needs `socket.io-msgpack-parser`"
+    )]
+    TextMessage,
 }
 
 /// Why something can't be sent as a packet.

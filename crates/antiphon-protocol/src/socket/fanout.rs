@@ -4,10 +4,14 @@
 //! receiver a small message is copied from where it was written ([`Draft`]); for many it begins a
 //! [`Bundle`], to which the next message to the same receivers can be appended.
 
-use std::sync::Arc;
+use std::{str, sync::Arc};
 
-use super::Draft;
-use crate::engine::{Bundle, Encoded, EncodedMessage, Form, Forms, Parser};
+use bytes::Bytes;
+
+use super::{Draft, msgpack, packet};
+use crate::engine::{
+    Bundle, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Parser, Revision,
+};
 
 /// One message, in all forms that its receivers need.
 #[derive(Debug)]
@@ -60,7 +64,11 @@ impl<'d> Fanout<'d> {
             let message = self.finished();
             let message = match form.parser {
                 Parser::Json => message.in_form(form),
-                Parser::Msgpack => unimplemented!("row"),
+                Parser::Msgpack => match as_msgpack(message) {
+                    Some(message) => message.in_form(form),
+                    // What was written is a packet, and of what a parser of the text takes all has a form here.
+                    None => Encoded::Frames(Bytes::new()),
+                },
             };
             if let Some(bundle) = &self.bundle {
                 bundle.begin(form, &message);
@@ -110,4 +118,16 @@ impl Forms for Fanout<'_> {
         }
         self.bundle.as_ref()
     }
+}
+
+/// The message as `socket.io-msgpack-parser` has it: one binary packet.
+fn as_msgpack(message: &EncodedMessage) -> Option<EncodedMessage> {
+    let text = str::from_utf8(message.first().payload().get(1..)?).ok()?;
+    let attachments = message.attachments().iter();
+    let attachments: Vec<_> = attachments
+        .map(|packet| packet.frame().slice_ref(packet.payload()))
+        .collect();
+    let mut bytes = Vec::with_capacity(text.len() + 32);
+    msgpack::encode(&packet::written(text, &attachments)?, &mut bytes).ok()?;
+    Some(EncodedPacket::binary(&bytes, Revision::V4).into())
 }

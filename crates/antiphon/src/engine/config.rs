@@ -10,7 +10,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 #[cfg(feature = "deflate")]
 use antiphon_protocol::websocket::deflate;
 use antiphon_protocol::{
-    engine::{Compression, QueueLimits, Revision, SessionConfig, TransportKind},
+    engine::{Compression, Parser, QueueLimits, Revision, SessionConfig, TransportKind},
     websocket::deflate::Window,
 };
 #[cfg(feature = "deflate")]
@@ -56,6 +56,8 @@ pub struct EngineConfig {
     /// nothing is compressed.
     #[cfg(feature = "deflate")]
     pub compression_threshold: Option<u32>,
+    /// What the application writes its messages as. JSON.
+    pub parser: Parser,
     /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
     pub max_stream_bytes: usize,
     /// Transports that are offered. Polling and WebSocket: streaming is for clients that know it.
@@ -91,6 +93,7 @@ impl Default for EngineConfig {
             outbound: QueueLimits::default(),
             #[cfg(feature = "deflate")]
             compression_threshold: None,
+            parser: Parser::Json,
             max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,

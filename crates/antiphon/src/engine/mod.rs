@@ -35,7 +35,9 @@ use std::{
 use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
-pub use antiphon_protocol::engine::{CloseReason, Message, QueueLimits, Revision, TransportKind};
+pub use antiphon_protocol::engine::{
+    CloseReason, Message, Parser, QueueLimits, Revision, TransportKind,
+};
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
 pub use http::{

@@ -9,7 +9,9 @@ use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Durat
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::{HeaderName, header, request::Parts};
 
-use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
+use crate::engine::{
+    Cookie, Cors, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
+};
 use crate::server::{
     ErrorAcks, FlashPolicy, HttpCalls, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
@@ -257,6 +259,22 @@ impl ServerBuilder {
         self
     }
 
+    /// What messages are written as. JSON; the clients must have chosen the same, since nothing on the wire says it.
+    ///
+    /// ```
+    /// use antiphon::{Parser, Server};
+    ///
+    /// // Clients: io(url, { parser: require("socket.io-msgpack-parser") })
+    /// let io = Server::builder().parser(Parser::Msgpack).build();
+    /// ```
+    ///
+    /// In MessagePack a message is one, whatever binary values it has, so that
+    /// [`max_emitted_attachments`](Self::max_emitted_attachments) doesn't apply.
+    pub const fn parser(mut self, parser: Parser) -> Self {
+        self.engine.parser = parser;
+        self
+    }
+
     /// Handlers of one connection that may run at a time; more is read when some have ended. 1,000.
     /// An acknowledgement is read too: if so many handlers wait for those of their own client,
     /// they wait until the timeout. What keeps more than 16 KiB counts as several.
@@ -416,7 +434,10 @@ impl ServerBuilder {
             max_running_handlers: self.max_running_handlers,
             ack_timeout: self.ack_timeout,
             limits: self.limits,
-            max_emitted_attachments: self.max_emitted_attachments,
+            max_emitted_attachments: match self.engine.parser {
+                Parser::Msgpack => usize::MAX,
+                _ => self.max_emitted_attachments,
+            },
             error_acks: self.error_acks,
             handshake_headers: self.handshake_headers,
             flash: self.flash,

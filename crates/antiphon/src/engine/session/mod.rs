@@ -104,6 +104,7 @@ impl Session {
         let config = engine.config();
         let mut form = Form::of(revision);
         form.base64 = base64;
+        form.parser = config.parser;
         let admits_all = config.max_payload_before_join == usize::MAX;
         let id = SessionId::random();
         let open = Open {

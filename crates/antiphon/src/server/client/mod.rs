@@ -143,7 +143,8 @@ impl Client {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             state: Mutex::new(ClientState {
-                decoder: Decoder::new(session.revision(), shared.limits),
+                decoder: Decoder::new(session.revision(), shared.limits)
+                    .with_parser(session.engine().config().parser),
                 sockets: Vec::new(),
                 join_by: Some(Instant::now() + shared.connect_timeout),
                 attachments_by: None,

@@ -15,7 +15,7 @@ use super::{kind, time};
 use crate::socket::error::DecodeError;
 use crate::socket::json::{self, List, Span};
 use crate::socket::packet::{self, Body, Layout, Packet};
-use crate::socket::{Limits, placeholder};
+use crate::socket::{Assembled, Limits, placeholder};
 
 /// Memory that packets are [decoded](decode) into. Kept, it is used again for the next one.
 ///
@@ -43,6 +43,16 @@ pub fn decode<'b>(
     let mut layout = parse(message, limits, buffer)?;
     let unescaped = layout.unescaped.take().map(Cow::Owned);
     Ok(layout.packet(&buffer.text, &buffer.attachments, unescaped))
+}
+
+/// As [`decode`], into memory of the packet's own.
+pub(in crate::socket) fn assemble(
+    message: &[u8],
+    limits: &Limits,
+) -> Result<Assembled, DecodeError> {
+    let mut buffer = Buffer::default();
+    let layout = parse(message, limits, &mut buffer)?;
+    Ok(Assembled::new(buffer.text, layout, buffer.attachments))
 }
 
 /// Transcodes the message into the buffer, and says where the parts of the packet stand.

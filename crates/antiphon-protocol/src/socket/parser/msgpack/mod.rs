@@ -67,6 +67,7 @@ mod encode;
 mod reader;
 mod time;
 
+pub(in crate::socket) use decode::assemble;
 pub use decode::{Buffer, decode};
 pub use encode::encode;
 
