@@ -6,11 +6,14 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::{
-    Args, Draft, EncodeError, Fanout, OwnedArgs, Packet, RESERVED_EVENTS, ack, ack_error, ack_from,
-    connect, connect_error, connect_with, disconnect, event, event_from, invalid_namespace,
+    Args, Decoder, Draft, EncodeError, Fanout, Limits, OwnedArgs, Packet, RESERVED_EVENTS, ack,
+    ack_error, ack_from, connect, connect_error, connect_with, disconnect, event, event_from,
+    invalid_namespace, msgpack,
 };
 use super::{assemble, attachments, decode, wire};
-use crate::engine::{Encoded, EncodedPacket, Form, Forms as _, Outbound, QueueLimits, Revision};
+use crate::engine::{
+    Encoded, EncodedPacket, Form, Forms as _, Outbound, Parser, QueueLimits, Revision,
+};
 
 fn emitted<T: Serialize + ?Sized>(args: &T) -> String {
     let message = event("/", None, "e", args).unwrap();
@@ -458,6 +461,58 @@ fn a_bundle_begins_with_its_message_in_every_form() {
     assert_eq!(queue.bytes(), 2 * encoded.len_bytes());
     let large = event("/", None, "x", &"x".repeat(16 << 10)).unwrap();
     assert!(Fanout::from(large).begin_bundle().is_none());
+}
+
+#[test]
+fn whatever_is_written_has_a_form_in_each_parser() {
+    let long = "n".repeat(5_000);
+    let data = json!({"code": "E1"});
+    let mut messages = vec![
+        connect("/", None),
+        connect("/chat", Some("abc")),
+        disconnect("/"),
+        disconnect(&format!("/{long}")),
+        connect_error::<()>("/", Revision::V4, "No", None).unwrap(),
+        connect_error("/a", Revision::V4, "No", Some(&data)).unwrap(),
+        ack("/", 0, &()).unwrap(),
+        ack("/1", u64::MAX, &(1, Bytes::from_static(b"x"))).unwrap(),
+    ];
+    for namespace in ["/", "/a[\"]", "/0"] {
+        for name in ["e", "", "1", "a\"]\\,[", &long] {
+            for id in [None, Some(7)] {
+                messages.push(event(namespace, id, name, &()).unwrap());
+                messages.push(event(namespace, id, name, &[1, 2]).unwrap());
+                let args = ("]", Bytes::from_static(b"ab"), [Bytes::new()]);
+                messages.push(event(namespace, id, name, &args).unwrap());
+            }
+        }
+    }
+    let limits = Limits::new()
+        .event_name(10_000)
+        .namespace(10_000)
+        .ack_digits(20);
+    let mut form = Form::of(Revision::V4);
+    form.parser = Parser::Msgpack;
+    for message in messages {
+        let Encoded::Message(packet) = Fanout::from(message.clone()).encoded(form).clone() else {
+            panic!("no packet for {}", wire(&message));
+        };
+        assert!(packet.attachments().is_empty() && packet.first().is_binary());
+        let mut buffer = msgpack::Buffer::default();
+        let read = msgpack::decode(packet.first().payload(), &limits, &mut buffer).unwrap();
+        let mut decoder = Decoder::new(Revision::V4, limits);
+        let whole = match decoder.text(wire(&message)).unwrap() {
+            Some(packet) => {
+                assert_eq!(packet, read);
+                continue;
+            }
+            None => attachments(&message)
+                .into_iter()
+                .filter_map(|data| decoder.binary(Bytes::copy_from_slice(data)).unwrap())
+                .last(),
+        };
+        assert_eq!(whole.unwrap().packet(), read);
+    }
 }
 
 #[test]
