@@ -1,4 +1,4 @@
-import { clients } from "../lib/clients.js";
+import { msgpack } from "../lib/clients.js";
 import { suite } from "./suite.js";
 
-suite(clients.msgpack);
+suite(msgpack);

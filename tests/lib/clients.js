@@ -16,14 +16,14 @@ export const clients = {
   v2: { name: "socket.io-client 2.3.0", revision: 3, io: require("sio2") },
   v3: { name: "socket.io-client 3.1.3", revision: 4, io: require("sio3") },
   v4: { name: "socket.io-client 4.8.4", revision: 4, io: require("sio4") },
-  msgpack: {
-    name: "socket.io-client 4.8.4 with socket.io-msgpack-parser 3.0.2",
-    revision: 4,
-    io: require("sio4"),
-    options: { parser: require("socket.io-msgpack-parser") },
-    // The server has to know.
-    flags: ["--msgpack"],
-  },
+};
+
+/** The newest one with another parser, which the server has to be told of. */
+export const msgpack = {
+  ...clients.v4,
+  name: `${clients.v4.name} with socket.io-msgpack-parser 3.0.2`,
+  options: { parser: require("socket.io-msgpack-parser") },
+  flags: ["--msgpack"],
 };
 
 export const modes = {
