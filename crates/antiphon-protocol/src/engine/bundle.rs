@@ -37,6 +37,28 @@ enum RowFrames {
     Sealed(Bytes),
 }
 
+impl Row {
+    /// Appends a message. Returns `false` if it would be too large.
+    fn append(&mut self, message: &mut impl Forms) -> bool {
+        let RowFrames::Open(frames) = &mut self.frames else {
+            return false;
+        };
+        if let Some(frame) = message.frame(self.form) {
+            let fits = frames.len() + frame.len() <= LARGEST;
+            if fits {
+                frames.extend_from_slice(frame);
+            }
+            return fits;
+        }
+        let message = message.encoded(self.form);
+        let fits = frames.len() + message.len_bytes() <= LARGEST;
+        if fits {
+            message.append_to(frames);
+        }
+        fits
+    }
+}
+
 impl Bundle {
     /// Whether a message is small enough for a bundle in any form.
     #[must_use]
@@ -61,25 +83,17 @@ impl Bundle {
     /// be too large in one of them: nothing is appended then.
     pub fn append(&self, message: &mut impl Forms) -> bool {
         let mut rows = self.lock();
-        let fits = !rows.is_sealed
-            && rows.rows.iter().all(|row| {
-                let length = match message.frame(row.form) {
-                    Some(frame) => frame.len(),
-                    None => message.encoded(row.form).len_bytes(),
-                };
-                row.frames.len() + length <= LARGEST
-            });
-        if fits {
-            for row in &mut rows.rows {
-                if let RowFrames::Open(frames) = &mut row.frames {
-                    match message.frame(row.form) {
-                        Some(frame) => frames.extend_from_slice(frame),
-                        None => message.encoded(row.form).append_to(frames),
-                    }
-                }
-            }
+        if rows.is_sealed {
+            return false;
         }
-        fits
+        if let [row] = &mut rows.rows[..] {
+            return row.append(message);
+        }
+        let fits = rows.rows.iter().all(|row| {
+            let length = message.encoded(row.form).len_bytes();
+            row.frames.len() + length <= LARGEST
+        });
+        fits && rows.rows.iter_mut().all(|row| row.append(message))
     }
 
     /// The frames in this form. Nothing is appended any more.

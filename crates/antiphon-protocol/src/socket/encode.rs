@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{Args, Bracket, Output};
 use super::error::EncodeError;
-use super::{MAX_ATTACHMENTS, Outgoing, json, placeholder, reserved};
+use super::{MAX_ATTACHMENTS, Outgoing, placeholder, reserved};
 use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
 
 const CONNECT: u8 = b'0';
@@ -189,6 +189,8 @@ pub struct Draft {
     kind: usize,
     /// Where the list of arguments begins in it; how long that is when all is written.
     list: usize,
+    /// How long the name is that the list begins with.
+    name: usize,
     attachments: Vec<EncodedPacket>,
     max_attachments: usize,
 }
@@ -210,6 +212,7 @@ impl Draft {
             writer: PacketWriter::default(),
             kind: 0,
             list: 0,
+            name: 0,
             attachments: Vec::new(),
             max_attachments,
         }
@@ -337,8 +340,7 @@ impl Draft {
         let end = payload.len().saturating_sub(1);
         let list = payload.get(end.saturating_sub(self.list)..end);
         let list = list.unwrap_or_default();
-        let name = json::string(list, 0).unwrap_or(0);
-        Outgoing::new(packet.frame().slice_ref(list), name, attachments)
+        Outgoing::new(packet.frame().slice_ref(list), self.name, attachments)
     }
 
     /// Writes a message with arguments, all of it or nothing.
@@ -386,6 +388,7 @@ impl Draft {
         }
         self.begin_list(EVENT, namespace, id, capacity + name.len());
         self.push_string(name);
+        self.name = self.writer.buffer().len() - self.list;
         Ok(())
     }
 
@@ -397,6 +400,7 @@ impl Draft {
         }
         self.push("[");
         self.list = self.writer.buffer().len();
+        self.name = 0;
     }
 
     fn push(&mut self, text: &str) {
