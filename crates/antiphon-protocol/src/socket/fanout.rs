@@ -66,7 +66,8 @@ impl<'d> Fanout<'d> {
                 Parser::Json => message.in_form(form),
                 Parser::Msgpack => match as_msgpack(message) {
                     Some(message) => message.in_form(form),
-                    // What was written is a packet, and of what a parser of the text takes all has a form here.
+                    // An empty draft, after an error: it means nothing to a peer. All else that is written
+                    // here has this form.
                     None => Encoded::Frames(Bytes::new()),
                 },
             };

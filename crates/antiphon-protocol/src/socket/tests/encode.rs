@@ -474,6 +474,8 @@ fn whatever_is_written_has_a_form_in_each_parser() {
         disconnect(&format!("/{long}")),
         connect_error::<()>("/", Revision::V4, "No", None).unwrap(),
         connect_error("/a", Revision::V4, "No", Some(&data)).unwrap(),
+        // An application's own object, which is no placeholder where there are no attachments.
+        event("/", None, "e", &json!({"_placeholder": true, "num": 0})).unwrap(),
         ack("/", 0, &()).unwrap(),
         ack("/1", u64::MAX, &(1, Bytes::from_static(b"x"))).unwrap(),
     ];
@@ -513,6 +515,20 @@ fn whatever_is_written_has_a_form_in_each_parser() {
         };
         assert_eq!(whole.unwrap().packet(), read);
     }
+}
+
+/// Revision 3 has the data of the application alone there, whatever they are.
+#[test]
+fn any_connect_error_has_a_form_in_msgpack() {
+    let error = connect_error("/a", Revision::V3, "No", Some(&7)).unwrap();
+    let mut form = Form::of(Revision::V3);
+    form.parser = Parser::Msgpack;
+    let Encoded::Message(packet) = Fanout::from(error).encoded(form).clone() else {
+        panic!("no packet");
+    };
+    // The type of the Engine.IO packet is in front.
+    let expected = b"\x04\x83\xa4type\x04\xa3nsp\xa2/a\xa4data\x07";
+    assert_eq!(packet.first().payload(), expected);
 }
 
 #[test]

@@ -13,7 +13,8 @@ use crate::socket::{json, reserved};
 
 /// Appends a packet as a binary message, by the rules of the [module](super).
 ///
-/// It holds nothing that the stock parser refuses: no field without a value, for example. The query
+/// It holds nothing that the stock parser refuses: no field without a value, for example. Only a
+/// CONNECT_ERROR may carry any JSON, which clients of revision 5 are never sent. The query
 /// of a CONNECT is left out, since only revision 4 has it. An empty namespace is `/`. There may be
 /// any number of attachments.
 ///
@@ -65,8 +66,8 @@ fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         }
         Packet::ConnectError { namespace, data } => {
             begin(out, kind::CONNECT_ERROR, namespace, None, true)?;
-            let it = || invalid("CONNECT_ERROR", "an object or a string");
-            Transcoder::new(data, out).payload(|first| matches!(first, b'{' | b'"'), it)
+            // Revision 3 carries whatever data the application gives.
+            Transcoder::new(data, out).payload(|_| true, || invalid("CONNECT_ERROR", "JSON"))
         }
     }
 }

@@ -275,7 +275,7 @@ fn what_is_refused() {
         args: Args::empty(),
     };
     let packets = ["[]", "\"a\"", "1", "null", ""].map(connect).into_iter();
-    let packets = packets.chain(["[]", "1", "null", "", "  "].map(error));
+    let packets = packets.chain(["", "  "].map(error));
     let malformed = [
         "{",
         "{}{}",
