@@ -128,7 +128,7 @@ pub enum DecodeError {
     UnexpectedBinary,
     /// A text, where each packet is one binary message.
     #[error(
-        "a text message, but the server speaks MessagePack: the client needs `socket.io-msgpack-parser`"
+        "a text message, but the server speaks MessagePack: the client needs `socket.io-msgpack-parser` 3.x"
     )]
     TextMessage,
 }
