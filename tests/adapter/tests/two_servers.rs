@@ -216,7 +216,7 @@ async fn a_server_that_says_nothing_is_missing() {
     assert!(answered.answers.is_empty());
     assert_eq!(answered.missing, named(&["two"]));
     // What is over is forgotten with the next question.
-    let _ = cluster.one().server_side_emit_with_ack::<u32>("q", ());
+    drop(cluster.one().server_side_emit_with_ack::<u32>("q", ()));
     assert_eq!(cluster.hub.questions("one"), 1);
 }
 

@@ -293,7 +293,7 @@ impl Index {
         let key = self.by_id.remove(id)?;
         let mut member = self.members.remove(key);
         for room in std::mem::take(&mut member.rooms) {
-            self.leave_room(room as usize, key, id);
+            self.leave_room(room as usize, key, Some(id));
         }
         self.note(Membership::Gone { socket: id });
         Some(member)
@@ -384,18 +384,18 @@ impl Index {
         let Some(room) = self.by_name.get(name).copied() else {
             return;
         };
-        let id = member.socket.id().clone();
-        if let Some(place) = self.leave_room(room, key, &id) {
+        let id = self.watcher.as_ref().map(|_| member.socket.id().clone());
+        if let Some(place) = self.leave_room(room, key, id.as_ref()) {
             self.strike(key, place as usize);
         }
     }
 
     /// Takes a member out of a room, which ends with its last. Gives the room's place in the list of
-    /// the member.
-    fn leave_room(&mut self, room: usize, key: usize, socket: &SocketId) -> Option<u32> {
+    /// the member. `socket` is the member's id, for the watcher.
+    fn leave_room(&mut self, room: usize, key: usize, socket: Option<&SocketId>) -> Option<u32> {
         let occupied = self.rooms.get_mut(room)?;
         let place = occupied.members.remove(&(key as u32))?;
-        if let Some(watcher) = &self.watcher {
+        if let (Some(watcher), Some(socket)) = (&self.watcher, socket) {
             let room = &occupied.name;
             watcher.note(Membership::Left { room, socket });
         }
