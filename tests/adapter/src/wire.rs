@@ -12,11 +12,10 @@ use serde::{Deserialize, Serialize};
 
 /// What servers take of each other: more than clients may send, since servers emit without these limits.
 fn limits() -> Limits {
-    Limits {
-        attachments: 1_000,
-        values: 10_000_000,
-        ..Limits::default()
-    }
+    let mut limits = Limits::default();
+    limits.attachments = 1_000;
+    limits.values = 10_000_000;
+    limits
 }
 
 /// A message of one server to others.
