@@ -17,9 +17,10 @@ pub use {
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,
         Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks, Event,
-        FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls, IntoArgs, IntoReply,
-        IntoRooms, Namespace, OnConnect, OnDisconnect, OnEvent, PerCore, Rejection, RemoteSocket,
-        Room, Server, ServerBuilder, Socket, SocketId, State, Target, adapter,
+        FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
+        IntoArgs, IntoReply, IntoRooms, Namespace, OnConnect, OnDisconnect, OnEvent, PerCore,
+        Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Socket, SocketId,
+        State, Target, adapter,
     },
 };
 

@@ -5,27 +5,38 @@
 
 mod support;
 
-use std::{
-    future::{Future, pending},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use antiphon::{
-    AckError, RemoteSocket, Room, Server, Target,
-    adapter::{Adapter, AdapterError, Answers, Flags, Local, Outgoing},
+    AckError, EmitError, RemoteSocket, Room, Server, Target,
+    adapter::{
+        Adapter, AdapterError, Answers, BoxFuture, Flags, Local, Outgoing, ServerAnswer,
+        SocketAnswer,
+    },
 };
 use support::{WEBSOCKET, WebSocket, serve, within};
-
-type Resolves<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Sends to the sockets of this server and waits for others, which never answer.
 struct Deaf(Local);
 
+/// Keeps the answers for as long as anybody waits.
+fn keep<T: Send + 'static>(answers: Answers<T>) {
+    let closed = answers.closed();
+    tokio::spawn(async move {
+        closed.await;
+        drop(answers);
+    });
+}
+
 impl Adapter for Deaf {
-    fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
+    fn broadcast(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> Result<(), AdapterError> {
         self.0.broadcast(event, target, flags);
+        Ok(())
     }
 
     fn broadcast_with_ack(
@@ -33,35 +44,47 @@ impl Adapter for Deaf {
         event: &Outgoing,
         target: &Target,
         flags: Flags,
-        answers: Answers,
-    ) -> Resolves<usize> {
+        answers: Answers<SocketAnswer>,
+    ) {
         let _ = self.0.broadcast_with_ack(event, target, flags, &answers);
-        Box::pin(async move {
-            let _answers = answers;
-            pending().await
-        })
+        keep(answers);
     }
 
-    fn join(&self, target: &Target, rooms: &[Room], _: Flags) {
+    fn join(&self, target: &Target, rooms: &[Room], _: Flags) -> Result<(), AdapterError> {
         self.0.join(target, rooms);
+        Ok(())
     }
 
-    fn leave(&self, target: &Target, rooms: &[Room], _: Flags) {
+    fn leave(&self, target: &Target, rooms: &[Room], _: Flags) -> Result<(), AdapterError> {
         self.0.leave(target, rooms);
+        Ok(())
     }
 
-    fn disconnect(&self, target: &Target, close: bool, _: Flags) {
+    fn disconnect(&self, target: &Target, close: bool, _: Flags) -> Result<(), AdapterError> {
         self.0.disconnect(target, close);
+        Ok(())
     }
 
-    fn fetch(&self, _: &Target, _: Flags) -> Resolves<Result<Vec<RemoteSocket>, AdapterError>> {
+    fn fetch(&self, _: &Target, _: Flags, found: Answers<RemoteSocket>) {
+        keep(found);
+    }
+
+    fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
         Box::pin(pending())
+    }
+
+    fn server_side_emit(&self, _: &Outgoing) -> Result<(), AdapterError> {
+        Err(AdapterError::Full)
+    }
+
+    fn server_side_emit_with_ack(&self, _: &Outgoing, answers: Answers<ServerAnswer>) {
+        keep(answers);
     }
 }
 
 fn deaf() -> Server {
     Server::builder()
-        .adapter(|_, local| Arc::new(Deaf(local)))
+        .adapter(|_: &str, local: Local| -> Arc<dyn Adapter> { Arc::new(Deaf(local)) })
         .ack_timeout(Duration::from_millis(300))
         .build()
 }
@@ -124,6 +147,40 @@ async fn an_adapter_that_never_fetches_is_an_error() {
     let fetched = deaf().of("/").broadcast().sockets();
     let error = within("the time", fetched).await.unwrap_err();
     assert!(matches!(error, AdapterError::NoAnswer), "{error}");
+}
+
+#[tokio::test]
+async fn an_adapter_that_never_counts_servers_is_an_error() {
+    let io = deaf();
+    let counted = within("the time", io.of("/").server_count()).await;
+    assert_eq!(counted, Err(AdapterError::NoAnswer));
+    let asked = io.of("/").server_side_emit_with_ack::<u8>("question", ());
+    let error = within("the time", asked).await.unwrap_err();
+    assert!(
+        matches!(error, AckError::Adapter(AdapterError::NoAnswer)),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn what_an_adapter_refuses_is_told() {
+    let emitted = deaf().of("/").server_side_emit("news", ()).into_result();
+    assert!(matches!(
+        emitted,
+        Err(EmitError::Adapter(AdapterError::Full))
+    ));
+}
+
+#[tokio::test]
+async fn a_server_alone_is_one_and_hears_nothing_of_itself() {
+    let io = Server::new();
+    let root = io.of("/");
+    root.on_server_side("question", async |(): ()| 1);
+    assert_eq!(root.server_count().await, Ok(1));
+    assert!(root.server_side_emit("question", ()).is_queued());
+    let asked = root.server_side_emit_with_ack::<u8>("question", ());
+    let answered = asked.await.unwrap();
+    assert!(answered.answers.is_empty() && answered.missing.is_empty());
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ async fn nothing_is_left_of_a_call() {
         assert_eq!(call(address, "nothing", "").await.0, 404);
     }
     assert!(io.of("/").sockets().is_empty());
-    assert!(io.to("room").sockets().await.unwrap().is_empty());
+    assert!(io.to("room").sockets().await.unwrap().sockets.is_empty());
     assert_eq!(io.stats().sessions, 0);
     let (_, description) = http(address, "GET /socket.io/call/openapi.json", "").await;
     assert!(!description.contains("nowhere"), "{description}");

@@ -232,7 +232,16 @@ async fn rooms_that_a_middleware_joins_are_entered_with_the_namespace() {
     chat.middleware(async |socket: Socket| {
         socket.join(["lobby", "left again", "lobby", "of users"]);
         socket.leave("left again");
-        assert_eq!(socket.namespace().to("lobby").sockets().await.unwrap(), []);
+        assert_eq!(
+            socket
+                .namespace()
+                .to("lobby")
+                .sockets()
+                .await
+                .unwrap()
+                .sockets,
+            []
+        );
         Ok(())
     })
     .middleware(async |socket: Socket| {

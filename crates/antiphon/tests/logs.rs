@@ -75,6 +75,7 @@ fn server() -> Server {
                     .sockets()
                     .await
                     .unwrap_or_default()
+                    .sockets
                 {
                     tracing::info!(?remote, "somebody else");
                 }

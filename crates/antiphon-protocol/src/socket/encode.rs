@@ -9,7 +9,7 @@ use std::str;
 
 use serde::Serialize;
 
-use super::args::{Args, Bracket, Output};
+use super::args::{Args, Bracket, Output, OwnedArgs};
 use super::error::EncodeError;
 use super::{MAX_ATTACHMENTS, Outgoing, placeholder, reserved};
 use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
@@ -328,6 +328,16 @@ impl Draft {
     pub fn finish(&mut self) -> EncodedMessage {
         let attachments = std::mem::take(&mut self.attachments);
         EncodedMessage::new(self.writer.finish(), attachments)
+    }
+
+    /// Takes the arguments of the ack that has been written: for one that isn't a client's. The draft is empty
+    /// then.
+    #[must_use]
+    pub fn finish_args(&mut self) -> OwnedArgs {
+        let args = self.finish_event();
+        // An ack has no name in front of its arguments.
+        let attachments = args.attachments().collect();
+        OwnedArgs::written(args.list(), attachments)
     }
 
     /// Takes the event that has been written, as what it was before it was a packet: for outgoing listeners and other servers.

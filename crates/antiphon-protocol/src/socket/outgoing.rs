@@ -9,8 +9,8 @@ use std::{borrow::Cow, fmt, str, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Args, Draft, EncodeError, json};
-use crate::engine::EncodedPacket;
+use super::{Args, DecodeError, Draft, EncodeError, Limits, json, packet};
+use crate::engine::{EncodedPacket, Revision};
 
 /// An event that is emitted: its name and its arguments.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,6 +60,51 @@ impl Outgoing {
         let mut draft = Draft::default();
         draft.event_from("", None, name, args)?;
         Ok(draft.finish_event())
+    }
+
+    /// An event from its parts, as [`name`](Self::name), [`json`](Self::json) and
+    /// [`attachments`](Self::attachments) gave them on another server. They are proven as a packet's are, since
+    /// whoever carried them may have changed them.
+    ///
+    /// A server may emit what it takes from no client: the limits are those of servers among each other.
+    ///
+    /// ```
+    /// use antiphon_protocol::socket::{Limits, Outgoing};
+    ///
+    /// let sent = Outgoing::event("add", &(1, 2))?;
+    /// let (name, json) = (sent.name(), sent.json());
+    /// let came = Outgoing::from_parts(&name, json, sent.attachments(), &Limits::default())?;
+    /// assert_eq!(came, sent);
+    /// assert!(Outgoing::from_parts("add", "1],[2", [], &Limits::default()).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the name is reserved, the JSON is no list of values separated by commas, a placeholder
+    /// names no attachment or that of another, or something is beyond a limit.
+    pub fn from_parts(
+        name: &str,
+        json: &str,
+        attachments: impl IntoIterator<Item = Bytes>,
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        let name = serde_json::Value::from(name).to_string();
+        let comma = if json.is_empty() { "" } else { "," };
+        let text = format!("[{name}{comma}{json}]");
+        // One more than the limit is enough to see that there are too many.
+        let most = limits.attachments.saturating_add(1);
+        let attachments: Vec<_> = attachments.into_iter().take(most).collect();
+        let list = packet::prove(&text, attachments.len(), limits)?;
+        let first = list.first.ok_or(DecodeError::MissingEventName)?;
+        packet::event_name(&text, first, limits)?;
+        let packets = attachments.iter();
+        let packets = packets.map(|data| EncodedPacket::binary(data, Revision::V4));
+        let end = text.len() - 1;
+        Ok(Self::new(
+            Bytes::from(text).slice(1..end),
+            name.len(),
+            packets.collect(),
+        ))
     }
 
     /// The name.

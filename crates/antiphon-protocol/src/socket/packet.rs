@@ -384,23 +384,49 @@ impl<'t> Reader<'t> {
     }
 
     const fn bounds(&self) -> Bounds {
-        Bounds {
-            depth: self.limits.depth as usize,
-            values: self.limits.values,
-        }
+        bounds(self.limits)
     }
 
     const fn fault(&self, fault: Fault) -> DecodeError {
-        match fault {
-            Fault::Syntax(offset) => DecodeError::InvalidJson { offset },
-            Fault::Depth => DecodeError::TooDeep {
-                limit: self.limits.depth as usize,
-            },
-            Fault::Values => DecodeError::TooManyValues {
-                limit: self.limits.values,
-            },
-        }
+        refused(fault, self.limits)
     }
+}
+
+const fn bounds(limits: &Limits) -> Bounds {
+    Bounds {
+        depth: limits.depth as usize,
+        values: limits.values,
+    }
+}
+
+const fn refused(fault: Fault, limits: &Limits) -> DecodeError {
+    match fault {
+        Fault::Syntax(offset) => DecodeError::InvalidJson { offset },
+        Fault::Depth => DecodeError::TooDeep {
+            limit: limits.depth as usize,
+        },
+        Fault::Values => DecodeError::TooManyValues {
+            limit: limits.values,
+        },
+    }
+}
+
+/// Proves a list that came by another way than a packet: it is JSON within the limits, and each of its
+/// placeholders names an attachment of its own.
+pub(super) fn prove(
+    text: &str,
+    attachments: usize,
+    limits: &Limits,
+) -> Result<json::List, DecodeError> {
+    let list = json::list(text, 0, bounds(limits)).map_err(|fault| refused(fault, limits))?;
+    if attachments > limits.attachments {
+        let limit = limits.attachments;
+        return Err(DecodeError::TooManyAttachments { limit });
+    }
+    if attachments > 0 {
+        placeholder::check(list.all.of(text), attachments)?;
+    }
+    Ok(list)
 }
 
 /// The name of an event, which is the first value of its list, and its text if that holds escapes.

@@ -37,7 +37,7 @@ pub struct ServerBuilder {
     handshake_headers: Vec<HeaderName>,
     flash: Option<FlashPolicy>,
     state: StateMap,
-    adapter: Box<AdapterFactory>,
+    adapter: Box<dyn AdapterFactory>,
     http_calls: Option<HttpCalls>,
 }
 
@@ -66,7 +66,9 @@ impl ServerBuilder {
             ],
             flash: None,
             state: StateMap::default(),
-            adapter: Box::new(|_, local| Arc::new(InMemory::new(local))),
+            adapter: Box::new(|_: &str, local: Local| -> Arc<dyn Adapter> {
+                Arc::new(InMemory::new(local))
+            }),
             http_calls: None,
         }
     }
@@ -405,13 +407,11 @@ impl ServerBuilder {
         self
     }
 
-    /// Makes the adapter of each namespace, from its name and its sockets on this server. The
-    /// default knows this server alone.
-    pub fn adapter<F>(mut self, make: F) -> Self
-    where
-        F: Fn(&str, Local) -> Arc<dyn Adapter> + Send + Sync + 'static,
-    {
-        self.adapter = Box::new(make);
+    /// What connects this server with others: makes the adapter of each namespace. The default knows this
+    /// server alone. A closure, `|_: &str, local: Local| -> Arc<dyn Adapter> { .. }`, is one, too: see
+    /// [`adapter`](crate::adapter).
+    pub fn adapter(mut self, factory: impl AdapterFactory) -> Self {
+        self.adapter = Box::new(factory);
         self
     }
 

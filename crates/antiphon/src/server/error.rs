@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use antiphon_protocol::socket::{ArgsError, EncodeError};
 use serde::Serialize;
 
-use crate::engine::SendError;
+use crate::{engine::SendError, server::adapter::AdapterError};
 
 /// Why an event was not emitted.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum EmitError {
     /// The socket is not connected, or not any more.
     #[error("the socket is not connected")]
     Disconnected,
+    /// Other servers could not be told. The sockets of this one have got it.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
 }
 
 /// What became of an emit: queued, or an error that has been logged. It may be ignored.
@@ -80,6 +83,9 @@ pub enum AckError {
     /// The socket was disconnected before the answer came.
     #[error("socket has been disconnected")]
     Disconnected,
+    /// The adapter has failed, so that nothing is known of other servers.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
     /// The answer doesn't fit the type that was asked for.
     #[error("the acknowledgement doesn't fit: {0}")]
     Data(#[from] ArgsError),

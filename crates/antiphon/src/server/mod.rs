@@ -24,8 +24,8 @@ mod socket;
 
 use std::{fmt, sync::Arc};
 
-pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks};
-pub use adapter::RemoteSocket;
+pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks, ServerAnswers};
+pub use adapter::{FetchedSockets, RemoteSocket};
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
 pub use client::{handshake::Handshake, reason::DisconnectReason};
@@ -128,12 +128,14 @@ impl Server {
 
     /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
     /// connections are refused, and what is queued may still leave. Resolves when the last
-    /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most.
+    /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most. Then
+    /// [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to other servers.
     ///
     /// Clients take this for a lost connection and connect again.
     pub async fn close(&self) {
         self.namespaces.disconnect_everyone();
         self.engine.close().await;
+        self.namespaces.close_adapters().await;
     }
 }
 

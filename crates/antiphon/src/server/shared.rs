@@ -31,7 +31,7 @@ pub(crate) struct Shared {
     pub(crate) handshake_headers: Vec<HeaderName>,
     pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
-    pub(crate) adapter: Box<AdapterFactory>,
+    pub(crate) adapter: Box<dyn AdapterFactory>,
     /// How many catch-all listeners of outgoing events there are: mostly none.
     pub(crate) outgoing_listeners: AtomicUsize,
 }

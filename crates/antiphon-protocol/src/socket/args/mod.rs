@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 pub use self::error::ArgsError;
 pub(super) use self::ser::{Bracket, Output};
 pub use self::shape::Shape;
-use super::error::EncodeError;
+use super::error::{DecodeError, EncodeError};
+use super::{Limits, packet};
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
 ///
@@ -136,6 +137,33 @@ impl OwnedArgs {
                 .map(|packet| packet.frame().slice_ref(packet.payload()))
                 .collect(),
         })
+    }
+
+    /// Arguments from their parts, as [`Args::json`] and [`Args::attachments`] gave them on another server. They
+    /// are proven as a packet's are: see [`Outgoing::from_parts`](super::Outgoing::from_parts).
+    ///
+    /// # Errors
+    ///
+    /// If the JSON is no list of values separated by commas, a placeholder names no attachment or that of
+    /// another, or something is beyond a limit.
+    pub fn from_parts(
+        json: &str,
+        attachments: Vec<Bytes>,
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        packet::prove(&format!("[{json}]"), attachments.len(), limits)?;
+        Ok(Self {
+            json: json.into(),
+            attachments,
+        })
+    }
+
+    /// From what a draft has written.
+    pub(super) fn written(json: &str, attachments: Vec<Bytes>) -> Self {
+        Self {
+            json: json.into(),
+            attachments,
+        }
     }
 
     /// Borrows the arguments.

@@ -22,13 +22,16 @@ use antiphon_protocol::socket::{
     self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
 };
 use tokio::{
-    sync::{mpsc, oneshot},
+    sync::oneshot,
     time::{Instant, timeout_at},
 };
 
 use crate::{
     engine::LONGEST,
-    server::{AckError, FromArgs, IntoReply, Rejection, Socket, SocketId},
+    server::{
+        AckError, FromArgs, IntoReply, Rejection, Socket, SocketId,
+        adapter::{AdapterError, Answered, Answers, NodeId, ServerAnswer, SocketAnswer},
+    },
 };
 
 /// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
@@ -223,7 +226,7 @@ enum AckReceiver {
     /// For that of one socket.
     One(oneshot::Sender<OwnedArgs>),
     /// For those of all sockets of a broadcast. It is told no more when the last of these is gone.
-    Many(mpsc::UnboundedSender<(SocketId, OwnedArgs)>),
+    Many(Answers<SocketAnswer>),
 }
 
 impl AckReceiver {
@@ -270,11 +273,7 @@ impl Awaited {
     }
 
     /// One of the answers to a broadcast.
-    pub(crate) fn one_of_many(
-        &self,
-        id: u64,
-        answers: mpsc::UnboundedSender<(SocketId, OwnedArgs)>,
-    ) {
+    pub(crate) fn one_of_many(&self, id: u64, answers: Answers<SocketAnswer>) {
         self.insert(id, AckReceiver::Many(answers));
     }
 
@@ -288,9 +287,7 @@ impl Awaited {
         match self.remove(id) {
             // A receiver that has stopped waiting doesn't miss it.
             Some(AckReceiver::One(waiting)) => drop(waiting.send(args.to_owned())),
-            Some(AckReceiver::Many(waiting)) => {
-                drop(waiting.send((socket.clone(), args.to_owned())));
-            }
+            Some(AckReceiver::Many(waiting)) => waiting.give((socket.clone(), args.to_owned())),
             None => {}
         }
     }
@@ -344,59 +341,57 @@ impl Drop for OneAnswer {
 pub struct BroadcastAnswers<R> {
     /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an error.
     pub answers: Vec<(SocketId, Result<R, AckError>)>,
-    /// How many sockets the event was sent to. `None` if the adapter hasn't said so in time.
+    /// How many sockets the event was sent to, as far as servers have said so. `None` if the adapter hasn't in time.
     pub expected: Option<usize>,
+    /// The servers that haven't said in time how many sockets they have asked, or died with answers owed.
+    pub missing: Vec<NodeId>,
+    /// Why the adapter has failed, if it has: nothing is known of other servers then.
+    pub error: Option<AdapterError>,
 }
 
 impl<R> BroadcastAnswers<R> {
-    /// Whether every socket has answered.
+    /// Whether every socket of every server has answered.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
-        matches!(self.expected, Some(expected) if self.answers.len() == expected)
-    }
-}
-
-/// Collects the answers to a broadcast.
-pub(crate) struct ManyAnswers<R> {
-    answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>,
-    collected: BroadcastAnswers<R>,
-}
-
-impl<R: FromArgs> ManyAnswers<R> {
-    pub(crate) const fn new(answers: mpsc::UnboundedReceiver<(SocketId, OwnedArgs)>) -> Self {
-        let collected = BroadcastAnswers {
-            answers: Vec::new(),
-            expected: None,
-        };
-        Self { answers, collected }
-    }
-
-    /// Waits until all have answered or are gone, or the time is up. `sent` is the adapter's count of
-    /// receivers, which has to come in the same time.
-    pub(crate) async fn until(
-        mut self,
-        deadline: Instant,
-        sent: impl Future<Output = usize>,
-    ) -> BroadcastAnswers<R> {
-        let collect = async {
-            self.collected.expected = Some(sent.await);
-            while let Some(answer) = self.answers.recv().await {
-                self.collected.push(answer);
-            }
-        };
-        if timeout_at(deadline, collect).await.is_err() {
-            // What has come counts, also if nobody has looked at it yet.
-            while let Ok(answer) = self.answers.try_recv() {
-                self.collected.push(answer);
-            }
-        }
-        self.collected
+        let all_have = matches!(self.expected, Some(expected) if self.answers.len() == expected);
+        all_have && self.missing.is_empty() && self.error.is_none()
     }
 }
 
 impl<R: FromArgs> BroadcastAnswers<R> {
-    fn push(&mut self, (socket, args): (SocketId, OwnedArgs)) {
-        let answer = R::from_args(args).map_err(AckError::from);
-        self.answers.push((socket, answer));
+    /// Waits until all have answered or are gone, or the time is up. What has come counts, also if nobody
+    /// has looked at it yet.
+    pub(crate) async fn collect(mut answered: Answered<SocketAnswer>) -> Self {
+        let mut answers = Vec::new();
+        while let Some((socket, args)) = answered.next().await {
+            answers.push((socket, R::from_args(args).map_err(AckError::from)));
+        }
+        Self {
+            answers,
+            expected: answered.expected(),
+            missing: answered.missing(),
+            error: answered.take_error(),
+        }
+    }
+}
+
+/// What became of an event to other servers that asked for answers.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct ServerAnswers<R> {
+    /// The servers whose handlers have answered, and their answers; an answer that doesn't fit `R` is an error.
+    pub answers: Vec<(NodeId, Result<R, AckError>)>,
+    /// The servers that have not answered in time. One that has no handler for the event is neither here nor there.
+    pub missing: Vec<NodeId>,
+}
+
+impl<R: FromArgs> ServerAnswers<R> {
+    pub(crate) async fn collect(answered: Answered<ServerAnswer>) -> Result<Self, AckError> {
+        let (answers, missing) = answered.collect().await?;
+        let answers = answers.into_iter();
+        let answers = answers
+            .map(|(node, args)| (node, R::from_args(args).map_err(AckError::from)))
+            .collect();
+        Ok(Self { answers, missing })
     }
 }

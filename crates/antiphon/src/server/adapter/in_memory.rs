@@ -1,8 +1,14 @@
 //! The adapter of a server that stands alone: everything ends at its own sockets.
+//!
+//! A namespace owns one if its server has no other. Nothing can fail, and every question is answered at once, but
+//! for what clients owe.
 
-use std::{future::Future, pin::Pin};
+use std::future::ready;
 
-use super::{Adapter, AdapterError, Answers, Flags, Local, Outgoing, RemoteSocket};
+use super::{
+    Adapter, AdapterError, Answers, BoxFuture, Flags, Local, Outgoing, RemoteSocket, ServerAnswer,
+    SocketAnswer,
+};
 use crate::server::{Room, Target};
 
 /// The adapter of a server that stands alone.
@@ -20,8 +26,14 @@ impl InMemory {
 }
 
 impl Adapter for InMemory {
-    fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
+    fn broadcast(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> Result<(), AdapterError> {
         self.local.broadcast(event, target, flags);
+        Ok(())
     }
 
     fn broadcast_with_ack(
@@ -29,31 +41,39 @@ impl Adapter for InMemory {
         event: &Outgoing,
         target: &Target,
         flags: Flags,
-        answers: Answers,
-    ) -> Pin<Box<dyn Future<Output = usize> + Send>> {
-        let count = self
-            .local
-            .broadcast_with_ack(event, target, flags, &answers);
-        Box::pin(std::future::ready(count))
+        answers: Answers<SocketAnswer>,
+    ) {
+        let local = &self.local;
+        answers.expect(local.broadcast_with_ack(event, target, flags, &answers));
     }
 
-    fn join(&self, target: &Target, rooms: &[Room], _: Flags) {
+    fn join(&self, target: &Target, rooms: &[Room], _: Flags) -> Result<(), AdapterError> {
         self.local.join(target, rooms);
+        Ok(())
     }
 
-    fn leave(&self, target: &Target, rooms: &[Room], _: Flags) {
+    fn leave(&self, target: &Target, rooms: &[Room], _: Flags) -> Result<(), AdapterError> {
         self.local.leave(target, rooms);
+        Ok(())
     }
 
-    fn disconnect(&self, target: &Target, close: bool, _: Flags) {
+    fn disconnect(&self, target: &Target, close: bool, _: Flags) -> Result<(), AdapterError> {
         self.local.disconnect(target, close);
+        Ok(())
     }
 
-    fn fetch(
-        &self,
-        target: &Target,
-        _: Flags,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<RemoteSocket>, AdapterError>> + Send>> {
-        Box::pin(std::future::ready(Ok(self.local.fetch(target))))
+    fn fetch(&self, target: &Target, _: Flags, found: Answers<RemoteSocket>) {
+        let sockets = self.local.fetch(target).into_iter();
+        sockets.for_each(|socket| found.give(socket));
     }
+
+    fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
+        Box::pin(ready(Ok(1)))
+    }
+
+    fn server_side_emit(&self, _: &Outgoing) -> Result<(), AdapterError> {
+        Ok(())
+    }
+
+    fn server_side_emit_with_ack(&self, _: &Outgoing, _: Answers<ServerAnswer>) {}
 }

@@ -13,11 +13,12 @@ use std::{
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
 
-use super::{Answers, Flags, Outgoing, RemoteSocket};
+use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, SocketAnswer, Watcher};
 use crate::{
     engine::session::turn,
     server::{
         Room, Shared, Target,
+        handlers::server_side::ServerSide,
         rooms::{Rooms, burst::Burst},
     },
 };
@@ -33,6 +34,7 @@ struct Inner {
     shared: Arc<Shared>,
     rooms: Arc<Rooms>,
     next_ack: AtomicU64,
+    server_side: ServerSide,
 }
 
 impl Local {
@@ -43,6 +45,7 @@ impl Local {
                 shared: Arc::clone(shared),
                 rooms: Arc::default(),
                 next_ack: AtomicU64::new(0),
+                server_side: ServerSide::new(shared.max_running_handlers),
             }),
         }
     }
@@ -55,6 +58,29 @@ impl Local {
 
     pub(crate) fn rooms(&self) -> &Arc<Rooms> {
         &self.inner.rooms
+    }
+
+    /// The adapter hears of changes of memberships from now on.
+    pub(crate) fn watch(&self, watcher: Option<Watcher>) {
+        self.rooms().watch(watcher);
+    }
+
+    /// Handlers of what other servers emit to this one.
+    pub(crate) fn server_side(&self) -> &ServerSide {
+        &self.inner.server_side
+    }
+
+    /// Tells the catch-all listeners of each recipient on this server.
+    fn note_outgoing(&self, target: &Target, event: &Outgoing) {
+        if !self.inner.shared.has_outgoing_listeners() {
+            return;
+        }
+        let mut sockets = Vec::new();
+        self.rooms()
+            .for_each(target, |socket| sockets.push(socket.clone()));
+        for socket in sockets {
+            socket.note_outgoing(event);
+        }
     }
 
     /// Ids of acknowledgements are counted for the namespace, so that a broadcast needs one.
@@ -70,6 +96,7 @@ impl Local {
 
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
+        self.note_outgoing(target, event);
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };
@@ -85,6 +112,8 @@ impl Local {
         });
     }
 
+    /// Sends an event that asks for an acknowledgement to the sockets of `target`, and returns to how many. Their answers go to
+    /// `answers`. Each of these sockets keeps a clone of that until it has answered or left, or the time is up.
     /// See [`Adapter::broadcast_with_ack`](super::Adapter::broadcast_with_ack).
     #[must_use]
     pub fn broadcast_with_ack(
@@ -92,8 +121,9 @@ impl Local {
         event: &Outgoing,
         target: &Target,
         flags: Flags,
-        answers: &Answers,
+        answers: &Answers<SocketAnswer>,
     ) -> usize {
+        self.note_outgoing(target, event);
         let id = self.next_ack_id();
         let Ok(mut draft) = self.packet(event, Some(id)).inspect_err(too_large) else {
             return 0;
@@ -145,8 +175,19 @@ impl Local {
     pub fn fetch(&self, target: &Target) -> Vec<RemoteSocket> {
         let fetched = self.rooms().with_rooms(target).into_iter();
         fetched
-            .map(|(id, rooms)| RemoteSocket { id, rooms })
+            .map(|(id, rooms)| RemoteSocket::new(id, rooms))
             .collect()
+    }
+
+    /// Calls the [handlers](crate::Namespace::on_server_side) of an event that another server has emitted to this one. They run
+    /// while the future is polled, one behind the other.
+    ///
+    /// Resolves with the answer, or with `None` if there is no handler. As many events as
+    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) are handled at a time; one beyond that is dropped and
+    /// logged, and resolves with `None`, too.
+    #[must_use = "nothing is handled until it is awaited"]
+    pub fn server_side_emit(&self, event: &Outgoing) -> BoxFuture<Option<OwnedArgs>> {
+        self.server_side().handle(event)
     }
 }
 

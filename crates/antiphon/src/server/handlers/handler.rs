@@ -90,7 +90,8 @@ handlers!(T1 T2 T3 T4 T5 T6);
 handlers!(T1 T2 T3 T4 T5 T6 T7);
 handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
 
-pub(crate) type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A future that owns what it needs.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A handler of any shape: gives the future of one call. What is the user's in it may panic, and ends
 /// the call alone.
@@ -193,7 +194,7 @@ pin_project! {
 }
 
 /// Runs a future whose panic is its end, and then what is to follow: with `None` if it panicked.
-fn guarded<F: Future, R>(
+pub(crate) fn guarded<F: Future, R>(
     name: Name,
     future: F,
     then: impl FnOnce(Option<F::Output>) -> R,

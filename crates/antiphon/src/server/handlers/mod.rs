@@ -6,7 +6,7 @@
 //!
 //! A namespace and each of its sockets own [`listeners`]. [`dispatch`] is given an event, looks there, and
 //! calls what it finds with a [`context`]; a [`handler`] takes its arguments from that by [`extract`].
-//! [`watch`] warns of one that blocks its thread. A handler's panic ends that call alone.
+//! [`server_side`] has those of what other servers emit. [`watch`] warns of one that blocks its thread. A handler's panic ends that call alone.
 
 pub(crate) mod args;
 pub(crate) mod context;
@@ -15,4 +15,5 @@ pub(crate) mod extract;
 pub(crate) mod handler;
 pub(crate) mod listeners;
 pub(crate) mod permits;
+pub(crate) mod server_side;
 pub(crate) mod watch;

@@ -9,15 +9,18 @@ pub(crate) mod namespaces;
 
 use std::{
     fmt,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    future::Future,
+    sync::{Arc, Once, PoisonError, RwLock, Weak},
 };
 
-use antiphon_protocol::socket::Outgoing;
+use antiphon_protocol::socket::{Draft, EncodeError, Outgoing};
+use tokio::time::timeout;
 
 use crate::server::{
-    Acknowledged, Broadcast, BroadcastAnswers, ConnectError, Emitted, FromArgs, Handler, IntoArgs,
-    IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, Shared, Socket, Target,
-    adapter::{Adapter, Local},
+    Acknowledged, Broadcast, BroadcastAnswers, ConnectError, EmitError, Emitted, FromArgs, Handler,
+    IntoArgs, IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, ServerAnswers, Shared,
+    Socket, acks,
+    adapter::{Adapter, AdapterError, Answers, Local, Watcher},
     handlers::handler::{self, ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
     namespace::namespaces::Namespaces,
@@ -37,6 +40,7 @@ struct Inner {
     shared: Arc<Shared>,
     local: Local,
     adapter: Arc<dyn Adapter>,
+    started: Once,
     lifecycle: RwLock<Arc<Lifecycle>>,
     listeners: Listeners,
 }
@@ -53,13 +57,15 @@ pub(crate) struct Lifecycle {
 impl Namespace {
     pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
         let local = Local::new(name, shared);
-        let adapter = (shared.adapter)(name, local.clone());
+        let adapter = shared.adapter.make(name, local.clone());
+        local.watch(Watcher::new(Arc::downgrade(&adapter), adapter.watch()));
         Self {
             inner: Arc::new(Inner {
                 namespaces,
                 shared: Arc::clone(shared),
                 local,
                 adapter,
+                started: Once::new(),
                 lifecycle: RwLock::default(),
                 listeners: Listeners::default(),
             }),
@@ -189,6 +195,66 @@ impl Namespace {
         Broadcast::new(self.clone())
     }
 
+    /// Emits an event to the other servers that the adapter connects: to the [handlers](Self::on_server_side) of this namespace
+    /// there. No socket gets it, and this server doesn't hear itself. Without an adapter nothing happens.
+    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        let emitted = server_side(event, &args).map_err(Into::into);
+        let told = emitted.and_then(|event| Ok(self.adapter().server_side_emit(&event)?));
+        Emitted::log(told, event)
+    }
+
+    /// Emits an event to the other servers and waits for what their handlers return, as long as
+    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout) says. The result tells which servers are missing.
+    ///
+    /// # Errors
+    /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails.
+    pub fn server_side_emit_with_ack<R: FromArgs + Send + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<ServerAnswers<R>> {
+        let deadline = acks::deadline(self.shared().ack_timeout);
+        let (answers, answered) = Answers::channel_until(deadline);
+        let sent = server_side(event, &args).map(|event| {
+            let adapter = self.adapter();
+            adapter.server_side_emit_with_ack(&event, answers);
+        });
+        Box::pin(async move {
+            sent.map_err(EmitError::from)?;
+            ServerAnswers::collect(answered).await
+        })
+    }
+
+    /// Calls `handler` for each event of this name that another server
+    /// [emits to servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the answer. Of several handlers
+    /// of one event, which run one behind the other, the first answer counts. A closure that owns what it uses is written
+    /// `move |..| { let it = it.clone(); async move { .. } }`.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// io.of("/").on_server_side("add", async |(a, b): (u32, u32)| a + b);
+    /// ```
+    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+    where
+        T: FromArgs,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoReply + Send,
+    {
+        self.inner.local.server_side().on(event, handler);
+        self
+    }
+
+    /// How many servers the adapter connects, this one among them: 1 without an adapter.
+    ///
+    /// # Errors
+    /// [`AdapterError`] if the adapter fails, or doesn't say so within
+    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout).
+    pub async fn server_count(&self) -> Result<usize, AdapterError> {
+        let counted = timeout(self.shared().ack_timeout, self.adapter().server_count()).await;
+        counted.unwrap_or(Err(AdapterError::NoAnswer))
+    }
+
     /// The sockets on this server.
     #[must_use]
     pub fn sockets(&self) -> Vec<Socket> {
@@ -226,6 +292,14 @@ impl Namespace {
         &self.inner.adapter
     }
 
+    /// Starts the adapter, once: nobody is given this namespace before.
+    pub(crate) fn started(self) -> Self {
+        self.inner
+            .started
+            .call_once_force(|_| self.inner.adapter.start());
+        self
+    }
+
     /// Its sockets on this server.
     pub(crate) fn local(&self) -> &Rooms {
         self.inner.local.rooms()
@@ -243,19 +317,6 @@ impl Namespace {
     /// The id of an acknowledgement that a socket of this namespace is asked for.
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.inner.local.next_ack_id()
-    }
-
-    /// Tells the catch-all listeners of each recipient on this server.
-    pub(crate) fn note_outgoing(&self, target: &Target, event: &Outgoing) {
-        if !self.shared().has_outgoing_listeners() {
-            return;
-        }
-        let mut sockets = Vec::new();
-        self.local()
-            .for_each(target, |socket| sockets.push(socket.clone()));
-        for socket in sockets {
-            socket.note_outgoing(event);
-        }
     }
 
     fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> &Self {
@@ -277,6 +338,13 @@ impl fmt::Debug for Namespace {
             .field("sockets", &self.sockets_count())
             .finish_non_exhaustive()
     }
+}
+
+/// An event to other servers. Bounds of what clients take don't apply.
+fn server_side(event: &str, args: &impl IntoArgs) -> Result<Outgoing, EncodeError> {
+    let mut draft = Draft::new(usize::MAX);
+    args.encode_event(&mut draft, "", None, event)?;
+    Ok(draft.finish_event())
 }
 
 /// The name of a namespace with its slash: `chat` and `/chat` are one.

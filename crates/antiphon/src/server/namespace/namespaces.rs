@@ -7,9 +7,15 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock, Weak},
+    time::Duration,
 };
 
+use tokio::{task::JoinSet, time::timeout};
+
 use crate::server::{DisconnectReason, Namespace, Shared, namespace::with_slash};
+
+/// How long adapters may take to close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The namespaces of a server by their names.
 pub(crate) struct Namespaces {
@@ -47,13 +53,17 @@ impl Namespaces {
         // Made before the lock is taken: the factory of its adapter is the user's.
         let made = Namespace::new(&name, Weak::clone(&self.this), &self.shared);
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
-        by_name.entry(name.into()).or_insert(made).clone()
+        let namespace = by_name.entry(name.into()).or_insert(made).clone();
+        drop(by_name);
+        namespace.started()
     }
 
     /// The namespace of this name, if it was made.
     pub(crate) fn get(&self, name: &str) -> Option<Namespace> {
         let by_name = self.by_name.read().unwrap_or_else(PoisonError::into_inner);
-        by_name.get(name).cloned()
+        let namespace = by_name.get(name).cloned();
+        drop(by_name);
+        namespace.map(Namespace::started)
     }
 
     pub(crate) fn all(&self) -> Vec<Namespace> {
@@ -65,6 +75,19 @@ impl Namespaces {
     pub(crate) fn disconnect_everyone(&self) {
         for socket in self.all().iter().flat_map(Namespace::sockets) {
             socket.close(DisconnectReason::ServerShuttingDown);
+        }
+    }
+
+    /// Closes all adapters, side by side.
+    pub(crate) async fn close_adapters(&self) {
+        let mut closing: JoinSet<()> = self
+            .all()
+            .iter()
+            .map(|namespace| namespace.adapter().close())
+            .collect();
+        let closed = async { while closing.join_next().await.is_some() {} };
+        if timeout(CLOSE_TIMEOUT, closed).await.is_err() {
+            tracing::warn!("an adapter has not closed in time: going on without it");
         }
     }
 }

@@ -8,16 +8,12 @@
 use std::time::Duration;
 
 use antiphon_protocol::socket::Outgoing;
-use tokio::{
-    sync::mpsc,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 
 use crate::server::{
-    Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace,
-    RemoteSocket, Room, SocketId, Target,
-    acks::{self, ManyAnswers},
-    adapter::{AdapterError, Flags},
+    Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace, Room,
+    SocketId, Target, acks,
+    adapter::{AdapterError, Answers, FetchedSockets, Flags},
 };
 
 /// One or several rooms; the id of a socket is the name of its own room.
@@ -96,6 +92,7 @@ pub struct Broadcast {
     namespace: Namespace,
     target: Target,
     flags: Flags,
+    timeout: Option<Duration>,
 }
 
 impl Broadcast {
@@ -104,6 +101,7 @@ impl Broadcast {
             namespace,
             target: Target::default(),
             flags: Flags::default(),
+            timeout: None,
         }
     }
 
@@ -134,15 +132,15 @@ impl Broadcast {
     /// How long [`emit_with_ack`](Self::emit_with_ack) and [`sockets`](Self::sockets) wait, instead of
     /// the server's [`ack_timeout`](crate::ServerBuilder::ack_timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.flags.timeout = Some(timeout);
+        self.timeout = Some(timeout);
         self
     }
 
     /// Emits an event to these sockets. It is encoded once.
     pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
-        let result = self.outgoing(event, &args).map(|event| {
+        let result = self.outgoing(event, &args).and_then(|event| {
             let adapter = self.namespace.adapter();
-            adapter.broadcast(&event, &self.target, self.flags);
+            Ok(adapter.broadcast(&event, &self.target, self.flags)?)
         });
         Emitted::log(result, event)
     }
@@ -159,65 +157,79 @@ impl Broadcast {
         args: impl IntoArgs,
     ) -> Acknowledged<BroadcastAnswers<R>> {
         let deadline = self.deadline();
-        let (sender, answers) = mpsc::unbounded_channel();
+        let (answers, answered) = Answers::channel_until(deadline);
         let sent = self.outgoing(event, &args).map(|event| {
             let adapter = self.namespace.adapter();
-            adapter.broadcast_with_ack(&event, &self.target, self.flags, sender)
+            adapter.broadcast_with_ack(&event, &self.target, self.flags, answers);
         });
         Box::pin(async move {
-            let sent = sent?;
-            Ok(ManyAnswers::new(answers).until(deadline, sent).await)
+            sent?;
+            Ok(BroadcastAnswers::collect(answered).await)
         })
     }
 
     /// When the time that a call of these sockets has is up.
     fn deadline(&self) -> Instant {
-        let timeout = self.flags.timeout;
+        let timeout = self.timeout;
         acks::deadline(timeout.unwrap_or_else(|| self.namespace.shared().ack_timeout))
     }
 
-    /// The event, of which the outgoing listeners have been told.
+    /// The event, encoded once.
     fn outgoing(&self, event: &str, args: &impl IntoArgs) -> Result<Outgoing, EmitError> {
         let mut draft = self.namespace.shared().draft();
         args.encode_event(&mut draft, self.namespace.name(), None, event)?;
-        let event = draft.finish_event();
-        self.namespace.note_outgoing(&self.target, &event);
-        Ok(event)
+        Ok(draft.finish_event())
     }
 
-    /// Puts these sockets into rooms.
-    pub fn join(self, rooms: impl IntoRooms) {
+    /// Puts these sockets into rooms. Fails as an emit does if other servers can't be told.
+    pub fn join(self, rooms: impl IntoRooms) -> Emitted {
         let adapter = self.namespace.adapter();
-        adapter.join(&self.target, &rooms.into_rooms(), self.flags);
+        told(
+            adapter.join(&self.target, &rooms.into_rooms(), self.flags),
+            "join",
+        )
     }
 
-    /// Takes these sockets out of rooms.
-    pub fn leave(self, rooms: impl IntoRooms) {
+    /// Takes these sockets out of rooms. Fails as an emit does if other servers can't be told.
+    pub fn leave(self, rooms: impl IntoRooms) -> Emitted {
         let adapter = self.namespace.adapter();
-        adapter.leave(&self.target, &rooms.into_rooms(), self.flags);
+        told(
+            adapter.leave(&self.target, &rooms.into_rooms(), self.flags),
+            "leave",
+        )
     }
 
-    /// Disconnects these sockets from the namespace; their connections go on.
-    pub fn disconnect(self) {
+    /// Disconnects these sockets from the namespace; their connections go on. Fails as an emit does if other servers
+    /// can't be told.
+    pub fn disconnect(self) -> Emitted {
         let adapter = self.namespace.adapter();
-        adapter.disconnect(&self.target, false, self.flags);
+        told(
+            adapter.disconnect(&self.target, false, self.flags),
+            "disconnect",
+        )
     }
 
-    /// Closes the connections of these sockets.
-    pub fn close_connections(self) {
+    /// Closes the connections of these sockets. Fails as an emit does if other servers can't be told.
+    pub fn close_connections(self) -> Emitted {
         let adapter = self.namespace.adapter();
-        adapter.disconnect(&self.target, true, self.flags);
+        told(adapter.disconnect(&self.target, true, self.flags), "close")
     }
 
-    /// Which sockets these are, on all servers.
+    /// Which sockets these are, on all servers that answer in time.
     ///
     /// # Errors
-    /// [`AdapterError`] if another server doesn't answer, or the adapter itself doesn't in time; never
+    /// [`AdapterError`] if the adapter fails, or knows in time neither all sockets nor who is missing; never
     /// with the in-memory adapter.
-    pub async fn sockets(self) -> Result<Vec<RemoteSocket>, AdapterError> {
-        let deadline = self.deadline();
-        let fetched = self.namespace.adapter().fetch(&self.target, self.flags);
-        let fetched = timeout_at(deadline, fetched).await;
-        fetched.unwrap_or(Err(AdapterError::NoAnswer))
+    pub async fn sockets(self) -> Result<FetchedSockets, AdapterError> {
+        let (found, fetched) = Answers::channel_until(self.deadline());
+        let adapter = self.namespace.adapter();
+        adapter.fetch(&self.target, self.flags, found);
+        let (sockets, missing) = fetched.collect().await?;
+        Ok(FetchedSockets { sockets, missing })
     }
+}
+
+/// What became of a request to other servers.
+fn told(result: Result<(), AdapterError>, what: &str) -> Emitted {
+    Emitted::log(result.map_err(EmitError::from), what)
 }

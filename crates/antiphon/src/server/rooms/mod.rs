@@ -22,7 +22,10 @@ use std::{
 use slab::Slab;
 
 use crate::engine::session::id::RoomName;
-use crate::server::{Socket, SocketId};
+use crate::server::{
+    Socket, SocketId,
+    adapter::{Membership, Watcher},
+};
 
 /// The name of a room.
 pub type Room = Arc<str>;
@@ -77,6 +80,8 @@ struct Index {
     by_id: HashMap<SocketId, usize>,
     rooms: Slab<Occupied>,
     by_name: HashMap<Room, usize>,
+    /// Hears of changes. Most servers have none.
+    watcher: Option<Watcher>,
 }
 
 struct Member {
@@ -109,6 +114,11 @@ impl Rooms {
         index
     }
 
+    /// The adapter hears of changes from now on.
+    pub(crate) fn watch(&self, watcher: Option<Watcher>) {
+        self.write().watcher = watcher;
+    }
+
     /// Adds a socket, in the room of its own id and in `rooms`.
     pub(crate) fn add(&self, socket: Socket, rooms: &[Room]) {
         // Dropped when the lock is released.
@@ -124,6 +134,7 @@ impl Rooms {
             gone: 0,
             left_own: false,
         });
+        index.note(Membership::Came { socket: &id });
         index.by_id.insert(id, key);
         rooms.iter().for_each(|room| index.join_room(room, key));
     }
@@ -282,8 +293,9 @@ impl Index {
         let key = self.by_id.remove(id)?;
         let mut member = self.members.remove(key);
         for room in std::mem::take(&mut member.rooms) {
-            self.leave_room(room as usize, key);
+            self.leave_room(room as usize, key, Some(id));
         }
+        self.note(Membership::Gone { socket: id });
         Some(member)
     }
 
@@ -335,6 +347,9 @@ impl Index {
             return;
         }
         let room = *self.by_name.entry(name.clone()).or_insert_with(|| {
+            if let Some(watcher) = &self.watcher {
+                watcher.note(Membership::Created { room: name });
+            }
             self.rooms.insert(Occupied {
                 name: name.clone(),
                 members: HashMap::new(),
@@ -345,6 +360,16 @@ impl Index {
         {
             place.insert(member.rooms.len() as u32);
             member.rooms.push(room as u32);
+            if let Some(watcher) = &self.watcher {
+                let socket = member.socket.id();
+                watcher.note(Membership::Joined { room: name, socket });
+            }
+        }
+    }
+
+    fn note(&self, change: Membership<'_>) {
+        if let Some(watcher) = &self.watcher {
+            watcher.note(change);
         }
     }
 
@@ -359,20 +384,28 @@ impl Index {
         let Some(room) = self.by_name.get(name).copied() else {
             return;
         };
-        if let Some(place) = self.leave_room(room, key) {
+        let id = self.watcher.as_ref().map(|_| member.socket.id().clone());
+        if let Some(place) = self.leave_room(room, key, id.as_ref()) {
             self.strike(key, place as usize);
         }
     }
 
     /// Takes a member out of a room, which ends with its last. Gives the room's place in the list of
-    /// the member.
-    fn leave_room(&mut self, room: usize, key: usize) -> Option<u32> {
+    /// the member. `socket` is the member's id, for the watcher.
+    fn leave_room(&mut self, room: usize, key: usize, socket: Option<&SocketId>) -> Option<u32> {
         let occupied = self.rooms.get_mut(room)?;
         let place = occupied.members.remove(&(key as u32))?;
+        if let (Some(watcher), Some(socket)) = (&self.watcher, socket) {
+            let room = &occupied.name;
+            watcher.note(Membership::Left { room, socket });
+        }
         let (count, capacity) = (occupied.members.len(), occupied.members.capacity());
         if count == 0 {
             let occupied = self.rooms.remove(room);
             self.by_name.remove(&occupied.name);
+            self.note(Membership::Deleted {
+                room: &occupied.name,
+            });
         } else if capacity > FEW_IN_A_LIST && count < capacity / 8 {
             occupied.members.shrink_to(2 * count);
         }

@@ -57,8 +57,10 @@ use crate::server::{
 pub struct SocketId(Arc<str>);
 
 impl SocketId {
-    pub(crate) const fn new(id: Arc<str>) -> Self {
-        Self(id)
+    /// The id of a socket, as [`as_str`](Self::as_str) gave it: for adapters, which know sockets of other servers.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
     }
 
     /// The id as a text.

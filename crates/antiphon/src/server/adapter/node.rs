@@ -1,0 +1,73 @@
+//! What servers know of each other: their names, and their sockets as others see them.
+
+use std::{fmt, sync::Arc};
+
+use crate::server::{Room, SocketId, rooms::RoomNames};
+
+/// The name of a server among those that an adapter connects. The adapter chooses it.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(Arc<str>);
+
+impl NodeId {
+    /// A server of this name.
+    #[must_use]
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A socket, on this server or another.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteSocket {
+    /// Its id.
+    pub id: SocketId,
+    /// Its rooms, that of its own id among them.
+    pub rooms: Vec<Room>,
+}
+
+impl RemoteSocket {
+    /// A socket with this id, in these rooms.
+    #[must_use]
+    pub const fn new(id: SocketId, rooms: Vec<Room>) -> Self {
+        Self { id, rooms }
+    }
+}
+
+impl fmt::Debug for RemoteSocket {
+    /// Ids are shortened, as names of rooms too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RemoteSocket")
+            .field("id", &self.id)
+            .field("rooms", &RoomNames(&self.rooms))
+            .finish()
+    }
+}
+
+/// The sockets that [`Broadcast::sockets`](crate::Broadcast::sockets) found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FetchedSockets {
+    /// The sockets of this server, and of all others that have answered.
+    pub sockets: Vec<RemoteSocket>,
+    /// The servers that have not answered: their sockets are not among these.
+    pub missing: Vec<NodeId>,
+}
