@@ -7,7 +7,10 @@ mod server;
 
 #[cfg(feature = "server")]
 pub use {
-    antiphon_protocol::socket::{ArgsError, DecodeError, EncodeError, Limits},
+    antiphon_protocol::{
+        engine::{Dialect, UpgradeTarget},
+        socket::{Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits},
+    },
     bytes::Bytes,
     engine::{
         CloseReason, Cookie, Cors, EngineBody, EngineConfig, EngineLayer, EngineService, OrEngine,
