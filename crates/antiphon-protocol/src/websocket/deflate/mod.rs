@@ -17,6 +17,9 @@
 //! What a peer sends may be small and inflate to very much; so inflating takes a limit, stops as soon
 //! as that is passed, and owns hardly more memory than that.
 
+// The functions that are linked to are there with the feature alone.
+#![cfg_attr(not(feature = "deflate"), allow(rustdoc::broken_intra_doc_links))]
+
 #[cfg(feature = "deflate")]
 mod codec;
 #[cfg(feature = "deflate")]
