@@ -45,6 +45,7 @@ mod outgoing;
 mod packet;
 mod parser;
 mod placeholder;
+mod proof;
 #[cfg(test)]
 mod tests;
 

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt, str, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Args, DecodeError, Draft, EncodeError, Limits, json, packet};
+use super::{Args, DecodeError, Draft, EncodeError, Limits, json, packet, proof};
 use crate::engine::{EncodedPacket, Revision};
 
 /// An event that is emitted: its name and its arguments.
@@ -94,7 +94,7 @@ impl Outgoing {
         // One more than the limit is enough to see that there are too many.
         let most = limits.attachments.saturating_add(1);
         let attachments: Vec<_> = attachments.into_iter().take(most).collect();
-        let list = packet::prove(&text, attachments.len(), limits)?;
+        let list = proof::prove(&text, attachments.len(), limits)?;
         let first = list.first.ok_or(DecodeError::MissingEventName)?;
         packet::event_name(&text, first, limits)?;
         let packets = attachments.iter();

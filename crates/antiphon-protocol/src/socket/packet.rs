@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::args::Args;
 use super::error::DecodeError;
 use super::json::{self, Bounds, Fault, Span};
+use super::proof::{bounds, refused};
 use super::{Limits, placeholder, reserved};
 use crate::engine::Revision;
 
@@ -390,43 +391,6 @@ impl<'t> Reader<'t> {
     const fn fault(&self, fault: Fault) -> DecodeError {
         refused(fault, self.limits)
     }
-}
-
-const fn bounds(limits: &Limits) -> Bounds {
-    Bounds {
-        depth: limits.depth as usize,
-        values: limits.values,
-    }
-}
-
-const fn refused(fault: Fault, limits: &Limits) -> DecodeError {
-    match fault {
-        Fault::Syntax(offset) => DecodeError::InvalidJson { offset },
-        Fault::Depth => DecodeError::TooDeep {
-            limit: limits.depth as usize,
-        },
-        Fault::Values => DecodeError::TooManyValues {
-            limit: limits.values,
-        },
-    }
-}
-
-/// Proves a list that came by another way than a packet: it is JSON within the limits, and each of its
-/// placeholders names an attachment of its own.
-pub(super) fn prove(
-    text: &str,
-    attachments: usize,
-    limits: &Limits,
-) -> Result<json::List, DecodeError> {
-    let list = json::list(text, 0, bounds(limits)).map_err(|fault| refused(fault, limits))?;
-    if attachments > limits.attachments {
-        let limit = limits.attachments;
-        return Err(DecodeError::TooManyAttachments { limit });
-    }
-    if attachments > 0 {
-        placeholder::check(list.all.of(text), attachments)?;
-    }
-    Ok(list)
 }
 
 /// The name of an event, which is the first value of its list, and its text if that holds escapes.

@@ -20,7 +20,7 @@ pub use self::error::ArgsError;
 pub(super) use self::ser::{Bracket, Output};
 pub use self::shape::Shape;
 use super::error::{DecodeError, EncodeError};
-use super::{Limits, packet};
+use super::{Limits, proof};
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
 ///
@@ -151,7 +151,7 @@ impl OwnedArgs {
         attachments: Vec<Bytes>,
         limits: &Limits,
     ) -> Result<Self, DecodeError> {
-        packet::prove(&format!("[{json}]"), attachments.len(), limits)?;
+        proof::prove(&format!("[{json}]"), attachments.len(), limits)?;
         Ok(Self {
             json: json.into(),
             attachments,
