@@ -417,6 +417,30 @@ async fn of_two_probes_the_first_that_is_completed_counts() {
 }
 
 #[tokio::test]
+async fn a_probe_that_comes_second_while_its_body_is_on_the_way_is_no_error() {
+    let address = serve(&echo(all())).await;
+    let sid = polling(address, "").await;
+    let path = format!("{STREAMING}&sid={sid}");
+    let mut stream = Stream::open(address, &path).await;
+    stream.expect(":").await;
+    let mut post = TcpStream::connect(address).await.unwrap();
+    let head = format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n2pro");
+    post.write_all(head.as_bytes()).await.unwrap();
+    let mut websocket = WebSocket::connect(address, &format!("{WEBSOCKET}&sid={sid}")).await;
+    websocket.send("2probe").await;
+    websocket.expect("3probe").await;
+    websocket.send("5").await;
+    stream.expect_end().await;
+    post.write_all(b"be").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\nok") {
+        let read = within("the answer", post.read_buf(&mut answer)).await;
+        assert_ne!(read.unwrap(), 0, "{}", String::from_utf8_lossy(&answer));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
 async fn a_session_on_streaming_moves_to_websocket() {
     let address = serve(&echo(all())).await;
     let (mut stream, path) = joined(address).await;

@@ -260,18 +260,17 @@ where
     // The reference implementation answers with this type: some clients ask for it.
     let taken = || answer(StatusCode::OK, Some(HTML), Bytes::from_static(b"ok"));
     let read = read_body(session.engine(), body, session.max_payload());
-    if transport == TransportKind::Streaming && session.transport() == TransportKind::Polling {
+    if transport == TransportKind::Streaming && session.transport() != TransportKind::Streaming {
         let body = read.await?;
-        return match streaming::receive_probe(session, &body) {
+        if session.transport() == TransportKind::Polling && streaming::receive_probe(session, &body)
+        {
+            return Ok(taken());
+        }
+        // Both are probed side by side, and this attempt has come second, maybe while it came.
+        let has_lost = session.transport() == TransportKind::WebSocket;
+        return match has_lost && matches!(&*body, b"2probe" | b"5") {
             true => Ok(taken()),
             false => Err(RequestError::transport_mismatch()),
-        };
-    }
-    if transport == TransportKind::Streaming && session.transport() == TransportKind::WebSocket {
-        // Both were probed side by side, and this attempt has come second: its stream has ended.
-        return match &*read.await? {
-            b"2probe" | b"5" => Ok(taken()),
-            _ => Err(RequestError::transport_mismatch()),
         };
     }
     let offset = query.offset(|| session.is_tracked())?;
