@@ -174,7 +174,8 @@ impl OwnFrames {
     /// Hands the memory on: they have left.
     fn hand_on(mut self: Box<Self>) {
         self.0.clear();
-        SPARE_FRAMES.set(Some(self));
+        // Where the thread ends, nobody wants it any more.
+        let _ = SPARE_FRAMES.try_with(|spare| spare.set(Some(self)));
     }
 }
 
@@ -243,6 +244,10 @@ impl Outbound {
     /// [`QueueFull`] if there is no [room](Self::room); none of it is queued then.
     pub fn push(&mut self, message: Encoded, limits: QueueLimits) -> Result<(), QueueFull> {
         let length = message.len_bytes();
+        if length == 0 {
+            // There is nothing to write.
+            return Ok(());
+        }
         self.room(message.count(), length, limits)?;
         self.settle();
         self.bytes += length;
@@ -270,7 +275,11 @@ impl Outbound {
                 if frame.len() > LARGEST || !self.takes_tail(limits) {
                     return false;
                 }
-                let mut frames = SPARE_FRAMES.take().unwrap_or_default();
+                let mut frames = SPARE_FRAMES
+                    .try_with(Cell::take)
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default();
                 frames.0.extend_from_slice(frame);
                 self.tail = Tail::Own(frames);
             }
@@ -324,13 +333,17 @@ impl Outbound {
         if let Tail::Shared(bundle, form) = &self.tail {
             let frames = bundle.seal(*form);
             self.bytes += frames.len();
-            self.tail = Tail::Sealed(frames);
+            // Nothing waits where there is nothing to write: some writers take an empty write for a failure.
+            self.tail = match frames.is_empty() {
+                true => Tail::Empty,
+                false => Tail::Sealed(frames),
+            };
         }
     }
 
     fn enqueue(&mut self, entry: Entry) {
         if self.entries.capacity() == 0 {
-            self.entries = SPARE.take();
+            self.entries = SPARE.try_with(Cell::take).unwrap_or_default();
         }
         self.entries.push_back(entry);
     }
@@ -478,7 +491,7 @@ impl Outbound {
         if self.entries.capacity() > 0 {
             let entries = std::mem::take(&mut self.entries);
             if entries.capacity() <= HANDED_ON {
-                SPARE.set(entries);
+                let _ = SPARE.try_with(|spare| spare.set(entries));
             }
         }
         let Some(length) = self.tail.frames().map(<[u8]>::len) else {

@@ -267,3 +267,45 @@ fn a_tail_counts_in_the_limits() {
     assert_eq!(queue.push(alone("c"), limits).unwrap_err().packets, 2);
     assert!(queue.append(message("d").frame(), limits));
 }
+
+#[test]
+fn a_message_of_no_bytes_leaves_nothing_to_write() {
+    let form = Form::of(Revision::V4);
+    let nothing = Encoded::Frames(Bytes::new());
+    let mut queue = Outbound::default();
+    queue.push(nothing.clone(), LIMITS).unwrap();
+    assert!(queue.is_empty());
+
+    let bundle = Arc::<Bundle>::default();
+    bundle.begin(form, &nothing);
+    assert!(queue.share(&bundle, form, LIMITS));
+    assert_eq!(queue.frames(&mut [IoSlice::new(&[]); 2]), 0);
+    assert!(queue.is_empty());
+}
+
+/// A panic here would end the process.
+#[test]
+fn a_queue_is_written_also_while_its_thread_ends() {
+    struct Ending(Outbound);
+    impl Drop for Ending {
+        fn drop(&mut self) {
+            use_memory(&mut self.0);
+        }
+    }
+    fn use_memory(queue: &mut Outbound) {
+        assert!(queue.append(b"own", LIMITS));
+        queue.push(alone("packet"), LIMITS).unwrap();
+        queue.advance(queue.bytes());
+        assert!(queue.append(b"own", LIMITS));
+        queue.advance(queue.bytes());
+    }
+    thread_local! {
+        static ENDING: Ending = Ending(Outbound::default());
+    }
+    // What a thread makes first is dropped last.
+    let thread = std::thread::spawn(|| {
+        ENDING.with(|_| ());
+        use_memory(&mut Outbound::default());
+    });
+    thread.join().unwrap();
+}
