@@ -1,5 +1,5 @@
-//! The time of an emit that asks for answers: it begins with the emit and bounds all, also an adapter
-//! that never says how many receivers there are.
+//! The time of an emit that asks for answers: it begins with the emit and bounds all, also an
+//! adapter that never says how many receivers there are.
 
 #![allow(clippy::unwrap_used)]
 

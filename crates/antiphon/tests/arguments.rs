@@ -1,5 +1,5 @@
-//! What is an argument, and what a reply, byte by byte as a stock client sees it: decided by the Rust
-//! type, both ways.
+//! What is an argument, and what a reply, byte by byte as a stock client sees it: decided by the
+//! Rust type, both ways.
 
 #![allow(clippy::unwrap_used)]
 

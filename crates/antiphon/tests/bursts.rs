@@ -351,7 +351,8 @@ async fn readers_that_stall_get_all_of_it_in_order() {
                     socket.emit("n", (number, text(reader, number)));
                 }
             };
-            // First from a thread without a cork, while none has noted the session: written at once.
+            // First from a thread without a cork, while none has noted the session: written at
+            // once.
             let first = emit.clone();
             elsewhere(move || first(part..part + 5));
             // Then inside this batch of work.

@@ -1,5 +1,5 @@
-//! Sockets that come: what a middleware may wish for, a CONNECT that replaces another, and how much one
-//! connection may ask for.
+//! Sockets that come: what a middleware may wish for, a CONNECT that replaces another, and how much
+//! one connection may ask for.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Sockets that leave: what was received is handled, who comes waits for who leaves, and nothing of a
-//! socket that has left touches another one.
+//! Sockets that leave: what was received is handled, who comes waits for who leaves, and nothing of
+//! a socket that has left touches another one.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
-//! Packets in MessagePack, as `socket.io-msgpack-parser` writes them (docs/protocol.md 21). The stock client with
-//! that parser does all that others do, in `tests/clients/msgpack.test.js`.
+//! Packets in MessagePack, as `socket.io-msgpack-parser` writes them (docs/protocol.md 21). The
+//! stock client with that parser does all that others do, in `tests/clients/msgpack.test.js`.
 
 #![allow(clippy::unwrap_used)]
 

@@ -4,7 +4,8 @@
 //! A script is made from a seed. It says what each author does, and from it alone follows what each
 //! receiver is owed: an author's broadcasts depend on rooms that it alone fills and empties.
 //! Receivers differ in what they speak and in what becomes of them (`RECEIVERS`). After a failure,
-//! `ORDER_SEEDS=7` plays the script of seed 7 again, and `ORDER_SEEDS=7..99` plays those from 7 to 99.
+//! `ORDER_SEEDS=7` plays the script of seed 7 again, and `ORDER_SEEDS=7..99` plays those from 7 to
+//! 99.
 
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]

@@ -171,8 +171,8 @@ fn blocking(emits: bool) -> Blocking {
             io.to("room").emit("blocks", ());
         }
         begins.fetch_add(1, Ordering::Relaxed);
-        // A lock, a file, a password hash: what the user should not have done. Without an end, a test that
-        // fails would never end, since timers stand still, too.
+        // A lock, a file, a password hash: what the user should not have done. Without an end, a
+        // test that fails would never end, since timers stand still, too.
         let _ = released.lock().unwrap().recv_timeout(BLOCKED_AT_THE_MOST);
         ends.fetch_add(1, Ordering::Relaxed);
         async {}
@@ -277,8 +277,8 @@ impl Drop for Flood {
     }
 }
 
-/// A chat with an event that is dear, one that joins a room, and one that panics; and how many events it
-/// has handled.
+/// A chat with an event that is dear, one that joins a room, and one that panics; and how many
+/// events it has handled.
 fn flooded() -> (Server, Arc<AtomicUsize>) {
     let io = chat();
     let handled = Arc::new(AtomicUsize::new(0));
@@ -303,8 +303,8 @@ fn flooded() -> (Server, Arc<AtomicUsize>) {
     (io, handled)
 }
 
-/// While one client floods the server with `text`, another gets its echoes long before the flood has
-/// been handled.
+/// While one client floods the server with `text`, another gets its echoes long before the flood
+/// has been handled.
 async fn a_flood_of(text: &str, copies: usize) {
     let (io, handled) = flooded();
     let address = serve(&io).await;

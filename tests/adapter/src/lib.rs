@@ -1,9 +1,11 @@
-//! An adapter that joins servers of one process by channels of bytes: it shows that adapters can be written with the
-//! public interface of `antiphon` alone, and by its tests that this interface is enough.
+//! An adapter that joins servers of one process by channels of bytes: it shows that adapters can be
+//! written with the public interface of `antiphon` alone, and by its tests that this interface is
+//! enough.
 //!
-//! A [`Hub`] is what a broker is elsewhere. [`Hub::node`] gives the [`Node`] that makes the adapters of one server. Each adapter
-//! has a channel for what others say, and a task that reads it. A channel that is full refuses. The hub can freeze a server, which
-//! then reads nothing more, and declare it dead.
+//! A [`Hub`] is what a broker is elsewhere. [`Hub::node`] gives the [`Node`] that makes the
+//! adapters of one server. Each adapter has a channel for what others say, and a task that reads
+//! it. A channel that is full refuses. The hub can freeze a server, which then reads nothing more,
+//! and declare it dead.
 
 #![allow(missing_docs, unreachable_pub)]
 

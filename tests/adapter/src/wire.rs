@@ -1,6 +1,7 @@
 //! What servers say to each other, as bytes: JSON, and nothing of it is believed.
 //!
-//! A frame is made of the parts of an event or of arguments, and these are proven when they are put together again.
+//! A frame is made of the parts of an event or of arguments, and these are proven when they are put
+//! together again.
 
 use std::time::Duration;
 
@@ -10,7 +11,8 @@ use antiphon::{
 };
 use serde::{Deserialize, Serialize};
 
-/// What servers take of each other: more than clients may send, since servers emit without these limits.
+/// What servers take of each other: more than clients may send, since servers emit without these
+/// limits.
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.attachments = 1_000;

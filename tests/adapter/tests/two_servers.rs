@@ -1,5 +1,5 @@
-//! Two servers joined by an adapter from outside of `antiphon`: what an application does to rooms reaches the sockets of
-//! both, and what is missing is said.
+//! Two servers joined by an adapter from outside of `antiphon`: what an application does to rooms
+//! reaches the sockets of both, and what is missing is said.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,8 +1,9 @@
 //! A bundle: frames that leave several sessions side by side, put together once for all of them.
 //!
-//! It is the [`tail`](super::Outbound::share) of all their queues at once. While nobody has looked at any of these, more
-//! can be appended, at the cost of one append for each form, however many sessions there are. A queue that
-//! writes the bundle, or is given something to put behind it, seals it: nothing is appended any more.
+//! It is the [`tail`](super::Outbound::share) of all their queues at once. While nobody has looked
+//! at any of these, more can be appended, at the cost of one append for each form, however many
+//! sessions there are. A queue that writes the bundle, or is given something to put behind it,
+//! seals it: nothing is appended any more.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -79,8 +80,8 @@ impl Bundle {
         }
     }
 
-    /// Appends a message in every form that the bundle has. Returns `false` if it is sealed, or would
-    /// be too large in one of them: nothing is appended then.
+    /// Appends a message in every form that the bundle has. Returns `false` if it is sealed, or
+    /// would be too large in one of them: nothing is appended then.
     pub fn append(&self, message: &mut impl Forms) -> bool {
         let mut rows = self.lock();
         if rows.is_sealed {

@@ -1,7 +1,8 @@
 //! What depends on the revision: one row each, in one place.
 //!
-//! Codecs of the two revisions differ in their bytes, and have a function for each ([`payload`](super::payload)).
-//! Everything else asks here what a client of this revision does, and expects.
+//! Codecs of the two revisions differ in their bytes, and have a function for each
+//! ([`payload`](super::payload)). Everything else asks here what a client of this revision does,
+//! and expects.
 
 use super::Revision;
 
@@ -9,9 +10,11 @@ use super::Revision;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Dialect {
-    /// The server sends pings and the client answers; otherwise the client does (docs/protocol.md 9).
+    /// The server sends pings and the client answers; otherwise the client does (docs/protocol.md
+    /// 9).
     pub server_pings: bool,
-    /// A binary message begins with a byte for its type, and as base64 with a digit (docs/protocol.md 3.4 and 3.5).
+    /// A binary message begins with a byte for its type, and as base64 with a digit
+    /// (docs/protocol.md 3.4 and 3.5).
     pub has_type_byte: bool,
     /// A body of HTTP can be binary (docs/protocol.md 5).
     pub has_binary_payloads: bool,
@@ -25,8 +28,8 @@ pub struct Dialect {
     pub derives_ids: bool,
     /// A namespace that is asked for may have a query (docs/protocol.md 18.4).
     pub has_namespace_queries: bool,
-    /// A connect error is an object with a message, and its data if there is any; otherwise it is the data
-    /// or the message (docs/protocol.md 18.6).
+    /// A connect error is an object with a message, and its data if there is any; otherwise it is
+    /// the data or the message (docs/protocol.md 18.6).
     pub has_error_objects: bool,
 }
 

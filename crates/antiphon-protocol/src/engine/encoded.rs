@@ -19,9 +19,9 @@ use crate::websocket::{Opcode, deflate::append_compressed_frame};
 /// Room that a [`PacketWriter`] leaves for the longest header of an unmasked frame (RFC 6455 §5.2).
 const LONGEST_HEADER: usize = 10;
 
-/// The thread keeps a buffer of at most so many bytes; a packet that has outgrown it takes it along.
-/// What is in a kept one is copied to memory of its exact size: that is one allocation, where a buffer
-/// with spare room would be two.
+/// The thread keeps a buffer of at most so many bytes; a packet that has outgrown it takes it
+/// along. What is in a kept one is copied to memory of its exact size: that is one allocation,
+/// where a buffer with spare room would be two.
 const COPIED: usize = 4 << 10;
 
 thread_local! {
@@ -39,8 +39,8 @@ pub struct EncodedPacket {
 }
 
 /// A message that is ready for the wire: a packet, and attachments that must follow it with nothing
-/// between. It is encoded for [`Revision::V4`] without options; [`in_form`](Self::in_form) gives the
-/// others. Clones share the bytes.
+/// between. It is encoded for [`Revision::V4`] without options; [`in_form`](Self::in_form) gives
+/// the others. Clones share the bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedMessage {
     first: EncodedPacket,
@@ -94,7 +94,8 @@ impl EncodedMessage {
         self.packets().map(|packet| packet.frame().len()).sum()
     }
 
-    /// The message for sessions of this form, but for its parser, which is the business of whoever wrote it.
+    /// The message for sessions of this form, but for its parser, which is the business of whoever
+    /// wrote it.
     #[must_use]
     pub fn in_form(&self, form: Form) -> Encoded {
         let is_plain = !form.revision.dialect().has_type_byte && !form.base64;
@@ -233,9 +234,9 @@ impl EncodedPacket {
         self.frame.first() == Some(&FIN_BINARY)
     }
 
-    /// This packet of [`Revision::V4`] for sessions of this form. A text is the same in all of them, and a
-    /// binary message gets its type byte for revision 3. A client that asked for `b64=1` gets a text of
-    /// `b` (revision 4) or `b4` (revision 3) and base64 in its place.
+    /// This packet of [`Revision::V4`] for sessions of this form. A text is the same in all of
+    /// them, and a binary message gets its type byte for revision 3. A client that asked for
+    /// `b64=1` gets a text of `b` (revision 4) or `b4` (revision 3) and base64 in its place.
     #[must_use]
     pub fn in_form(&self, form: Form) -> Self {
         match form {
@@ -316,8 +317,8 @@ impl PacketWriter {
         self.buffer.clear();
     }
 
-    /// The buffer of a packet that has been begun, to append to. What stands in it already must stay.
-    /// A text packet takes UTF-8.
+    /// The buffer of a packet that has been begun, to append to. What stands in it already must
+    /// stay. A text packet takes UTF-8.
     pub(crate) const fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }

@@ -1,10 +1,10 @@
 //! The form in which one session takes what it is sent.
 //!
-//! A message has one content and as many forms as its receivers need: binary as base64, a type byte in
-//! front of attachments, another parser, compression. A session's [`Form`] is known from its opening
-//! (compression from its WebSocket's), and whoever sends to many makes each form once, when the first
-//! receiver of that form comes up ([`Forms`]). A further compression, parser or framing is a field here and a row
-//! there, and no branch anywhere else.
+//! A message has one content and as many forms as its receivers need: binary as base64, a type byte
+//! in front of attachments, another parser, compression. A session's [`Form`] is known from its
+//! opening (compression from its WebSocket's), and whoever sends to many makes each form once, when
+//! the first receiver of that form comes up ([`Forms`]). A further compression, parser or framing
+//! is a field here and a row there, and no branch anywhere else.
 
 use std::sync::Arc;
 
@@ -25,7 +25,8 @@ pub struct Form {
     pub compression: Option<Compression>,
 }
 
-/// How messages are compressed (RFC 7692): each alone, so that one compressed message serves many sessions.
+/// How messages are compressed (RFC 7692): each alone, so that one compressed message serves many
+/// sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Compression {
     /// What was agreed on at the opening handshake.
@@ -68,8 +69,8 @@ impl Form {
 
 /// A message on its way to sessions, in whatever form each of them takes.
 pub trait Forms {
-    /// The message as one frame of a WebSocket, to be copied. Returns `None` if it has no such form, or is
-    /// too large for that.
+    /// The message as one frame of a WebSocket, to be copied. Returns `None` if it has no such
+    /// form, or is too large for that.
     fn frame(&mut self, form: Form) -> Option<&[u8]>;
 
     /// The message in this form. It is made once.

@@ -29,8 +29,8 @@ impl Callback {
     /// Reads the query parameter `j`.
     ///
     /// # Errors
-    /// [`CallbackError`] for anything but decimal digits, and for a number above 4,294,967,295. What
-    /// is let through here becomes a part of a script.
+    /// [`CallbackError`] for anything but decimal digits, and for a number above 4,294,967,295.
+    /// What is let through here becomes a part of a script.
     pub fn parse(j: &str) -> Result<Self, CallbackError> {
         if !j.bytes().all(|byte| byte.is_ascii_digit()) {
             // The standard library would take a sign.

@@ -1,10 +1,11 @@
-//! Engine.IO, revisions 3 and 4 (docs/protocol.md 2 to 13): packets, bodies of HTTP, and the session.
+//! Engine.IO, revisions 3 and 4 (docs/protocol.md 2 to 13): packets, bodies of HTTP, and the
+//! session.
 //!
-//! Codecs are functions: [`Packet`] reads one packet, [`EncodedPacket`] is one that is ready for the
-//! wire, [`payload`], [`jsonp`] and [`event_stream`] put several into a body. State is in [`session`],
-//! with its heartbeat, its upgrades and its outbound queue: a machine is given inputs and the time, and
-//! gives outputs and its next deadline. A peer's mistake is an error ([`PacketError`],
-//! [`PayloadError`]) or ends the session with a [`CloseReason`]; it never panics.
+//! Codecs are functions: [`Packet`] reads one packet, [`EncodedPacket`] is one that is ready for
+//! the wire, [`payload`], [`jsonp`] and [`event_stream`] put several into a body. State is in
+//! [`session`], with its heartbeat, its upgrades and its outbound queue: a machine is given inputs
+//! and the time, and gives outputs and its next deadline. A peer's mistake is an error
+//! ([`PacketError`], [`PayloadError`]) or ends the session with a [`CloseReason`]; it never panics.
 
 mod bundle;
 mod dialect;

@@ -2,9 +2,9 @@
 //! (docs/protocol.md 4.2).
 //!
 //! Two values without state: an [`Open`] borrows from the server's options and writes the JSON; a
-//! [`Handshake`] is what a client reads from it, with owned texts. Writing can't fail. Reading fails
-//! with a [`HandshakeError`] that names the key; unknown keys are passed over, and times are cut at 49
-//! days so that they overflow no clock.
+//! [`Handshake`] is what a client reads from it, with owned texts. Writing can't fail. Reading
+//! fails with a [`HandshakeError`] that names the key; unknown keys are passed over, and times are
+//! cut at 49 days so that they overflow no clock.
 
 use std::{fmt::Write as _, time::Duration};
 

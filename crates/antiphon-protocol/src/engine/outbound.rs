@@ -1,16 +1,17 @@
-//! The queue in which the packets of one session wait on their way out. The session's machine owns it,
-//! whatever the transport.
+//! The queue in which the packets of one session wait on their way out. The session's machine owns
+//! it, whatever the transport.
 //!
 //! Packets enter by [`push`](Outbound::push) (a message with its attachments, all or none),
 //! `push_control` (heartbeat and close, never refused) and `push_noop`. They leave all at once by
 //! [`take`](Outbound::take) for HTTP, or by `frames` and `advance` for a WebSocket, which may have
-//! taken half a frame. Tracked (docs/protocol.md 12), what was taken is kept until it is confirmed, and
-//! [`rewind`](Outbound::rewind) makes it wait again. The bounds are [`QueueLimits`], what is kept
-//! included; [`QueueFull`] says that the peer reads too slowly.
+//! taken half a frame. Tracked (docs/protocol.md 12), what was taken is kept until it is confirmed,
+//! and [`rewind`](Outbound::rewind) makes it wait again. The bounds are [`QueueLimits`], what is
+//! kept included; [`QueueFull`] says that the peer reads too slowly.
 //!
-//! **The tail** is the growing end of the queue of a WebSocket: small frames that leave side by side, of this session
-//! alone ([`append`](Outbound::append)) or shared by many ([`share`](Outbound::share)). Whatever is pushed comes behind it, and
-//! what is written includes it, so callers need not know whether there is one.
+//! **The tail** is the growing end of the queue of a WebSocket: small frames that leave side by
+//! side, of this session alone ([`append`](Outbound::append)) or shared by many
+//! ([`share`](Outbound::share)). Whatever is pushed comes behind it, and what is written includes
+//! it, so callers need not know whether there is one.
 
 use std::{cell::Cell, collections::VecDeque, io::IoSlice, sync::Arc};
 
@@ -39,8 +40,8 @@ thread_local! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct QueueLimits {
-    /// Packets. An attachment is one; so are small messages or broadcasts of one batch of work that leave
-    /// a WebSocket's session side by side, up to 16 KiB together.
+    /// Packets. An attachment is one; so are small messages or broadcasts of one batch of work that
+    /// leave a WebSocket's session side by side, up to 16 KiB together.
     pub packets: usize,
     /// Bytes, frame headers included.
     pub bytes: usize,
@@ -263,8 +264,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Appends a frame to the tail, for a WebSocket. Returns `false` if it is too large for that, or there is no room:
-    /// it is for [`push`](Self::push).
+    /// Appends a frame to the tail, for a WebSocket. Returns `false` if it is too large for that,
+    /// or there is no room: it is for [`push`](Self::push).
     pub fn append(&mut self, frame: &[u8], limits: QueueLimits) -> bool {
         match &mut self.tail {
             Tail::Own(frames) if frames.0.len() + frame.len() <= LARGEST => {
@@ -288,8 +289,8 @@ impl Outbound {
         true
     }
 
-    /// Makes a bundle the tail, for a WebSocket: what is appended to it waits here, too. It must have a row of
-    /// this form. Returns `false` if there is no room for the largest.
+    /// Makes a bundle the tail, for a WebSocket: what is appended to it waits here, too. It must
+    /// have a row of this form. Returns `false` if there is no room for the largest.
     pub fn share(&mut self, bundle: &Arc<Bundle>, form: Form, limits: QueueLimits) -> bool {
         self.settle();
         let takes = self.takes_tail(limits);
@@ -333,7 +334,8 @@ impl Outbound {
         if let Tail::Shared(bundle, form) = &self.tail {
             let frames = bundle.seal(*form);
             self.bytes += frames.len();
-            // Nothing waits where there is nothing to write: some writers take an empty write for a failure.
+            // Nothing waits where there is nothing to write: some writers take an empty write for a
+            // failure.
             self.tail = match frames.is_empty() {
                 true => Tail::Empty,
                 false => Tail::Sealed(frames),
@@ -462,7 +464,8 @@ impl Outbound {
         }
     }
 
-    /// Fills `slices` with the frames that wait, for one vectored write; returns how many it filled.
+    /// Fills `slices` with the frames that wait, for one vectored write; returns how many it
+    /// filled.
     pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
         self.seal();
         let entries = self.entries.iter().map(|entry| &entry.frames()[..]);

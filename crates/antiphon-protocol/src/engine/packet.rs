@@ -1,8 +1,9 @@
 //! One packet of Engine.IO, read from a text or a binary message (docs/protocol.md 3).
 //!
-//! A [`Packet`] borrows from the buffer that it was read from; only base64 is decoded into memory of
-//! its own. There is no state: the caller says which [`Revision`] the session speaks. What is no packet
-//! is a [`PacketError`], and ends the session. The way out is [`EncodedPacket`](super::EncodedPacket).
+//! A [`Packet`] borrows from the buffer that it was read from; only base64 is decoded into memory
+//! of its own. There is no state: the caller says which [`Revision`] the session speaks. What is no
+//! packet is a [`PacketError`], and ends the session. The way out is
+//! [`EncodedPacket`](super::EncodedPacket).
 
 use std::borrow::Cow;
 

@@ -32,8 +32,9 @@ pub struct Payload {
 
 /// Encodes packets, which are encoded in `revision` already, as one body.
 ///
-/// `binary` says that the peer takes a binary payload: a client of revision 3 that asked for neither
-/// `b64` nor `j`. It gets one if a packet is binary. Revision 4 has no such form and ignores it.
+/// `binary` says that the peer takes a binary payload: a client of revision 3 that asked for
+/// neither `b64` nor `j`. It gets one if a packet is binary. Revision 4 has no such form and
+/// ignores it.
 #[must_use]
 pub fn encode<'p, P>(packets: P, revision: Revision, binary: bool) -> Payload
 where

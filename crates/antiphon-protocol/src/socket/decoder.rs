@@ -1,10 +1,10 @@
 //! The way in of a connection: messages become packets, and attachments are put to the packet that
 //! announced them (docs/protocol.md 14 and 17).
 //!
-//! One [`Decoder`] belongs to one connection. A packet without attachments is lent from the text; one
-//! with attachments is kept until the last has come, and given back as [`Assembled`]. It keeps at most
-//! one text and [`Limits::attachments`] messages; when they must have come is for its owner to say
-//! ([`Decoder::is_incomplete`]). After a [`DecodeError`] the connection is to be closed.
+//! One [`Decoder`] belongs to one connection. A packet without attachments is lent from the text;
+//! one with attachments is kept until the last has come, and given back as [`Assembled`]. It keeps
+//! at most one text and [`Limits::attachments`] messages; when they must have come is for its owner
+//! to say ([`Decoder::is_incomplete`]). After a [`DecodeError`] the connection is to be closed.
 
 use std::borrow::Cow;
 use std::mem;
@@ -93,7 +93,8 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes a binary message: the next attachment, or a packet by itself in MessagePack. Gives the packet once it is whole.
+    /// Takes a binary message: the next attachment, or a packet by itself in MessagePack. Gives the
+    /// packet once it is whole.
     ///
     /// # Errors
     ///

@@ -176,8 +176,8 @@ pub fn invalid_namespace(namespace: &str) -> EncodedMessage {
 /// A message in the making. It stands in the thread's buffer, from where what goes to one session
 /// alone can be [copied](Self::frame); [`finish`](Self::finish) gives it memory of its own.
 ///
-/// Each method that writes a message begins anew. After an error nothing is left of it, and an empty
-/// draft gives an empty packet, which means nothing to a peer.
+/// Each method that writes a message begins anew. After an error nothing is left of it, and an
+/// empty draft gives an empty packet, which means nothing to a peer.
 ///
 /// The default takes [`MAX_ATTACHMENTS`] binary values.
 #[derive(Debug)]
@@ -312,8 +312,8 @@ impl Draft {
         })
     }
 
-    /// The WebSocket frame of the message. Returns `None` if it has attachments, or is larger than the buffer that
-    /// the thread keeps, of 4 KiB.
+    /// The WebSocket frame of the message. Returns `None` if it has attachments, or is larger than
+    /// the buffer that the thread keeps, of 4 KiB.
     pub fn frame(&mut self) -> Option<&[u8]> {
         match self.attachments.is_empty() {
             true => self.writer.frame(),
@@ -330,8 +330,8 @@ impl Draft {
         EncodedMessage::new(self.writer.finish(), attachments)
     }
 
-    /// Takes the arguments of the ack that has been written: for one that isn't a client's. The draft is empty
-    /// then.
+    /// Takes the arguments of the ack that has been written: for one that isn't a client's. The
+    /// draft is empty then.
     #[must_use]
     pub fn finish_args(&mut self) -> OwnedArgs {
         let args = self.finish_event();
@@ -340,8 +340,9 @@ impl Draft {
         OwnedArgs::written(args.list(), attachments)
     }
 
-    /// Takes the event that has been written, as what it was before it was a packet: for outgoing listeners and other servers.
-    /// The draft is empty then. An ack or an empty draft gives one without a name.
+    /// Takes the event that has been written, as what it was before it was a packet: for outgoing
+    /// listeners and other servers. The draft is empty then. An ack or an empty draft gives one
+    /// without a name.
     #[must_use]
     pub fn finish_event(&mut self) -> Outgoing {
         let attachments = std::mem::take(&mut self.attachments);

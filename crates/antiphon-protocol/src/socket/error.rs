@@ -1,14 +1,14 @@
-//! What goes wrong with packets of Socket.IO: [`DecodeError`] for those of a peer, [`EncodeError`] for
-//! values of the application.
+//! What goes wrong with packets of Socket.IO: [`DecodeError`] for those of a peer, [`EncodeError`]
+//! for values of the application.
 //!
-//! A `DecodeError` closes the connection, so it says what was expected and which limit was passed, and
-//! repeats nothing that a peer sent but one character. An `EncodeError` is returned to the caller of an
-//! emit; nothing has been sent then.
+//! A `DecodeError` closes the connection, so it says what was expected and which limit was passed,
+//! and repeats nothing that a peer sent but one character. An `EncodeError` is returned to the
+//! caller of an emit; nothing has been sent then.
 
 use thiserror::Error;
 
-/// Why a packet of the peer is refused: the connection is closed for each of these (docs/protocol.md 14.9).
-/// Node takes some of them (docs/protocol.md 20).
+/// Why a packet of the peer is refused: the connection is closed for each of these
+/// (docs/protocol.md 14.9). Node takes some of them (docs/protocol.md 20).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -66,7 +66,8 @@ pub enum DecodeError {
         /// What it may carry.
         expected: &'static str,
     },
-    /// The message is not MessagePack, or holds what has no form in JSON ([`msgpack`](super::msgpack)).
+    /// The message is not MessagePack, or holds what has no form in JSON
+    /// ([`msgpack`](super::msgpack)).
     #[error("invalid MessagePack at byte {offset}: {reason}")]
     InvalidMsgpack {
         /// Where, in bytes from the beginning of the message.

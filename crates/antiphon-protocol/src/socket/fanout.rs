@@ -1,8 +1,8 @@
 //! One message on its way to one session, or to many.
 //!
-//! A [`Fanout`] makes each [`Form`] of its message once, when the first receiver of that form comes up. For one
-//! receiver a small message is copied from where it was written ([`Draft`]); for many it begins a
-//! [`Bundle`], to which the next message to the same receivers can be appended.
+//! A [`Fanout`] makes each [`Form`] of its message once, when the first receiver of that form comes
+//! up. For one receiver a small message is copied from where it was written ([`Draft`]); for many
+//! it begins a [`Bundle`], to which the next message to the same receivers can be appended.
 
 use std::{str, sync::Arc};
 
@@ -35,8 +35,8 @@ impl<'d> Fanout<'d> {
         Self::from_source(Source::Draft(draft))
     }
 
-    /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is too large
-    /// for one.
+    /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is
+    /// too large for one.
     pub fn begin_bundle(&mut self) -> Option<Arc<Bundle>> {
         if !Bundle::takes(self.finished().len_bytes()) {
             return None;
@@ -66,8 +66,8 @@ impl<'d> Fanout<'d> {
                 Parser::Json => message.in_form(form),
                 Parser::Msgpack => match as_msgpack(message) {
                     Some(message) => message.in_form(form),
-                    // An empty draft, after an error: it means nothing to a peer. All else that is written
-                    // here has this form.
+                    // An empty draft, after an error: it means nothing to a peer. All else that is
+                    // written here has this form.
                     None => Encoded::Frames(Bytes::new()),
                 },
             };

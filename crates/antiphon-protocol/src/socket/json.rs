@@ -1,9 +1,9 @@
-//! A scanner of JSON text (RFC 8259): finds where a value ends, and proves on the way that it is one,
-//! how deep it nests, and of how many values it is made.
+//! A scanner of JSON text (RFC 8259): finds where a value ends, and proves on the way that it is
+//! one, how deep it nests, and of how many values it is made.
 //!
-//! `packet` uses it on everything that a peer sends, so it neither recurses nor allocates, whatever the
-//! text. A text that isn't JSON is a [`Fault::Syntax`] with the place; one that is too deep, or has too
-//! many values, is a fault of its own.
+//! `packet` uses it on everything that a peer sends, so it neither recurses nor allocates, whatever
+//! the text. A text that isn't JSON is a [`Fault::Syntax`] with the place; one that is too deep, or
+//! has too many values, is a fault of its own.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! Bounds of what one packet of a peer may hold.
 //!
-//! The owner of a [`Decoder`](super::Decoder) chooses them once, for all connections. The bytes of a
-//! whole message are bounded by the connection below, before it comes here.
+//! The owner of a [`Decoder`](super::Decoder) chooses them once, for all connections. The bytes of
+//! a whole message are bounded by the connection below, before it comes here.
 
 /// What a [`Decoder`](super::Decoder) accepts from its peer. Beyond any of these the packet is
 /// refused with a [`DecodeError`](super::DecodeError). They say nothing of what is sent.

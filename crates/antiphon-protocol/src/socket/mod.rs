@@ -2,10 +2,10 @@
 //!
 //! A message of the Engine.IO connection comes in through a [`Decoder`], which gives a [`Packet`]
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
-//! them as a type. What goes out is written to a [`Draft`]; an event that others must know before it has
-//! a form is an [`Outgoing`]. A [`Fanout`] gives each receiver the form that its session takes.
-//! Clients and servers that have agreed on MessagePack have the same packets in another form:
-//! [`msgpack`].
+//! them as a type. What goes out is written to a [`Draft`]; an event that others must know before
+//! it has a form is an [`Outgoing`]. A [`Fanout`] gives each receiver the form that its session
+//! takes. Clients and servers that have agreed on MessagePack have the same packets in another
+//! form: [`msgpack`].
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|
@@ -27,9 +27,9 @@
 //! | `struct Point(f64, f64)` | `[1.0,2.0]` |
 //! | `None`, `serde_json::Value::Null`, `struct Done;` | `null` |
 //!
-//! On the way in, arguments that the type does not ask for are ignored. A missing one is `None` for an
-//! `Option`, fits what is read from a `null` without looking at it (`()` in a tuple, `struct Done;`),
-//! and is an error otherwise.
+//! On the way in, arguments that the type does not ask for are ignored. A missing one is `None` for
+//! an `Option`, fits what is read from a `null` without looking at it (`()` in a tuple, `struct
+//! Done;`), and is an error otherwise.
 //!
 //! What serde calls bytes (`bytes::Bytes`, `serde_bytes::ByteBuf`) becomes an attachment, at any
 //! depth: a binary message of its own, for which a placeholder stands in the JSON.

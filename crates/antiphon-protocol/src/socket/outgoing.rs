@@ -1,8 +1,9 @@
 //! What is emitted, before it has a form.
 //!
-//! An [`Outgoing`] has the event's name and its arguments, written once as JSON and attachments. Outgoing
-//! listeners, adapters and other servers get this; a [`Draft`](super::Draft) makes a packet for one namespace of it,
-//! and a [`Fanout`](super::Fanout) that packet's forms. Clones share the bytes.
+//! An [`Outgoing`] has the event's name and its arguments, written once as JSON and attachments.
+//! Outgoing listeners, adapters and other servers get this; a [`Draft`](super::Draft) makes a
+//! packet for one namespace of it, and a [`Fanout`](super::Fanout) that packet's forms. Clones
+//! share the bytes.
 
 use std::{borrow::Cow, fmt, str, sync::Arc};
 
@@ -63,10 +64,11 @@ impl Outgoing {
     }
 
     /// An event from its parts, as [`name`](Self::name), [`json`](Self::json) and
-    /// [`attachments`](Self::attachments) gave them on another server. They are proven as a packet's are, since
-    /// whoever carried them may have changed them.
+    /// [`attachments`](Self::attachments) gave them on another server. They are proven as a
+    /// packet's are, since whoever carried them may have changed them.
     ///
-    /// A server may emit what it takes from no client: the limits are those of servers among each other.
+    /// A server may emit what it takes from no client: the limits are those of servers among each
+    /// other.
     ///
     /// ```
     /// use antiphon_protocol::socket::{Limits, Outgoing};
@@ -126,8 +128,8 @@ impl Outgoing {
         packets.map(|packet| packet.frame().slice_ref(packet.payload()))
     }
 
-    /// Gives the arguments to `read`. What was written isn't checked again, so that no limit of a decoder
-    /// applies.
+    /// Gives the arguments to `read`. What was written isn't checked again, so that no limit of a
+    /// decoder applies.
     ///
     /// ```
     /// # use antiphon_protocol::socket::Outgoing;

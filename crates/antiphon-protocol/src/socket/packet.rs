@@ -1,10 +1,10 @@
 //! One packet of Socket.IO, and how it is read from a text (docs/protocol.md 14):
 //! `<type>[<attachments>-][<namespace>,][<ack id>][<JSON>]`.
 //!
-//! All of it is checked first, JSON and placeholders included, and gives a `Layout`: where the parts
-//! stand. So the [`Decoder`](super::Decoder) can keep the text beside it until the attachments have
-//! come, and lend a [`Packet`] either way without parsing again. What breaks a rule or a limit is a
-//! [`DecodeError`].
+//! All of it is checked first, JSON and placeholders included, and gives a `Layout`: where the
+//! parts stand. So the [`Decoder`](super::Decoder) can keep the text beside it until the
+//! attachments have come, and lend a [`Packet`] either way without parsing again. What breaks a
+//! rule or a limit is a [`DecodeError`].
 
 use std::borrow::Cow;
 
@@ -17,8 +17,8 @@ use super::proof::{bounds, refused};
 use super::{Limits, placeholder, reserved};
 use crate::engine::Revision;
 
-/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from what it was read from. JSON in
-/// it is valid and no deeper than [`Limits::depth`].
+/// A packet of the Socket.IO protocol (revision 4 or 5), borrowed from what it was read from. JSON
+/// in it is valid and no deeper than [`Limits::depth`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet<'a> {
     /// Asks to join a namespace (client), or says that it has been joined (server).
@@ -78,8 +78,8 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The packet in a text that was written here, behind the type of the Engine.IO packet. Nothing is checked, so
-/// that no limit applies; `None` if it is no packet.
+/// The packet in a text that was written here, behind the type of the Engine.IO packet. Nothing is
+/// checked, so that no limit applies; `None` if it is no packet.
 pub(super) fn written<'a>(text: &'a str, attachments: &'a [Bytes]) -> Option<Packet<'a>> {
     let kind = *text.as_bytes().first()?;
     let is_digit = |c: char| c.is_ascii_digit();

@@ -1,8 +1,8 @@
 //! Placeholders: `{"_placeholder":true,"num":0}` stands in the JSON where attachment 0 belongs
 //! (docs/protocol.md 17.1, 17.5).
 //!
-//! Used both ways: `packet` refuses a placeholder that names no attachment, `input` reads one as bytes,
-//! and `encode` makes sure that foreign JSON forges none. The text must be known to be JSON.
+//! Used both ways: `packet` refuses a placeholder that names no attachment, `input` reads one as
+//! bytes, and `encode` makes sure that foreign JSON forges none. The text must be known to be JSON.
 
 use super::error::DecodeError;
 use super::json;

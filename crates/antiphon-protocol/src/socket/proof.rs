@@ -1,7 +1,8 @@
-//! The proof of a list of values: it is JSON within the limits, and its placeholders are of its attachments.
+//! The proof of a list of values: it is JSON within the limits, and its placeholders are of its
+//! attachments.
 //!
-//! A packet's reader asks for the bounds and the errors alone; what came by another way than a packet, as from another
-//! server, is proven as a whole.
+//! A packet's reader asks for the bounds and the errors alone; what came by another way than a
+//! packet, as from another server, is proven as a whole.
 
 use super::error::DecodeError;
 use super::json::{self, Bounds, Fault};
@@ -26,8 +27,8 @@ pub(super) const fn refused(fault: Fault, limits: &Limits) -> DecodeError {
     }
 }
 
-/// Proves a list that came by another way than a packet: it is JSON within the limits, and each of its
-/// placeholders names an attachment of its own.
+/// Proves a list that came by another way than a packet: it is JSON within the limits, and each of
+/// its placeholders names an attachment of its own.
 pub(super) fn prove(
     text: &str,
     attachments: usize,

@@ -17,8 +17,8 @@ use super::{
 /// How many fragments a message may have, however short they are.
 const FREE_FRAGMENTS: usize = 1_000;
 
-/// How many bytes of a message pay for one fragment more. Each costs the work of a frame, so the limit
-/// of bytes is none for a message that comes byte by byte.
+/// How many bytes of a message pay for one fragment more. Each costs the work of a frame, so the
+/// limit of bytes is none for a message that comes byte by byte.
 const BYTES_A_FRAGMENT: usize = 64;
 
 /// Which side of the connection this is. Clients mask their frames, servers don't (RFC 6455 §5.1).
@@ -99,8 +99,8 @@ impl Decoder {
     }
 
     /// Takes compressed messages too, for a connection on which
-    /// [`permessage-deflate`](super::deflate) was agreed on. They may have `max_payload` bytes at most
-    /// as they come, and inflated.
+    /// [`permessage-deflate`](super::deflate) was agreed on. They may have `max_payload` bytes at
+    /// most as they come, and inflated.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub const fn with_deflate(mut self) -> Self {

@@ -1,8 +1,9 @@
-//! What a peer can do wrong on a WebSocket: a violation of RFC 6455, or a limit (docs/protocol.md 8.8).
+//! What a peer can do wrong on a WebSocket: a violation of RFC 6455, or a limit (docs/protocol.md
+//! 8.8).
 //!
 //! The [`Decoder`](super::Decoder) gives a [`FrameError`]; its owner closes the connection with
-//! [`close_code`](FrameError::close_code), and the error's text as the reason. Nothing can be decoded
-//! after one.
+//! [`close_code`](FrameError::close_code), and the error's text as the reason. Nothing can be
+//! decoded after one.
 
 use super::Opcode;
 
@@ -67,8 +68,9 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The code to close the connection with (RFC 6455 §7.4.1): 1007 for text that is not UTF-8
-    /// and for what can't be inflated, 1008 for too many fragments, 1009 for what is too big, else 1002.
+    /// The code to close the connection with (RFC 6455 §7.4.1): 1007 for text that is not UTF-8 and
+    /// for what can't be inflated, 1008 for too many fragments, 1009 for what is too big, else
+    /// 1002.
     #[must_use]
     pub const fn close_code(&self) -> u16 {
         match self {

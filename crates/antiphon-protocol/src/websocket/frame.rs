@@ -1,8 +1,8 @@
 //! The layout of a frame (RFC 6455 §5.2): headers on their way in, and frames on their way out.
 //!
-//! In: `Header::parse` reads the header of the bytes that have come and checks what needs no state; the
-//! [`Decoder`](super::Decoder) checks the rest. Out: functions that write one whole frame, control
-//! frames of a server and all frames of a client. A server's data frames are written by
+//! In: `Header::parse` reads the header of the bytes that have come and checks what needs no state;
+//! the [`Decoder`](super::Decoder) checks the rest. Out: functions that write one whole frame,
+//! control frames of a server and all frames of a client. A server's data frames are written by
 //! [`EncodedPacket`](crate::engine::EncodedPacket). Data too long for a control frame is cut.
 
 use bytes::Bytes;

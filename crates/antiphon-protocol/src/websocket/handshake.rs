@@ -1,7 +1,7 @@
 //! The keys of the opening handshake (RFC 6455 §4), which prove that both sides mean WebSocket.
 //!
-//! Functions of texts: a server checks a key and writes its answer, a client makes a key from random
-//! bytes that it is given. The request and the response around them are the HTTP server's.
+//! Functions of texts: a server checks a key and writes its answer, a client makes a key from
+//! random bytes that it is given. The request and the response around them are the HTTP server's.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest as _, Sha1};

@@ -4,8 +4,8 @@
 //! buffer but that of a fragmented message. A server's data frames are written by
 //! [`EncodedPacket`](crate::engine::EncodedPacket), everything else by the functions here.
 //!
-//! The one extension, compressed messages, is the module `deflate` (feature `deflate`). A reserved bit
-//! that was not agreed on is an error. A [`FrameError`] ends the connection, with the code that
+//! The one extension, compressed messages, is the module `deflate` (feature `deflate`). A reserved
+//! bit that was not agreed on is an error. A [`FrameError`] ends the connection, with the code that
 //! [`FrameError::close_code`] gives.
 
 mod decoder;

@@ -1,9 +1,9 @@
 //! The options of the engine, and their defaults.
 //!
-//! An [`EngineConfig`] is filled in by the user or by the [`ServerBuilder`](crate::ServerBuilder), and
-//! owned by the [`Engine`](super::Engine), which bounds its durations once and never changes it
-//! afterwards. Sessions share the part that their machine looks at (`session`). Options that can't work
-//! are refused where they are set: here nothing fails.
+//! An [`EngineConfig`] is filled in by the user or by the [`ServerBuilder`](crate::ServerBuilder),
+//! and owned by the [`Engine`](super::Engine), which bounds its durations once and never changes it
+//! afterwards. Sessions share the part that their machine looks at (`session`). Options that can't
+//! work are refused where they are set: here nothing fails.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -39,21 +39,23 @@ pub struct EngineConfig {
     pub ping_interval: Duration,
     /// How long the answer to a heartbeat may take. 20 s.
     pub ping_timeout: Duration,
-    /// How long an upgrade to another transport may take; after that the session stays on the one that it has. 10 s.
+    /// How long an upgrade to another transport may take; after that the session stays on the one
+    /// that it has. 10 s.
     pub upgrade_timeout: Duration,
     /// How long a closing session waits for its last packets to be fetched. 30 s.
     pub close_timeout: Duration,
     /// Bytes that one message (WebSocket) or one POST (polling) may have. 1,000,000.
     pub max_payload: usize,
-    /// The same until the application has [admitted](super::Session::admit) the session, if it is less.
-    /// No bound of its own: an application that admits none takes messages of every size.
+    /// The same until the application has [admitted](super::Session::admit) the session, if it is
+    /// less. No bound of its own: an application that admits none takes messages of every size.
     pub max_payload_before_join: usize,
     /// Packets that one POST may have. 10,000.
     pub max_packets_per_payload: usize,
-    /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16 MiB.
+    /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16
+    /// MiB.
     pub outbound: QueueLimits,
-    /// Messages of so many bytes and more are compressed where a client's WebSocket takes that. `None`:
-    /// nothing is compressed.
+    /// Messages of so many bytes and more are compressed where a client's WebSocket takes that.
+    /// `None`: nothing is compressed.
     #[cfg(feature = "deflate")]
     pub compression_threshold: Option<u32>,
     /// What the application writes its messages as. JSON.
@@ -66,8 +68,8 @@ pub struct EngineConfig {
     pub allow_upgrades: bool,
     /// Whether clients of revision 3 (Socket.IO 1.x and 2.x) are taken. True.
     pub allow_eio3: bool,
-    /// Whether a handshake must say its revision (`EIO`) as 3 or 4. `false`: one that is missing, or before
-    /// 3, counts as 3 (docs/protocol.md 2.9).
+    /// Whether a handshake must say its revision (`EIO`) as 3 or 4. `false`: one that is missing,
+    /// or before 3, counts as 3 (docs/protocol.md 2.9).
     pub require_eio: bool,
     /// Whether polling by JSONP (`j` in the query) is taken. True.
     pub allow_jsonp: bool,
@@ -159,8 +161,8 @@ impl EngineConfig {
         }
     }
 
-    /// What the server agrees on of the extensions that the client of a WebSocket offers, and says so in
-    /// this header.
+    /// What the server agrees on of the extensions that the client of a WebSocket offers, and says
+    /// so in this header.
     #[cfg(feature = "deflate")]
     pub(crate) fn agree(&self, headers: &HeaderMap) -> Option<(Window, HeaderValue)> {
         self.compression_threshold?;

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Each session has one driver, a task that watches its deadlines, reads its WebSocket if it has
-//! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::ServerSession`]; here
-//! is the I/O around them.
+//! one, and ends it. The rules of the protocol are in [`antiphon_protocol::engine::ServerSession`];
+//! here is the I/O around them.
 
 mod config;
 mod http;
@@ -64,8 +64,8 @@ const SHUTDOWN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What sits on an engine and gets its sessions.
 pub trait Application: Send + Sync + 'static {
-    /// A session was opened by this request. What is sent here follows the handshake: by polling it is
-    /// fetched by the first poll, as with the reference implementation.
+    /// A session was opened by this request. What is sent here follows the handshake: by polling it
+    /// is fetched by the first poll, as with the reference implementation.
     fn connect(
         &self,
         session: &Arc<Session>,
@@ -74,8 +74,8 @@ pub trait Application: Send + Sync + 'static {
 }
 
 /// One session's application side. Messages come one at a time and in order. `deadline`, `timeout`
-/// and `closed` are called by the session's driver: with polling that is another task than the one that hands a
-/// message on, maybe at the same moment. None of the methods may block.
+/// and `closed` are called by the session's driver: with polling that is another task than the one
+/// that hands a message on, maybe at the same moment. None of the methods may block.
 pub trait Connection: Send + Sync + 'static {
     /// A message has come.
     fn message(&self, session: &Arc<Session>, message: Message<'_>);
@@ -165,8 +165,8 @@ impl Engine {
     }
 
     /// Refuses new sessions, closes those that there are, and waits until the last has ended. What
-    /// is queued has 5 s (or [`EngineConfig::close_timeout`], if that is less) to leave, and handlers
-    /// that run have as long to end.
+    /// is queued has 5 s (or [`EngineConfig::close_timeout`], if that is less) to leave, and
+    /// handlers that run have as long to end.
     pub async fn close(&self) {
         self.closing.store(true, Ordering::SeqCst);
         self.changed.notify_waiters();
@@ -195,8 +195,8 @@ impl Engine {
         self.until(|| self.is_closing()).await;
     }
 
-    /// Resolves when the engine is being closed and its last session has ended: until then clients may
-    /// fetch what is queued, by requests on new connections too.
+    /// Resolves when the engine is being closed and its last session has ended: until then clients
+    /// may fetch what is queued, by requests on new connections too.
     pub(crate) async fn drained(&self) {
         self.until(|| self.is_closing() && self.sessions().is_empty())
             .await;
@@ -258,8 +258,8 @@ impl Engine {
     }
 
     /// Opens a session: it is registered, and the application knows it. Its handshake is queued; by
-    /// polling it is returned, the open packet alone: there are clients that read no more of it. Callers
-    /// start the session's driver at once.
+    /// polling it is returned, the open packet alone: there are clients that read no more of it.
+    /// Callers start the session's driver at once.
     fn open(
         self: &Arc<Self>,
         opening: SessionOptions,
@@ -315,8 +315,8 @@ pub(crate) struct SessionOptions {
     is_tracked: bool,
     /// How seldom it comes: so much longer may it be silent.
     interval: Duration,
-    /// What leaves before anything else: the answer to the opening handshake of a WebSocket, where no
-    /// HTTP server writes it.
+    /// What leaves before anything else: the answer to the opening handshake of a WebSocket, where
+    /// no HTTP server writes it.
     greeting: Option<Vec<u8>>,
 }
 

@@ -2,7 +2,8 @@
 //! `build`, and unchanged from then on.
 //!
 //! Each method says its default and unit. Options that can't work (a path without a slash, no
-//! transports, no handler at a time) panic here, at the start of the program; long durations are cut.
+//! transports, no handler at a time) panic here, at the start of the program; long durations are
+//! cut.
 
 use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
@@ -104,25 +105,27 @@ impl ServerBuilder {
         self
     }
 
-    /// How long an upgrade to another transport may take; after that the session stays on the one that it has. 10 s.
+    /// How long an upgrade to another transport may take; after that the session stays on the one
+    /// that it has. 10 s.
     pub const fn upgrade_timeout(mut self, timeout: Duration) -> Self {
         self.engine.upgrade_timeout = timeout;
         self
     }
 
-    /// How long a connection may be without a namespace before it is closed: from its start, and from
-    /// when it has left the last. Middlewares that are asked are part of that time. 45 s.
+    /// How long a connection may be without a namespace before it is closed: from its start, and
+    /// from when it has left the last. Middlewares that are asked are part of that time. 45 s.
     ///
     /// The [disconnect handlers](crate::Namespace::on_disconnect) of a socket wait as long for its
-    /// connect handlers, and for events that came before it left; what isn't handled by then is dropped.
+    /// connect handlers, and for events that came before it left; what isn't handled by then is
+    /// dropped.
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
     }
 
     /// How long a client that joins a namespace again, right after it has left it, waits for the
-    /// disconnect handlers of its old socket. After that they go on side by side with the new socket.
-    /// 5 s.
+    /// disconnect handlers of its old socket. After that they go on side by side with the new
+    /// socket. 5 s.
     ///
     /// Clients that come by another connection don't wait. A handler that gives a user some time to
     /// come back does so in a task of its own:
@@ -150,11 +153,13 @@ impl ServerBuilder {
         self
     }
 
-    /// Bytes of [`Auth`](crate::Auth) that are kept for one connection, in all its namespaces together.
-    /// 200,000. A namespace with more is refused: the client's `connect_error` says `auth too large`.
+    /// Bytes of [`Auth`](crate::Auth) that are kept for one connection, in all its namespaces
+    /// together. 200,000. A namespace with more is refused: the client's `connect_error` says `auth
+    /// too large`.
     ///
-    /// A CONNECT is a message of a connection that may have joined nothing yet: if more than 200,000 bytes
-    /// are to be taken, [`max_payload_before_join`](Self::max_payload_before_join) has to be raised, too.
+    /// A CONNECT is a message of a connection that may have joined nothing yet: if more than
+    /// 200,000 bytes are to be taken, [`max_payload_before_join`](Self::max_payload_before_join)
+    /// has to be raised, too.
     pub const fn max_auth(mut self, bytes: usize) -> Self {
         self.max_auth = bytes;
         self
@@ -195,15 +200,16 @@ impl ServerBuilder {
         self
     }
 
-    /// Bounds of what one packet of a client may hold: attachments, nesting, values, names. What the
-    /// server emits isn't held to them; see [`max_emitted_attachments`](Self::max_emitted_attachments).
+    /// Bounds of what one packet of a client may hold: attachments, nesting, values, names. What
+    /// the server emits isn't held to them; see
+    /// [`max_emitted_attachments`](Self::max_emitted_attachments).
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Binary values that one event or acknowledgement of the server may hold; an emit of more is an
-    /// error. 10, since stock clients in JavaScript from 4.6 on close the connection for more
+    /// Binary values that one event or acknowledgement of the server may hold; an emit of more is
+    /// an error. 10, since stock clients in JavaScript from 4.6 on close the connection for more
     /// (`maxAttachments` of `socket.io-parser` 4.2.6).
     ///
     /// Raise it if all clients take more:
@@ -222,8 +228,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Which errors of the server itself are acknowledged to clients. [`ErrorAcks::All`]. A client with
-    /// `retries` sends an event again only if it isn't acknowledged: see the
+    /// Which errors of the server itself are acknowledged to clients. [`ErrorAcks::All`]. A client
+    /// with `retries` sends an event again only if it isn't acknowledged: see the
     /// [guide](crate::guide::handlers#error-acknowledgements-and-retries).
     ///
     /// ```
@@ -244,12 +250,13 @@ impl ServerBuilder {
     }
 
     /// Compresses messages of so many bytes and more where a client's WebSocket takes that
-    /// (`permessage-deflate`, RFC 7692), as browsers and stock clients do. Off by default, as in Node, where a threshold
-    /// of 1,024 is usual. Needs the feature `deflate`.
+    /// (`permessage-deflate`, RFC 7692), as browsers and stock clients do. Off by default, as in
+    /// Node, where a threshold of 1,024 is usual. Needs the feature `deflate`.
     ///
-    /// Each message is compressed alone, and once however many receive it. So no connection owns memory
-    /// for it: each thread has up to 400 KB for each of at most three sizes of window that clients ask for.
-    /// What clients send compressed may have [`max_payload`](Self::max_payload) bytes when it is inflated.
+    /// Each message is compressed alone, and once however many receive it. So no connection owns
+    /// memory for it: each thread has up to 400 KB for each of at most three sizes of window that
+    /// clients ask for. What clients send compressed may have [`max_payload`](Self::max_payload)
+    /// bytes when it is inflated.
     ///
     /// ```
     /// let io = antiphon::Server::builder().compression(1_024).build();
@@ -261,7 +268,8 @@ impl ServerBuilder {
         self
     }
 
-    /// What messages are written as. JSON; the clients must have chosen the same, since nothing on the wire says it.
+    /// What messages are written as. JSON; the clients must have chosen the same, since nothing on
+    /// the wire says it.
     ///
     /// ```
     /// use antiphon::{Parser, Server};
@@ -321,23 +329,25 @@ impl ServerBuilder {
 
     /// Whether clients of Socket.IO 1.x and 2.x (Engine.IO 3) are taken. True.
     ///
-    /// The ids of their sockets are the credentials of their sessions: if they are taken, don't show
-    /// ids of sockets to others. See the [guide](crate::guide::serving#what-revision-3-means-for-ids).
+    /// The ids of their sockets are the credentials of their sessions: if they are taken, don't
+    /// show ids of sockets to others. See the
+    /// [guide](crate::guide::serving#what-revision-3-means-for-ids).
     pub const fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self
     }
 
-    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. `false`, since Swift clients
-    /// up to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak 3, as which Node takes
-    /// them, too.
+    /// Whether a handshake must say its revision of Engine.IO (`EIO`) as 3 or 4. `false`, since
+    /// Swift clients up to 15.2, Arduino clients and `socket.io-client` 1.0 say none or 2 and speak
+    /// 3, as which Node takes them, too.
     pub const fn require_eio(mut self, require: bool) -> Self {
         self.engine.require_eio = require;
         self
     }
 
     /// Whether long-polling by JSONP is taken: by pages of Socket.IO 1.x and 2.x in old browsers
-    /// (`forceJSONP`). Pages need the permission of [`cors`](Self::cors) for it as for all else. True.
+    /// (`forceJSONP`). Pages need the permission of [`cors`](Self::cors) for it as for all else.
+    /// True.
     pub const fn allow_jsonp(mut self, allow: bool) -> Self {
         self.engine.allow_jsonp = allow;
         self
@@ -346,9 +356,10 @@ impl ServerBuilder {
     /// Takes the WebSockets that old clients open by Flash, `transport=flashsocket`, and answers
     /// `<policy-file-request/>` on the same port. Off by default.
     ///
-    /// The same port is possible with [`serve`](Server::serve) and [`listen`](Server::listen). Under
-    /// axum or hyper, which accept the connections, the policy needs a port of its own:
-    /// [`Server::serve_flash_policy`]. The pages need the permission of [`cors`](Self::cors) as well.
+    /// The same port is possible with [`serve`](Server::serve) and [`listen`](Server::listen).
+    /// Under axum or hyper, which accept the connections, the policy needs a port of its own:
+    /// [`Server::serve_flash_policy`]. The pages need the permission of [`cors`](Self::cors) as
+    /// well.
     pub fn flash_sockets(mut self, policy: FlashPolicy) -> Self {
         self.engine.allow_flashsocket = true;
         self.flash = Some(policy);
@@ -370,7 +381,8 @@ impl ServerBuilder {
     /// Asks `allow` about the request that opens a connection; its error is the client's message
     /// (code 4, status 403). The future is dropped if the client goes away before it is ready.
     ///
-    /// It is an async closure or function, and gets a copy of the request's head (`http::request::Parts`).
+    /// It is an async closure or function, and gets a copy of the request's head
+    /// (`http::request::Parts`).
     ///
     /// ```
     /// use antiphon::Server;
@@ -407,9 +419,9 @@ impl ServerBuilder {
         self
     }
 
-    /// What connects this server with others: makes the adapter of each namespace. The default knows this
-    /// server alone. A closure, `|_: &str, local: Local| -> Arc<dyn Adapter> { .. }`, is one, too: see
-    /// [`adapter`](crate::adapter).
+    /// What connects this server with others: makes the adapter of each namespace. The default
+    /// knows this server alone. A closure, `|_: &str, local: Local| -> Arc<dyn Adapter> { .. }`, is
+    /// one, too: see [`adapter`](crate::adapter).
     pub fn adapter(mut self, factory: impl AdapterFactory) -> Self {
         self.adapter = Box::new(factory);
         self

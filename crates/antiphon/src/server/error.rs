@@ -1,9 +1,9 @@
 //! What can go wrong between a server and its sockets, as the user and the client see it.
 //!
-//! [`EmitError`] and [`AckError`] are returned to the caller; [`Emitted`] has logged its error already,
-//! since it may be ignored. [`ConnectError`] and [`Rejection`] go to the client: as `connect_error`,
-//! and as the error acknowledgement of docs/protocol.md 16.5. Their codes are for programs and stay;
-//! their texts are for people.
+//! [`EmitError`] and [`AckError`] are returned to the caller; [`Emitted`] has logged its error
+//! already, since it may be ignored. [`ConnectError`] and [`Rejection`] go to the client: as
+//! `connect_error`, and as the error acknowledgement of docs/protocol.md 16.5. Their codes are for
+//! programs and stay; their texts are for people.
 
 use std::borrow::Cow;
 
@@ -155,7 +155,8 @@ pub struct Rejection {
     message: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// What the log says instead of the message: more of the program, and less of what the client sent.
+    /// What the log says instead of the message: more of the program, and less of what the client
+    /// sent.
     #[serde(skip)]
     detail: Option<Box<str>>,
 }

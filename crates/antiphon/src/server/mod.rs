@@ -5,9 +5,10 @@
 //! emit -> packet, encoded once -> Adapter -> rooms -> each socket's session
 //! ```
 //!
-//! A [`Server`] is a handle of an engine and of its namespaces. What a client sends goes inward by the
-//! traits of [`engine`](crate::engine); what is sent goes outward by [`adapter`]. A mistake of a client
-//! closes its connection or is acknowledged with an error; a handler's panic ends that call alone.
+//! A [`Server`] is a handle of an engine and of its namespaces. What a client sends goes inward by
+//! the traits of [`engine`](crate::engine); what is sent goes outward by [`adapter`]. A mistake of
+//! a client closes its connection or is acknowledged with an error; a handler's panic ends that
+//! call alone.
 
 mod acks;
 pub mod adapter;
@@ -128,8 +129,9 @@ impl Server {
 
     /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
     /// connections are refused, and what is queued may still leave. Resolves when the last
-    /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most. Then
-    /// [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to other servers.
+    /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most.
+    /// Then [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to
+    /// other servers.
     ///
     /// Clients take this for a lost connection and connect again.
     pub async fn close(&self) {

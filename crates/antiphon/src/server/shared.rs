@@ -1,7 +1,8 @@
-//! The options of a server that aren't the engine's, shared by all of its namespaces and connections.
+//! The options of a server that aren't the engine's, shared by all of its namespaces and
+//! connections.
 //!
-//! The builder makes them. Only the count of outgoing catch-all listeners changes afterwards: while it
-//! is zero, no emit looks for any.
+//! The builder makes them. Only the count of outgoing catch-all listeners changes afterwards: while
+//! it is zero, no emit looks for any.
 
 use std::{
     any::{Any, TypeId},

@@ -1,15 +1,15 @@
 //! One session, as its client sees it: heartbeat, one GET and one POST at a time, upgrade, outbound
 //! queue and close.
 //!
-//! The client's I/O shakes hands, and owns a [`ClientSession`] from then on. After each input it asks
-//! [`transmit`](ClientSession::transmit) until there is nothing more to send, and `closed`. Packets that
-//! come are inputs, but for messages, which are the application's as long as `takes_messages` says so.
-//! What the server does wrong, and what it doesn't do in time, ends the session with a reason, or the
-//! attempt to upgrade alone.
+//! The client's I/O shakes hands, and owns a [`ClientSession`] from then on. After each input it
+//! asks [`transmit`](ClientSession::transmit) until there is nothing more to send, and `closed`.
+//! Packets that come are inputs, but for messages, which are the application's as long as
+//! `takes_messages` says so. What the server does wrong, and what it doesn't do in time, ends the
+//! session with a reason, or the attempt to upgrade alone.
 //!
-//! The order of an upgrade is the client's business (docs/protocol.md 10): once its probe is answered it
-//! begins no GET and no POST, and when those under way have ended, `5` goes by the WebSocket and all that
-//! was queued meanwhile follows.
+//! The order of an upgrade is the client's business (docs/protocol.md 10): once its probe is
+//! answered it begins no GET and no POST, and when those under way have ended, `5` goes by the
+//! WebSocket and all that was queued meanwhile follows.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -49,7 +49,8 @@ pub enum Input<'a> {
     Close,
     /// The application closes the session at once.
     Abort,
-    /// The deadline has come. Repeat until the output is [`Output::Nothing`] and the deadline is later.
+    /// The deadline has come. Repeat until the output is [`Output::Nothing`] and the deadline is
+    /// later.
     Timeout,
 }
 
@@ -60,8 +61,8 @@ pub enum Output {
     Nothing,
     /// Write the packet `2probe` to the new WebSocket.
     Probe,
-    /// Write the packet `5` to the new WebSocket, then say [`Input::Sent`]. It carries the session from
-    /// now on.
+    /// Write the packet `5` to the new WebSocket, then say [`Input::Sent`]. It carries the session
+    /// from now on.
     Upgrade,
     /// Close the new WebSocket. The session lives on.
     GiveUp,
@@ -189,8 +190,8 @@ impl ClientSession {
         self.phase.closed()
     }
 
-    /// Whether an upgrade to WebSocket is under way. Once it isn't any more, and the WebSocket doesn't
-    /// carry the session, that WebSocket is to be closed.
+    /// Whether an upgrade to WebSocket is under way. Once it isn't any more, and the WebSocket
+    /// doesn't carry the session, that WebSocket is to be closed.
     #[must_use]
     pub const fn is_upgrading(&self) -> bool {
         self.upgrade.is_running()
@@ -237,8 +238,8 @@ impl ClientSession {
         self.outbound.push(message, self.config.queue)
     }
 
-    /// What is to be sent at `now`, if anything is. Ask again until nothing is: a GET and a POST go side
-    /// by side.
+    /// What is to be sent at `now`, if anything is. Ask again until nothing is: a GET and a POST go
+    /// side by side.
     pub fn transmit(&mut self, now: Instant) -> Option<Transmit> {
         if self.closed().is_some() {
             return None;
@@ -318,7 +319,8 @@ impl ClientSession {
                 Output::Nothing
             }
             Packet::Pong(_) => {
-                // One that this side hasn't asked for means nothing, as in the reference implementation.
+                // One that this side hasn't asked for means nothing, as in the reference
+                // implementation.
                 let _ = self.heartbeat.handle_pong(now);
                 Output::Nothing
             }
@@ -366,7 +368,8 @@ impl ClientSession {
         Output::Upgrade
     }
 
-    /// The attempt to upgrade is over, and the session goes on by polling; if it is closing, so is that.
+    /// The attempt to upgrade is over, and the session goes on by polling; if it is closing, so is
+    /// that.
     fn give_up(&mut self) -> Output {
         if self.upgrade.is_probed() && self.is_closing() {
             self.say_goodbye();

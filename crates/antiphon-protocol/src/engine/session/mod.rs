@@ -11,11 +11,12 @@
 //! * **Outputs.** What waits is taken by whoever can carry it: a response, a stream, a WebSocket.
 //! * **Queries** change nothing. After each input ask `closed`: a closed session stays closed.
 //!
-//! Messages of the peer are the one thing that doesn't pass `handle`: no deadline depends on them, and
-//! they are nearly all that comes. Whether they are the application's is asked of `takes_messages`.
+//! Messages of the peer are the one thing that doesn't pass `handle`: no deadline depends on them,
+//! and they are nearly all that comes. Whether they are the application's is asked of
+//! `takes_messages`.
 //!
-//! The two roles share what is in this folder: [`Timer`], the phases, the heartbeat, the upgrade and
-//! the transports. A peer's mistake ends the session with a [`CloseReason`]; it never panics.
+//! The two roles share what is in this folder: [`Timer`], the phases, the heartbeat, the upgrade
+//! and the transports. A peer's mistake ends the session with a [`CloseReason`]; it never panics.
 
 pub mod client;
 mod config;

@@ -53,8 +53,9 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    /// The rule for messages, in both roles and on every transport: they are taken while the session is
-    /// open. Once this is `false` it stays so, so a copy of the answer may be kept outside of a lock.
+    /// The rule for messages, in both roles and on every transport: they are taken while the
+    /// session is open. Once this is `false` it stays so, so a copy of the answer may be kept
+    /// outside of a lock.
     pub(super) const fn takes_messages(self) -> bool {
         matches!(self, Self::Open)
     }

@@ -1,5 +1,5 @@
-//! The requests of a session on HTTP: one GET and one POST at a time (docs/protocol.md 6.3, 6.4), and
-//! why one is refused.
+//! The requests of a session on HTTP: one GET and one POST at a time (docs/protocol.md 6.3, 6.4),
+//! and why one is refused.
 
 use crate::engine::BadOffset;
 

@@ -60,8 +60,8 @@ impl Upgrade {
         matches!(self, Self::Probed { .. })
     }
 
-    /// A transport was opened for the session. Returns `false` if one is under way already: close this
-    /// one.
+    /// A transport was opened for the session. Returns `false` if one is under way already: close
+    /// this one.
     pub(super) fn handle_opened(&mut self, now: Instant, timeout: Duration) -> bool {
         if self.is_running() {
             return false;
@@ -94,8 +94,8 @@ impl Upgrade {
         }
     }
 
-    /// A packet came to the client on the probing transport. Returns `false` if it isn't the answer of
-    /// the probe.
+    /// A packet came to the client on the probing transport. Returns `false` if it isn't the answer
+    /// of the probe.
     pub(super) fn handle_answer(&mut self, packet: &Packet<'_>, now: Instant) -> bool {
         match (&*self, packet) {
             (Self::Probing { expires }, Packet::Pong("probe")) => {

@@ -1,8 +1,9 @@
-//! Reads a type from a list of arguments: a tuple from all, anything else from the first ([`Shape`]).
+//! Reads a type from a list of arguments: a tuple from all, anything else from the first
+//! ([`Shape`]).
 //!
-//! Without attachments each argument is given to `serde_json` as it stands; with attachments [`Input`]
-//! reads it, since placeholders have to become bytes. If it fails it is read once more, with the path
-//! watched: successes pay nothing for the message of an [`ArgsError`].
+//! Without attachments each argument is given to `serde_json` as it stands; with attachments
+//! [`Input`] reads it, since placeholders have to become bytes. If it fails it is read once more,
+//! with the path watched: successes pay nothing for the message of an [`ArgsError`].
 
 use std::marker::PhantomData;
 

@@ -86,8 +86,8 @@ impl ArgsError {
         }
     }
 
-    /// The message for the client that has sent the arguments: what is expected is said in the words of
-    /// JSON, without names of Rust types.
+    /// The message for the client that has sent the arguments: what is expected is said in the
+    /// words of JSON, without names of Rust types.
     ///
     /// ```
     /// # use antiphon_protocol::socket::{Decoder, Limits, Packet};
@@ -109,8 +109,8 @@ impl ArgsError {
         self.showing(Show { types, value })
     }
 
-    /// The message for a log: with the names of types, and without the value that the client has sent,
-    /// as far as serde made the message.
+    /// The message for a log: with the names of types, and without the value that the client has
+    /// sent, as far as serde made the message.
     #[must_use]
     pub fn for_log(&self) -> String {
         let (types, value) = (true, false);

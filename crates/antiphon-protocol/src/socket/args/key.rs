@@ -1,7 +1,7 @@
 //! Strings of the text that are read by themselves: the keys of objects, and the names of variants.
 //!
-//! `serde_json` has rules of its own for the keys of maps: numbers and booleans stand in strings. It
-//! applies them to numbers here, too, so that there is one reading of them.
+//! `serde_json` has rules of its own for the keys of maps: numbers and booleans stand in strings.
+//! It applies them to numbers here, too, so that there is one reading of them.
 
 use std::fmt;
 
@@ -142,8 +142,8 @@ impl<'de> Deserializer<'de> for Key<'de> {
         }
     }
 
-    /// By hand: for a key that begins with a character of several bytes `serde_json` (1.0.154) writes
-    /// an error with half of that character in it, and panics.
+    /// By hand: for a key that begins with a character of several bytes `serde_json` (1.0.154)
+    /// writes an error with half of that character in it, and panics.
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         match self.0.text {
             r#""true""# => visitor.visit_bool(true),

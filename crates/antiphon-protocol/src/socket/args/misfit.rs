@@ -144,8 +144,8 @@ fn in_json(expected: &str) -> Cow<'_, str> {
     expected.into()
 }
 
-/// Whether a text that somebody has written names types: by their paths, as `type_name` gives them, or
-/// by what they are.
+/// Whether a text that somebody has written names types: by their paths, as `type_name` gives them,
+/// or by what they are.
 fn names_types(text: &str) -> bool {
     const KINDS: [&str; 7] = [
         "struct", "enum", "variant", "union", "trait", "type", "tuple",

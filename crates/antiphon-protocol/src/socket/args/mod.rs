@@ -1,9 +1,11 @@
-//! The arguments of an event or an ack: JSON text and attachments on one side, Rust types on the other.
+//! The arguments of an event or an ack: JSON text and attachments on one side, Rust types on the
+//! other.
 //!
-//! [`Args`] lend what a packet holds: JSON that the decoder has proven to be valid and not too deep.
-//! They stay text until [`Args::deserialize`] reads a type (`de`; with attachments `input`).
+//! [`Args`] lend what a packet holds: JSON that the decoder has proven to be valid and not too
+//! deep. They stay text until [`Args::deserialize`] reads a type (`de`; with attachments `input`).
 //! [`OwnedArgs`] keep them beyond the packet. The way out is `ser`. Which types are a list of
-//! arguments is the same both ways (`shape`). What doesn't fit is an [`ArgsError`], which says where.
+//! arguments is the same both ways (`shape`). What doesn't fit is an [`ArgsError`], which says
+//! where.
 
 mod de;
 mod error;
@@ -139,13 +141,14 @@ impl OwnedArgs {
         })
     }
 
-    /// Arguments from their parts, as [`Args::json`] and [`Args::attachments`] gave them on another server. They
-    /// are proven as a packet's are: see [`Outgoing::from_parts`](super::Outgoing::from_parts).
+    /// Arguments from their parts, as [`Args::json`] and [`Args::attachments`] gave them on another
+    /// server. They are proven as a packet's are: see
+    /// [`Outgoing::from_parts`](super::Outgoing::from_parts).
     ///
     /// # Errors
     ///
-    /// If the JSON is no list of values separated by commas, a placeholder names no attachment or that of
-    /// another, or something is beyond a limit.
+    /// If the JSON is no list of values separated by commas, a placeholder names no attachment or
+    /// that of another, or something is beyond a limit.
     pub fn from_parts(
         json: &str,
         attachments: Vec<Bytes>,

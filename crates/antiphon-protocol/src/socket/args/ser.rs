@@ -1,8 +1,9 @@
 //! Writes a value as a list of arguments.
 //!
-//! `serde_json` does the writing; what is added here is the rule of what a list is ([`Shape`]), and the
-//! attachments: bytes become packets of their own, with a placeholder in their place. What can't be
-//! JSON is an error of `serde_json`; what has been written by then is for the caller to forget.
+//! `serde_json` does the writing; what is added here is the rule of what a list is ([`Shape`]), and
+//! the attachments: bytes become packets of their own, with a placeholder in their place. What
+//! can't be JSON is an error of `serde_json`; what has been written by then is for the caller to
+//! forget.
 
 use std::io;
 
@@ -81,8 +82,8 @@ impl<'b> Output<'b> {
         self.json(value)
     }
 
-    /// Writes a tuple: in JSON it is the array of its elements, as serde implements it. Its brackets
-    /// give way to the opening, and to what the caller writes behind.
+    /// Writes a tuple: in JSON it is the array of its elements, as serde implements it. Its
+    /// brackets give way to the opening, and to what the caller writes behind.
     fn list<T: Serialize + ?Sized>(mut self, value: &T) -> Result<(), Error> {
         let start = self.text.len();
         self.json(value)?;

@@ -1,12 +1,12 @@
 //! What the values of a type are as arguments: decided by the type alone.
 //!
-//! The rule is of Rust's types, and serde can't tell them apart: it writes an array, and many a vector of
-//! three numbers, just as a tuple. A trait can't tell them either, since whatever is implemented for
-//! all `T: Serialize` leaves no room for tuples. What a type is called does tell them:
-//! [`type_name`](std::any::type_name) of a tuple begins with a parenthesis.
+//! The rule is of Rust's types, and serde can't tell them apart: it writes an array, and many a
+//! vector of three numbers, just as a tuple. A trait can't tell them either, since whatever is
+//! implemented for all `T: Serialize` leaves no room for tuples. What a type is called does tell
+//! them: [`type_name`](std::any::type_name) of a tuple begins with a parenthesis.
 //!
-//! How the compiler writes names isn't fixed. So none is written here: each is compared with the name
-//! of a type that is known to be what is looked for, and the tests know each kind of type. In
+//! How the compiler writes names isn't fixed. So none is written here: each is compared with the
+//! name of a type that is known to be what is looked for, and the tests know each kind of type. In
 //! optimized code a shape is a constant, since all these names are.
 
 use std::any::type_name;
@@ -37,7 +37,8 @@ pub enum Shape {
 const MOST_REFERENCES: usize = 8;
 
 impl Shape {
-    /// The shape of a type. References have that of what they refer to; a `Box` is a type like any other.
+    /// The shape of a type. References have that of what they refer to; a `Box` is a type like any
+    /// other.
     #[inline]
     #[must_use]
     pub fn of<T: ?Sized>() -> Self {
@@ -71,8 +72,8 @@ fn referent(name: &str) -> Option<&str> {
         .or_else(|| name.strip_prefix(shared))
 }
 
-/// Whether a name is that of [`Result`], whatever its parameters: the same as one that is, up to where
-/// they begin.
+/// Whether a name is that of [`Result`], whatever its parameters: the same as one that is, up to
+/// where they begin.
 #[inline]
 fn is_result(name: &str) -> bool {
     let known = type_name::<Result<(), ()>>().bytes();

@@ -1,4 +1,5 @@
-//! Events and arguments taken apart and put together again, by servers that send them to each other.
+//! Events and arguments taken apart and put together again, by servers that send them to each
+//! other.
 
 use bytes::Bytes;
 use proptest::prelude::*;

@@ -12,8 +12,8 @@ use crate::websocket::{FrameError, Opcode, frame};
 /// What ends a compressed message, and is left out (RFC 7692 §7.2.1).
 const LEFT_OUT: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// What takes its place at the receiver: the same, and an empty last block. Only data that ended where
-/// a block may begin comes to its end with that, and with nothing more inflated.
+/// What takes its place at the receiver: the same, and an empty last block. Only data that ended
+/// where a block may begin comes to its end with that, and with nothing more inflated.
 const END: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 
 /// The most compressed bytes in one call.
@@ -54,8 +54,8 @@ fn with<T, R>(
 }
 
 /// Appends one whole message as a compressed frame, masked for a client, for a server not. Returns
-/// `false` and appends nothing if that would be no shorter than the message itself, or if `opcode` is
-/// neither text nor binary, which alone may be compressed. Send the frame as it is then.
+/// `false` and appends nothing if that would be no shorter than the message itself, or if `opcode`
+/// is neither text nor binary, which alone may be compressed. Send the frame as it is then.
 ///
 /// ```
 /// use antiphon_protocol::websocket::{
@@ -84,8 +84,8 @@ pub fn append_compressed_frame(
     if !matches!(opcode, Opcode::Text | Opcode::Binary) {
         return false;
     }
-    // The fastest level: on JSON of 0.4 to 12 KB a quarter to a third of level 6's time, for 14 to 43 % more
-    // bytes.
+    // The fastest level: on JSON of 0.4 to 12 KB a quarter to a third of level 6's time, for 14 to
+    // 43 % more bytes.
     let make = || Compress::new_with_window_bits(Compression::fast(), false, window.bits());
     with(window.compressor(), make, |compressor| {
         frame::append_compressed_frame(opcode, mask, frames, |frames| {
@@ -97,12 +97,12 @@ pub fn append_compressed_frame(
     })
 }
 
-/// Appends a compressed message. Returns `false` if it is no shorter; what was appended is of no use
-/// then.
+/// Appends a compressed message. Returns `false` if it is no shorter; what was appended is of no
+/// use then.
 ///
-/// It goes on to the end even so: `zlib-rs` 0.6.8 mixes a compressor that was left amidst a block and
-/// reset with the next message, and panics at times. The end is near, as deflate adds little to what it
-/// can't compress.
+/// It goes on to the end even so: `zlib-rs` 0.6.8 mixes a compressor that was left amidst a block
+/// and reset with the next message, and panics at times. The end is near, as deflate adds little to
+/// what it can't compress.
 fn compress(
     compressor: &mut Compress,
     mut data: &[u8],
@@ -132,8 +132,8 @@ fn compress(
 /// Inflates one message of at most `max` bytes.
 ///
 /// # Errors
-/// [`FrameError::TooBig`] as soon as there are more than `max` bytes, [`FrameError::Deflate`] for what
-/// is no compressed message.
+/// [`FrameError::TooBig`] as soon as there are more than `max` bytes, [`FrameError::Deflate`] for
+/// what is no compressed message.
 pub(in crate::websocket) fn inflate(payload: &[u8], max: usize) -> Result<Vec<u8>, FrameError> {
     // No compressor makes this, but there is only one thing that it can mean.
     if payload.is_empty() {

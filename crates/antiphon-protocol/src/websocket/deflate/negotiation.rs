@@ -9,7 +9,8 @@ const NAME: &str = "permessage-deflate";
 
 /// The `Sec-WebSocket-Extensions` of a client that compresses: no window is kept on either side.
 ///
-/// It doesn't offer to compress for a smaller window, so that no server asks for one that we can't do.
+/// It doesn't offer to compress for a smaller window, so that no server asks for one that we can't
+/// do.
 pub const OFFER: &str =
     "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
 
@@ -32,10 +33,10 @@ pub struct ResponseError;
 /// `Sec-WebSocket-Extensions`, one or more. Returns `None` if none can be accepted: nothing is
 /// compressed then, and the response has no such header.
 ///
-/// The server never keeps a window, and asks the client for the same, whether or not it offered that
-/// (RFC 7692 §7.1.1.2). A client that asks for messages of a small window gets one of 9, 12 or 15 bits
-/// that is not larger; 8 bits are declined, since zlib has no such window. Offers with unknown, doubled
-/// or invalid parameters are declined, and so is all behind what can't be read.
+/// The server never keeps a window, and asks the client for the same, whether or not it offered
+/// that (RFC 7692 §7.1.1.2). A client that asks for messages of a small window gets one of 9, 12 or
+/// 15 bits that is not larger; 8 bits are declined, since zlib has no such window. Offers with
+/// unknown, doubled or invalid parameters are declined, and so is all behind what can't be read.
 ///
 /// ```
 /// use antiphon_protocol::websocket::deflate::{Window, negotiate};

@@ -119,7 +119,8 @@ fn what_no_compressor_makes_is_an_error() {
         b"\x02\x01",                     // refers to what is not there
         &[LAST_BLOCK, b"\xff"].concat(),
         &HELLO[0][..3],
-        // Ends within a block of its own codes, which what is put in place of the bytes left out ends.
+        // Ends within a block of its own codes, which what is put in place of the bytes left out
+        // ends.
         b"\x13\x88\xf2\x48\x7a\xcd\xc9\xf2\xdb\x33\xc8\x36\x74",
     ];
     for message in garbage {

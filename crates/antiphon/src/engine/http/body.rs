@@ -1,9 +1,9 @@
 //! The body of a POST, read up to a bound.
 //!
-//! `read` owns the bytes until they are whole, and gives them as one block, without a copy if they came
-//! as one. Beyond the bound it reads on and throws away up to 8 times as much, so that the client gets
-//! the 413 and no reset. It fails with `PayloadTooLarge`, or with `BodyFailed` if the connection is
-//! lost; its deadline is the caller's.
+//! `read` owns the bytes until they are whole, and gives them as one block, without a copy if they
+//! came as one. Beyond the bound it reads on and throws away up to 8 times as much, so that the
+//! client gets the 413 and no reset. It fails with `PayloadTooLarge`, or with `BodyFailed` if the
+//! connection is lost; its deadline is the caller's.
 
 use std::pin::pin;
 

@@ -1,9 +1,9 @@
-//! The cookie that a handshake by polling or streaming sets, for load balancers that keep a client on
-//! one node.
+//! The cookie that a handshake by polling or streaming sets, for load balancers that keep a client
+//! on one node.
 //!
-//! Its value is the session's id, which is the session's credential: hence `HttpOnly` by default. The
-//! options own a [`Cookie`]; `http::handshake` writes it. It is never read: a session is found by `sid`
-//! alone. Names and paths that could break the header panic where they are set.
+//! Its value is the session's id, which is the session's credential: hence `HttpOnly` by default.
+//! The options own a [`Cookie`]; `http::handshake` writes it. It is never read: a session is found
+//! by `sid` alone. Names and paths that could break the header panic where they are set.
 
 use std::fmt::Write as _;
 

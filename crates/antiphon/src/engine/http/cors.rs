@@ -12,9 +12,9 @@ use super::origin::{self, Origin};
 /// Which origins may connect, beside programs that send no `Origin`.
 ///
 /// By default only pages of the same origin: those whose `Origin` names the host and port that the
-/// request was sent to (`Host`, or `X-Forwarded-Host` behind a proxy; a page of another origin can't
-/// set either). `ws` and `http` are one scheme, so are `wss` and `https`, and a port that isn't named
-/// is the scheme's own.
+/// request was sent to (`Host`, or `X-Forwarded-Host` behind a proxy; a page of another origin
+/// can't set either). `ws` and `http` are one scheme, so are `wss` and `https`, and a port that
+/// isn't named is the scheme's own.
 #[derive(Debug, Clone)]
 pub struct Cors {
     origins: Origins,
@@ -62,9 +62,10 @@ impl Cors {
 
     /// Pages of the same origin and of these, such as `https://example.com`.
     ///
-    /// What is no web origin can stand in the list as it is sent: `capacitor://localhost` of an app,
-    /// `file://` of a page without a server or of an ESP32, `null`, and `*`, which a PHP client sends.
-    /// Mind that `null` is every page that is put into a sandboxed frame, whoever made it.
+    /// What is no web origin can stand in the list as it is sent: `capacitor://localhost` of an
+    /// app, `file://` of a page without a server or of an ESP32, `null`, and `*`, which a PHP
+    /// client sends. Mind that `null` is every page that is put into a sandboxed frame, whoever
+    /// made it.
     ///
     /// ```
     /// use antiphon::Cors;
@@ -73,8 +74,8 @@ impl Cors {
     /// ```
     ///
     /// # Panics
-    /// For an origin that could never match, such as one with a path, with a `*` in its host, or with
-    /// the port that its scheme has anyway. For `"*"` alone: that is [`Cors::any`].
+    /// For an origin that could never match, such as one with a path, with a `*` in its host, or
+    /// with the port that its scheme has anyway. For `"*"` alone: that is [`Cors::any`].
     #[must_use]
     pub fn origins<O: AsRef<str>>(origins: impl IntoIterator<Item = O>) -> Self {
         let listed: Vec<_> = origins
@@ -94,9 +95,9 @@ impl Cors {
         Self::new(Origins::Listed(listed))
     }
 
-    /// Pages of the same origin and those for whose `Origin`, as it was sent, `allow` returns true. An
-    /// `Origin` that isn't plain ASCII is refused unasked. `allow` is called for each request, and must
-    /// not block.
+    /// Pages of the same origin and those for whose `Origin`, as it was sent, `allow` returns true.
+    /// An `Origin` that isn't plain ASCII is refused unasked. `allow` is called for each request,
+    /// and must not block.
     ///
     /// ```
     /// use antiphon::Cors;

@@ -1,8 +1,9 @@
 //! The first request of a connection that has no HTTP server yet: our own listener's.
 //!
-//! The opening handshake of a WebSocket is answered here, in one write with the packet that opens the
-//! session: no HTTP server is set up for a connection that leaves it at once. Everything else goes to
-//! one, with what was read ahead: other requests, heads that come in pieces, and what isn't HTTP.
+//! The opening handshake of a WebSocket is answered here, in one write with the packet that opens
+//! the session: no HTTP server is set up for a connection that leaves it at once. Everything else
+//! goes to one, with what was read ahead: other requests, heads that come in pieces, and what isn't
+//! HTTP.
 
 use std::{
     future::poll_fn,
@@ -56,8 +57,8 @@ pub(crate) enum First<T> {
     },
 }
 
-/// Looks at the first request of a connection, which `peer` has opened. What `begin` gives is held from
-/// the first bytes on, as long as something is to be answered.
+/// Looks at the first request of a connection, which `peer` has opened. What `begin` gives is held
+/// from the first bytes on, as long as something is to be answered.
 pub(crate) async fn first_request<T>(
     engine: Arc<Engine>,
     path: &str,
@@ -198,7 +199,8 @@ fn head(answer: &EngineResponse) -> Vec<u8> {
     head
 }
 
-/// A connection, and what was read of it, which is read again first. Its request lines can be parsed.
+/// A connection, and what was read of it, which is read again first. Its request lines can be
+/// parsed.
 ///
 /// What is written must be taken, some of it within the patience: an HTTP server waits for ever.
 pub(crate) struct ReadAhead {

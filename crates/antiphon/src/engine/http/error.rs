@@ -1,9 +1,10 @@
-//! Why a request is refused: the code and message of docs/protocol.md 2.4 to 2.6, and a hint for the
-//! person who reads it.
+//! Why a request is refused: the code and message of docs/protocol.md 2.4 to 2.6, and a hint for
+//! the person who reads it.
 //!
 //! Errors are made wherever a request is checked, and turned into a response in one place
-//! (`answer::refuse`). Hints name options by the name that they have in code. Of the client's texts a
-//! transport, an `EIO`, an origin, a method and what a payload's error quotes are repeated, in JSON.
+//! (`answer::refuse`). Hints name options by the name that they have in code. Of the client's texts
+//! a transport, an `EIO`, an origin, a method and what a payload's error quotes are repeated, in
+//! JSON.
 
 use antiphon_protocol::engine::{BadOffset, Revision, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};

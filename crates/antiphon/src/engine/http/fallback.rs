@@ -1,10 +1,10 @@
-//! Requests below the server's path that belong to no session: the application answers them (calls by
-//! HTTP).
+//! Requests below the server's path that belong to no session: the application answers them (calls
+//! by HTTP).
 //!
-//! The engine owns at most one [`Fallback`] and asks it before it looks for a transport. It gets the
-//! head, and the body as a future that is bounded in bytes and time, and gives a whole response;
-//! preflights and CORS stay with the engine. `Engine::admit` holds it to the rules of a handshake:
-//! origin, `allow_request`, no shutdown.
+//! The engine owns at most one [`Fallback`] and asks it before it looks for a transport. It gets
+//! the head, and the body as a future that is bounded in bytes and time, and gives a whole
+//! response; preflights and CORS stay with the engine. `Engine::admit` holds it to the rules of a
+//! handshake: origin, `allow_request`, no shutdown.
 
 use std::{future::Future, pin::Pin, sync::Arc};
 
@@ -13,7 +13,8 @@ use http::{Response, request::Parts};
 
 use super::{Engine, RequestError};
 
-/// The body of a request, read when it is awaited: up to the engine's bound and within its deadline.
+/// The body of a request, read when it is awaited: up to the engine's bound and within its
+/// deadline.
 pub(crate) type ReadBody<'a> =
     Pin<Box<dyn Future<Output = Result<Bytes, RequestError>> + Send + 'a>>;
 

@@ -1,10 +1,11 @@
 //! The HTTP side: every request arrives here, is checked, and goes to its transport.
 //!
-//! `handle` is the way in under an HTTP server, `respond_to` for the own listener; both give a response,
-//! refusals included, with the headers of CORS. `route` has the checks in the order of docs/protocol.md
-//! 2.4. A handshake makes a session and spawns its driver; a GET waits in `polling` or is a stream; a
-//! POST hands its packets on; a WebSocket is taken over after the response. No state is here: a client
-//! that goes away drops the future, and the guards in `polling` and `streaming` tell the session.
+//! `handle` is the way in under an HTTP server, `respond_to` for the own listener; both give a
+//! response, refusals included, with the headers of CORS. `route` has the checks in the order of
+//! docs/protocol.md 2.4. A handshake makes a session and spawns its driver; a GET waits in
+//! `polling` or is a stream; a POST hands its packets on; a WebSocket is taken over after the
+//! response. No state is here: a client that goes away drops the future, and the guards in
+//! `polling` and `streaming` tell the session.
 
 mod body;
 pub(crate) mod cookie;
@@ -53,7 +54,8 @@ pub(crate) use response::EngineResponse;
 pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
 
-/// The address of the client, as a request extension: put there by the code that accepts connections.
+/// The address of the client, as a request extension: put there by the code that accepts
+/// connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
@@ -136,8 +138,8 @@ fn name_host(parts: &mut Parts) {
     }
 }
 
-/// Browsers that spoke version 8 of WebSocket named their page in a header of its own: with `Origin`
-/// there is one place to look at.
+/// Browsers that spoke version 8 of WebSocket named their page in a header of its own: with
+/// `Origin` there is one place to look at.
 fn name_origin(parts: &mut Parts) {
     if !parts.headers.contains_key(ORIGIN)
         && let Some(origin) = parts.headers.remove("sec-websocket-origin")
@@ -281,7 +283,8 @@ where
     // Pinned here, so that it isn't moved into what waits for it.
     let mut read = std::pin::pin!(read);
     let body = post.unless_superseded(async {
-        // Before anything is taken: a client that gives its POST up gets no more of them in by that.
+        // Before anything is taken: a client that gives its POST up gets no more of them in by
+        // that.
         session.unsaturated().await;
         read.as_mut().await
     });
@@ -326,7 +329,8 @@ where
 }
 
 /// Whether a page of another origin has a browser send this without saying which one it is: as an
-/// image, a script or a link, with the cookies of its user. Whatever connects from a page sends `Origin`.
+/// image, a script or a link, with the cookies of its user. Whatever connects from a page sends
+/// `Origin`.
 fn is_embedded(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     matches!(site, Some(b"cross-site" | b"same-site")) && !headers.contains_key(ORIGIN)

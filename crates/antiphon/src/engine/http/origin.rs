@@ -1,9 +1,9 @@
 //! Origins: what the header `Origin` says, compared as those who send it mean it.
 //!
 //! Browsers send `scheme://host[:port]`, in small letters and without the scheme's own port, or
-//! `null`. Programs send whatever they like: `wss://`, the port always, a path behind it, `file://`,
-//! `*`. So hosts and ports are compared, each with the default of its scheme, and what has no host is
-//! compared as it is.
+//! `null`. Programs send whatever they like: `wss://`, the port always, a path behind it,
+//! `file://`, `*`. So hosts and ports are compared, each with the default of its scheme, and what
+//! has no host is compared as it is.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -63,8 +63,8 @@ pub(crate) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Reads the value of an `Origin`. Returns `None` if it names no host. A path behind the host, as
-    /// some programs send it, doesn't count.
+    /// Reads the value of an `Origin`. Returns `None` if it names no host. A path behind the host,
+    /// as some programs send it, doesn't count.
     pub(crate) fn parse(text: &'a str) -> Option<Self> {
         let (scheme, rest) = text.split_once("://")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -82,8 +82,8 @@ impl<'a> Origin<'a> {
             && self.port() == other.port()
     }
 
-    /// Whether this is the host and port of a `Host`. The scheme isn't compared: a proxy that ends TLS
-    /// hides it. But a page of `capacitor://localhost` isn't one of this server.
+    /// Whether this is the host and port of a `Host`. The scheme isn't compared: a proxy that ends
+    /// TLS hides it. But a page of `capacitor://localhost` isn't one of this server.
     pub(crate) fn is_of(&self, host: &str) -> bool {
         let sent_to = Authority::parse(host).filter(|_| web(self.scheme).is_some());
         sent_to.is_some_and(|sent_to| {

@@ -1,9 +1,9 @@
 //! The query of a request: what a client of Engine.IO says in it (docs/protocol.md 2.2, 2.3).
 //!
-//! A [`Query`] borrows from the URI and lives as long as the request is routed. Parameters are found
-//! once and read when they are asked for. Numbers of extensions that aren't any are ignored, but for an
-//! offset in a session that has them: that is refused (`BadNumber`). Parameters that few requests are
-//! asked for are found by [`parameter`]. Nothing is decoded that isn't escaped.
+//! A [`Query`] borrows from the URI and lives as long as the request is routed. Parameters are
+//! found once and read when they are asked for. Numbers of extensions that aren't any are ignored,
+//! but for an offset in a session that has them: that is refused (`BadNumber`). Parameters that few
+//! requests are asked for are found by [`parameter`]. Nothing is decoded that isn't escaped.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -15,8 +15,8 @@ use super::RequestError;
 /// The largest whole number that JavaScript knows exactly.
 const LARGEST: u64 = 1 << 53;
 
-/// Names of extensions begin so. All other names but the protocol's own are the application's, which
-/// has them in the same query.
+/// Names of extensions begin so. All other names but the protocol's own are the application's,
+/// which has them in the same query.
 const OFFSET: &str = "antiphon-offset";
 const WAIT: &str = "antiphon-wait";
 const INTERVAL: &str = "antiphon-interval";
@@ -96,8 +96,8 @@ impl<'u> Query<'u> {
         number(self.offset.as_deref()) == Some(0)
     }
 
-    /// How many packets the client has had, if its session `is_tracked`. Other clients don't know the
-    /// name, and what they say in it is not for the engine.
+    /// How many packets the client has had, if its session `is_tracked`. Other clients don't know
+    /// the name, and what they say in it is not for the engine.
     pub(super) fn offset(
         &self,
         is_tracked: impl FnOnce() -> bool,

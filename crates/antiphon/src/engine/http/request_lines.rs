@@ -1,13 +1,13 @@
 //! Request lines with bytes in them that no URI has.
 //!
 //! Some clients build their URL by hand and send a raw `"`, `<` or `>` in it. Node's parser takes
-//! them, hyper's answers 400 with nothing in it, before any code of ours is asked. On a listener of our
-//! own they are percent-encoded on their way to hyper, which is what a browser would have done.
+//! them, hyper's answers 400 with nothing in it, before any code of ours is asked. On a listener of
+//! our own they are percent-encoded on their way to hyper, which is what a browser would have done.
 //!
-//! To find the request lines of a connection this follows the messages on it as far as it must: heads,
-//! and bodies by their length. Where it can't (a body in chunks, two lengths, a WebSocket) it looks at
-//! nothing any more. It changes bytes in what it takes for a request line alone, so a client that misleads
-//! it has changed what it sent itself.
+//! To find the request lines of a connection this follows the messages on it as far as it must:
+//! heads, and bodies by their length. Where it can't (a body in chunks, two lengths, a WebSocket)
+//! it looks at nothing any more. It changes bytes in what it takes for a request line alone, so a
+//! client that misleads it has changed what it sent itself.
 
 /// The start of a header's line that is looked at: what matters is shorter.
 const LINE: usize = 64;
@@ -52,7 +52,8 @@ impl Default for RequestLines {
 }
 
 impl RequestLines {
-    /// Takes the next bytes of the connection. Returns what to read instead, if that is something else.
+    /// Takes the next bytes of the connection. Returns what to read instead, if that is something
+    /// else.
     pub(super) fn feed(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let mut changed: Option<Vec<u8>> = None;
         let mut at = 0;
@@ -95,7 +96,8 @@ impl RequestLines {
     const fn is_escaped(&self, byte: u8) -> bool {
         match byte {
             b'"' | b'<' | b'>' => true,
-            // hyper takes text here, and Node nothing of it. In a path it is left to the code that compares it.
+            // hyper takes text here, and Node nothing of it. In a path it is left to the code that
+            // compares it.
             0x7f.. => matches!(self.place, Place::Query),
             _ => false,
         }

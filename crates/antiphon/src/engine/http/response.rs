@@ -1,9 +1,9 @@
-//! Responses: how what the transports give (a payload, a stream, a refusal) becomes status, headers and
-//! body.
+//! Responses: how what the transports give (a payload, a stream, a refusal) becomes status, headers
+//! and body.
 //!
 //! The routes in `http` call these functions; nothing is kept. [`EngineBody`] is the body for every
-//! HTTP server: whole, in parts as they are read, or an event stream that is polled for its next part.
-//! Content types are those of docs/protocol.md 2.5, 5.8, 7.4 and 13.1; CORS is added by
+//! HTTP server: whole, in parts as they are read, or an event stream that is polled for its next
+//! part. Content types are those of docs/protocol.md 2.5, 5.8, 7.4 and 13.1; CORS is added by
 //! `http::respond_to`.
 
 use std::{

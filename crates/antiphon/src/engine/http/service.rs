@@ -1,5 +1,5 @@
-//! The engine as a tower `Service`, and as a `Layer` over another one: the way in for axum, hyper and
-//! tower.
+//! The engine as a tower `Service`, and as a `Layer` over another one: the way in for axum, hyper
+//! and tower.
 //!
 //! Both are cheap handles of the engine. A request goes to `http::handle`, which always gives a
 //! response: the service never fails. The layer looks at the path alone, by whole segments

@@ -1,9 +1,9 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2), under an HTTP server that gives upgrades.
 //!
 //! `accept` checks version and key and makes the 101. Once the HTTP server has let go of the
-//! connection, `take_over` puts it to its [`Purpose`]: a new session, or the probe of one that there
-//! is. If the server never lets go (the client has gone), no session is made. The own listener does the
-//! same without an HTTP server: see `direct`.
+//! connection, `take_over` puts it to its [`Purpose`]: a new session, or the probe of one that
+//! there is. If the server never lets go (the client has gone), no session is made. The own
+//! listener does the same without an HTTP server: see `direct`.
 
 use std::sync::Arc;
 

@@ -1,9 +1,9 @@
-//! Ids of sessions and sockets: 120 random bits as 20 characters of `A-Z a-z 0-9 - _`, the form that
-//! every peer expects.
+//! Ids of sessions and sockets: 120 random bits as 20 characters of `A-Z a-z 0-9 - _`, the form
+//! that every peer expects.
 //!
-//! A [`SessionId`] is a credential: its `Debug` shows six characters. Random bytes are asked from the
-//! operating system for sixteen ids at a time, and kept by the thread. If the system gives none this
-//! panics, since an id that can be guessed is worse.
+//! A [`SessionId`] is a credential: its `Debug` shows six characters. Random bytes are asked from
+//! the operating system for sixteen ids at a time, and kept by the thread. If the system gives none
+//! this panics, since an id that can be guessed is worse.
 
 use std::{cell::RefCell, fmt, sync::Arc};
 
@@ -48,8 +48,8 @@ pub(crate) fn random_id() -> Arc<str> {
     Arc::from(String::from_utf8_lossy(&random()))
 }
 
-/// The id of a session. Anyone who knows it can speak for the session, so it is never shown to others:
-/// sockets have ids of their own.
+/// The id of a session. Anyone who knows it can speak for the session, so it is never shown to
+/// others: sockets have ids of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId([u8; LENGTH]);
 

@@ -1,10 +1,10 @@
 //! One session: the machine of the protocol crate under a lock, with what does its I/O.
 //!
 //! The engine's registry and every handle share an `Arc<Session>`; it keeps no connection alive.
-//! Callers that hold one can `send` a message, in whatever form its client takes. Transports report what
-//! has happened by `input`, and packets by `receive`, which hands messages to the application without the
-//! lock. A session whose queue is full is closed; its driver does the rest (`finish`). The lock is never
-//! held across an await or a call of the application.
+//! Callers that hold one can `send` a message, in whatever form its client takes. Transports report
+//! what has happened by `input`, and packets by `receive`, which hands messages to the application
+//! without the lock. A session whose queue is full is closed; its driver does the rest (`finish`).
+//! The lock is never held across an await or a call of the application.
 
 pub(crate) mod id;
 mod state;
@@ -74,8 +74,8 @@ pub struct Session {
     window: AtomicU8,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
-    /// The machine takes no messages any more: a copy of its answer, renewed after each input, so that
-    /// each message need not ask for the lock.
+    /// The machine takes no messages any more: a copy of its answer, renewed after each input, so
+    /// that each message need not ask for the lock.
     ended: AtomicBool,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
@@ -281,8 +281,8 @@ impl Session {
         self.send(&mut message, false).map(drop)
     }
 
-    /// Sends a message in the form of this session, all of it or nothing. A volatile message is dropped
-    /// if the transport can't take it at once.
+    /// Sends a message in the form of this session, all of it or nothing. A volatile message is
+    /// dropped if the transport can't take it at once.
     pub(crate) fn send(
         self: &Arc<Self>,
         message: &mut impl Forms,
@@ -291,8 +291,8 @@ impl Session {
         self.send_if(|| true, message, volatile)
     }
 
-    /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so that
-    /// nothing of another thread comes behind the packet that tells its client of its end.
+    /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so
+    /// that nothing of another thread comes behind the packet that tells its client of its end.
     pub(crate) fn send_if(
         self: &Arc<Self>,
         is_there: impl FnOnce() -> bool,
@@ -460,8 +460,8 @@ impl Session {
         }
     }
 
-    /// A packet has come on the session's transport. Messages are nearly all: they ask a copy of the
-    /// machine's answer. All others are inputs of the machine.
+    /// A packet has come on the session's transport. Messages are nearly all: they ask a copy of
+    /// the machine's answer. All others are inputs of the machine.
     pub(crate) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
         match packet {
             Packet::Message(message) => {

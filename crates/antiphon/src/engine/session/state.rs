@@ -1,8 +1,8 @@
 //! What changes in a session, and how what waits in it leaves.
 //!
-//! [`Session`](super::Session) owns it under its lock. What is emitted waits in the machine's queue. A flush
-//! writes to a WebSocket, wakes the poll that waits, or wakes the driver. A write that fails ends the
-//! session, or is left to the driver ([`Failure`]).
+//! [`Session`](super::Session) owns it under its lock. What is emitted waits in the machine's
+//! queue. A flush writes to a WebSocket, wakes the poll that waits, or wakes the driver. A write
+//! that fails ends the session, or is left to the driver ([`Failure`]).
 
 use std::{
     io::{self, ErrorKind, IoSlice},
@@ -38,8 +38,8 @@ pub(crate) struct SessionState {
 pub(crate) enum Failure {
     /// The session ends.
     Ends,
-    /// The driver tries again when it has nothing more to read: what a client has sent before it went
-    /// away is handled.
+    /// The driver tries again when it has nothing more to read: what a client has sent before it
+    /// went away is handled.
     ForTheDriver,
 }
 

@@ -1,22 +1,24 @@
 //! A turn: what one thread does between two looks at its I/O.
 //!
 //! Each connection that is ready brings a batch of input, and what its handlers emit goes to other
-//! connections. While a [`scope`] is open on a thread, a session that has something to flush is noted
-//! instead. When the scope ends, the thread owes it a flush, and pays when the runtime has come to the
-//! end of what was ready: what thirty talkers of a room cause in one turn is one write for each
-//! listener, and not thirty. What a connection causes for itself alone (an echo, an acknowledgement)
-//! is flushed at the end of its scope, since no other input adds to it.
+//! connections. While a [`scope`] is open on a thread, a session that has something to flush is
+//! noted instead. When the scope ends, the thread owes it a flush, and pays when the runtime has
+//! come to the end of what was ready: what thirty talkers of a room cause in one turn is one write
+//! for each listener, and not thirty. What a connection causes for itself alone (an echo, an
+//! acknowledgement) is flushed at the end of its scope, since no other input adds to it.
 //!
-//! Each thread that opens scopes owns one [`Turn`]. The turn's flusher, a task of the thread's runtime,
-//! is woken behind the I/O driver, as a task that yields is. A thread without a runtime flushes at the
-//! end of the scope.
+//! Each thread that opens scopes owns one [`Turn`]. The turn's flusher, a task of the thread's
+//! runtime, is woken behind the I/O driver, as a task that yields is. A thread without a runtime
+//! flushes at the end of the scope.
 //!
 //! Nobody waits for the work of another:
 //! * A thread that emits to a session which another thread has noted notes it, too, and flushes it
 //!   with all that waits ([`Mark`]).
-//! * A debt that is older than [`GATHERED`], or than paying takes, is paid at the end of the next scope.
+//! * A debt that is older than [`GATHERED`], or than paying takes, is paid at the end of the next
+//!   scope.
 //! * A connection that brings many events handles them for as long as its [`Budget`] says.
-//! * Flushing many sessions gives way to others after each [`SLICE`]; the I/O is looked at in between.
+//! * Flushing many sessions gives way to others after each [`SLICE`]; the I/O is looked at in
+//!   between.
 
 use std::{
     any::Any,
@@ -37,8 +39,8 @@ use tokio::runtime::{Handle, Id};
 
 use crate::engine::Session;
 
-/// How old a debt may grow in a long turn: the end of a scope that finds it older pays. If paying takes
-/// longer than this, so may gathering: at most half of the time is spent on it.
+/// How old a debt may grow in a long turn: the end of a scope that finds it older pays. If paying
+/// takes longer than this, so may gathering: at most half of the time is spent on it.
 const GATHERED: Duration = Duration::from_micros(200);
 
 /// How long one thread flushes at a stretch.
@@ -59,8 +61,8 @@ const EVENTS_A_LOOK: usize = 16;
 /// No turn is cut: see [`uncut`].
 static UNCUT: AtomicBool = AtomicBool::new(false);
 
-/// From now on no turn of this process is cut for the time that it takes, and no handler is watched: for
-/// programs that count instructions, under which everything takes fifty times as long.
+/// From now on no turn of this process is cut for the time that it takes, and no handler is
+/// watched: for programs that count instructions, under which everything takes fifty times as long.
 #[doc(hidden)]
 pub fn uncut() {
     UNCUT.store(true, Ordering::Relaxed);

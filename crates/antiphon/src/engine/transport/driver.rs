@@ -1,10 +1,10 @@
 //! What every driver of a session does: watch its deadline, and see that the session has ended.
 //!
-//! A session has one driver, a task in `polling::drive` or `websocket::drive`, which owns a [`Driven`].
-//! `poll_deadlines` tells the session each deadline that has come, until the session is closed, and
-//! then gives the reason. A driver ends by `finish` or `handed_over`: if a `Driven` is dropped
-//! otherwise (a panic, a runtime that ends), the session is ended, since no task would watch it any
-//! more.
+//! A session has one driver, a task in `polling::drive` or `websocket::drive`, which owns a
+//! [`Driven`]. `poll_deadlines` tells the session each deadline that has come, until the session is
+//! closed, and then gives the reason. A driver ends by `finish` or `handed_over`: if a `Driven` is
+//! dropped otherwise (a panic, a runtime that ends), the session is ended, since no task would
+//! watch it any more.
 
 use std::{
     pin::Pin,

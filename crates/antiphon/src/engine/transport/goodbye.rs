@@ -1,10 +1,10 @@
 //! The poll of a client that says goodbye at the same moment.
 //!
-//! A client that leaves has a poll under way, which ends with its session. If it makes that poll just
-//! then, on a connection of its own, the POST that says goodbye may be handled first, and the poll would
-//! be told that nobody knows its session: the client reports an error for having left in order. So the
-//! answer to such a POST waits a moment for that poll, which gets a noop, as if it had come before. What
-//! the client asks after that answer finds no session.
+//! A client that leaves has a poll under way, which ends with its session. If it makes that poll
+//! just then, on a connection of its own, the POST that says goodbye may be handled first, and the
+//! poll would be told that nobody knows its session: the client reports an error for having left in
+//! order. So the answer to such a POST waits a moment for that poll, which gets a noop, as if it
+//! had come before. What the client asks after that answer finds no session.
 
 use std::{
     collections::HashMap,
@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) struct Goodbyes(Mutex<HashMap<SessionId, (Revision, Arc<Notify>)>>);
 
 impl Goodbyes {
-    /// A poll of a session that has ended: the revision in which it is answered, if it comes with the
-    /// goodbye. It is one poll.
+    /// A poll of a session that has ended: the revision in which it is answered, if it comes with
+    /// the goodbye. It is one poll.
     pub(crate) fn take(&self, id: SessionId) -> Option<Revision> {
         let (revision, taken) = self.lock().remove(&id)?;
         taken.notify_one();
@@ -45,7 +45,8 @@ pub(crate) struct Goodbye<'s> {
 }
 
 impl<'s> Goodbye<'s> {
-    /// Before this body is handled. Returns `None` if it doesn't say goodbye, or a poll waits already.
+    /// Before this body is handled. Returns `None` if it doesn't say goodbye, or a poll waits
+    /// already.
     pub(crate) fn begin(session: &'s Session, body: &[u8]) -> Option<Self> {
         // Nothing follows a close packet, in whatever form the payload is.
         if body.last() != Some(&b'1') || session.is_writable() {

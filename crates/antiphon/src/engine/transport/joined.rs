@@ -1,7 +1,8 @@
-//! Small pieces side by side: up to 16 KiB are copied into a buffer of the thread and written as one.
+//! Small pieces side by side: up to 16 KiB are copied into a buffer of the thread and written as
+//! one.
 //!
-//! For lists of short pieces the kernel takes longer than the copy does. Larger ones are for the caller
-//! to write as a list.
+//! For lists of short pieces the kernel takes longer than the copy does. Larger ones are for the
+//! caller to write as a list.
 
 use std::{cell::Cell, io::IoSlice};
 

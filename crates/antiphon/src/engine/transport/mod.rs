@@ -1,9 +1,9 @@
 //! Transports: what carries a session's packets.
 //!
-//! Each takes what its requests or its WebSocket bring to the session's machine, and gives them what waits
-//! in the session. [`polling`] and [`streaming`] live in the futures of HTTP requests; [`websocket`] is a
-//! task, which a [`probe`] begins where a session upgrades. A session has one [`driver`] at a time.
-//! When a transport is dropped, a guard tells its session.
+//! Each takes what its requests or its WebSocket bring to the session's machine, and gives them
+//! what waits in the session. [`polling`] and [`streaming`] live in the futures of HTTP requests;
+//! [`websocket`] is a task, which a [`probe`] begins where a session upgrades. A session has one
+//! [`driver`] at a time. When a transport is dropped, a guard tells its session.
 
 pub(crate) mod driver;
 pub(crate) mod goodbye;

@@ -3,9 +3,9 @@
 //!
 //! `poll` and `Post` are the two requests of a session, each with a guard while it is under way:
 //! dropped before its end, it tells the session that the client has gone away, which ends a session
-//! without offsets. `drive` is the session's driver while it is on HTTP: it watches deadlines alone,
-//! and ends when the session is closed or a WebSocket has taken over. Packets leave the queue as one
-//! payload. A body that can't be decoded closes the session.
+//! without offsets. `drive` is the session's driver while it is on HTTP: it watches deadlines
+//! alone, and ends when the session is closed or a WebSocket has taken over. Packets leave the
+//! queue as one payload. A body that can't be decoded closes the session.
 
 use std::{
     borrow::Cow,
@@ -32,8 +32,8 @@ use crate::engine::{
     transport::driver::{self, Driven},
 };
 
-/// How long the next POST waits for one whose body hasn't come: where its client has hung up behind it,
-/// it is here, and only has to be read.
+/// How long the next POST waits for one whose body hasn't come: where its client has hung up behind
+/// it, it is here, and only has to be read.
 const OVERLAP: Duration = Duration::from_millis(100);
 
 /// Watches the deadlines of a session until it is closed or has moved to WebSocket.
@@ -164,8 +164,8 @@ impl Post {
     /// Begins to read a POST, whose parameter tells it from others. Returns `None` if it
     /// was handled already.
     ///
-    /// One that is being handled is waited for: its client may have gone away from it, and then makes
-    /// the next. One whose body is still to come is given a moment.
+    /// One that is being handled is waited for: its client may have gone away from it, and then
+    /// makes the next. One whose body is still to come is given a moment.
     pub(crate) async fn begin<'p>(
         session: &Arc<Session>,
         parameter: impl FnOnce() -> Option<Cow<'p, str>>,
@@ -226,8 +226,8 @@ impl Post {
             .is_none_or(|number| self.session.lock().requests().handle_post(number, t))
     }
 
-    /// Hands the packets of the body on. If that takes long, a task goes on with it and gives way to
-    /// others in between: a client that goes away meanwhile has sent them all the same.
+    /// Hands the packets of the body on. If that takes long, a task goes on with it and gives way
+    /// to others in between: a client that goes away meanwhile has sent them all the same.
     pub(crate) async fn receive(self, body: Bytes, binary: bool) -> Result<(), PayloadError> {
         let packets = self.packets(&body, binary);
         let mut packets = packets.map_err(|error| self.undecodable(error))?;
@@ -273,8 +273,8 @@ impl Post {
         payload::decode(body, self.session.revision(), binary, limit)
     }
 
-    /// Hands packets on until all are, or others should have their turn. Returns how many that were, if
-    /// there may be more.
+    /// Hands packets on until all are, or others should have their turn. Returns how many that
+    /// were, if there may be more.
     fn receive_some(&self, packets: &mut Packets<'_>) -> Result<Option<usize>, PayloadError> {
         let mut budget = turn::Budget::default();
         let mut count = 0;

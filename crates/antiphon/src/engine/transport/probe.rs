@@ -2,9 +2,9 @@
 //! (docs/protocol.md 10).
 //!
 //! The task of the WebSocket owns the connection and a `Probe`. Texts go to the session's machine,
-//! which says what to do: answer, complete, reject. When it is complete a driver is spawned with the
-//! connection. Whatever goes wrong closes this WebSocket alone; the session goes on as it was. A
-//! `Probe` tells the session when it is dropped, unless a later attempt has begun.
+//! which says what to do: answer, complete, reject. When it is complete a driver is spawned with
+//! the connection. Whatever goes wrong closes this WebSocket alone; the session goes on as it was.
+//! A `Probe` tells the session when it is dropped, unless a later attempt has begun.
 
 use std::{sync::Arc, task::Poll};
 

@@ -2,9 +2,9 @@
 //! probes, the answer that is still being read, and, in a session with offsets, which GET and POST
 //! count.
 //!
-//! All of it is behind the session's lock, in a box that a session on WebSocket doesn't have. Requests
-//! leave their wakers here and get numbers. A newer one takes over, and the older sees by its number
-//! that it has been superseded. A POST that a browser repeats is known by its parameter
+//! All of it is behind the session's lock, in a box that a session on WebSocket doesn't have.
+//! Requests leave their wakers here and get numbers. A newer one takes over, and the older sees by
+//! its number that it has been superseded. A POST that a browser repeats is known by its parameter
 //! `antiphon-post`.
 
 use std::{sync::Arc, task::Waker};
@@ -63,7 +63,8 @@ impl Requests {
         self.unread = Some(Arc::clone(unread));
     }
 
-    /// What the client hasn't read of the last answer won't come. Returns `false` if it has read all.
+    /// What the client hasn't read of the last answer won't come. Returns `false` if it has read
+    /// all.
     pub(crate) fn forget_answer(&mut self) -> bool {
         let unread = self.unread.take().filter(|unread| !unread.is_over());
         unread.inspect(|unread| unread.forget()).is_some()
@@ -74,8 +75,8 @@ impl Requests {
         self.unread.take_if(|unread| Arc::ptr_eq(unread, ended));
     }
 
-    /// Another POST, which supersedes the one before. Returns `None` if it is the one that was handled last,
-    /// made again by a browser whose connection was cut before the answer.
+    /// Another POST, which supersedes the one before. Returns `None` if it is the one that was
+    /// handled last, made again by a browser whose connection was cut before the answer.
     pub(crate) fn begin_post(&mut self, t: Option<&str>) -> Option<u32> {
         if t.is_some() && t == self.handled.as_deref() {
             return None;

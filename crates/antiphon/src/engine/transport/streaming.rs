@@ -1,10 +1,11 @@
 //! HTTP streaming: packets as events of a response that stays open, and the probe of one.
 //!
-//! A session takes its packets back from a response that is cut: the client comes again and says how
-//! many it has had. So a response may end at any time, and is ended in order before it grows long.
+//! A session takes its packets back from a response that is cut: the client comes again and says
+//! how many it has had. So a response may end at any time, and is ended in order before it grows
+//! long.
 //!
-//! The body of a response owns its `EventStream`. It asks the session's machine for packets whenever
-//! the HTTP server takes more, and tells the session when it is dropped.
+//! The body of a response owns its `EventStream`. It asks the session's machine for packets
+//! whenever the HTTP server takes more, and tells the session when it is dropped.
 
 use std::{
     future::Future,

@@ -1,9 +1,9 @@
 //! The rest of a large response, which its client hasn't read yet.
 //!
-//! A response is handed to the HTTP server in small parts, as its client reads them. What is left is
-//! not the response's alone: the code that has made it can forget it, if the next one takes its place, if its
-//! session ends, or if nothing is read of it for too long. So a session holds one answer at the most,
-//! and what the HTTP server holds of others is small.
+//! A response is handed to the HTTP server in small parts, as its client reads them. What is left
+//! is not the response's alone: the code that has made it can forget it, if the next one takes its
+//! place, if its session ends, or if nothing is read of it for too long. So a session holds one
+//! answer at the most, and what the HTTP server holds of others is small.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -79,8 +79,8 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Begins to hand bytes on. Where none is taken for so long, they are forgotten and `given_up` is
-    /// called.
+    /// Begins to hand bytes on. Where none is taken for so long, they are forgotten and `given_up`
+    /// is called.
     pub(crate) fn new(
         bytes: Bytes,
         patience: Duration,
@@ -114,7 +114,8 @@ impl Drop for Reading {
     }
 }
 
-/// Resolves when nothing was read for so long: true, and the rest is forgotten. `false` if all was read.
+/// Resolves when nothing was read for so long: true, and the rest is forgotten. `false` if all was
+/// read.
 async fn was_left(unread: Weak<Unread>, patience: Duration) -> bool {
     loop {
         let Some(moved) = unread.upgrade().map(|unread| unread.lock().moved) else {

@@ -1,8 +1,8 @@
 //! WebSocket: reads frames, hands packets on, and ends the connection properly.
 //!
-//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame that
-//! is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that senders
-//! write to it directly; any other (TLS, for one) is written to by the driver.
+//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame
+//! that is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that
+//! senders write to it directly; any other (TLS, for one) is written to by the driver.
 
 use std::{
     cell::Cell,
@@ -164,8 +164,8 @@ impl WebSocket {
         }
     }
 
-    /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may be
-    /// as large as those of `session` now. Returns how many bytes were read.
+    /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may
+    /// be as large as those of `session` now. Returns how many bytes were read.
     fn poll_read(
         &mut self,
         session: Option<&Session>,
@@ -314,7 +314,8 @@ impl WebSocket {
         let _ = tokio::time::timeout(LINGER, goodbye).await;
     }
 
-    /// One event of the probe: what `handle` makes of the next text. Returns `None` if the connection is gone.
+    /// One event of the probe: what `handle` makes of the next text. Returns `None` if the
+    /// connection is gone.
     pub(crate) fn poll_text<T>(
         &mut self,
         context: &mut Context<'_>,

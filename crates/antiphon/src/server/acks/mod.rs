@@ -1,7 +1,7 @@
 //! Acknowledgements, both ways.
 //!
-//! *In*: an event that asks for one is answered once: by what its handler returns, by [`Ack::send`],
-//! or, when its handlers have ended without either, by an empty acknowledgement.
+//! *In*: an event that asks for one is answered once: by what its handler returns, by
+//! [`Ack::send`], or, when its handlers have ended without either, by an empty acknowledgement.
 //! *Out*: an emit that asks for one waits under its id until the answer, the timeout, or the end of
 //! the socket.
 
@@ -34,19 +34,21 @@ use crate::{
     },
 };
 
-/// Which errors of the server itself are acknowledged: see [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
+/// Which errors of the server itself are acknowledged: see
+/// [`ServerBuilder::error_acks`](crate::ServerBuilder::error_acks).
 ///
-/// For a stock client each acknowledgement is one, an error's too: `emitWithAck` resolves with it, and with
-/// the option `retries` the event counts as delivered. An event that isn't acknowledged is sent again by a
-/// client with `retries`, and others run into their `ackTimeout`, if they have one.
+/// For a stock client each acknowledgement is one, an error's too: `emitWithAck` resolves with it,
+/// and with the option `retries` the event counts as delivered. An event that isn't acknowledged is
+/// sent again by a client with `retries`, and others run into their `ackTimeout`, if they have one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorAcks {
-    /// All: a client that waits learns at once what is wrong. An event that fails is not sent again.
+    /// All: a client that waits learns at once what is wrong. An event that fails is not sent
+    /// again.
     #[default]
     All,
-    /// Those that would come again: arguments that don't fit, and rejections of the application's own.
-    /// An event that no handler takes yet, as during a deploy, or whose handler panicked
+    /// Those that would come again: arguments that don't fit, and rejections of the application's
+    /// own. An event that no handler takes yet, as during a deploy, or whose handler panicked
     /// (`unknown_event`, `internal_error`) isn't acknowledged.
     Lasting,
     /// None, as with Node's server.
@@ -210,8 +212,8 @@ impl Ack {
         self.0.is_some()
     }
 
-    /// Sends the acknowledgement, as if the handler had returned this; `()` is one without arguments.
-    /// Only the first of an event counts.
+    /// Sends the acknowledgement, as if the handler had returned this; `()` is one without
+    /// arguments. Only the first of an event counts.
     pub fn send<T: IntoReply>(self, reply: T) {
         if let Some(answer) = self.0 {
             answer
@@ -339,11 +341,14 @@ impl Drop for OneAnswer {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct BroadcastAnswers<R> {
-    /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an error.
+    /// The sockets that have answered, and their answers; an answer that doesn't fit `R` is an
+    /// error.
     pub answers: Vec<(SocketId, Result<R, AckError>)>,
-    /// How many sockets the event was sent to, as far as servers have said so. `None` if the adapter hasn't in time.
+    /// How many sockets the event was sent to, as far as servers have said so. `None` if the
+    /// adapter hasn't in time.
     pub expected: Option<usize>,
-    /// The servers that haven't said in time how many sockets they have asked, or died with answers owed.
+    /// The servers that haven't said in time how many sockets they have asked, or died with answers
+    /// owed.
     pub missing: Vec<NodeId>,
     /// Why the adapter has failed, if it has: nothing is known of other servers then.
     pub error: Option<AdapterError>,
@@ -359,8 +364,8 @@ impl<R> BroadcastAnswers<R> {
 }
 
 impl<R: FromArgs> BroadcastAnswers<R> {
-    /// Waits until all have answered or are gone, or the time is up. What has come counts, also if nobody
-    /// has looked at it yet.
+    /// Waits until all have answered or are gone, or the time is up. What has come counts, also if
+    /// nobody has looked at it yet.
     pub(crate) async fn collect(mut answered: Answered<SocketAnswer>) -> Self {
         let mut answers = Vec::new();
         while let Some((socket, args)) = answered.next().await {
@@ -379,9 +384,11 @@ impl<R: FromArgs> BroadcastAnswers<R> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerAnswers<R> {
-    /// The servers whose handlers have answered, and their answers; an answer that doesn't fit `R` is an error.
+    /// The servers whose handlers have answered, and their answers; an answer that doesn't fit `R`
+    /// is an error.
     pub answers: Vec<(NodeId, Result<R, AckError>)>,
-    /// The servers that have not answered in time. One that has no handler for the event is neither here nor there.
+    /// The servers that have not answered in time. One that has no handler for the event is neither
+    /// here nor there.
     pub missing: Vec<NodeId>,
 }
 

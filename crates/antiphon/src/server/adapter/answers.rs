@@ -1,10 +1,12 @@
-//! What comes back of a question to many: answers one by one, and what is known of those that owe some.
+//! What comes back of a question to many: answers one by one, and what is known of those that owe
+//! some.
 //!
-//! The asking side holds an [`Answered`], the answering sides clones of [`Answers`]. A question is over when the last of
-//! these has been dropped, or when its time is up, whichever is first. So a socket that leaves, or a server that is known to be
-//! dead, ends nothing but its own part: whoever waited for it drops its clone. An adapter says beforehand which
-//! servers it asks ([`Answers::missing`]), and that one has answered ([`Answers::heard`]), so that what is missing when
-//! the time is up is known, and not guessed.
+//! The asking side holds an [`Answered`], the answering sides clones of [`Answers`]. A question is
+//! over when the last of these has been dropped, or when its time is up, whichever is first. So a
+//! socket that leaves, or a server that is known to be dead, ends nothing but its own part: whoever
+//! waited for it drops its clone. An adapter says beforehand which servers it asks
+//! ([`Answers::missing`]), and that one has answered ([`Answers::heard`]), so that what is missing
+//! when the time is up is known, and not guessed.
 
 use std::{
     collections::BTreeSet,
@@ -28,9 +30,11 @@ pub type SocketAnswer = (SocketId, OwnedArgs);
 /// The answer of a server to an event of another.
 pub type ServerAnswer = (NodeId, OwnedArgs);
 
-/// Where the answers to one question go. A cheap handle: the question is over when the last is dropped.
+/// Where the answers to one question go. A cheap handle: the question is over when the last is
+/// dropped.
 ///
-/// An adapter gets it with a question, and makes one of its own ([`Answers::channel`]) when another server asks:
+/// An adapter gets it with a question, and makes one of its own ([`Answers::channel`]) when another
+/// server asks:
 ///
 /// ```
 /// use std::time::Duration;
@@ -102,14 +106,15 @@ impl<T> Answers<T> {
         self.0.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives an answer. Nothing happens if nobody waits for it any more. Each answer is given once: a broker that delivers
-    /// twice is the adapter's to see through.
+    /// Gives an answer. Nothing happens if nobody waits for it any more. Each answer is given once:
+    /// a broker that delivers twice is the adapter's to see through.
     pub fn give(&self, answer: T) {
         // The receiver has stopped waiting.
         let _ = self.0.sender.send(answer);
     }
 
-    /// Adds to how many answers are expected. A question of which this is never called has no known count.
+    /// Adds to how many answers are expected. A question of which this is never called has no known
+    /// count.
     pub fn expect(&self, count: usize) {
         let mut told = self.told();
         let expected = told.expected.unwrap_or(0);
@@ -126,7 +131,8 @@ impl<T> Answers<T> {
         self.told().missing.remove(node);
     }
 
-    /// The question could not be asked, or what is missing isn't known by name. What has come counts all the same.
+    /// The question could not be asked, or what is missing isn't known by name. What has come
+    /// counts all the same.
     pub fn fail(&self, error: AdapterError) {
         self.told().error = Some(error);
     }
@@ -144,8 +150,9 @@ impl<T> Answers<T> {
         self.0.sender.is_closed()
     }
 
-    /// Resolves when nobody waits any more: its time is up, or the asking side has been dropped. For adapters, which forget the
-    /// question then. The future itself doesn't keep the question open.
+    /// Resolves when nobody waits any more: its time is up, or the asking side has been dropped.
+    /// For adapters, which forget the question then. The future itself doesn't keep the question
+    /// open.
     #[must_use]
     pub fn closed(&self) -> BoxFuture<()> {
         let (mut asked, deadline) = (self.0.asked.clone(), self.0.deadline);
@@ -181,8 +188,9 @@ pub struct Answered<T> {
 }
 
 impl<T> Answered<T> {
-    /// The next answer. Returns `None` when no more can come: all [`Answers`] have been dropped, or the time is up. What had
-    /// come by then is still given. Nothing is lost if the future is dropped.
+    /// The next answer. Returns `None` when no more can come: all [`Answers`] have been dropped, or
+    /// the time is up. What had come by then is still given. Nothing is lost if the future is
+    /// dropped.
     pub async fn next(&mut self) -> Option<T> {
         match timeout_at(self.deadline, self.receiver.recv()).await {
             Ok(answer) => answer,
@@ -220,8 +228,8 @@ impl<T> Answered<T> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for all. An adapter that has neither ended its question in time nor named a server that it waits for is
-    /// an error.
+    /// Waits for all. An adapter that has neither ended its question in time nor named a server
+    /// that it waits for is an error.
     pub(crate) async fn collect(mut self) -> Result<(Vec<T>, Vec<NodeId>), AdapterError> {
         let mut answers = Vec::new();
         while let Some(answer) = self.next().await {

@@ -1,11 +1,12 @@
 //! Why an adapter could not do what it was asked.
 
-/// Why an adapter could not do what it was asked. The sockets of this server have got their part all the same.
+/// Why an adapter could not do what it was asked. The sockets of this server have got their part
+/// all the same.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AdapterError {
-    /// So many other servers have not answered in time, and the adapter knows no names. Where it knows them, they are in
-    /// the result.
+    /// So many other servers have not answered in time, and the adapter knows no names. Where it
+    /// knows them, they are in the result.
     #[error("{count} servers have not answered in time: see whether they run, or wait longer")]
     Missing {
         /// How many are missing.

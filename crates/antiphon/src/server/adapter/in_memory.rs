@@ -1,7 +1,7 @@
 //! The adapter of a server that stands alone: everything ends at its own sockets.
 //!
-//! A namespace owns one if its server has no other. Nothing can fail, and every question is answered at once, but
-//! for what clients owe.
+//! A namespace owns one if its server has no other. Nothing can fail, and every question is
+//! answered at once, but for what clients owe.
 
 use std::future::ready;
 

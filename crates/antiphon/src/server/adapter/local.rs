@@ -1,7 +1,8 @@
 //! The part of a namespace that is on this server: what every adapter ends at.
 //!
-//! The namespace owns it, and so does its adapter. An event becomes a packet here, with the id of an acknowledgement that
-//! this server counts itself, and each receiver gets it in its session's form.
+//! The namespace owns it, and so does its adapter. An event becomes a packet here, with the id of
+//! an acknowledgement that this server counts itself, and each receiver gets it in its session's
+//! form.
 
 use std::{
     fmt,
@@ -112,9 +113,10 @@ impl Local {
         });
     }
 
-    /// Sends an event that asks for an acknowledgement to the sockets of `target`, and returns to how many. Their answers go to
-    /// `answers`. Each of these sockets keeps a clone of that until it has answered or left, or the time is up.
-    /// See [`Adapter::broadcast_with_ack`](super::Adapter::broadcast_with_ack).
+    /// Sends an event that asks for an acknowledgement to the sockets of `target`, and returns to
+    /// how many. Their answers go to `answers`. Each of these sockets keeps a clone of that until
+    /// it has answered or left, or the time is up. See
+    /// [`Adapter::broadcast_with_ack`](super::Adapter::broadcast_with_ack).
     #[must_use]
     pub fn broadcast_with_ack(
         &self,
@@ -179,12 +181,12 @@ impl Local {
             .collect()
     }
 
-    /// Calls the [handlers](crate::Namespace::on_server_side) of an event that another server has emitted to this one. They run
-    /// while the future is polled, one behind the other.
+    /// Calls the [handlers](crate::Namespace::on_server_side) of an event that another server has
+    /// emitted to this one. They run while the future is polled, one behind the other.
     ///
     /// Resolves with the answer, or with `None` if there is no handler. As many events as
-    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) are handled at a time; one beyond that is dropped and
-    /// logged, and resolves with `None`, too.
+    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) are handled at a time;
+    /// one beyond that is dropped and logged, and resolves with `None`, too.
     #[must_use = "nothing is handled until it is awaited"]
     pub fn server_side_emit(&self, event: &Outgoing) -> BoxFuture<Option<OwnedArgs>> {
         self.server_side().handle(event)

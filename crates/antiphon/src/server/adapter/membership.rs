@@ -1,7 +1,8 @@
 //! What an adapter hears of sockets that come, join, leave and go: by its wish, and asked once.
 //!
-//! [`Rooms`](crate::server::rooms::Rooms) reports each change under its lock, so that changes of one room come in the order
-//! in which they happened. An adapter that watches nothing costs one comparison a change.
+//! [`Rooms`](crate::server::rooms::Rooms) reports each change under its lock, so that changes of
+//! one room come in the order in which they happened. An adapter that watches nothing costs one
+//! comparison a change.
 
 use std::{fmt, sync::Weak};
 
@@ -20,8 +21,8 @@ pub enum Watch {
     Sockets,
 }
 
-/// A change among the sockets of a namespace on this server. Rooms of own ids are no rooms here: they come and go with
-/// their socket.
+/// A change among the sockets of a namespace on this server. Rooms of own ids are no rooms here:
+/// they come and go with their socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Membership<'m> {

@@ -1,8 +1,9 @@
 //! The adapter: the line between a namespace and what carries its events to other servers.
 //!
-//! Everything that may concern sockets of other servers goes through the [`Adapter`] of its namespace, told by rooms and
-//! exceptions, and with an event that has no form yet ([`Outgoing`]). The default, [`InMemory`], knows this server
-//! alone. A cluster's adapter does the same on its [`Local`] part and tells the others.
+//! Everything that may concern sockets of other servers goes through the [`Adapter`] of its
+//! namespace, told by rooms and exceptions, and with an event that has no form yet ([`Outgoing`]).
+//! The default, [`InMemory`], knows this server alone. A cluster's adapter does the same on its
+//! [`Local`] part and tells the others.
 //!
 //! ```text
 //! emit, join, fetch, .. -> Namespace -> Adapter -> Local -> rooms -> sockets of this server
@@ -12,9 +13,10 @@
 //! rooms: first and last member .. -> Adapter::changed
 //! ```
 //!
-//! The namespace owns its adapter and calls it; [`AdapterFactory`] makes one for each namespace. An adapter calls its `Local` for
-//! itself and for other servers. A question to many servers comes with [`Answers`], which the adapter keeps until all have
-//! answered. What a broker delivers is foreign: [`Outgoing::from_parts`] and [`OwnedArgs::from_parts`] prove it.
+//! The namespace owns its adapter and calls it; [`AdapterFactory`] makes one for each namespace. An
+//! adapter calls its `Local` for itself and for other servers. A question to many servers comes
+//! with [`Answers`], which the adapter keeps until all have answered. What a broker delivers is
+//! foreign: [`Outgoing::from_parts`] and [`OwnedArgs::from_parts`] prove it.
 //!
 //! # Example
 //! An adapter that counts what its namespace emits, and else knows this server alone:
@@ -127,34 +129,38 @@ pub struct Flags {
 
 /// What a namespace needs of what connects it with other servers.
 ///
-/// All methods are called by any thread, many at a time, often by a handler of events, and maybe outside of a runtime. So
-/// none of them blocks or waits: what takes longer is put into a queue of the adapter's, which must be bounded, and done
-/// by a task of its own. Calls of one thread that reach other servers do so in their order.
+/// All methods are called by any thread, many at a time, often by a handler of events, and maybe
+/// outside of a runtime. So none of them blocks or waits: what takes longer is put into a queue of
+/// the adapter's, which must be bounded, and done by a task of its own. Calls of one thread that
+/// reach other servers do so in their order.
 ///
-/// The part of this server is done through [`Local`] before a method returns, whatever becomes of the others.
-/// An error says that others could not be told; the caller gets it, and nothing is tried again.
+/// The part of this server is done through [`Local`] before a method returns, whatever becomes of
+/// the others. An error says that others could not be told; the caller gets it, and nothing is
+/// tried again.
 pub trait Adapter: Send + Sync + 'static {
-    /// Called once, when the namespace has been made, before anything else but [`watch`](Self::watch); maybe outside of a
-    /// runtime. The default does nothing. It must not ask the server for its own namespace.
+    /// Called once, when the namespace has been made, before anything else but
+    /// [`watch`](Self::watch); maybe outside of a runtime. The default does nothing. It must not
+    /// ask the server for its own namespace.
     fn start(&self) {}
 
-    /// Called once by [`Server::close`](crate::Server::close), when all sockets have left. What waits for other servers is to be
-    /// sent, and the connection given up. It is waited for, for 5 s at the most. Calls that come later
-    /// get [`AdapterError::Closed`]. The default does nothing.
+    /// Called once by [`Server::close`](crate::Server::close), when all sockets have left. What
+    /// waits for other servers is to be sent, and the connection given up. It is waited for, for 5
+    /// s at the most. Calls that come later get [`AdapterError::Closed`]. The default does nothing.
     fn close(&self) -> BoxFuture<()> {
         Box::pin(std::future::ready(()))
     }
 
-    /// Which changes [`changed`](Self::changed) is told of. Asked once, before [`start`](Self::start). None by default.
+    /// Which changes [`changed`](Self::changed) is told of. Asked once, before
+    /// [`start`](Self::start). None by default.
     fn watch(&self) -> Watch {
         Watch::Nothing
     }
 
-    /// A socket has come or gone, or a room of this server has. The changes of a namespace come one by one, in
-    /// the order in which they happen.
+    /// A socket has come or gone, or a room of this server has. The changes of a namespace come one
+    /// by one, in the order in which they happen.
     ///
-    /// It is called under the lock of the rooms: it takes a note and returns. Calling [`Local`], a namespace or a
-    /// socket from here is a deadlock.
+    /// It is called under the lock of the rooms: it takes a note and returns. Calling [`Local`], a
+    /// namespace or a socket from here is a deadlock.
     fn changed(&self, change: Membership<'_>) {
         let _ = change;
     }
@@ -172,13 +178,15 @@ pub trait Adapter: Send + Sync + 'static {
 
     /// Sends an event that asks for an acknowledgement to the sockets of `target`.
     ///
-    /// Each answer goes to [`answers`](Answers::give) as it comes, and how many sockets were asked to
-    /// [`expect`](Answers::expect): the sum of [`Local::broadcast_with_ack`] and what each other server says. A server that
-    /// is asked is [`missing`](Answers::missing) until it has said its count, and again if it dies with answers owed. The adapter
-    /// keeps `answers` until no more can come from other servers, or [until nobody waits](Answers::closed).
+    /// Each answer goes to [`answers`](Answers::give) as it comes, and how many sockets were asked
+    /// to [`expect`](Answers::expect): the sum of [`Local::broadcast_with_ack`] and what each other
+    /// server says. A server that is asked is [`missing`](Answers::missing) until it has said its
+    /// count, and again if it dies with answers owed. The adapter keeps `answers` until no more can
+    /// come from other servers, or [until nobody waits](Answers::closed).
     ///
     /// On the other server the event is sent by `Local::broadcast_with_ack` with answers of its own
-    /// ([`Answers::channel`], with the time that [remains](Answers::remaining)). Ids of acknowledgements never travel.
+    /// ([`Answers::channel`], with the time that [remains](Answers::remaining)). Ids of
+    /// acknowledgements never travel.
     fn broadcast_with_ack(
         &self,
         event: &Outgoing,
@@ -187,8 +195,8 @@ pub trait Adapter: Send + Sync + 'static {
         answers: Answers<SocketAnswer>,
     );
 
-    /// Puts the sockets of `target` into rooms. A socket that joins by itself ([`Socket::join`](crate::Socket::join)) doesn't come
-    /// here: see [`changed`](Self::changed).
+    /// Puts the sockets of `target` into rooms. A socket that joins by itself
+    /// ([`Socket::join`](crate::Socket::join)) doesn't come here: see [`changed`](Self::changed).
     ///
     /// # Errors
     /// If other servers can't be told.
@@ -206,28 +214,32 @@ pub trait Adapter: Send + Sync + 'static {
     /// If other servers can't be told.
     fn disconnect(&self, target: &Target, close: bool, flags: Flags) -> Result<(), AdapterError>;
 
-    /// Gives the sockets of `target` to `found`: those of [`Local::fetch`], and those of the other servers, which are
-    /// [`missing`](Answers::missing) until they have answered.
+    /// Gives the sockets of `target` to `found`: those of [`Local::fetch`], and those of the other
+    /// servers, which are [`missing`](Answers::missing) until they have answered.
     fn fetch(&self, target: &Target, flags: Flags, found: Answers<RemoteSocket>);
 
-    /// How many servers there are, this one among them. It is waited for as long as for an acknowledgement.
+    /// How many servers there are, this one among them. It is waited for as long as for an
+    /// acknowledgement.
     fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>>;
 
-    /// Sends an event to the other servers: there, to [`Local::server_side_emit`]. This one doesn't hear it.
+    /// Sends an event to the other servers: there, to [`Local::server_side_emit`]. This one doesn't
+    /// hear it.
     ///
     /// # Errors
     /// If other servers can't be told.
     fn server_side_emit(&self, event: &Outgoing) -> Result<(), AdapterError>;
 
-    /// As [`server_side_emit`](Self::server_side_emit), and gives what the handlers of each server return to `answers`. A server is
-    /// [`missing`](Answers::missing) until it has answered, also with nothing.
+    /// As [`server_side_emit`](Self::server_side_emit), and gives what the handlers of each server
+    /// return to `answers`. A server is [`missing`](Answers::missing) until it has answered, also
+    /// with nothing.
     fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>);
 }
 
 /// Makes the adapter of each namespace, given its name and its sockets on this server.
 ///
-/// It is called once for each, and seldom once more: if two threads make a namespace at once, one adapter is dropped
-/// without a [`start`](Adapter::start). Functions and closures of this shape are one.
+/// It is called once for each, and seldom once more: if two threads make a namespace at once, one
+/// adapter is dropped without a [`start`](Adapter::start). Functions and closures of this shape are
+/// one.
 pub trait AdapterFactory: Send + Sync + 'static {
     /// The adapter of a namespace.
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter>;

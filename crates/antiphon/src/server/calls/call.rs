@@ -1,9 +1,9 @@
 //! One call, between the handler that answers it and the requests that wait for the answer.
 //!
 //! A [`Call`] is shared by its request, by repetitions of it and by the memory of repeats; requests
-//! wait for its [`Reply`] up to its deadline. The [`Caller`] is the other end: the acknowledgement of
-//! the handlers goes there. It holds a [`Permit`] of the bound of running calls, and gives `no_answer`
-//! if it is dropped without one. The first reply counts.
+//! wait for its [`Reply`] up to its deadline. The [`Caller`] is the other end: the acknowledgement
+//! of the handlers goes there. It holds a [`Permit`] of the bound of running calls, and gives
+//! `no_answer` if it is dropped without one. The first reply counts.
 
 use std::{
     fmt,
@@ -88,8 +88,8 @@ impl Call {
     }
 }
 
-/// The caller of a call by HTTP: an acknowledgement goes here instead of to a client. A call counts as
-/// running until this is dropped; if nothing was answered by then, nothing ever will be.
+/// The caller of a call by HTTP: an acknowledgement goes here instead of to a client. A call counts
+/// as running until this is dropped; if nothing was answered by then, nothing ever will be.
 pub(crate) struct Caller {
     call: Arc<Call>,
     _running: Permit,

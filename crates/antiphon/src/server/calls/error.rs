@@ -1,9 +1,9 @@
-//! Why a call is answered with an error: `{"code","message","hint"}` and a status, for programs and for
-//! people.
+//! Why a call is answered with an error: `{"code","message","hint"}` and a status, for programs and
+//! for people.
 //!
 //! One enum has all: the address, the body, the checks of the engine, refusals of middlewares,
-//! rejections of handlers, and time. Each case has one code, one status and one hint. What middlewares
-//! and extractors say goes along as `data` and `path`.
+//! rejections of handlers, and time. Each case has one code, one status and one hint. What
+//! middlewares and extractors say goes along as `data` and `path`.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -175,7 +175,8 @@ impl CallError {
         }
     }
 
-    /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` if there is one.
+    /// The body of the answer: `{"code":…,"message":…,"hint":…}`, with `path` or `data` if there is
+    /// one.
     pub(super) fn to_json(&self) -> Bytes {
         let body = Body {
             code: self.code(),

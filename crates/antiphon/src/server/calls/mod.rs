@@ -112,8 +112,8 @@ impl HttpCalls {
     }
 
     /// How many calls of one caller may run or be read at a time; beyond it status 429. 64. Of what
-    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) allows for large calls, a
-    /// caller has the same part, and may always make one.
+    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) allows for large calls,
+    /// a caller has the same part, and may always make one.
     ///
     /// # Panics
     /// If it is zero: nothing could be called.
@@ -123,10 +123,10 @@ impl HttpCalls {
         self
     }
 
-    /// Says who makes a call, for [`max_running_per_caller`](Self::max_running_per_caller). The address
-    /// that the connection comes from (of IPv6 its /64) if this isn't set. Behind a proxy that is the
-    /// proxy's: name a header that it sets, and that callers can't. Where this returns `None`, as it
-    /// does under axum without `into_make_service_with_connect_info`, only
+    /// Says who makes a call, for [`max_running_per_caller`](Self::max_running_per_caller). The
+    /// address that the connection comes from (of IPv6 its /64) if this isn't set. Behind a proxy
+    /// that is the proxy's: name a header that it sets, and that callers can't. Where this returns
+    /// `None`, as it does under axum without `into_make_service_with_connect_info`, only
     /// [`max_running`](Self::max_running) holds.
     ///
     /// ```
@@ -146,8 +146,8 @@ impl HttpCalls {
         self
     }
 
-    /// Whether `GET {path}/call/openapi.json` describes what can be called. False. The middlewares of
-    /// each namespace are asked, as for a call: its events are listed for those that it lets in.
+    /// Whether `GET {path}/call/openapi.json` describes what can be called. False. The middlewares
+    /// of each namespace are asked, as for a call: its events are listed for those that it lets in.
     pub const fn description(mut self, served: bool) -> Self {
         self.description = served;
         self
@@ -254,8 +254,8 @@ impl Calls {
         self.running.begin(caller, bytes)
     }
 
-    /// The reply to a call that was made before, by the same caller: whether it still may is asked as
-    /// for the first.
+    /// The reply to a call that was made before, by the same caller: whether it still may is asked
+    /// as for the first.
     async fn repeat(
         &self,
         first: &Call,

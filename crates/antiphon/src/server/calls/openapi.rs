@@ -1,7 +1,8 @@
 //! What can be called, as an OpenAPI 3.1 description: `GET {path}/call/openapi.json`.
 //!
-//! It is made anew for each request, from the handlers that the namespaces have at that moment. Types
-//! of arguments aren't known, so a body is any list. Events whose name no URL can hold are left out.
+//! It is made anew for each request, from the handlers that the namespaces have at that moment.
+//! Types of arguments aren't known, so a body is any list. Events whose name no URL can hold are
+//! left out.
 
 use bytes::Bytes;
 use serde_json::{Map, Value, json};

@@ -1,8 +1,8 @@
 //! Which event a path calls: `message` is of the namespace `/`, `a/b/message` of `/a/b`.
 //!
 //! Both directions are here: `parse` for requests, `path` for the description. Segments are
-//! percent-encoded UTF-8, each by itself, so that a name may hold a slash. A path that can't be read is
-//! a `CallError`; names are looked up later, and nothing is made for an unknown one.
+//! percent-encoded UTF-8, each by itself, so that a name may hold a slash. A path that can't be
+//! read is a `CallError`; names are looked up later, and nothing is made for an unknown one.
 
 use std::fmt::Write as _;
 
@@ -32,7 +32,8 @@ impl Address {
         })
     }
 
-    /// The path of an event below `/call`, as the description shows it. Returns `None` if no URL can have it.
+    /// The path of an event below `/call`, as the description shows it. Returns `None` if no URL
+    /// can have it.
     pub(super) fn path(namespace: &str, event: &str) -> Option<String> {
         let namespace = namespace.strip_prefix('/').unwrap_or(namespace);
         let segments = namespace.split('/').filter(|_| !namespace.is_empty());

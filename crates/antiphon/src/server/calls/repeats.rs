@@ -2,8 +2,8 @@
 //! before is reset. The repeat has the same parameter `t`, and gets the answer of the first.
 //!
 //! A call is remembered under its `t` and a hash of all else that makes it this one (URL, headers,
-//! address, body), so no caller gets the answer of another by guessing `t`. At most 4,096 calls and 16
-//! MiB of answers are kept, until 60 s after their deadlines; the oldest goes first.
+//! address, body), so no caller gets the answer of another by guessing `t`. At most 4,096 calls and
+//! 16 MiB of answers are kept, until 60 s after their deadlines; the oldest goes first.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -29,8 +29,8 @@ const MOST_BYTES: usize = 16 << 20;
 /// Longer values of `t` aren't remembered: clients send some twenty characters.
 const LONGEST_T: usize = 64;
 
-/// Whether a header says how a request has come, and not who makes it: it may differ if a browser or a
-/// proxy makes the same one again. All others count, since a credential may be in any.
+/// Whether a header says how a request has come, and not who makes it: it may differ if a browser
+/// or a proxy makes the same one again. All others count, since a credential may be in any.
 fn is_of_the_way(name: &HeaderName) -> bool {
     const NAMES: [&str; 17] = [
         "baggage",

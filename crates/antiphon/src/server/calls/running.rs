@@ -142,8 +142,8 @@ impl Drop for Permit {
     }
 }
 
-/// Who makes a call, as far as its connection tells: an address of IPv4, or a network of IPv6 of which
-/// one customer has all.
+/// Who makes a call, as far as its connection tells: an address of IPv4, or a network of IPv6 of
+/// which one customer has all.
 pub(super) fn by_address(request: &Parts) -> Option<String> {
     let address = peer_address(request)?.ip().to_canonical();
     Some(match address {

@@ -1,9 +1,9 @@
 //! What is known of a client from the request that opened its connection.
 //!
-//! A [`Handshake`] is made once when the session is opened, owned by its connection and shared by its
-//! sockets. Only the headers that were asked for are copied, since they stay as long as the connection.
-//! Queries are read when they are asked for. The address is what the HTTP server tells, and may be a
-//! proxy's.
+//! A [`Handshake`] is made once when the session is opened, owned by its connection and shared by
+//! its sockets. Only the headers that were asked for are copied, since they stay as long as the
+//! connection. Queries are read when they are asked for. The address is what the HTTP server tells,
+//! and may be a proxy's.
 
 use std::{fmt, net::SocketAddr, time::SystemTime};
 
@@ -81,7 +81,8 @@ impl Handshake {
             .map(|(_, value)| value.into_owned())
     }
 
-    /// The address of the peer that opened the connection: the client's, or that of a proxy in front.
+    /// The address of the peer that opened the connection: the client's, or that of a proxy in
+    /// front.
     ///
     /// `None` if the HTTP server doesn't tell: under axum, serve with
     /// `into_make_service_with_connect_info::<SocketAddr>()`.

@@ -1,17 +1,17 @@
-//! One client's connection: which namespaces it is in, and what its packets mean (docs/protocol.md 14
-//! and 15).
+//! One client's connection: which namespaces it is in, and what its packets mean (docs/protocol.md
+//! 14 and 15).
 //!
-//! The engine's session owns it, as its [`engine::Connection`]; its sockets hold it weakly. Messages
-//! come in order and go through the decoder under its lock; the packet is handled without. CONNECT
-//! makes a [`Socket`] and runs `join`: middlewares, the answer, connect handlers, then its events.
-//! Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the connection
-//! (`violation`, `undecodable`), and so do its two deadlines: no namespace in time, attachments that
-//! don't come.
+//! The engine's session owns it, as its [`engine::Connection`]; its sockets hold it weakly.
+//! Messages come in order and go through the decoder under its lock; the packet is handled without.
+//! CONNECT makes a [`Socket`] and runs `join`: middlewares, the answer, connect handlers, then its
+//! events. Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the
+//! connection (`violation`, `undecodable`), and so do its two deadlines: no namespace in time,
+//! attachments that don't come.
 //!
-//! Sockets that leave a namespace and sockets that come are one queue. A client that joins again right
-//! after it has left has two sockets for a while: the old one, until its goodbye is over, and the new
-//! one, whose middlewares are asked then. While the new one waits or is asked, another CONNECT takes
-//! its place.
+//! Sockets that leave a namespace and sockets that come are one queue. A client that joins again
+//! right after it has left has two sockets for a while: the old one, until its goodbye is over, and
+//! the new one, whose middlewares are asked then. While the new one waits or is asked, another
+//! CONNECT takes its place.
 
 pub(crate) mod handshake;
 pub(crate) mod reason;
@@ -57,8 +57,8 @@ pub(crate) struct Client {
 
 struct ClientState {
     decoder: Decoder,
-    /// For each namespace one that is connected or connecting, or one that leaves and maybe one that
-    /// waits behind it. They are few: a list is smaller than a map, and as quick.
+    /// For each namespace one that is connected or connecting, or one that leaves and maybe one
+    /// that waits behind it. They are few: a list is smaller than a map, and as quick.
     sockets: Vec<Socket>,
     /// By when a namespace must have been joined. `None` once one has.
     join_by: Option<Instant>,
@@ -164,8 +164,9 @@ impl Client {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A socket that had joined has been disconnected: the client must join another namespace in time,
-    /// if it is in none now. At the end of the connection, which has let go of all, nothing is due.
+    /// A socket that had joined has been disconnected: the client must join another namespace in
+    /// time, if it is in none now. At the end of the connection, which has let go of all, nothing
+    /// is due.
     pub(crate) fn left(&self, socket: &Socket) {
         let mut state = self.lock();
         if state.join_by.is_none()
@@ -186,7 +187,8 @@ impl Client {
         Some(namespaces.shared.connect_timeout)
     }
 
-    /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is next.
+    /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is
+    /// next.
     pub(crate) fn departed(&self, socket: &Socket) {
         let next = {
             let mut state = self.lock();
@@ -232,8 +234,8 @@ impl Client {
         }
     }
 
-    /// A packet has come for a namespace that the client isn't in. It may belong to a socket that waits
-    /// behind another one, which its client can't know.
+    /// A packet has come for a namespace that the client isn't in. It may belong to a socket that
+    /// waits behind another one, which its client can't know.
     fn receive_unjoined(&self, session: &Arc<Session>, packet: &Packet<'_>) {
         let waiting = self.lock().waiting(packet.namespace());
         match (packet, waiting) {

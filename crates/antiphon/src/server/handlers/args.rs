@@ -1,9 +1,10 @@
 //! The arguments of events, as the user sees them: [`Args`] as they came, [`IntoArgs`] what can be
-//! emitted, [`IntoReply`] what a handler can return, [`FromArgs`] what an acknowledgement can be taken as.
+//! emitted, [`IntoReply`] what a handler can return, [`FromArgs`] what an acknowledgement can be
+//! taken as.
 //!
 //! A thin layer over the protocol crate's arguments, which know the rules. Everything of serde fits
-//! all of them, and `Args` besides, unparsed. `IntoArgs` and `IntoReply` are sealed, so that nothing is
-//! sent that isn't well-formed. Errors are the protocol crate's, and say where.
+//! all of them, and `Args` besides, unparsed. `IntoArgs` and `IntoReply` are sealed, so that
+//! nothing is sent that isn't well-formed. Errors are the protocol crate's, and say where.
 
 use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs, Shape};
 use serde::{Serialize, de::DeserializeOwned};
@@ -40,9 +41,10 @@ impl Args {
 
 /// The arguments of an event.
 ///
-/// Implemented for everything that serde can serialize: a tuple is the list of arguments, so that `()` is
-/// none, and a value of any other type, an array or a tuple struct too, is the one argument. `Bytes`
-/// anywhere inside is sent as a binary attachment. Also for [`Args`], which sends on what came, unparsed.
+/// Implemented for everything that serde can serialize: a tuple is the list of arguments, so that
+/// `()` is none, and a value of any other type, an array or a tuple struct too, is the one
+/// argument. `Bytes` anywhere inside is sent as a binary attachment. Also for [`Args`], which sends
+/// on what came, unparsed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be sent as the arguments of an event",
     note = "derive `serde::Serialize` for it; several arguments are a tuple, none are `()`"

@@ -1,7 +1,7 @@
 //! What a handler is called for: lent to the extractors of its arguments, for the call alone.
 //!
-//! A [`Context`] is made from what came; nothing in it is owned, so it can't be held across an await.
-//! `answer` is there if the client waits for one, `reason` only if the socket leaves.
+//! A [`Context`] is made from what came; nothing in it is owned, so it can't be held across an
+//! await. `answer` is there if the client waits for one, `reason` only if the socket leaves.
 
 use antiphon_protocol::socket::Args;
 

@@ -132,7 +132,8 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
             start(socket, handler, context);
         }
     }
-    // A catch-all may only be watching: a client that waits for an answer is told that there will be none.
+    // A catch-all may only be watching: a client that waits for an answer is told that there will
+    // be none.
     let unanswered = context.answer.is_some_and(|answer| !answer.is_taken());
     if !handled && (any.is_empty() || unanswered) {
         let rejection = Rejection::unknown_event(context.event);
@@ -165,10 +166,11 @@ pub(crate) async fn connected(socket: &Socket) {
     .await;
 }
 
-/// Lets a socket go: what was received is handled, then its handlers, its rooms, its handlers again.
+/// Lets a socket go: what was received is handled, then its handlers, its rooms, its handlers
+/// again.
 ///
-/// What waits for it, the events that it still has to handle and a socket that comes after it, waits
-/// for a bounded time, whatever the handlers do.
+/// What waits for it, the events that it still has to handle and a socket that comes after it,
+/// waits for a bounded time, whatever the handlers do.
 pub(crate) fn goodbye(
     socket: Socket,
     reason: DisconnectReason,
@@ -203,8 +205,8 @@ async fn ends_within<F: Future>(time: Duration, mut future: Pin<&mut F>) -> bool
     ready.await || timeout(time, future).await.is_ok()
 }
 
-/// Takes a socket out of its rooms and its connection when it is dropped: also where its runtime ends
-/// before its handlers have run.
+/// Takes a socket out of its rooms and its connection when it is dropped: also where its runtime
+/// ends before its handlers have run.
 struct Leaving(Socket);
 
 impl Drop for Leaving {

@@ -1,8 +1,8 @@
 //! Extractors: what a handler can ask for by the types of its arguments.
 //!
-//! Each takes its part of a [`Context`] when the handler is called, in the order of the arguments. If
-//! it isn't there, or doesn't fit, the handler isn't called: the [`Rejection`] is the client's error
-//! acknowledgement (of a middleware: its `connect_error`). An extractor that panics is
+//! Each takes its part of a [`Context`] when the handler is called, in the order of the arguments.
+//! If it isn't there, or doesn't fit, the handler isn't called: the [`Rejection`] is the client's
+//! error acknowledgement (of a middleware: its `connect_error`). An extractor that panics is
 //! `internal_error`.
 
 use std::{fmt, sync::Arc};
@@ -87,8 +87,8 @@ impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for State<T> {
 
 /// What the client sent as its `auth` when it connected to the namespace, as a `T`.
 ///
-/// A client that sent none fits an `Option` (and any type that an empty object fits). It is kept as long
-/// as the socket, for all its handlers, up to [`max_auth`](crate::ServerBuilder::max_auth).
+/// A client that sent none fits an `Option` (and any type that an empty object fits). It is kept as
+/// long as the socket, for all its handlers, up to [`max_auth`](crate::ServerBuilder::max_auth).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Auth<T>(pub T);
 
@@ -108,10 +108,11 @@ impl<K, T: DeserializeOwned> FromContext<K> for Auth<T> {
 
 /// The arguments of an event as a `T`.
 ///
-/// A tuple is the list of arguments, so `Data<(String, u32)>` takes two; any other type, an array or a
-/// tuple struct too, takes the first argument. Arguments too many are ignored, as in JavaScript; a missing one
-/// fits an `Option`. `Bytes` anywhere inside takes a binary attachment. What doesn't fit is
-/// answered with an error acknowledgement that names the path of what was wrong.
+/// A tuple is the list of arguments, so `Data<(String, u32)>` takes two; any other type, an array
+/// or a tuple struct too, takes the first argument. Arguments too many are ignored, as in
+/// JavaScript; a missing one fits an `Option`. `Bytes` anywhere inside takes a binary attachment.
+/// What doesn't fit is answered with an error acknowledgement that names the path of what was
+/// wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data<T>(pub T);
 

@@ -3,9 +3,9 @@
 //! A handler is called inside the task that read the event, up to its first suspension; so the
 //! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
 //!
-//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a function
-//! from a [`Context`] to a boxed future that can't panic. What the handler returned, or that it
-//! panicked, is dealt with inside that future; `call` turns a panic of an extractor into a
+//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a
+//! function from a [`Context`] to a boxed future that can't panic. What the handler returned, or
+//! that it panicked, is dealt with inside that future; `call` turns a panic of an extractor into a
 //! [`Rejection`].
 
 use std::{
@@ -93,8 +93,8 @@ handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
 /// A future that owns what it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// A handler of any shape: gives the future of one call. What is the user's in it may panic, and ends
-/// the call alone.
+/// A handler of any shape: gives the future of one call. What is the user's in it may panic, and
+/// ends the call alone.
 pub(crate) type Erased<T> =
     Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
 

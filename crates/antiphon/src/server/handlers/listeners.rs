@@ -1,9 +1,9 @@
 //! Which handlers take an event: those of a namespace, and those of one socket.
 //!
-//! There is one [`Listeners`] for each namespace, and one for a socket that has handlers of its own.
-//! Readers take the lists as they are, without a lock; a change copies them, so a handler that
-//! registers another affects the next event. Handlers of `once` are marked as spent by the event that
-//! takes them.
+//! There is one [`Listeners`] for each namespace, and one for a socket that has handlers of its
+//! own. Readers take the lists as they are, without a lock; a change copies them, so a handler that
+//! registers another affects the next event. Handlers of `once` are marked as spent by the event
+//! that takes them.
 
 use std::{
     collections::BTreeMap,

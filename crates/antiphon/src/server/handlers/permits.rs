@@ -1,8 +1,8 @@
 //! How much may wait for the handlers of one connection: what a client can grow by sending.
 //!
-//! A connection owns [`Permits`]; calls by HTTP share others. A handler that was suspended holds a [`Permit`], and so does
-//! an event that waits in an inbox. While all are taken nothing more is read from the client: the engine
-//! asks before it reads, and is woken when one is free again.
+//! A connection owns [`Permits`]; calls by HTTP share others. A handler that was suspended holds a
+//! [`Permit`], and so does an event that waits in an inbox. While all are taken nothing more is
+//! read from the client: the engine asks before it reads, and is woken when one is free again.
 
 use std::{
     future::Future,

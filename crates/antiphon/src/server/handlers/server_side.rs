@@ -1,8 +1,9 @@
 //! Handlers of events that other servers emit to this one: no socket is concerned.
 //!
-//! [`Local`](crate::server::adapter::Local) owns the [`ServerSide`] of its namespace; the application registers handlers, and the
-//! adapter calls them. They run in the adapter's task, one behind the other. How many events are handled at a time is
-//! bounded; what comes beyond that is dropped and logged, since other servers can't be told to wait.
+//! [`Local`](crate::server::adapter::Local) owns the [`ServerSide`] of its namespace; the
+//! application registers handlers, and the adapter calls them. They run in the adapter's task, one
+//! behind the other. How many events are handled at a time is bounded; what comes beyond that is
+//! dropped and logged, since other servers can't be told to wait.
 
 use std::{
     collections::HashMap,
@@ -54,8 +55,8 @@ impl ServerSide {
         by_event.entry(event.into()).or_default().push(handler);
     }
 
-    /// Handles an event. Resolves with the first reply, which is one without arguments if no handler has returned any; with `None` if
-    /// there is no handler, or too many run.
+    /// Handles an event. Resolves with the first reply, which is one without arguments if no
+    /// handler has returned any; with `None` if there is no handler, or too many run.
     pub(crate) fn handle(&self, event: &Outgoing) -> BoxFuture<Option<OwnedArgs>> {
         let name = event.name();
         let by_event = self.by_event.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,10 +1,11 @@
 //! Sees handlers that block their thread, and keeps the rest of the server going meanwhile.
 //!
-//! A handler is polled inside the task that read its event. If it blocks (hashes a password, reads a
-//! file, waits for a lock), it blocks the worker that has just looked at the I/O, and no other worker
-//! is awake to look at it next: a runtime of many workers would stand still. So each poll of a handler
-//! is noted in its thread's [`Slot`], and the watcher, one thread of the process, looks at the slots
-//! each [`TICK`]. For a poll that lasts it wakes another worker, and names the handler in the log.
+//! A handler is polled inside the task that read its event. If it blocks (hashes a password, reads
+//! a file, waits for a lock), it blocks the worker that has just looked at the I/O, and no other
+//! worker is awake to look at it next: a runtime of many workers would stand still. So each poll of
+//! a handler is noted in its thread's [`Slot`], and the watcher, one thread of the process, looks
+//! at the slots each [`TICK`]. For a poll that lasts it wakes another worker, and names the handler
+//! in the log.
 //!
 //! A runtime of one thread has no other worker: there the handler is named, no more.
 
@@ -26,15 +27,16 @@ use crate::engine::session::turn;
 /// How often the watcher looks. A poll that it has seen twice blocks.
 const TICK: Duration = Duration::from_millis(10);
 
-/// After so many looks without any poll the watcher sleeps until the next, and looks but now and then.
+/// After so many looks without any poll the watcher sleeps until the next, and looks but now and
+/// then.
 const IDLE_TICKS: u32 = 100;
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// How often the log names the same handler.
 const NAMED_EVERY: Duration = Duration::from_secs(60);
 
-/// So many handlers have names of their own. There are more only where names of events are made up at
-/// run time.
+/// So many handlers have names of their own. There are more only where names of events are made up
+/// at run time.
 const MOST_NAMES: usize = 4_096;
 
 /// What a handler is called in the log: its place in [`Names::texts`].

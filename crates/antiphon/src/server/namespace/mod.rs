@@ -2,8 +2,8 @@
 //!
 //! A [`Namespace`] is a handle; `Namespaces` owns one of each name and never drops it before the
 //! server. Handlers are registered on it at any time: those of events in `Listeners`, all others in
-//! `Lifecycle`, each changed by a copy. Sockets are in `Rooms`; what concerns sockets of other servers
-//! goes through the adapter. It counts the ids of acks, so that a broadcast needs one.
+//! `Lifecycle`, each changed by a copy. Sockets are in `Rooms`; what concerns sockets of other
+//! servers goes through the adapter. It counts the ids of acks, so that a broadcast needs one.
 
 pub(crate) mod namespaces;
 
@@ -99,8 +99,8 @@ impl Namespace {
         self.add(|lifecycle| lifecycle.disconnecting.push(handler))
     }
 
-    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on the
-    /// same connection, when it has ended, or after
+    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on
+    /// the same connection, when it has ended, or after
     /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
     pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
     where
@@ -195,8 +195,9 @@ impl Namespace {
         Broadcast::new(self.clone())
     }
 
-    /// Emits an event to the other servers that the adapter connects: to the [handlers](Self::on_server_side) of this namespace
-    /// there. No socket gets it, and this server doesn't hear itself. Without an adapter nothing happens.
+    /// Emits an event to the other servers that the adapter connects: to the
+    /// [handlers](Self::on_server_side) of this namespace there. No socket gets it, and this server
+    /// doesn't hear itself. Without an adapter nothing happens.
     pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
         let emitted = server_side(event, &args).map_err(Into::into);
         let told = emitted.and_then(|event| Ok(self.adapter().server_side_emit(&event)?));
@@ -204,7 +205,8 @@ impl Namespace {
     }
 
     /// Emits an event to the other servers and waits for what their handlers return, as long as
-    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout) says. The result tells which servers are missing.
+    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout) says. The result tells which servers are
+    /// missing.
     ///
     /// # Errors
     /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails.
@@ -225,10 +227,11 @@ impl Namespace {
         })
     }
 
-    /// Calls `handler` for each event of this name that another server
-    /// [emits to servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the answer. Of several handlers
-    /// of one event, which run one behind the other, the first answer counts. A closure that owns what it uses is written
-    /// `move |..| { let it = it.clone(); async move { .. } }`.
+    /// Calls `handler` for each event of this name that another server [emits to
+    /// servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the
+    /// answer. Of several handlers of one event, which run one behind the other, the first answer
+    /// counts. A closure that owns what it uses is written `move |..| { let it = it.clone(); async
+    /// move { .. } }`.
     ///
     /// ```
     /// # let io = antiphon::Server::new();

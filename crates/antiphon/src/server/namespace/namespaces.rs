@@ -1,8 +1,8 @@
 //! All namespaces of a server.
 //!
-//! The engine owns it as its `Application`, which `client` makes it. Namespaces are made by the application's
-//! `of` and by nothing that a client sends. The factory of an adapter is the user's, and called without
-//! the lock.
+//! The engine owns it as its `Application`, which `client` makes it. Namespaces are made by the
+//! application's `of` and by nothing that a client sends. The factory of an adapter is the user's,
+//! and called without the lock.
 
 use std::{
     collections::HashMap,

@@ -1,9 +1,9 @@
 //! Which sockets an event goes to: a chain of rooms and flags that ends in what is done.
 //!
 //! A [`Broadcast`] is a value: a namespace, a [`Target`] and flags; nothing happens until its last
-//! call. Then the event is encoded once and given to the namespace's adapter. `emit` fails only if the
-//! event can't be encoded; what becomes of each receiver is counted and logged. `emit_with_ack` has
-//! sent before it is awaited, and gives what has come when its time is up.
+//! call. Then the event is encoded once and given to the namespace's adapter. `emit` fails only if
+//! the event can't be encoded; what becomes of each receiver is counted and logged. `emit_with_ack`
+//! has sent before it is awaited, and gives what has come when its time is up.
 
 use std::time::Duration;
 
@@ -129,8 +129,8 @@ impl Broadcast {
         self
     }
 
-    /// How long [`emit_with_ack`](Self::emit_with_ack) and [`sockets`](Self::sockets) wait, instead of
-    /// the server's [`ack_timeout`](crate::ServerBuilder::ack_timeout).
+    /// How long [`emit_with_ack`](Self::emit_with_ack) and [`sockets`](Self::sockets) wait, instead
+    /// of the server's [`ack_timeout`](crate::ServerBuilder::ack_timeout).
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -146,8 +146,8 @@ impl Broadcast {
     }
 
     /// Emits an event to these sockets and waits for their acknowledgements: until all have come,
-    /// those that haven't answered are gone, or the time is up. The time begins now, and bounds all of
-    /// it: what has come by then is given.
+    /// those that haven't answered are gone, or the time is up. The time begins now, and bounds all
+    /// of it: what has come by then is given.
     ///
     /// # Errors
     /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
@@ -199,8 +199,8 @@ impl Broadcast {
         )
     }
 
-    /// Disconnects these sockets from the namespace; their connections go on. Fails as an emit does if other servers
-    /// can't be told.
+    /// Disconnects these sockets from the namespace; their connections go on. Fails as an emit does
+    /// if other servers can't be told.
     pub fn disconnect(self) -> Emitted {
         let adapter = self.namespace.adapter();
         told(
@@ -209,7 +209,8 @@ impl Broadcast {
         )
     }
 
-    /// Closes the connections of these sockets. Fails as an emit does if other servers can't be told.
+    /// Closes the connections of these sockets. Fails as an emit does if other servers can't be
+    /// told.
     pub fn close_connections(self) -> Emitted {
         let adapter = self.namespace.adapter();
         told(adapter.disconnect(&self.target, true, self.flags), "close")
@@ -218,8 +219,8 @@ impl Broadcast {
     /// Which sockets these are, on all servers that answer in time.
     ///
     /// # Errors
-    /// [`AdapterError`] if the adapter fails, or knows in time neither all sockets nor who is missing; never
-    /// with the in-memory adapter.
+    /// [`AdapterError`] if the adapter fails, or knows in time neither all sockets nor who is
+    /// missing; never with the in-memory adapter.
     pub async fn sockets(self) -> Result<FetchedSockets, AdapterError> {
         let (found, fetched) = Answers::channel_until(self.deadline());
         let adapter = self.namespace.adapter();

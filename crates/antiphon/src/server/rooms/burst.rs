@@ -1,9 +1,9 @@
 //! Bursts: broadcasts to the same sockets, one behind the other in one batch of work.
 //!
-//! The packets of a burst go into a [`Bundle`]: from the second on each costs one append for each form,
-//! however many sockets there are. Where sockets join, leave or are sent something else in between, the bundle has
-//! been sealed or isn't continued, and the next broadcast begins another, so that everyone gets what
-//! they would have got, in the same order.
+//! The packets of a burst go into a [`Bundle`]: from the second on each costs one append for each
+//! form, however many sockets there are. Where sockets join, leave or are sent something else in
+//! between, the bundle has been sealed or isn't continued, and the next broadcast begins another,
+//! so that everyone gets what they would have got, in the same order.
 
 use std::sync::Arc;
 

@@ -1,14 +1,16 @@
 //! The rooms of one namespace, and the sockets in them on this server.
 //!
 //! Rooms and sockets are small integers here. The room of a socket's own id is implied: it is found
-//! among the ids, and costs nothing. A socket and a room know where they stand in each other's list, so
-//! that joining and leaving cost the same however many there are.
+//! among the ids, and costs nothing. A socket and a room know where they stand in each other's
+//! list, so that joining and leaving cost the same however many there are.
 //!
-//! A socket is asked for by itself and not by its id: with Engine.IO 3 another one may have that by now.
+//! A socket is asked for by itself and not by its id: with Engine.IO 3 another one may have that by
+//! now.
 //!
-//! One read-write lock guards all of it. `for_each` calls back under the read lock: what it calls may
-//! queue packets, and must not come back here. Each change counts a version, by which a burst of
-//! broadcasts sees that the members are still the same. Memory is given back when a crowd has left.
+//! One read-write lock guards all of it. `for_each` calls back under the read lock: what it calls
+//! may queue packets, and must not come back here. Each change counts a version, by which a burst
+//! of broadcasts sees that the members are still the same. Memory is given back when a crowd has
+//! left.
 
 pub(crate) mod broadcast;
 pub(crate) mod burst;
@@ -125,8 +127,8 @@ impl Rooms {
         let _replaced;
         let mut index = self.write();
         let id = socket.id().clone();
-        // Clients of Engine.IO 3 come again under the same id. The one before has left, unless a handler
-        // keeps its thread from letting it go.
+        // Clients of Engine.IO 3 come again under the same id. The one before has left, unless a
+        // handler keeps its thread from letting it go.
         _replaced = index.remove(&id);
         let key = index.members.insert(Member {
             socket,
@@ -242,8 +244,8 @@ impl Rooms {
             .collect()
     }
 
-    /// Calls `each` with every socket of `target`, each once, and gives the version of the memberships.
-    /// It must not come back here.
+    /// Calls `each` with every socket of `target`, each once, and gives the version of the
+    /// memberships. It must not come back here.
     pub(crate) fn for_each(&self, target: &Target, mut each: impl FnMut(&Socket)) -> u64 {
         let index = self.read();
         if target.is_everyone() {
@@ -261,8 +263,8 @@ impl Rooms {
         index.version
     }
 
-    /// Does something while the memberships are those of a version. Returns `false` if they aren't, or `work`
-    /// says so.
+    /// Does something while the memberships are those of a version. Returns `false` if they aren't,
+    /// or `work` says so.
     pub(crate) fn while_at(&self, version: u64, work: impl FnOnce() -> bool) -> bool {
         let index = self.read();
         index.version == version && work()
@@ -390,8 +392,8 @@ impl Index {
         }
     }
 
-    /// Takes a member out of a room, which ends with its last. Gives the room's place in the list of
-    /// the member. `socket` is the member's id, for the watcher.
+    /// Takes a member out of a room, which ends with its last. Gives the room's place in the list
+    /// of the member. `socket` is the member's id, for the watcher.
     fn leave_room(&mut self, room: usize, key: usize, socket: Option<&SocketId>) -> Option<u32> {
         let occupied = self.rooms.get_mut(room)?;
         let place = occupied.members.remove(&(key as u32))?;
@@ -412,8 +414,9 @@ impl Index {
         Some(place)
     }
 
-    /// Strikes a room off the list of a member. The places are used again when most have been struck
-    /// off: each then moves once, so that leaving many costs no more for each than leaving one.
+    /// Strikes a room off the list of a member. The places are used again when most have been
+    /// struck off: each then moves once, so that leaving many costs no more for each than leaving
+    /// one.
     fn strike(&mut self, key: usize, place: usize) {
         let Some(member) = self.members.get_mut(key) else {
             return;

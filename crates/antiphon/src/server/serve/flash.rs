@@ -5,8 +5,8 @@
 //! pages may connect; then the connection is closed. What it opens after that is a WebSocket, with
 //! `transport=flashsocket`. Source: Adobe's "Setting up a socket policy file server".
 //!
-//! A request of HTTP can't begin with `<`, so one byte tells which of the two a connection is. It is
-//! looked at and left where it is: HTTP gets the connection as it came.
+//! A request of HTTP can't begin with `<`, so one byte tells which of the two a connection is. It
+//! is looked at and left where it is: HTTP gets the connection as it came.
 
 use std::{fmt::Write as _, io, time::Duration};
 

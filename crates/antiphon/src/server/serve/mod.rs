@@ -58,7 +58,8 @@ impl Server {
     }
 
     /// Serves on a listener until [`close`](Self::close) is called, the last session has ended, and
-    /// requests that are under way have been answered. Requests for other paths are answered with 404.
+    /// requests that are under way have been answered. Requests for other paths are answered with
+    /// 404.
     ///
     /// How many connections may wait to be accepted is up to the code that made the listener:
     /// [`listen`](Self::listen) says 4,096.
@@ -66,13 +67,13 @@ impl Server {
         self.serve_with(listener, NotFound).await;
     }
 
-    /// As [`serve`](Self::serve), and gives requests for other paths to `app`: a `Router` of axum, or any
-    /// other tower service for requests of hyper.
+    /// As [`serve`](Self::serve), and gives requests for other paths to `app`: a `Router` of axum,
+    /// or any other tower service for requests of hyper.
     ///
-    /// It is for programs that face the internet. `axum::serve` waits for a request's head for as long as
-    /// a client likes; here a connection that says nothing, or not all of a head, is closed after 30 s.
-    /// Handlers find the client's address as [`PeerAddr`] in the request's extensions, those of axum also
-    /// by `ConnectInfo<SocketAddr>`.
+    /// It is for programs that face the internet. `axum::serve` waits for a request's head for as
+    /// long as a client likes; here a connection that says nothing, or not all of a head, is closed
+    /// after 30 s. Handlers find the client's address as [`PeerAddr`] in the request's extensions,
+    /// those of axum also by `ConnectInfo<SocketAddr>`.
     ///
     /// ```no_run
     /// use antiphon::Server;
@@ -300,9 +301,9 @@ where
 
 type Answering = Pin<Box<dyn Future<Output = Result<EngineResponse, Infallible>> + Send>>;
 
-/// Answers a request. What a client has sent in a POST of its session is handled also if it hangs up
-/// right behind: hyper drops the answer that it waits for when it sees the end of the connection, and may
-/// see that before it has asked for the answer once.
+/// Answers a request. What a client has sent in a POST of its session is handled also if it hangs
+/// up right behind: hyper drops the answer that it waits for when it sees the end of the
+/// connection, and may see that before it has asked for the answer once.
 fn whole(service: &mut EngineService, request: Request<Incoming>) -> Whole {
     let query = request.uri().query().unwrap_or_default();
     let brings_packets =

@@ -1,8 +1,8 @@
 //! A thread, a runtime and a listener for each processor core.
 //!
 //! A connection stays with the core that took it: its tasks are never handed from thread to thread,
-//! which costs a wake-up each time. The kernel spreads new connections over the listeners. Emits and
-//! broadcasts reach all connections, on whatever thread they are.
+//! which costs a wake-up each time. The kernel spreads new connections over the listeners. Emits
+//! and broadcasts reach all connections, on whatever thread they are.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -31,9 +31,9 @@ pub struct PerCore {
 }
 
 impl Server {
-    /// Listens on an address, to serve it without a runtime of the program's own: with a thread and a
-    /// single-threaded tokio runtime for each processor core, which costs less than one runtime for
-    /// all. See [`PerCore::run`].
+    /// Listens on an address, to serve it without a runtime of the program's own: with a thread and
+    /// a single-threaded tokio runtime for each processor core, which costs less than one runtime
+    /// for all. See [`PerCore::run`].
     ///
     /// Handlers run on these runtimes. One that blocks holds up all connections of its core: what
     /// takes long belongs into `tokio::task::spawn_blocking`.
@@ -79,8 +79,8 @@ impl PerCore {
         self.address
     }
 
-    /// Serves until [`Server::close`] is called; this thread is one of them. Requests for other paths
-    /// than the server's are answered with 404.
+    /// Serves until [`Server::close`] is called; this thread is one of them. Requests for other
+    /// paths than the server's are answered with 404.
     ///
     /// # Errors
     /// If a thread, a runtime or a listener can't be made.
@@ -91,8 +91,8 @@ impl PerCore {
         self.run_until(pending())
     }
 
-    /// As [`run`](Self::run), and closes the server when `shutdown` resolves, which runs on the first
-    /// of its runtimes: a signal, or whatever else ends the program.
+    /// As [`run`](Self::run), and closes the server when `shutdown` resolves, which runs on the
+    /// first of its runtimes: a signal, or whatever else ends the program.
     ///
     /// # Errors
     /// As with [`run`](Self::run).

@@ -1,8 +1,8 @@
 //! How an event is emitted to one socket: a chain of flags that ends in the emit.
 //!
-//! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before the
-//! call returns; with an ack, its receiver is noted first, so that no answer is too early. It fails if
-//! the event can't be encoded, the socket has gone, or the queue is full.
+//! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before
+//! the call returns; with an ack, its receiver is noted first, so that no answer is too early. It
+//! fails if the event can't be encoded, the socket has gone, or the queue is full.
 
 use std::time::Duration;
 
@@ -56,7 +56,8 @@ impl<'s> Emitter<'s> {
     /// future is awaited, and the time begins then.
     ///
     /// # Errors
-    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
+    /// in time.
     pub fn emit_with_ack<R: FromArgs + 'static>(
         self,
         event: &str,

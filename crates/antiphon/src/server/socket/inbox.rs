@@ -1,8 +1,9 @@
 //! The events of a socket that wait for their turn.
 //!
-//! An event waits while the socket's connect handler or a middleware runs, and so does all that comes
-//! after it. The task that has closed the inbox works on it, one event after the other, until none
-//! waits. What waits when the client leaves is still handled: the socket's goodbye comes behind it.
+//! An event waits while the socket's connect handler or a middleware runs, and so does all that
+//! comes after it. The task that has closed the inbox works on it, one event after the other, until
+//! none waits. What waits when the client leaves is still handled: the socket's goodbye comes
+//! behind it.
 
 use std::{
     collections::VecDeque,
@@ -77,8 +78,8 @@ impl Inbox {
         self.state.swap(0, Ordering::Relaxed) == IDLE
     }
 
-    /// The next event that waits. Returns `None` if nothing waits; the inbox is open from now on, unless
-    /// its socket leaves.
+    /// The next event that waits. Returns `None` if nothing waits; the inbox is open from now on,
+    /// unless its socket leaves.
     pub(crate) fn next_or_open(&self) -> Option<QueuedEvent> {
         let mut queue = self.lock();
         let next = queue.as_mut().and_then(|queue| queue.waiting.pop_front());

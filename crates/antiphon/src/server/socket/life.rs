@@ -7,9 +7,9 @@
 //! Waiting, Connecting, Refused -> Disconnected     its connection ends
 //! ```
 //!
-//! A socket that has been connected meets its connect handlers and then its disconnect handlers, once
-//! each; no other one does. One that has left may still be held by handlers that run: what it is asked
-//! to do then touches nobody else, even if another socket has its id.
+//! A socket that has been connected meets its connect handlers and then its disconnect handlers,
+//! once each; no other one does. One that has left may still be held by handlers that run: what it
+//! is asked to do then touches nobody else, even if another socket has its id.
 
 use std::{
     any::TypeId,
@@ -280,7 +280,8 @@ impl Socket {
         }
         if let Some(session) = self.peer().session() {
             if by_server {
-                // Sent when nothing more is: see `Session::send_if`. A client that has gone needs none.
+                // Sent when nothing more is: see `Session::send_if`. A client that has gone needs
+                // none.
                 let mut packet = Fanout::from(codec::disconnect(self.namespace().name()));
                 let _ = session.send(&mut packet, false);
             }

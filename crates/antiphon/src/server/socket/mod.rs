@@ -1,9 +1,9 @@
 //! A socket: one client in one namespace.
 //!
-//! A [`Socket`] is a handle that keeps no connection alive: sending to a session that has ended is an
-//! error. Its connection and the namespace's rooms own one each while it is connected. It owns its
-//! inbox (events that wait), the acks that its client owes, and the user's values. How it comes and
-//! goes is in `life`.
+//! A [`Socket`] is a handle that keeps no connection alive: sending to a session that has ended is
+//! an error. Its connection and the namespace's rooms own one each while it is connected. It owns
+//! its inbox (events that wait), the acks that its client owes, and the user's values. How it comes
+//! and goes is in `life`.
 
 pub(crate) mod emitter;
 pub(crate) mod inbox;
@@ -39,12 +39,13 @@ use crate::server::{
 
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
 ///
-/// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead, as
-/// their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone who is shown
-/// the id of such a socket can speak as its client. See [`allow_eio3`](crate::ServerBuilder::allow_eio3).
+/// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead,
+/// as their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone
+/// who is shown the id of such a socket can speak as its client. See
+/// [`allow_eio3`](crate::ServerBuilder::allow_eio3).
 ///
-/// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log line
-/// shows it by accident; `Debug` shows its beginning:
+/// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log
+/// line shows it by accident; `Debug` shows its beginning:
 ///
 /// ```
 /// # use antiphon::Socket;
@@ -57,7 +58,8 @@ use crate::server::{
 pub struct SocketId(Arc<str>);
 
 impl SocketId {
-    /// The id of a socket, as [`as_str`](Self::as_str) gave it: for adapters, which know sockets of other servers.
+    /// The id of a socket, as [`as_str`](Self::as_str) gave it: for adapters, which know sockets of
+    /// other servers.
     #[must_use]
     pub fn new(id: impl Into<Arc<str>>) -> Self {
         Self(id.into())
@@ -274,7 +276,8 @@ impl Socket {
     /// the client sent right behind it may start before.
     ///
     /// # Errors
-    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes in time.
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
+    /// in time.
     pub fn emit_with_ack<R: FromArgs + 'static>(
         &self,
         event: &str,

@@ -10,14 +10,14 @@ use crate::engine::{
 /// A GET is a poll, or the request whose response is the session's stream.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A GET has come and waits for packets. In a session with offsets it may say how many packets its
-    /// client has had, and takes over from the one before.
+    /// A GET has come and waits for packets. In a session with offsets it may say how many packets
+    /// its client has had, and takes over from the one before.
     GetOpened(Option<u64>),
     /// The GET has waited for as long as its client wants it to.
     GetExpired,
-    /// The GET has ended. If that was before its answer, its client has gone away, which ends a session
-    /// without offsets. With offsets the client comes again in time. Without them nothing depends on
-    /// the end of one that was answered: it need not be told.
+    /// The GET has ended. If that was before its answer, its client has gone away, which ends a
+    /// session without offsets. With offsets the client comes again in time. Without them nothing
+    /// depends on the end of one that was answered: it need not be told.
     GetEnded {
         /// Whether it was answered.
         answered: bool,
@@ -48,7 +48,8 @@ pub enum Input<'a> {
     TransportClosed,
     /// The session's transport failed.
     TransportFailed,
-    /// The WebSocket takes no more for now. Noted of a closed session too: half a frame may have left.
+    /// The WebSocket takes no more for now. Noted of a closed session too: half a frame may have
+    /// left.
     Blocked,
     /// The WebSocket takes more again.
     Writable,
@@ -62,8 +63,8 @@ pub enum Input<'a> {
     Close,
     /// The application closes the session at once.
     Abort,
-    /// Nobody drives the session any more. Over HTTP what is queued may still be asked for; what nobody
-    /// will write to the WebSocket is dropped.
+    /// Nobody drives the session any more. Over HTTP what is queued may still be asked for; what
+    /// nobody will write to the WebSocket is dropped.
     DriverEnded,
     /// The deadline has come. Repeat until the output is [`Output::Nothing`].
     Timeout,

@@ -1,9 +1,9 @@
 //! One session, as its server sees it: heartbeat, requests, upgrade, outbound queue and close.
 //!
-//! The server's I/O owns a [`ServerSession`] and tells it by [`handle`](ServerSession::handle) what has
-//! happened; an [`Output`] says what is to be done. Packets leave by `take_response` and `stream_step`
-//! over HTTP, by `frames` and `written` over a WebSocket. Whatever the client does wrong ends the
-//! session with a reason, or refuses the request or probe alone.
+//! The server's I/O owns a [`ServerSession`] and tells it by [`handle`](ServerSession::handle) what
+//! has happened; an [`Output`] says what is to be done. Packets leave by `take_response` and
+//! `stream_step` over HTTP, by `frames` and `written` over a WebSocket. Whatever the client does
+//! wrong ends the session with a reason, or refuses the request or probe alone.
 
 mod input;
 mod responses;
@@ -106,9 +106,9 @@ impl ServerSession {
         }
     }
 
-    /// The session with offsets (docs/protocol.md 12): packets that are sent over HTTP are kept until
-    /// the client confirms them, so that a response which is cut loses nothing. A session on streaming
-    /// always has them, one that is opened on WebSocket never.
+    /// The session with offsets (docs/protocol.md 12): packets that are sent over HTTP are kept
+    /// until the client confirms them, so that a response which is cut loses nothing. A session on
+    /// streaming always has them, one that is opened on WebSocket never.
     #[must_use]
     pub fn with_offsets(mut self) -> Self {
         if self.transport() == TransportKind::Polling {
@@ -137,10 +137,10 @@ impl ServerSession {
 
     /// Whether a message that comes now is the application's.
     ///
-    /// This is the one rule for messages, on every transport: they are taken while the session is open,
-    /// and no deadline depends on them. Only an input makes it `false`, and nothing makes it `true` again:
-    /// a driver may keep a copy that it renews after each input, and pass messages on by it without the
-    /// lock that guards the session.
+    /// This is the one rule for messages, on every transport: they are taken while the session is
+    /// open, and no deadline depends on them. Only an input makes it `false`, and nothing makes it
+    /// `true` again: a driver may keep a copy that it renews after each input, and pass messages on
+    /// by it without the lock that guards the session.
     #[must_use]
     pub const fn takes_messages(&self) -> bool {
         self.phase.takes_messages()
@@ -267,8 +267,8 @@ impl ServerSession {
         }
     }
 
-    /// The WebSocket takes more, or no more. A client may answer heartbeats and never read: it has its
-    /// patience from the moment at which it has taken something last.
+    /// The WebSocket takes more, or no more. A client may answer heartbeats and never read: it has
+    /// its patience from the moment at which it has taken something last.
     fn handle_room(&mut self, writable: bool, now: Instant) -> Output {
         if let Transport::WebSocket { blocked } = &mut self.transport {
             *blocked = !writable;
@@ -281,8 +281,8 @@ impl ServerSession {
         Output::Nothing
     }
 
-    /// A GET comes. If its session has offsets, what its client hasn't had is sent again, and a GET that
-    /// still waits ends.
+    /// A GET comes. If its session has offsets, what its client hasn't had is sent again, and a GET
+    /// that still waits ends.
     fn handle_get(&mut self, offset: Option<u64>) -> Output {
         let Transport::Http(requests) = &mut self.transport else {
             return Output::Refuse(Refusal::TransportMismatch);
@@ -365,7 +365,8 @@ impl ServerSession {
         Output::Refuse(Refusal::Overlap)
     }
 
-    /// What a client has had is forgotten. What was forgotten before does no harm: POSTs may be late.
+    /// What a client has had is forgotten. What was forgotten before does no harm: POSTs may be
+    /// late.
     fn handle_confirmed(&mut self, offset: u64) -> Output {
         match self.outbound.confirm(offset) {
             Err(bad) if offset > bad.last => {

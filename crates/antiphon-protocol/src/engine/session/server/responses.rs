@@ -24,8 +24,8 @@ impl ServerSession {
         self.outbound.take()
     }
 
-    /// The response of the poll that waits. Returns `None` if it waits on: nothing is queued, and the
-    /// session goes on. A poll of a session that has left polling gets a noop.
+    /// The response of the poll that waits. Returns `None` if it waits on: nothing is queued, and
+    /// the session goes on. A poll of a session that has left polling gets a noop.
     pub fn take_response(&mut self) -> Option<VecDeque<EncodedPacket>> {
         let is_due = !self.outbound.is_empty() || self.closed().is_some();
         match &mut self.transport {

@@ -1,7 +1,7 @@
 //! What the application sends, and how it leaves by WebSocket.
 //!
-//! [`ServerSession::send`] queues a message. [`frames`](ServerSession::frames) shows what waits for the
-//! WebSocket, [`written`](ServerSession::written) takes away what it has taken.
+//! [`ServerSession::send`] queues a message. [`frames`](ServerSession::frames) shows what waits for
+//! the WebSocket, [`written`](ServerSession::written) takes away what it has taken.
 
 use std::{io::IoSlice, sync::Arc};
 
@@ -24,13 +24,14 @@ impl ServerSession {
         self.outbound.room(count, length, self.config.queue).is_ok()
     }
 
-    /// Appends a frame to the queue's tail. Returns `false` if the session isn't on WebSocket, or the frame is for
-    /// [`send`](Self::send).
+    /// Appends a frame to the queue's tail. Returns `false` if the session isn't on WebSocket, or
+    /// the frame is for [`send`](Self::send).
     pub fn append(&mut self, frame: &[u8]) -> bool {
         self.has_frames() && self.outbound.append(frame, self.config.queue)
     }
 
-    /// Makes a bundle the queue's tail. Returns `false` if the session isn't on WebSocket, or there is no room.
+    /// Makes a bundle the queue's tail. Returns `false` if the session isn't on WebSocket, or there
+    /// is no room.
     pub fn share(&mut self, bundle: &Arc<Bundle>, form: Form) -> bool {
         self.has_frames() && self.outbound.share(bundle, form, self.config.queue)
     }
@@ -79,14 +80,14 @@ impl ServerSession {
         }
     }
 
-    /// Takes away the first `count` bytes of the [frames](Self::frames), which the WebSocket has taken. One
-    /// that was blocked is writable before.
+    /// Takes away the first `count` bytes of the [frames](Self::frames), which the WebSocket has
+    /// taken. One that was blocked is writable before.
     pub fn written(&mut self, count: usize) {
         self.outbound.advance(count);
     }
 
-    /// Whether the session is on WebSocket, nothing is queued, and all has been taken so far: what is
-    /// written now is in order.
+    /// Whether the session is on WebSocket, nothing is queued, and all has been taken so far: what
+    /// is written now is in order.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         matches!(self.transport, Transport::WebSocket { blocked: false })

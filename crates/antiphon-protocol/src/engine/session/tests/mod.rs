@@ -92,8 +92,8 @@ impl Server {
         self.handle(Input::Packet(packet_of(packet)))
     }
 
-    /// A message comes on the session's transport: is it handed to the application? A driver asks its
-    /// copy alone. The machine would ignore it.
+    /// A message comes on the session's transport: is it handed to the application? A driver asks
+    /// its copy alone. The machine would ignore it.
     fn hears(&mut self, packet: &str) -> bool {
         let next_timer = self.session.next_timer();
         let message = packet_of(packet);

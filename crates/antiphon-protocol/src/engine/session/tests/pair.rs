@@ -1,10 +1,10 @@
-//! A session's two machines, the server's and the client's, with the network between them in the hands
-//! of the test.
+//! A session's two machines, the server's and the client's, with the network between them in the
+//! hands of the test.
 //!
 //! Nothing moves by itself: each [`Event`] moves one request, response, frame or the time, in
-//! whatever order the test likes. Each side does what the driver of its session does, and no more: a
-//! poll is looked at by the server only after an output that wakes it; the client sends what its machine
-//! gives to be sent, as soon as it does.
+//! whatever order the test likes. Each side does what the driver of its session does, and no more:
+//! a poll is looked at by the server only after an output that wakes it; the client sends what its
+//! machine gives to be sent, as soon as it does.
 
 mod client;
 mod server;

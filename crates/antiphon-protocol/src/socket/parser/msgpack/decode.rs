@@ -1,8 +1,8 @@
 //! From MessagePack to a packet of JSON and attachments.
 //!
-//! The fields of a packet come in any order, so each is transcoded where it stands, and what the type
-//! demands of them is checked in the end. Arrays and maps are entered by recursion, never deeper than
-//! [`Limits::depth`]; fields that nobody asks for are skipped without.
+//! The fields of a packet come in any order, so each is transcoded where it stands, and what the
+//! type demands of them is checked in the end. Arrays and maps are entered by recursion, never
+//! deeper than [`Limits::depth`]; fields that nobody asks for are skipped without.
 
 use std::borrow::Cow;
 use std::io::Write as _;
@@ -33,8 +33,8 @@ pub struct Buffer {
 ///
 /// # Errors
 ///
-/// If the message is not MessagePack from its beginning to its end, not a packet, or beyond a limit.
-/// As for texts, the connection is to be closed then.
+/// If the message is not MessagePack from its beginning to its end, not a packet, or beyond a
+/// limit. As for texts, the connection is to be closed then.
 pub fn decode<'b>(
     message: &[u8],
     limits: &Limits,

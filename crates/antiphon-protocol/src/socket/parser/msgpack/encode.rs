@@ -1,8 +1,9 @@
 //! From a packet of JSON and attachments to MessagePack.
 //!
-//! The JSON is read once, from left to right and without recursion. How many values an array or a map
-//! holds is known when it ends: up to 15 fit into the byte that has been left for it. For more, bytes
-//! are put behind that at the very end, so that what has been written moves once, whatever the nesting.
+//! The JSON is read once, from left to right and without recursion. How many values an array or a
+//! map holds is known when it ends: up to 15 fit into the byte that has been left for it. For more,
+//! bytes are put behind that at the very end, so that what has been written moves once, whatever
+//! the nesting.
 
 use super::kind;
 use crate::socket::args::Args;
@@ -307,8 +308,8 @@ impl<'p> Transcoder<'p> {
         }
     }
 
-    /// Writes the attachment whose placeholder begins at `at`, and returns where that ends. `None` if
-    /// it is an ordinary object.
+    /// Writes the attachment whose placeholder begins at `at`, and returns where that ends. `None`
+    /// if it is an ordinary object.
     fn attachment(&mut self, at: usize) -> Result<Option<usize>, EncodeError> {
         if self.attachments.is_empty() {
             return Ok(None);

@@ -1,16 +1,16 @@
 //! Packets in MessagePack, as `socket.io-msgpack-parser` 3.x writes and reads them (revision 5).
 //!
 //! One binary message of the Engine.IO connection is one packet, a map
-//! `{"type":2,"nsp":"/","id":7,"data":["name",1]}`. Binary values stand in it where they belong, and
-//! no attachments follow. Inside this library the arguments of an event are JSON with attachments,
-//! so both functions transcode at the edge: [`decode`] gives the same
+//! `{"type":2,"nsp":"/","id":7,"data":["name",1]}`. Binary values stand in it where they belong,
+//! and no attachments follow. Inside this library the arguments of an event are JSON with
+//! attachments, so both functions transcode at the edge: [`decode`] gives the same
 //! [`Packet`](crate::socket::Packet) as [`Decoder`](crate::socket::Decoder) does, and [`encode`]
 //! takes it. Neither looks at what came before.
 //!
 //! A message comes from a peer, so that everything in it may be wrong. The
-//! [`Limits`](crate::socket::Limits) of texts hold for it, too, nothing is allocated by a length that
-//! it declares, and its JSON is at most seven times as long (`false` is one byte here and five there,
-//! a control character six), and some 30 bytes for each attachment.
+//! [`Limits`](crate::socket::Limits) of texts hold for it, too, nothing is allocated by a length
+//! that it declares, and its JSON is at most seven times as long (`false` is one byte here and five
+//! there, a control character six), and some 30 bytes for each attachment.
 //!
 //! ```
 //! use antiphon_protocol::socket::{Limits, Packet, msgpack};
@@ -55,9 +55,9 @@
 //!
 //! # What is refused beyond that
 //!
-//! Fields of the packet that come twice; binary values in the payload of a CONNECT or CONNECT_ERROR;
-//! `{"_placeholder":true,"num":0}` as an object of an application, if binary values are in the same
-//! packet: it would pass for one of these. (The standard parsers take it for one.)
+//! Fields of the packet that come twice; binary values in the payload of a CONNECT or
+//! CONNECT_ERROR; `{"_placeholder":true,"num":0}` as an object of an application, if binary values
+//! are in the same packet: it would pass for one of these. (The standard parsers take it for one.)
 //!
 //! A `data` or an `id` that is nil counts as absent, since `python-socketio` writes it. (The stock
 //! parser refuses it from others.) Unknown fields are skipped.

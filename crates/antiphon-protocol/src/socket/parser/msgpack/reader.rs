@@ -1,7 +1,7 @@
 //! Reads the bytes of MessagePack as values, one after the other.
 //!
-//! An array or a map is a value that says how many others follow: what is inside is for the caller to
-//! ask for. So nothing here is as long or as deep as a peer says, and all that can be wrong is a
+//! An array or a map is a value that says how many others follow: what is inside is for the caller
+//! to ask for. So nothing here is as long or as deep as a peer says, and all that can be wrong is a
 //! message that ends too early, or a type that is unknown.
 
 use super::time;

@@ -14,8 +14,8 @@ const CYCLE: i64 = 146_097;
 /// Days from 1 March of the year 0, where leap days are the last of their years, to 1970.
 const TO_1970: i64 = 719_468;
 
-/// The milliseconds since 1970 of a timestamp of MessagePack: the data of its extension -1. `None` if
-/// it is none.
+/// The milliseconds since 1970 of a timestamp of MessagePack: the data of its extension -1. `None`
+/// if it is none.
 pub(super) fn of_timestamp(data: &[u8]) -> Option<i64> {
     let (seconds, nanos) = if let Ok(seconds) = data.try_into() {
         (u32::from_be_bytes(seconds).into(), 0)
@@ -138,7 +138,8 @@ mod tests {
         }
     }
 
-    /// The day after each day is the next one of the calendar, for more than 500 years from the year -3.
+    /// The day after each day is the next one of the calendar, for more than 500 years from the
+    /// year -3.
     #[test]
     fn days_follow_each_other() {
         let first = -TO_1970 - 1000;

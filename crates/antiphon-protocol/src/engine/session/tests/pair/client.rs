@@ -31,7 +31,8 @@ impl Pair {
         }
     }
 
-    /// The client's session is closed: its driver closes the WebSocket, and what was under way is cut.
+    /// The client's session is closed: its driver closes the WebSocket, and what was under way is
+    /// cut.
     fn client_ends(&mut self, reason: CloseReason) {
         self.lose_probe();
         if self.client.transport() == WEBSOCKET && reason != CloseReason::TransportClose {
