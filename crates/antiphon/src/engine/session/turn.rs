@@ -62,7 +62,8 @@ const EVENTS_A_LOOK: usize = 16;
 static UNCUT: AtomicBool = AtomicBool::new(false);
 
 /// From now on no turn of this process is cut for the time that it takes, and no handler is
-/// watched: for programs that count instructions, under which everything takes fifty times as long.
+/// watched, if none has been registered yet: for programs that count instructions, under which
+/// everything takes fifty times as long.
 #[doc(hidden)]
 pub fn uncut() {
     UNCUT.store(true, Ordering::Relaxed);

@@ -161,6 +161,10 @@ fn watcher() -> &'static Watcher {
         thread: OnceLock::new(),
     });
     STARTED.call_once(|| {
+        if turn::is_uncut() {
+            // How much of the thread's start a process counts before its end would be chance.
+            return;
+        }
         let started = thread::Builder::new()
             .name("antiphon-watch".to_owned())
             .spawn(|| watcher.run());
@@ -187,10 +191,6 @@ impl Watcher {
         // The poll of each slot at the look before. Slots move only when a thread has ended.
         let mut before: Vec<u64> = Vec::new();
         loop {
-            if turn::is_uncut() {
-                thread::park();
-                continue;
-            }
             thread::park_timeout(match self.is_idle.load(Ordering::Relaxed) {
                 true => IDLE_TICK,
                 false => TICK,
