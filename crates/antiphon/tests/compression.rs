@@ -9,15 +9,12 @@ use std::net::SocketAddr;
 
 use antiphon::{Args, Bytes, Server, ServerBuilder};
 use antiphon_protocol::websocket::{
-    Decoder, Event, Opcode, Role,
+    Decoder, Opcode,
     deflate::{OFFER, Window, append_compressed_frame},
     masked_frame,
 };
-use support::{http, listener, serve, sid, until, within};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
+use support::{Received, WebSocket, http, listener, serve, sid, until};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 
@@ -38,9 +35,7 @@ async fn echo(builder: ServerBuilder) -> (Server, SocketAddr) {
 
 /// A client that compresses if the server agrees on it.
 struct Client {
-    stream: TcpStream,
-    decoder: Decoder,
-    buffer: Vec<u8>,
+    websocket: WebSocket<TcpStream>,
     /// What the server agreed on.
     agreed: Option<String>,
 }
@@ -61,40 +56,22 @@ impl Frame {
 impl Client {
     /// Opens a WebSocket with these extensions offered.
     async fn open(address: SocketAddr, path: &str, offer: &str) -> Self {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
         let offer = match offer {
             "" => String::new(),
             offer => format!("Sec-WebSocket-Extensions: {offer}\r\n"),
         };
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offer}\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut buffer = Vec::new();
-        let end = loop {
-            let read = within("the handshake", stream.read_buf(&mut buffer)).await;
-            assert_ne!(read.unwrap(), 0, "refused");
-            if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
-                break end + 4;
-            }
-        };
-        let head: Vec<u8> = buffer.drain(..end).collect();
-        let head = String::from_utf8(head).unwrap();
-        assert!(head.starts_with("HTTP/1.1 101"), "{head}");
+        let (websocket, head) = WebSocket::offering(stream, path, &offer).await;
         let agreed = head.lines().find_map(|line| {
             let (name, value) = line.split_once(": ")?;
             let is_it = name.eq_ignore_ascii_case("sec-websocket-extensions");
             is_it.then(|| value.to_owned())
         });
-        let decoder = Decoder::new(Role::Client, 16 << 20);
         Self {
-            stream,
-            decoder: match &agreed {
-                Some(_) => decoder.with_deflate(),
-                None => decoder,
+            websocket: match &agreed {
+                Some(_) => websocket.map_decoder(Decoder::with_deflate),
+                None => websocket,
             },
-            buffer,
             agreed,
         }
     }
@@ -109,8 +86,7 @@ impl Client {
     }
 
     async fn send(&mut self, text: &str) {
-        let frame = masked_frame(Opcode::Text, text.as_bytes(), [1, 2, 3, 4]);
-        self.stream.write_all(&frame).await.unwrap();
+        self.websocket.send(text).await;
     }
 
     async fn send_compressed(&mut self, text: &str) {
@@ -124,39 +100,18 @@ impl Client {
             mask,
             &mut frame
         ));
-        self.stream.write_all(&frame).await.unwrap();
+        self.websocket.stream().write_all(&frame).await.unwrap();
     }
 
     /// The next message. An error is the code that the server has closed with.
     async fn next(&mut self) -> Result<Frame, u16> {
-        loop {
-            let bytes = self.buffer.clone();
-            let decoded = self.decoder.decode(&mut self.buffer).unwrap();
-            let consumed = decoded.consumed;
-            let bytes = bytes[..consumed].to_vec();
-            let received = match decoded.event {
-                Some(Event::Text(text)) => Some(Ok(Frame {
-                    text: text.into_owned(),
-                    bytes,
-                })),
-                Some(Event::Binary(data)) => Some(Ok(Frame {
-                    text: format!("binary {}", data.len()),
-                    bytes,
-                })),
-                Some(Event::Close(close)) => Some(Err(close.map_or(0, |close| close.code))),
-                Some(Event::Ping(_) | Event::Pong(_)) | None => None,
-            };
-            self.buffer.drain(..consumed);
-            if let Some(received) = received {
-                return received;
-            }
-            if consumed == 0 {
-                let read = within("a frame", self.stream.read_buf(&mut self.buffer)).await;
-                if read.unwrap_or(0) == 0 {
-                    return Err(0);
-                }
-            }
-        }
+        let (received, bytes) = self.websocket.next_frame().await;
+        let text = match received {
+            Received::Text(text) => text,
+            Received::Binary(data) => format!("binary {}", data.len()),
+            Received::Closed(code) => return Err(code.unwrap_or(0)),
+        };
+        Ok(Frame { text, bytes })
     }
 
     async fn expect_prefix(&mut self, prefix: &str) -> Frame {
@@ -358,7 +313,12 @@ async fn what_a_client_compresses_counts_as_large_as_it_is() {
         mask,
         &mut bomb
     ));
-    client.stream.write_all(&bomb).await.unwrap_or_default();
+    client
+        .websocket
+        .stream()
+        .write_all(&bomb)
+        .await
+        .unwrap_or_default();
     assert_eq!(client.next().await.unwrap_err(), 1009);
 }
 
@@ -385,7 +345,7 @@ async fn what_cant_be_inflated_or_was_not_agreed_on_ends_the_connection() {
         ),
     ] {
         let mut client = Client::joined(address, offer).await;
-        client.stream.write_all(&frame).await.unwrap();
+        client.websocket.stream().write_all(&frame).await.unwrap();
         assert_eq!(client.next().await.unwrap_err(), code, "{frame:?}");
     }
 }

@@ -130,10 +130,15 @@ impl WebSocket<TcpStream> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Shakes hands over a stream.
-    pub async fn over(mut stream: S, path: &str) -> Self {
+    pub async fn over(stream: S, path: &str) -> Self {
+        Self::offering(stream, path, "").await.0
+    }
+
+    /// Shakes hands with more lines in the head of the request. Gives the head of the response, too.
+    pub async fn offering(mut stream: S, path: &str, lines: &str) -> (Self, String) {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut buffer = Vec::new();
@@ -150,11 +155,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         assert!(head.starts_with("HTTP/1.1 101"), "refused: {head}");
         assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
         buffer.drain(..end);
-        Self {
+        let websocket = Self {
             stream,
             decoder: Decoder::new(Role::Client, 16 << 20),
             buffer,
-        }
+        };
+        (websocket, head)
+    }
+
+    /// The same with another decoder.
+    pub fn map_decoder(mut self, change: impl FnOnce(Decoder) -> Decoder) -> Self {
+        self.decoder = change(self.decoder);
+        self
     }
 
     pub async fn send(&mut self, text: &str) {
@@ -185,6 +197,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The next message; pings and pongs of WebSocket itself are passed over.
     pub async fn next(&mut self) -> Received {
+        self.next_frame().await.0
+    }
+
+    /// As [`next`](Self::next), with the frame that it came in, or the last of its frames.
+    pub async fn next_frame(&mut self) -> (Received, Vec<u8>) {
         loop {
             let decoded = self.decoder.decode(&mut self.buffer).unwrap();
             let consumed = decoded.consumed;
@@ -194,14 +211,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Event::Close(close) => Some(Received::Closed(close.map(|close| close.code))),
                 Event::Ping(_) | Event::Pong(_) => None,
             });
-            self.buffer.drain(..consumed);
+            // A server's frames aren't masked: they are as they came.
+            let frame = self.buffer.drain(..consumed).collect();
             if let Some(received) = received {
-                return received;
+                return (received, frame);
             }
             if consumed == 0 {
                 let read = within("a frame", self.stream.read_buf(&mut self.buffer)).await;
                 if read.unwrap_or(0) == 0 {
-                    return Received::Closed(None);
+                    return (Received::Closed(None), Vec::new());
                 }
             }
         }
