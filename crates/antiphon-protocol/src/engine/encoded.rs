@@ -228,6 +228,11 @@ impl EncodedPacket {
         &self.frame[usize::from(self.header.get())..]
     }
 
+    /// The [`payload`](Self::payload), sharing the bytes.
+    pub(crate) fn shared_payload(&self) -> Bytes {
+        self.frame.slice(usize::from(self.header.get())..)
+    }
+
     /// Whether this is a binary message.
     #[must_use]
     pub fn is_binary(&self) -> bool {

@@ -119,7 +119,7 @@ pub struct Outbound {
 }
 
 /// What waits for its turn.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Entry {
     Packet(EncodedPacket),
     /// For a WebSocket alone.
@@ -375,12 +375,7 @@ impl Outbound {
             return entries.into_iter().filter_map(Entry::packet).collect();
         };
         let waiting = self.entries.range(kept.count..);
-        let mut taken: VecDeque<_> = waiting
-            .filter_map(|entry| match entry {
-                Entry::Packet(packet) => Some(packet.clone()),
-                Entry::Frames(_) => None,
-            })
-            .collect();
+        let mut taken: VecDeque<_> = waiting.cloned().filter_map(Entry::packet).collect();
         if std::mem::take(&mut kept.noop) && taken.is_empty() {
             taken.push_back(EncodedPacket::text(PacketType::Noop, ""));
         }

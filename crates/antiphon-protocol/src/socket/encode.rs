@@ -9,7 +9,7 @@ use std::str;
 
 use serde::Serialize;
 
-use super::args::{Args, Bracket, Output, OwnedArgs};
+use super::args::{Args, Opening, Output, OwnedArgs};
 use super::error::EncodeError;
 use super::{MAX_ATTACHMENTS, Outgoing, placeholder, reserved};
 use crate::engine::{EncodedMessage, EncodedPacket, PacketType, PacketWriter, Revision};
@@ -232,7 +232,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_event(namespace, id, name, 64)?;
-            draft.args(|output| output.args(args), Bracket::Comma)
+            draft.args(|output| output.args(args), Opening::Comma)
         })
     }
 
@@ -271,7 +271,7 @@ impl Draft {
     ) -> Result<(), EncodeError> {
         self.write(|draft| {
             draft.begin_list(ACK, namespace, Some(id), 64);
-            draft.args(|output| output.reply(reply), Bracket::Bracket)
+            draft.args(|output| output.reply(reply), Opening::Bracket)
         })
     }
 
@@ -432,10 +432,10 @@ impl Draft {
     fn args(
         &mut self,
         write: impl FnOnce(Output<'_>) -> Result<(), serde_json::Error>,
-        opening: Bracket,
+        opening: Opening,
     ) -> Result<(), EncodeError> {
         let buffer = self.writer.buffer();
-        if opening == Bracket::Bracket {
+        if opening == Opening::Bracket {
             buffer.pop(); // The bracket that has begun the list is written with the arguments.
         }
         let start = buffer.len();

@@ -125,9 +125,7 @@ impl Forms for Fanout<'_> {
 fn as_msgpack(message: &EncodedMessage) -> Option<EncodedMessage> {
     let text = str::from_utf8(message.first().payload().get(1..)?).ok()?;
     let attachments = message.attachments().iter();
-    let attachments: Vec<_> = attachments
-        .map(|packet| packet.frame().slice_ref(packet.payload()))
-        .collect();
+    let attachments: Vec<_> = attachments.map(EncodedPacket::shared_payload).collect();
     let mut bytes = Vec::with_capacity(text.len() + 32);
     msgpack::encode(&packet::written(text, &attachments)?, &mut bytes).ok()?;
     Some(EncodedPacket::binary(&bytes, Revision::V4).into())

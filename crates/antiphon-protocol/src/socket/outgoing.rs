@@ -124,8 +124,7 @@ impl Outgoing {
 
     /// The attachments.
     pub fn attachments(&self) -> impl Iterator<Item = Bytes> {
-        let packets = self.packets().iter();
-        packets.map(|packet| packet.frame().slice_ref(packet.payload()))
+        self.packets().iter().map(EncodedPacket::shared_payload)
     }
 
     /// Gives the arguments to `read`. What was written isn't checked again, so that no limit of a

@@ -181,12 +181,7 @@ impl EngineConfig {
     /// The compression for a window of so many bits.
     #[cfg(feature = "deflate")]
     pub(crate) fn compression_of(&self, bits: u8) -> Option<Compression> {
-        let window = match bits {
-            9 => Window::Bits9,
-            12 => Window::Bits12,
-            15 => Window::Bits15,
-            _ => return None,
-        };
+        let window = Window::from_bits(bits)?;
         let threshold = self.compression_threshold?;
         Some(Compression { window, threshold })
     }

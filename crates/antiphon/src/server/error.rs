@@ -191,6 +191,11 @@ impl Rejection {
         Self::new("internal_error", "the handler failed")
     }
 
+    /// What the handler returned can't be written.
+    pub(crate) fn unencodable() -> Self {
+        Self::new("internal_error", "the answer can't be encoded")
+    }
+
     /// No handler takes the event.
     pub(crate) fn unknown_event(name: &str) -> Self {
         Self::new(

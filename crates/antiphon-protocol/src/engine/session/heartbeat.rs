@@ -18,11 +18,11 @@ pub(super) struct WrongDirection;
 pub(super) struct Heartbeat {
     interval: Duration,
     timeout: Duration,
-    state: Phase,
+    state: HeartbeatState,
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Phase {
+enum HeartbeatState {
     /// This side pings; the next ping is due.
     Idle { ping_at: Instant },
     /// This side has pinged and waits for the pong.
@@ -44,11 +44,11 @@ impl Heartbeat {
 
     fn new(pings: bool, config: &SessionConfig, now: Instant) -> Self {
         let state = if pings {
-            Phase::Idle {
+            HeartbeatState::Idle {
                 ping_at: now + config.ping_interval,
             }
         } else {
-            Phase::AwaitingPing {
+            HeartbeatState::AwaitingPing {
                 expires: now + config.patience(),
             }
         };
@@ -62,8 +62,8 @@ impl Heartbeat {
     /// What is due next, and when.
     pub(super) const fn timer(&self) -> (Timer, Instant) {
         match self.state {
-            Phase::Idle { ping_at } => (Timer::Ping, ping_at),
-            Phase::AwaitingPong { expires } | Phase::AwaitingPing { expires } => {
+            HeartbeatState::Idle { ping_at } => (Timer::Ping, ping_at),
+            HeartbeatState::AwaitingPong { expires } | HeartbeatState::AwaitingPing { expires } => {
                 (Timer::Silence, expires)
             }
         }
@@ -75,11 +75,13 @@ impl Heartbeat {
     /// [`WrongDirection`] if this side is the one that pings.
     pub(super) fn handle_ping(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match &mut self.state {
-            Phase::AwaitingPing { expires } => {
+            HeartbeatState::AwaitingPing { expires } => {
                 *expires = now + self.interval + self.timeout;
                 Ok(())
             }
-            Phase::Idle { .. } | Phase::AwaitingPong { .. } => Err(WrongDirection),
+            HeartbeatState::Idle { .. } | HeartbeatState::AwaitingPong { .. } => {
+                Err(WrongDirection)
+            }
         }
     }
 
@@ -89,19 +91,19 @@ impl Heartbeat {
     /// [`WrongDirection`] if the peer is the one that pings.
     pub(super) fn handle_pong(&mut self, now: Instant) -> Result<(), WrongDirection> {
         match self.state {
-            Phase::Idle { .. } | Phase::AwaitingPong { .. } => {
-                self.state = Phase::Idle {
+            HeartbeatState::Idle { .. } | HeartbeatState::AwaitingPong { .. } => {
+                self.state = HeartbeatState::Idle {
                     ping_at: now + self.interval,
                 };
                 Ok(())
             }
-            Phase::AwaitingPing { .. } => Err(WrongDirection),
+            HeartbeatState::AwaitingPing { .. } => Err(WrongDirection),
         }
     }
 
     /// This side sends its ping at `now`: the pong must come in time.
     pub(super) fn pinged(&mut self, now: Instant) {
-        self.state = Phase::AwaitingPong {
+        self.state = HeartbeatState::AwaitingPong {
             expires: now + self.timeout,
         };
     }
@@ -110,7 +112,9 @@ impl Heartbeat {
     /// nothing about the peer.
     pub(super) fn postpone(&mut self, now: Instant) {
         let later = now + self.timeout;
-        if let Phase::AwaitingPong { expires } | Phase::AwaitingPing { expires } = &mut self.state {
+        if let HeartbeatState::AwaitingPong { expires } | HeartbeatState::AwaitingPing { expires } =
+            &mut self.state
+        {
             *expires = later.max(*expires);
         }
     }

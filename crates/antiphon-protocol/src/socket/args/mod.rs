@@ -19,10 +19,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::ArgsError;
-pub(super) use self::ser::{Bracket, Output};
+pub(super) use self::ser::{Opening, Output};
 pub use self::shape::Shape;
 use super::error::{DecodeError, EncodeError};
 use super::{Limits, proof};
+use crate::engine::EncodedPacket;
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
 ///
@@ -125,7 +126,7 @@ impl OwnedArgs {
     pub fn new<T: Serialize + ?Sized>(args: &T) -> Result<Self, EncodeError> {
         let mut json = Vec::new();
         let mut attachments = Vec::new();
-        Output::new(&mut json, &mut attachments, Bracket::Bracket).args(args)?;
+        Output::new(&mut json, &mut attachments, Opening::Bracket).args(args)?;
         // Written by a JSON serializer, behind a bracket.
         let json = str::from_utf8(&json).unwrap_or_default();
         let json = json.strip_prefix('[').unwrap_or_default();
@@ -136,7 +137,7 @@ impl OwnedArgs {
             json: json.into(),
             attachments: attachments
                 .iter()
-                .map(|packet| packet.frame().slice_ref(packet.payload()))
+                .map(EncodedPacket::shared_payload)
                 .collect(),
         })
     }

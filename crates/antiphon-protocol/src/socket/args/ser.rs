@@ -20,19 +20,19 @@ use crate::engine::{EncodedPacket, Revision};
 pub(in super::super) struct Output<'b> {
     text: &'b mut Vec<u8>,
     attachments: &'b mut Vec<EncodedPacket>,
-    opening: Bracket,
+    opening: Opening,
 }
 
 /// What stands in front of the first argument. The bracket behind the last is the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Bracket {
+pub(in super::super) enum Opening {
     /// The bracket of their array, also if there are no arguments.
     Bracket,
     /// A comma: something else comes before them in their array. No arguments, no comma.
     Comma,
 }
 
-impl Bracket {
+impl Opening {
     const fn byte(self) -> u8 {
         match self {
             Self::Bracket => b'[',
@@ -46,7 +46,7 @@ impl<'b> Output<'b> {
     pub(in super::super) const fn new(
         text: &'b mut Vec<u8>,
         attachments: &'b mut Vec<EncodedPacket>,
-        opening: Bracket,
+        opening: Opening,
     ) -> Self {
         Self {
             text,
@@ -59,7 +59,7 @@ impl<'b> Output<'b> {
     pub(in super::super) fn args<T: Serialize + ?Sized>(self, value: &T) -> Result<(), Error> {
         match Shape::of::<T>() {
             Shape::Nothing => {
-                if self.opening == Bracket::Bracket {
+                if self.opening == Opening::Bracket {
                     self.text.push(b'[');
                 }
                 Ok(())

@@ -24,4 +24,15 @@ impl Window {
             Self::Bits15 => 15,
         }
     }
+
+    /// The window of so many [`bits`](Self::bits). Returns `None` if there is no such window.
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Option<Self> {
+        match bits {
+            9 => Some(Self::Bits9),
+            12 => Some(Self::Bits12),
+            15 => Some(Self::Bits15),
+            _ => None,
+        }
+    }
 }

@@ -300,8 +300,8 @@ impl Session {
         volatile: bool,
     ) -> Result<Sent, SendError> {
         let form = self.form();
-        if form.compression.is_some() && message.frame(form).is_none() {
-            // Compressing takes long: not under the lock.
+        if form.compression.is_some() && !self.has_ended() && message.frame(form).is_none() {
+            // Compressing takes long: not under the lock, and not for who has gone.
             message.encoded(form);
         }
         let mut state = self.lock();

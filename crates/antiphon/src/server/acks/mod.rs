@@ -143,8 +143,7 @@ impl Pending {
         };
         if let Err(error) = encode(&mut draft, namespace, id) {
             tracing::error!(%error, "an acknowledgement can't be encoded");
-            let rejection = Rejection::new("internal_error", "the answer can't be encoded");
-            return self.reject(&rejection);
+            return self.reject(&Rejection::unencodable());
         }
         // Only now: if a reply panics while it is encoded, something else may answer.
         if self.answered.swap(true, Ordering::Relaxed) {

@@ -73,14 +73,10 @@ impl Local {
 
     /// Tells the catch-all listeners of each recipient on this server.
     fn note_outgoing(&self, target: &Target, event: &Outgoing) {
-        if !self.inner.shared.has_outgoing_listeners() {
-            return;
-        }
-        let mut sockets = Vec::new();
-        self.rooms()
-            .for_each(target, |socket| sockets.push(socket.clone()));
-        for socket in sockets {
-            socket.note_outgoing(event);
+        if self.inner.shared.has_outgoing_listeners() {
+            for socket in self.rooms().sockets(target) {
+                socket.note_outgoing(event);
+            }
         }
     }
 
@@ -160,10 +156,7 @@ impl Local {
 
     /// See [`Adapter::disconnect`](super::Adapter::disconnect).
     pub fn disconnect(&self, target: &Target, close: bool) {
-        let mut sockets = Vec::new();
-        self.rooms()
-            .for_each(target, |socket| sockets.push(socket.clone()));
-        for socket in sockets {
+        for socket in self.rooms().sockets(target) {
             if close {
                 socket.close_connection();
             } else {

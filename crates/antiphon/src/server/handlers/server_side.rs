@@ -132,10 +132,7 @@ fn encode(reply: &impl IntoReply) -> Option<OwnedArgs> {
         Ok(()) => Some(draft.finish_args()),
         Err(error) => {
             tracing::error!(%error, "an answer to another server can't be encoded");
-            refuse(&Rejection::new(
-                "internal_error",
-                "the answer can't be encoded",
-            ))
+            refuse(&Rejection::unencodable())
         }
     }
 }

@@ -177,7 +177,8 @@ impl Broadcast {
     /// The event, encoded once.
     fn outgoing(&self, event: &str, args: &impl IntoArgs) -> Result<Outgoing, EmitError> {
         let mut draft = self.namespace.shared().draft();
-        args.encode_event(&mut draft, self.namespace.name(), None, event)?;
+        // The namespace is a matter of the packet, which comes later.
+        args.encode_event(&mut draft, "", None, event)?;
         Ok(draft.finish_event())
     }
 

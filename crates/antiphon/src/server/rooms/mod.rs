@@ -171,12 +171,14 @@ impl Rooms {
     }
 
     pub(crate) fn all(&self) -> Vec<Socket> {
-        let index = self.read();
-        index
-            .members
-            .iter()
-            .map(|(_, member)| member.socket.clone())
-            .collect()
+        self.sockets(&Target::default())
+    }
+
+    /// The sockets of `target`, to do with them what must not be done in [`for_each`](Self::for_each).
+    pub(crate) fn sockets(&self, target: &Target) -> Vec<Socket> {
+        let mut sockets = Vec::new();
+        self.for_each(target, |socket| sockets.push(socket.clone()));
+        sockets
     }
 
     /// The rooms of one socket, its own id first.

@@ -430,11 +430,8 @@ impl Socket {
         })
     }
 
-    /// Tells the catch-all listeners of an event that goes out.
+    /// Tells the catch-all listeners of an event that goes out. Callers ask first whether there are any.
     pub(crate) fn note_outgoing(&self, event: &Outgoing) {
-        if !self.namespace().shared().has_outgoing_listeners() {
-            return;
-        }
         let own = self.listeners().map(Listeners::lists);
         let shared = self.namespace().listeners().lists();
         let name = event.name();
