@@ -8,16 +8,21 @@ import { until } from "./wait.js";
 export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
   const links = new Set();
   let isCut = false;
+  let refused = 0;
   const server = createServer({ noDelay: true }, (client) => {
-    if (isCut) return client.destroy();
+    if (isCut) {
+      refused++;
+      return client.destroy();
+    }
     const upstream = connect({ port, host: "127.0.0.1", noDelay: true });
-    const link = { client, upstream, isWebSocket: false, slowChunks: 10, isAsking: false };
+    const link = { client, upstream, isWebSocket: false, slowChunks: 10, isAsking: false, isDeserted: false };
     links.add(link);
     client.pipe(line(link, true, webSocketDelay)).pipe(upstream);
     upstream.pipe(line(link, false, webSocketDelay)).pipe(client);
     for (const [from, to] of [[client, upstream], [upstream, client]]) {
-      from.on("error", () => to.destroy());
+      from.on("error", () => link.isDeserted || to.destroy());
       from.on("close", () => {
+        if (link.isDeserted) return;
         links.delete(link);
         if (!from.readableEnded) to.destroy();
       });
@@ -27,7 +32,11 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
 
   return {
     url: `http://127.0.0.1:${server.address().port}`,
-    /** Waits until a request has reached the server and waits for its answer. */
+    /** How many connections were not let through. */
+    get refused() {
+      return refused;
+    },
+    /** Waits until a GET has reached the server and waits for its answer. */
     pending() {
       const isPending = ({ upstream, isAsking }) =>
         isAsking && !upstream.connecting && upstream.writableLength === 0;
@@ -44,6 +53,14 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
     restore() {
       isCut = false;
     },
+    /** The clients lose all connections and get no new one, and the server doesn't hear of it. */
+    desert() {
+      isCut = true;
+      for (const link of links) {
+        link.isDeserted = true;
+        link.client.destroy();
+      }
+    },
     close() {
       const closed = new Promise((resolve) => server.close(resolve));
       this.cut();
@@ -56,7 +73,7 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
 function line(link, isFromClient, delay) {
   return new Transform({
     transform(chunk, _encoding, done) {
-      link.isAsking = isFromClient;
+      link.isAsking = isFromClient && chunk.toString("latin1").startsWith("GET ");
       link.isWebSocket ||= /^upgrade: *websocket/im.test(chunk.toString("latin1"));
       const isSlow = delay > 0 && link.isWebSocket && link.slowChunks-- > 0;
       if (isSlow) setTimeout(done, delay, null, chunk);

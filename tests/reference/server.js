@@ -22,6 +22,7 @@ const { values: flags, positionals } = parseArgs({
     "cors-credentials": { type: "boolean", default: false },
     cookie: { type: "string" },
     msgpack: { type: "boolean", default: false },
+    recovery: { type: "string" },
   },
 });
 
@@ -51,6 +52,12 @@ const io = new Server(http, {
   path: flags.path,
   connectTimeout: Number(flags["connect-timeout"]),
   ...(flags.msgpack && { parser: msgpack }),
+  ...(flags.recovery && {
+    connectionStateRecovery: {
+      maxDisconnectionDuration: Number(flags.recovery),
+      skipMiddlewares: false,
+    },
+  }),
 });
 const echo = new Engine(options);
 echo.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
@@ -138,6 +145,10 @@ function onConnect(socket, ready = Promise.resolve()) {
     await wait(ms);
     socket.emit("slow-done", x);
   });
+  socket.on("tick", (...args) => socket.volatile.emit("tick", ...args));
+  socket.on("recovered", (ack) => ack(socket.recovered, null));
+  socket.on("keep", (text, ack) => ((socket.data.text = text), ack()));
+  socket.on("kept", (ack) => ack(socket.data.text));
   socket.on("volatile", (n) => {
     for (let i = 0; i < n; i++) socket.volatile.emit("volatile", i);
     socket.emit("volatile-end");

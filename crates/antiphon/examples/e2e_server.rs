@@ -9,7 +9,8 @@ use std::{
 
 use antiphon::{
     Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, ErrorAcks, Event,
-    HttpCalls, Namespace, Parser, Rejection, Server, ServerBuilder, Socket, TransportKind,
+    HttpCalls, Namespace, Parser, Recovery, Rejection, Server, ServerBuilder, Socket,
+    TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
@@ -165,6 +166,7 @@ fn options(
                 _ => ErrorAcks::All,
             }),
             "--msgpack" => builder.parser(Parser::Msgpack),
+            "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
             "--no-upgrades" => builder.allow_upgrades(false),
             "--no-eio3" => builder.allow_eio3(false),
             "--cors" => {
@@ -331,6 +333,16 @@ fn events(namespace: &Namespace) {
             }
             socket.emit("volatile-end", ());
         })
+        .on("tick", async |socket: Socket, args: Args| {
+            socket.volatile().emit("tick", args);
+        })
+        .on("recovered", async |socket: Socket| {
+            (socket.recovered(), socket.not_recovered().map(ToString::to_string))
+        })
+        .on("keep", async |socket: Socket, Data(text): Data<String>| {
+            socket.insert(text);
+        })
+        .on("kept", async |socket: Socket| socket.get::<String>())
         .on("twice", async |socket: Socket| {
             socket.emit("twice-1", ());
         })

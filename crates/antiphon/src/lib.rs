@@ -22,8 +22,8 @@ pub use {
         Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks, Event,
         FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
         IntoArgs, IntoReply, IntoRooms, Namespace, OnConnect, OnDisconnect, OnEvent, PerCore,
-        Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Socket, SocketId,
-        State, Target, adapter,
+        Recovery, Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Socket,
+        SocketId, State, Target, adapter, recovery,
     },
 };
 

@@ -31,6 +31,9 @@ pub struct Dialect {
     /// A connect error is an object with a message, and its data if there is any; otherwise it is
     /// the data or the message (docs/protocol.md 18.6).
     pub has_error_objects: bool,
+    /// The client can resume where it was, and takes the offset behind an event's arguments
+    /// (docs/protocol.md 23).
+    pub recovers: bool,
 }
 
 impl Revision {
@@ -56,6 +59,7 @@ impl Revision {
                 derives_ids: true,
                 has_namespace_queries: true,
                 has_error_objects: false,
+                recovers: false,
             },
             Self::V4 => Dialect {
                 server_pings: true,
@@ -67,6 +71,7 @@ impl Revision {
                 derives_ids: false,
                 has_namespace_queries: false,
                 has_error_objects: true,
+                recovers: true,
             },
         }
     }

@@ -193,6 +193,8 @@ pub struct Draft {
     name: usize,
     attachments: Vec<EncodedPacket>,
     max_attachments: usize,
+    /// How much of the list is an offset that the log has given it.
+    offset: usize,
 }
 
 impl Default for Draft {
@@ -215,6 +217,7 @@ impl Draft {
             name: 0,
             attachments: Vec::new(),
             max_attachments,
+            offset: 0,
         }
     }
 
@@ -312,6 +315,36 @@ impl Draft {
         })
     }
 
+    /// Writes an event that was written before, with an offset behind its arguments: the place in a
+    /// log up to which a client that gets it has had everything (docs/protocol.md 23). Clients of a
+    /// revision that doesn't know of it get the event without.
+    ///
+    /// # Errors
+    /// If it has more attachments than this draft takes.
+    pub fn logged(
+        &mut self,
+        namespace: &str,
+        event: &Outgoing,
+        offset: &str,
+    ) -> Result<(), EncodeError> {
+        self.write(|draft| {
+            let list = event.list();
+            draft.begin_list(EVENT, namespace, None, list.len() + offset.len() + 3);
+            draft.push(list);
+            let before = draft.writer.buffer().len();
+            draft.push(",");
+            draft.push_string(offset);
+            draft.offset = draft.writer.buffer().len() - before;
+            draft.attachments.extend_from_slice(event.packets());
+            Ok(())
+        })
+    }
+
+    /// Bytes of the offset at the end of the list.
+    pub(super) const fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// The WebSocket frame of the message. Returns `None` if it has attachments, or is larger than
     /// the buffer that the thread keeps, of 4 KiB.
     pub fn frame(&mut self) -> Option<&[u8]> {
@@ -376,6 +409,7 @@ impl Draft {
     /// Begins a message; `capacity` is the expected length of its payload in bytes.
     fn begin(&mut self, kind: u8, namespace: &str, capacity: usize) {
         self.attachments.clear();
+        self.offset = 0;
         let capacity = 2 + namespace.len() + capacity;
         self.writer.begin_text(PacketType::Message, capacity);
         let buffer = self.writer.buffer();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::{Draft, msgpack, packet};
 use crate::engine::{
-    Bundle, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Parser, Revision,
+    Bundle, Encoded, EncodedMessage, EncodedPacket, Form, Forms, PacketType, Parser, Revision,
 };
 
 /// One message, in all forms that its receivers need.
@@ -19,6 +19,8 @@ pub struct Fanout<'d> {
     source: Source<'d>,
     forms: Vec<(Form, Encoded)>,
     bundle: Option<Arc<Bundle>>,
+    /// Bytes of the offset behind its arguments, which is for clients that know of it.
+    offset: usize,
 }
 
 #[derive(Debug)]
@@ -32,7 +34,10 @@ impl<'d> Fanout<'d> {
     #[inline]
     #[must_use]
     pub const fn new(draft: &'d mut Draft) -> Self {
-        Self::from_source(Source::Draft(draft))
+        let offset = draft.offset();
+        let mut message = Self::from_source(Source::Draft(draft));
+        message.offset = offset;
+        message
     }
 
     /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is
@@ -54,14 +59,26 @@ impl<'d> Fanout<'d> {
             source,
             forms: Vec::new(),
             bundle: None,
+            offset: 0,
         }
+    }
+
+    /// Whether a client of this form is not to see the offset.
+    const fn hides_offset(&self, form: Form) -> bool {
+        self.offset > 0 && !form.revision.dialect().recovers
     }
 
     /// Where this form is, which is made where it lacks.
     fn made(&mut self, form: Form) -> usize {
         let known = self.forms.iter().position(|(known, _)| *known == form);
         known.unwrap_or_else(|| {
-            let message = self.finished();
+            let hides_offset = self.hides_offset(form);
+            let offset = self.offset;
+            let mut message = self.finished();
+            let without = hides_offset.then(|| without_offset(message, offset));
+            if let Some(without) = &without {
+                message = without;
+            }
             let message = match form.parser {
                 Parser::Json => message.in_form(form),
                 Parser::Msgpack => match as_msgpack(message) {
@@ -100,6 +117,9 @@ impl From<EncodedMessage> for Fanout<'_> {
 impl Forms for Fanout<'_> {
     #[inline]
     fn frame(&mut self, form: Form) -> Option<&[u8]> {
+        if self.hides_offset(form) {
+            return None;
+        }
         let Source::Draft(draft) = &mut self.source else {
             return None;
         };
@@ -119,6 +139,17 @@ impl Forms for Fanout<'_> {
         }
         self.bundle.as_ref()
     }
+}
+
+/// The message without the offset that its list ends with.
+fn without_offset(message: &EncodedMessage, offset: usize) -> EncodedMessage {
+    // The payload begins with the type of Engine.IO's packet.
+    let payload = message.first().payload();
+    let text = payload.get(1..payload.len().saturating_sub(offset + 1));
+    let text = text.and_then(|text| str::from_utf8(text).ok());
+    let packet = format!("{}]", text.unwrap_or_default());
+    let first = EncodedPacket::text(PacketType::Message, &packet);
+    EncodedMessage::new(first, message.attachments().to_vec())
 }
 
 /// The message as `socket.io-msgpack-parser` has it: one binary packet.

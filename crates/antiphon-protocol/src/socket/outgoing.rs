@@ -109,6 +109,43 @@ impl Outgoing {
         ))
     }
 
+    /// An event as [`written`](Self::written) gave it, from where nobody has changed it: nothing is
+    /// proven. What may have been changed comes by [`from_parts`](Self::from_parts).
+    ///
+    /// Returns `None` if it can't have been given by that.
+    #[must_use]
+    pub fn from_written(
+        list: Bytes,
+        name: usize,
+        attachments: impl IntoIterator<Item = Bytes>,
+    ) -> Option<Self> {
+        let text = str::from_utf8(&list).ok()?;
+        if !matches!(text.get(name..)?.as_bytes().first(), None | Some(b',')) {
+            return None;
+        }
+        let attachments = attachments.into_iter();
+        let attachments = attachments.map(|data| EncodedPacket::binary(&data, Revision::V4));
+        Some(Self::new(list, name, attachments.collect()))
+    }
+
+    /// The name as JSON with the arguments behind it, and the length of the name in that: what a
+    /// log keeps, together with the [`attachments`](Self::attachments).
+    ///
+    /// ```
+    /// use antiphon_protocol::socket::Outgoing;
+    ///
+    /// let event = Outgoing::event("add", &(1, 2))?;
+    /// let (list, name) = event.written();
+    /// assert_eq!((list, name), (r#""add",1,2"#, 5));
+    /// let read = Outgoing::from_written(list.to_owned().into(), name, event.attachments());
+    /// assert_eq!(read, Some(event));
+    /// # Ok::<(), antiphon_protocol::socket::EncodeError>(())
+    /// ```
+    #[must_use]
+    pub fn written(&self) -> (&str, usize) {
+        (self.list(), self.name)
+    }
+
     /// The name.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {

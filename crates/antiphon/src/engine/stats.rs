@@ -64,6 +64,21 @@ counters! {
     events_rejected,
     /// Connections to a namespace that were refused.
     connects_refused,
+    /// Sockets that were recovered.
+    sessions_recovered,
+    /// Sessions that could not be recovered, since they aren't known: of another server, or of this
+    /// one before it was started anew.
+    recoveries_unknown,
+    /// Sessions that could not be recovered, since their time was up or they had been ended.
+    recoveries_expired,
+    /// Sessions that could not be recovered, since events that they had missed were no longer in the
+    /// log.
+    recoveries_evicted,
+    /// Sessions that could not be recovered, since the offset of their client is no place of the
+    /// log.
+    recoveries_gap,
+    /// Events and sessions that a log could not store.
+    log_failures,
     /// Calls by HTTP whose handlers were asked.
     calls,
     /// Calls by HTTP that were answered with an error before any handler was asked.

@@ -14,7 +14,7 @@ use crate::engine::{
     Cookie, Cors, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
 };
 use crate::server::{
-    ErrorAcks, FlashPolicy, HttpCalls, Server, Shared,
+    ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     namespace::namespaces::Namespaces,
@@ -39,6 +39,7 @@ pub struct ServerBuilder {
     flash: Option<FlashPolicy>,
     state: StateMap,
     adapter: Box<dyn AdapterFactory>,
+    recovery: Option<Arc<Recovery>>,
     http_calls: Option<HttpCalls>,
 }
 
@@ -70,6 +71,7 @@ impl ServerBuilder {
             adapter: Box::new(|_: &str, local: Local| -> Arc<dyn Adapter> {
                 Arc::new(InMemory::new(local))
             }),
+            recovery: None,
             http_calls: None,
         }
     }
@@ -205,6 +207,15 @@ impl ServerBuilder {
     /// [`max_emitted_attachments`](Self::max_emitted_attachments).
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// Clients that have lost their connection come back as the sockets that they were, and get what
+    /// they have missed: connection state recovery, as stock clients from 4.6 on have it. Off by
+    /// default. See [`Recovery`].
+    #[doc(alias = "connectionStateRecovery")]
+    pub fn recovery(mut self, recovery: Recovery) -> Self {
+        self.recovery = Some(Arc::new(recovery));
         self
     }
 
@@ -455,6 +466,7 @@ impl ServerBuilder {
             flash: self.flash,
             state: self.state,
             adapter: self.adapter,
+            recovery: self.recovery,
             outgoing_listeners: AtomicUsize::new(0),
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);

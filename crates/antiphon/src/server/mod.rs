@@ -18,6 +18,7 @@ mod client;
 mod error;
 mod handlers;
 mod namespace;
+pub mod recovery;
 mod rooms;
 mod serve;
 mod shared;
@@ -38,6 +39,7 @@ pub use handlers::{
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},
 };
 pub use namespace::Namespace;
+pub use recovery::Recovery;
 pub use rooms::{
     Room, Target,
     broadcast::{Broadcast, IntoRooms},

@@ -8,14 +8,17 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use antiphon_protocol::socket::{Draft, Limits};
 use http::HeaderName;
 
-use crate::server::{ErrorAcks, FlashPolicy, adapter::AdapterFactory};
+use crate::server::{ErrorAcks, FlashPolicy, Recovery, adapter::AdapterFactory};
 
 /// The options of a server that are not the engine's.
 pub(crate) struct Shared {
@@ -33,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
     pub(crate) adapter: Box<dyn AdapterFactory>,
+    pub(crate) recovery: Option<Arc<Recovery>>,
     /// How many catch-all listeners of outgoing events there are: mostly none.
     pub(crate) outgoing_listeners: AtomicUsize,
 }

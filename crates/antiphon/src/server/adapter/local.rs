@@ -20,6 +20,7 @@ use crate::{
     server::{
         Room, Shared, Target,
         handlers::server_side::ServerSide,
+        recovery::Ordered,
         rooms::{Rooms, burst::Burst},
     },
 };
@@ -36,15 +37,22 @@ struct Inner {
     rooms: Arc<Rooms>,
     next_ack: AtomicU64,
     server_side: ServerSide,
+    recovery: Option<Arc<Ordered>>,
 }
 
 impl Local {
     pub(crate) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+        let rooms = Arc::default();
+        let recovery = shared.recovery.as_ref().and_then(|options| {
+            let log = options.open(name)?;
+            Some(Ordered::new(name, log, shared, &rooms, options))
+        });
         Self {
             inner: Arc::new(Inner {
                 name: name.into(),
                 shared: Arc::clone(shared),
-                rooms: Arc::default(),
+                rooms,
+                recovery,
                 next_ack: AtomicU64::new(0),
                 server_side: ServerSide::new(shared.max_running_handlers),
             }),
@@ -59,6 +67,11 @@ impl Local {
 
     pub(crate) fn rooms(&self) -> &Arc<Rooms> {
         &self.inner.rooms
+    }
+
+    /// What keeps its events and sessions, if it has recovery.
+    pub(crate) fn recovery(&self) -> Option<&Arc<Ordered>> {
+        self.inner.recovery.as_ref()
     }
 
     /// The adapter hears of changes of memberships from now on.
@@ -94,6 +107,9 @@ impl Local {
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
         self.note_outgoing(target, event);
+        if let Some(ordered) = self.recovery() {
+            return ordered.broadcast(event, target, flags.volatile);
+        }
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };

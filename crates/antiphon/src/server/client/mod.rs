@@ -39,6 +39,7 @@ use crate::server::{
         permits::{self, Owner, Permits},
     },
     namespace::namespaces::Namespaces,
+    recovery::Resumption,
 };
 
 /// The violation of a packet for a namespace that the client isn't in.
@@ -421,16 +422,25 @@ fn start(connection: Arc<Client>, socket: Socket) {
 
 /// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
 async fn join(connection: Arc<Client>, socket: Socket) {
-    let mut asked = ask_middlewares(&socket).await;
+    let resumption = match socket.namespace().recovery() {
+        Some(ordered) if socket.revision().dialect().recovers => {
+            Some(Resumption::of(ordered, &socket).await)
+        }
+        _ => None,
+    };
+    let mut asked = match &resumption {
+        Some(resumption) if resumption.skips_middlewares() => Ok(()),
+        _ => ask_middlewares(&socket).await,
+    };
     let session = connection.session.upgrade();
     let Some(session) = session.filter(|session| session.is_open()) else {
         // It has been disconnected, or will be in a moment.
         socket.close(DisconnectReason::TransportClose);
         return;
     };
-    if asked.is_ok() && !socket.connected() {
-        // By a middleware: the client would wait for it otherwise.
-        asked = Err(ConnectError::new("disconnected"));
+    if asked.is_ok() {
+        // Disconnected by a middleware: the client would wait for it otherwise.
+        asked = admit(&session, &socket, resumption).await;
     }
     if let Err(error) = asked {
         // If it has been replaced, the client waits for another answer.
@@ -447,18 +457,34 @@ async fn join(connection: Arc<Client>, socket: Socket) {
             state.join_by = None;
         }
     }
+    let namespace = socket.namespace().name();
+    tracing::debug!(socket = ?socket.id(), namespace, "socket connected");
+    // Also if it has been disconnected meanwhile: its goodbye comes when this is over.
+    dispatch::connected(&socket).await;
+    dispatch::work(socket).await;
+}
+
+/// Lets a socket into its namespace: its client is told, and it enters its rooms.
+async fn admit(
+    session: &Arc<Session>,
+    socket: &Socket,
+    resumption: Option<Resumption>,
+) -> Result<(), ConnectError> {
+    if let Some(resumption) = resumption {
+        return Ok(resumption.admit(session, socket).await?);
+    }
+    if !socket.connected() {
+        return Err(ConnectError::new("disconnected"));
+    }
     session.admit();
-    let namespace = socket.namespace();
     // The client learns of it before anything that its rooms bring: what is sent in this batch of
     // work leaves at its end, when the socket is in its rooms.
     let knows_id = socket.revision().dialect().derives_ids;
     let sid = (!knows_id).then(|| socket.id().as_str());
-    let _ = socket.send(&mut codec::connect(namespace.name(), sid).into(), false);
-    socket.enter();
-    tracing::debug!(socket = ?socket.id(), namespace = namespace.name(), "socket connected");
-    // Also if it has been disconnected meanwhile: its goodbye comes when this is over.
-    dispatch::connected(&socket).await;
-    dispatch::work(socket).await;
+    let connect = codec::connect(socket.namespace().name(), sid);
+    let _ = socket.send(&mut connect.into(), false);
+    socket.enter(&[]);
+    Ok(())
 }
 
 /// Asks whether a socket may join its namespace.

@@ -29,6 +29,9 @@ pub enum DisconnectReason {
     ClientNamespaceDisconnect,
     /// [`Socket::disconnect`](crate::Socket::disconnect) was called.
     ServerNamespaceDisconnect,
+    /// Its client has resumed the session on another connection, before the loss of this one was
+    /// noticed: another socket with the same id goes on.
+    SessionTakenOver,
 }
 
 impl DisconnectReason {
@@ -45,7 +48,17 @@ impl DisconnectReason {
             Self::ForcedServerClose => "forced server close",
             Self::ClientNamespaceDisconnect => "client namespace disconnect",
             Self::ServerNamespaceDisconnect => "server namespace disconnect",
+            Self::SessionTakenOver => "session taken over",
         }
+    }
+
+    /// Whether its client may come back to the session (docs/protocol.md 23.2): neither side has
+    /// ended it on purpose.
+    pub(crate) const fn is_recoverable(self) -> bool {
+        !matches!(
+            self,
+            Self::ParseError | Self::ClientNamespaceDisconnect | Self::ServerNamespaceDisconnect
+        )
     }
 }
 

@@ -24,6 +24,7 @@ use crate::server::{
     handlers::handler::{self, ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
     namespace::namespaces::Namespaces,
+    recovery::{self, Ordered},
     rooms::Rooms,
 };
 
@@ -282,6 +283,44 @@ impl Namespace {
         self.local().occupied()
     }
 
+    /// The newest events to a room (to everyone, if there is none) that the log still has, oldest
+    /// first: `limit` of those behind `since`, an [offset](recovery::LoggedEvent::offset) that was
+    /// given before. So "the last 50 messages" need no second store. How far back it goes is up to
+    /// the bounds of [`Recovery`](crate::Recovery); events that are volatile or ask for an
+    /// acknowledgement aren't logged.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), antiphon::recovery::LogError> {
+    /// use antiphon::{Recovery, Server};
+    ///
+    /// let io = Server::builder().recovery(Recovery::new()).build();
+    /// for text in ["one", "two", "three"] {
+    ///     io.to("lobby").emit("message", text);
+    /// }
+    /// let last = io.of("/").history(Some("lobby"), None, 2).await?;
+    /// let texts: Vec<_> = last
+    ///     .iter()
+    ///     .map(|logged| logged.event.with_args(|args| args.deserialize::<String>()))
+    ///     .collect();
+    /// assert_eq!(texts, [Ok("two".to_owned()), Ok("three".to_owned())]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`LogError::NoLog`](recovery::LogError) if the namespace has no recovery, `Gap` if `since` is
+    /// no place of its log, `Failed` if that can't be read.
+    pub async fn history(
+        &self,
+        room: Option<&str>,
+        since: Option<recovery::Offset>,
+        limit: usize,
+    ) -> Result<Vec<recovery::LoggedEvent>, recovery::LogError> {
+        let ordered = self.recovery().ok_or(recovery::LogError::NoLog)?;
+        ordered.history(room, since, limit).await
+    }
+
     /// All namespaces of the server: alive as long as its engine.
     pub(crate) fn namespaces(&self) -> Option<Arc<Namespaces>> {
         self.inner.namespaces.upgrade()
@@ -306,6 +345,11 @@ impl Namespace {
     /// Its sockets on this server.
     pub(crate) fn local(&self) -> &Rooms {
         self.inner.local.rooms()
+    }
+
+    /// What keeps its events and sessions, if it has recovery.
+    pub(crate) fn recovery(&self) -> Option<&Arc<Ordered>> {
+        self.inner.local.recovery()
     }
 
     pub(crate) fn listeners(&self) -> &Listeners {

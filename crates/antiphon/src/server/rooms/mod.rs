@@ -18,7 +18,10 @@ pub(crate) mod burst;
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     fmt,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use slab::Slab;
@@ -27,6 +30,7 @@ use crate::engine::session::id::RoomName;
 use crate::server::{
     Socket, SocketId,
     adapter::{Membership, Watcher},
+    recovery::Recoverable,
 };
 
 /// The name of a room.
@@ -84,6 +88,9 @@ struct Index {
     by_name: HashMap<Room, usize>,
     /// Hears of changes. Most servers have none.
     watcher: Option<Watcher>,
+    /// The last logged event that has been queued for all its receivers, if there is a log: its
+    /// sockets note since when they are in a room.
+    delivered: Option<Arc<AtomicU64>>,
 }
 
 struct Member {
@@ -121,6 +128,11 @@ impl Rooms {
         self.write().watcher = watcher;
     }
 
+    /// Sockets note their rooms together with this from now on.
+    pub(crate) fn track(&self, delivered: Arc<AtomicU64>) {
+        self.write().delivered = Some(delivered);
+    }
+
     /// Adds a socket, in the room of its own id and in `rooms`.
     pub(crate) fn add(&self, socket: Socket, rooms: &[Room]) {
         // Dropped when the lock is released.
@@ -137,6 +149,10 @@ impl Rooms {
             left_own: false,
         });
         index.note(Membership::Came { socket: &id });
+        if let Some((recoverable, delivered)) = index.tracked(key) {
+            recoverable.came(delivered);
+            recoverable.joined(&id, id.as_shared(), delivered);
+        }
         index.by_id.insert(id, key);
         rooms.iter().for_each(|room| index.join_room(room, key));
     }
@@ -342,7 +358,23 @@ impl Index {
         )
     }
 
+    /// What a socket notes of its rooms, and the last event that has been queued for it.
+    fn tracked(&self, key: usize) -> Option<(&Recoverable, u64)> {
+        let delivered = self.delivered.as_ref()?;
+        let recoverable = self.members.get(key)?.socket.recoverable()?;
+        Some((recoverable, delivered.load(Ordering::Acquire)))
+    }
+
     fn join_room(&mut self, name: &Room, key: usize) {
+        self.enter_room(name, key);
+        if let Some((recoverable, delivered)) = self.tracked(key)
+            && let Some(member) = self.members.get(key)
+        {
+            recoverable.joined(member.socket.id(), name, delivered);
+        }
+    }
+
+    fn enter_room(&mut self, name: &Room, key: usize) {
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
@@ -379,6 +411,11 @@ impl Index {
 
     /// A socket leaves a room, maybe that of its own id.
     fn member_leaves(&mut self, name: &Room, key: usize) {
+        if let Some((recoverable, delivered)) = self.tracked(key)
+            && let Some(member) = self.members.get(key)
+        {
+            recoverable.left(member.socket.id(), name, delivered);
+        }
         let Some(member) = self.members.get_mut(key) else {
             return;
         };

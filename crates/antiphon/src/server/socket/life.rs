@@ -12,9 +12,8 @@
 //! is asked to do then touches nobody else, even if another socket has its id.
 
 use std::{
-    any::TypeId,
     collections::HashMap,
-    sync::{PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use antiphon_protocol::socket::{self as codec, Fanout};
@@ -164,10 +163,10 @@ impl Socket {
         rooms
     }
 
-    /// Puts it among the sockets of its namespace.
-    pub(crate) fn enter(&self) {
-        let wishes = self.take_wishes();
-        self.namespace().local().add(self.clone(), &wishes);
+    /// Puts it among the sockets of its namespace, in these rooms and in those that it was to enter.
+    pub(crate) fn enter(&self, rooms: &[Room]) {
+        let rooms = [rooms, &self.take_wishes()].concat();
+        self.namespace().local().add(self.clone(), &rooms);
         self.join_as_wished();
     }
 
@@ -179,36 +178,21 @@ impl Socket {
     }
 
     fn wish(&self, rooms: Vec<Room>) {
-        let data = self.inner.data.lock();
-        let mut data = data.unwrap_or_else(PoisonError::into_inner);
-        let values = data.get_or_insert_default();
-        let wishes = values.entry(TypeId::of::<Wishes>());
-        let wishes = wishes.or_insert_with(|| Box::new(Wishes::default()));
-        if let Some(wishes) = wishes.downcast_mut::<Wishes>() {
+        let values = Arc::clone(self.lock_values().get_or_insert_default());
+        values.with::<Wishes, _>(true, |wishes| {
             rooms.into_iter().for_each(|room| wishes.join(room));
-        }
+        });
     }
 
     /// Looks at its wishes, if it has any.
     fn with_wishes<R>(&self, look: impl FnOnce(&mut Wishes) -> R) -> Option<R> {
-        let data = self.inner.data.lock();
-        let mut data = data.unwrap_or_else(PoisonError::into_inner);
-        let wishes = data.as_mut()?.get_mut(&TypeId::of::<Wishes>())?;
-        let wishes = wishes.downcast_mut::<Wishes>()?;
-        Some(look(wishes))
+        self.values()?.with(false, look)
     }
 
     fn take_wishes(&self) -> Vec<Room> {
-        let taken = {
-            let data = self.inner.data.lock();
-            let mut data = data.unwrap_or_else(PoisonError::into_inner);
-            let taken = data
-                .as_mut()
-                .and_then(|values| values.remove(&TypeId::of::<Wishes>()));
-            drop(data.take_if(|values| values.is_empty()));
-            taken
-        };
-        let wishes = taken.and_then(|wishes| wishes.downcast::<Wishes>().ok());
+        let mut values = self.lock_values();
+        let wishes: Option<Wishes> = values.as_ref().and_then(|values| values.remove());
+        drop(values.take_if(|values| values.is_empty()));
         wishes.map_or_else(Vec::new, |wishes| wishes.in_order())
     }
 
@@ -234,6 +218,15 @@ impl Socket {
                 Some(connection) => connection.disconnect_all(session),
                 None => session.close(),
             }
+        }
+    }
+
+    /// Ends it: its client has resumed its session on another connection. The one that it had is told
+    /// and closed.
+    pub(crate) fn taken_over(&self) {
+        self.close(DisconnectReason::SessionTakenOver);
+        if let Some(session) = self.peer().session() {
+            session.close();
         }
     }
 
@@ -278,8 +271,11 @@ impl Socket {
             connection.inspect(|connection| connection.departed(self));
             return None;
         }
+        if let Some(recoverable) = self.recoverable() {
+            recoverable.ended(self, reason);
+        }
         if let Some(session) = self.peer().session() {
-            if by_server {
+            if by_server || reason == DisconnectReason::SessionTakenOver {
                 // Sent when nothing more is: see `Session::send_if`. A client that has gone needs
                 // none.
                 let mut packet = Fanout::from(codec::disconnect(self.namespace().name()));

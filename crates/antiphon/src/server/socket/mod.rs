@@ -9,13 +9,12 @@ pub(crate) mod emitter;
 pub(crate) mod inbox;
 mod life;
 pub(crate) mod peer;
+pub(crate) mod values;
 
 use std::{
-    any::{Any, TypeId},
     borrow::Borrow,
-    collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicU8},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU8},
     time::Duration,
 };
 
@@ -33,8 +32,9 @@ use crate::server::{
     client::Client,
     handlers::listeners::Listeners,
     handlers::{dispatch, handler, permits::Permits},
+    recovery::{LogError, Recoverable},
     socket::emitter::Emitter,
-    socket::{inbox::Inbox, peer::Peer},
+    socket::{inbox::Inbox, peer::Peer, values::Values},
 };
 
 /// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
@@ -102,7 +102,8 @@ pub struct Socket {
 }
 
 struct Inner {
-    id: SocketId,
+    /// Known from the start, unless it may be that of a session that its client resumes.
+    id: OnceLock<SocketId>,
     namespace: Namespace,
     peer: Peer,
     handshake: Arc<Handshake>,
@@ -112,11 +113,11 @@ struct Inner {
     awaited: Awaited,
     /// Handlers of this socket alone.
     listeners: OnceLock<Box<Listeners>>,
-    data: Mutex<Option<ByType>>,
+    /// Absent if nothing is kept.
+    values: Mutex<Option<Arc<Values>>>,
+    /// What it has in a namespace with recovery, from when it has joined.
+    recoverable: OnceLock<Box<Recoverable>>,
 }
-
-/// Boxed, since most sockets keep nothing: a pointer instead of a map.
-type ByType = Box<HashMap<TypeId, Box<dyn Any + Send + Sync>>>;
 
 impl Socket {
     pub(crate) fn new(
@@ -126,9 +127,11 @@ impl Socket {
         auth: Option<Box<str>>,
     ) -> Self {
         let id = match (session.revision().dialect().derives_ids, namespace.name()) {
-            (false, _) => id::random_id(),
-            (true, "/") => Arc::from(session.id().as_str()),
-            (true, name) => Arc::from(format!("{name}#{}", session.id().as_str())),
+            // It may resume a session.
+            (false, _) if namespace.recovery().is_some() => None,
+            (false, _) => Some(id::random_id()),
+            (true, "/") => Some(Arc::from(session.id().as_str())),
+            (true, name) => Some(Arc::from(format!("{name}#{}", session.id().as_str()))),
         };
         let handshake = Arc::clone(connection.handshake());
         let connection = Arc::downgrade(connection);
@@ -153,13 +156,13 @@ impl Socket {
             permits: Arc::clone(permits),
         };
         let handshake = Arc::new(handshake);
-        let socket = Self::with_id(id::random_id(), namespace, peer, handshake, auth);
+        let socket = Self::with_id(Some(id::random_id()), namespace, peer, handshake, auth);
         socket.begin();
         socket
     }
 
     fn with_id(
-        id: Arc<str>,
+        id: Option<Arc<str>>,
         namespace: Namespace,
         peer: Peer,
         handshake: Arc<Handshake>,
@@ -167,7 +170,9 @@ impl Socket {
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                id: SocketId::new(id),
+                id: id
+                    .map(SocketId::new)
+                    .map_or_else(OnceLock::new, OnceLock::from),
                 namespace,
                 peer,
                 handshake,
@@ -176,7 +181,8 @@ impl Socket {
                 inbox: Inbox::default(),
                 awaited: Awaited::default(),
                 listeners: OnceLock::new(),
-                data: Mutex::default(),
+                values: Mutex::default(),
+                recoverable: OnceLock::new(),
             }),
         }
     }
@@ -184,7 +190,39 @@ impl Socket {
     /// Its id, which is also the name of a room that it is in from the start.
     #[must_use]
     pub fn id(&self) -> &SocketId {
-        &self.inner.id
+        let random = || SocketId::new(id::random_id());
+        self.inner.id.get_or_init(random)
+    }
+
+    /// It has the id of the session that it resumes, unless its own is known already.
+    pub(crate) fn set_id(&self, id: SocketId) {
+        let _ = self.inner.id.set(id);
+    }
+
+    /// What it has in a namespace with recovery, from when it has joined.
+    pub(crate) fn recoverable(&self) -> Option<&Recoverable> {
+        self.inner.recoverable.get().map(|it| &**it)
+    }
+
+    pub(crate) fn set_recoverable(&self, recoverable: Recoverable) {
+        let _ = self.inner.recoverable.set(Box::new(recoverable));
+    }
+
+    /// Whether it is the socket that its client had before the connection was lost, with its id,
+    /// rooms and values, and what was missed has been sent: see
+    /// [`ServerBuilder::recovery`](crate::ServerBuilder::recovery). Known when its middlewares have
+    /// been asked.
+    #[must_use]
+    pub fn recovered(&self) -> bool {
+        let outcome = self.recoverable().and_then(Recoverable::outcome);
+        matches!(outcome, Some(Ok(())))
+    }
+
+    /// Why its client's session was not recovered. `None` if it was, or if its client has not asked
+    /// for that.
+    #[must_use]
+    pub fn not_recovered(&self) -> Option<&LogError> {
+        self.recoverable()?.outcome()?.as_ref().err()
     }
 
     /// The namespace that it is in.
@@ -241,27 +279,37 @@ impl Socket {
 
     /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        let mut data = self
-            .inner
-            .data
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let replaced = data
-            .get_or_insert_default()
-            .insert(TypeId::of::<T>(), Box::new(value))?;
-        replaced.downcast().ok().map(|value| *value)
+        let values = Arc::clone(self.lock_values().get_or_insert_default());
+        let replaced = values.insert(value);
+        if let Some(recoverable) = self.recoverable() {
+            recoverable.inserted(self);
+        }
+        replaced
     }
 
     /// A clone of the value of this type that is kept with the socket.
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        let data = self
-            .inner
-            .data
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let value = data.as_ref()?.get(&TypeId::of::<T>())?;
-        value.downcast_ref().cloned()
+        self.values()?.get()
+    }
+
+    fn lock_values(&self) -> MutexGuard<'_, Option<Arc<Values>>> {
+        let values = self.inner.values.lock();
+        values.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The values that are kept with it, if there are any.
+    pub(crate) fn values(&self) -> Option<Arc<Values>> {
+        self.lock_values().clone()
+    }
+
+    /// It has the values of the session that it resumes. Its own count.
+    pub(crate) fn adopt(&self, values: &Arc<Values>) {
+        let mut own = self.lock_values();
+        if let Some(own) = &*own {
+            values.take_over(own);
+        }
+        *own = Some(Arc::clone(values));
     }
 
     /// Emits an event to this client.
@@ -411,9 +459,16 @@ impl Socket {
         id: Option<u64>,
         volatile: bool,
     ) -> Result<(), EmitError> {
-        if self.namespace().shared().has_outgoing_listeners() {
+        let is_noted = self.namespace().shared().has_outgoing_listeners();
+        let ordered = self.namespace().recovery().filter(|_| id.is_none());
+        if is_noted || ordered.is_some() {
             let event = draft.finish_event();
-            self.note_outgoing(&event);
+            if is_noted {
+                self.note_outgoing(&event);
+            }
+            if let Some(ordered) = ordered {
+                return ordered.emit(self, &event, volatile);
+            }
             draft.outgoing(self.namespace().name(), id, &event)?;
         }
         self.send(&mut Fanout::new(draft), volatile)?;
@@ -478,7 +533,7 @@ impl Socket {
             ..
         } = &*self.inner;
         Self::with_id(
-            Arc::clone(id.as_shared()),
+            id.get().map(|id| Arc::clone(id.as_shared())),
             namespace.clone(),
             peer.clone(),
             Arc::clone(handshake),

@@ -1,0 +1,78 @@
+//! The log in memory: what recovery uses if nothing else is said.
+//!
+//! A namespace owns one; a durable log has one in front of its file. Its lock is held for the copy
+//! of an event, or for the search of what one socket has missed.
+
+mod events;
+mod segment;
+
+use std::{
+    future::ready,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use antiphon_protocol::socket::Outgoing;
+
+use super::log::{Appending, Bounds, Log, LogError, Missed, Page};
+use crate::server::{Target, handlers::handler::BoxFuture};
+use events::Events;
+
+/// A log in memory.
+#[derive(Debug)]
+pub struct MemoryLog {
+    epoch: u32,
+    events: Mutex<Events>,
+}
+
+impl MemoryLog {
+    /// An empty log within these bounds.
+    #[must_use]
+    pub fn new(bounds: Bounds) -> Self {
+        let mut epoch = [0; 4];
+        // Without random numbers no session could have been opened.
+        let _ = getrandom::fill(&mut epoch);
+        Self::with_epoch(u32::from_le_bytes(epoch), bounds)
+    }
+
+    fn with_epoch(epoch: u32, bounds: Bounds) -> Self {
+        Self {
+            epoch,
+            events: Mutex::new(Events::new(epoch, bounds)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Events> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log for MemoryLog {
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    fn last(&self) -> u64 {
+        self.lock().last()
+    }
+
+    fn append(&self, event: &Outgoing, target: &Target) -> Appending {
+        Appending::Done(Ok(self.lock().append(segment::now(), event, target)))
+    }
+
+    fn read(&self, missed: Missed) -> BoxFuture<Result<Page, LogError>> {
+        Box::pin(ready(self.lock().missed(&missed)))
+    }
+
+    fn newest(
+        &self,
+        room: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<Result<Page, LogError>> {
+        Box::pin(ready(Ok(self.lock().newest(room, after, limit))))
+    }
+
+    fn sweep(&self) {
+        self.lock().drop_old(segment::now());
+    }
+}

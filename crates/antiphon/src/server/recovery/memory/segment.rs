@@ -1,0 +1,226 @@
+//! Records of events side by side: the unit in which a log is dropped.
+//!
+//! The log owns a queue of segments. A record has the time, the rooms with the event before it in
+//! each (so that the events of one room are a chain, newest first), the exceptions, the event and
+//! its attachments. Numbers take as many bytes as they need, so that an event costs some 15 bytes
+//! beyond its own. The log alone writes records, so reading one can't fail; what isn't there is
+//! `None`.
+
+use std::{
+    iter,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use antiphon_protocol::socket::Outgoing;
+use bytes::Bytes;
+
+use crate::server::recovery::log::{LoggedEvent, Offset};
+
+/// The key of a room among those of its log.
+pub(super) type RoomKey = u32;
+
+/// Events with sequences one behind the other.
+#[derive(Debug)]
+pub(super) struct Segment {
+    /// The sequence of the first.
+    pub(super) first: u64,
+    /// When the first was emitted, in ms since the epoch of UNIX.
+    began: u64,
+    /// When the last was.
+    pub(super) ended: u64,
+    records: Vec<u8>,
+    starts: Vec<u32>,
+}
+
+/// What an event is for, as its record has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Address {
+    /// The rooms, each with the event before this one; none is everyone.
+    pub(super) rooms: Vec<(RoomKey, u64)>,
+    /// The event to everyone before this one.
+    pub(super) everyone_before: u64,
+    pub(super) except: Vec<Box<str>>,
+}
+
+impl Segment {
+    pub(super) const fn new(first: u64, now: u64) -> Self {
+        Self {
+            first,
+            began: now,
+            ended: now,
+            records: Vec::new(),
+            starts: Vec::new(),
+        }
+    }
+
+    /// The sequence of the next event.
+    pub(super) const fn next(&self) -> u64 {
+        self.first + self.starts.len() as u64
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.starts.len()
+    }
+
+    /// What it takes in memory.
+    pub(super) const fn bytes(&self) -> usize {
+        self.records.len() + self.starts.len() * size_of::<u32>()
+    }
+
+    /// Whether an event of so many bytes begins another one instead.
+    pub(super) const fn is_full(&self, bytes: usize, most: usize) -> bool {
+        self.records.len() + bytes > most || self.records.len() + bytes > u32::MAX as usize
+    }
+
+    /// Nothing more comes.
+    pub(super) fn close(&mut self) {
+        self.records.shrink_to_fit();
+        self.starts.shrink_to_fit();
+    }
+
+    pub(super) fn push(&mut self, now: u64, address: &Address, event: &Outgoing) {
+        let sequence = self.next();
+        // The clock may have been set back.
+        self.ended = self.ended.max(now);
+        self.starts.push(self.records.len() as u32);
+        let records = &mut self.records;
+        write(records, now.saturating_sub(self.began));
+        write(records, address.rooms.len() as u64);
+        for (room, before) in &address.rooms {
+            write(records, u64::from(*room));
+            write(records, distance(sequence, *before));
+        }
+        if address.rooms.is_empty() {
+            write(records, distance(sequence, address.everyone_before));
+        }
+        write(records, address.except.len() as u64);
+        for room in &address.except {
+            write_bytes(records, room.as_bytes());
+        }
+        let (list, name) = event.written();
+        write(records, name as u64);
+        write_bytes(records, list.as_bytes());
+        let attachments = event.attachments();
+        let count_at = records.len();
+        records.push(0);
+        let mut count = 0;
+        for attachment in attachments {
+            write_bytes(records, &attachment);
+            count += 1;
+        }
+        if count < CONTINUES as usize {
+            records[count_at] = count as u8;
+        } else {
+            let mut number = Vec::new();
+            write(&mut number, count as u64);
+            records.splice(count_at..=count_at, number);
+        }
+    }
+
+    fn record(&self, sequence: u64) -> Option<Reader<'_>> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        let start = *self.starts.get(index)? as usize;
+        Some(Reader(self.records.get(start..)?))
+    }
+
+    /// What an event is for.
+    pub(super) fn address(&self, sequence: u64) -> Option<Address> {
+        self.record(sequence)?.address(sequence).map(|(_, it)| it)
+    }
+
+    /// An event, and how many bytes it has.
+    pub(super) fn event(&self, offset: Offset) -> Option<(LoggedEvent, usize)> {
+        let mut record = self.record(offset.sequence)?;
+        let (after, _) = record.address(offset.sequence)?;
+        let at = UNIX_EPOCH.checked_add(Duration::from_millis(self.began + after))?;
+        let name = record.number()? as usize;
+        let list = record.bytes()?;
+        let count = record.number()?;
+        let attachments = iter::repeat_with(|| record.bytes().map(Bytes::copy_from_slice));
+        let attachments = attachments
+            .take(count as usize)
+            .collect::<Option<Vec<_>>>()?;
+        let bytes = list.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+        let event = Outgoing::from_written(Bytes::copy_from_slice(list), name, attachments)?;
+        Some((LoggedEvent::new(offset, at, event), bytes))
+    }
+}
+
+/// Now, in ms since the epoch of UNIX.
+pub(super) fn now() -> u64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH);
+    passed.map_or(0, |passed| passed.as_millis() as u64)
+}
+
+/// How far back an event is; 0 if there is none.
+const fn distance(sequence: u64, before: u64) -> u64 {
+    if before == 0 { 0 } else { sequence - before }
+}
+
+/// The bit of a byte that says that the number goes on.
+const CONTINUES: u8 = 0x80;
+
+fn write(to: &mut Vec<u8>, mut number: u64) {
+    while number >= u64::from(CONTINUES) {
+        to.push(number as u8 | CONTINUES);
+        number >>= 7;
+    }
+    to.push(number as u8);
+}
+
+fn write_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
+    write(to, bytes.len() as u64);
+    to.extend_from_slice(bytes);
+}
+
+/// The rest of a record.
+struct Reader<'r>(&'r [u8]);
+
+impl<'r> Reader<'r> {
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let (byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            number |= u64::from(byte & !CONTINUES) << shift;
+            if byte & CONTINUES == 0 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn bytes(&mut self) -> Option<&'r [u8]> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    /// When the event came after the segment's first, and what it is for.
+    fn address(&mut self, sequence: u64) -> Option<(u64, Address)> {
+        let mut address = Address::default();
+        let after = self.number()?;
+        for _ in 0..self.number()? {
+            let room = self.number()? as RoomKey;
+            address.rooms.push((room, self.before(sequence)?));
+        }
+        if address.rooms.is_empty() {
+            address.everyone_before = self.before(sequence)?;
+        }
+        for _ in 0..self.number()? {
+            let room = String::from_utf8_lossy(self.bytes()?);
+            address.except.push(room.into());
+        }
+        Some((after, address))
+    }
+
+    fn before(&mut self, sequence: u64) -> Option<u64> {
+        let distance = self.number()?;
+        Some(if distance == 0 {
+            0
+        } else {
+            sequence.checked_sub(distance)?
+        })
+    }
+}

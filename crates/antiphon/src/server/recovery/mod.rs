@@ -1,0 +1,220 @@
+//! Connection state recovery: a client that has lost its connection comes back as the same socket,
+//! and gets what it has missed (docs/protocol.md 23).
+//!
+//! ```text
+//! emit -> Local -> Ordered: log.append -> offset -> sockets, in the log's order
+//! CONNECT {pid, offset} -> claim -> middlewares -> take -> what was missed, CONNECT, rooms
+//! socket ends -> parked, until its time is up
+//! ```
+//!
+//! A namespace with recovery owns an [`Ordered`]. Its events are appended to a [`Log`] and delivered
+//! in one order, under one lock, so that the last offset that a client has had says all that it has
+//! had. Rooms note since which place in the log a socket has been in them ([`stays`]); sessions are
+//! kept by their private ids ([`sessions`]). What can't be given any more is said
+//! ([`LogError`]), to the connect handler, in the counters and in the log.
+
+mod admit;
+mod log;
+mod memory;
+mod ordered;
+mod sessions;
+mod stays;
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+
+use crate::{
+    engine::LONGEST,
+    server::{Socket, namespace::with_slash},
+};
+
+pub use antiphon_protocol::socket::Outgoing;
+pub use log::{
+    Appending, Bounds, Log, LogError, LoggedEvent, Missed, Offset, Page, SavedSession, Stay, Stays,
+};
+pub use memory::MemoryLog;
+
+pub(crate) use admit::Resumption;
+pub(crate) use ordered::{Ordered, Recoverable};
+
+/// How clients recover what they miss while they are away: see
+/// [`ServerBuilder::recovery`](crate::ServerBuilder::recovery).
+///
+/// The events of a namespace are kept in a log: those that are neither volatile nor ask for an
+/// acknowledgement. A client that comes back in time with its socket's private id, as stock clients
+/// from 4.6 on do by themselves, is the same [`Socket`]: its id, rooms and values are
+/// there again, and it gets the events that it has missed, each once and in order.
+///
+/// ```
+/// use std::time::Duration;
+/// use antiphon::{Recovery, Server, Socket};
+///
+/// let io = Server::builder()
+///     .recovery(Recovery::new().duration(Duration::from_secs(300)))
+///     .build();
+/// io.of("/").on_connect(async |socket: Socket| {
+///     if !socket.recovered() {
+///         socket.join("lobby");
+///         socket.emit("state", "everything anew");
+///     }
+/// });
+/// ```
+#[derive(Clone)]
+pub struct Recovery {
+    pub(super) duration: Duration,
+    pub(super) max_events: usize,
+    pub(super) max_bytes: usize,
+    pub(super) max_sessions: usize,
+    pub(super) skips_middlewares: bool,
+    namespaces: Option<Vec<String>>,
+    pub(super) data: Vec<StoredData>,
+    log: Arc<OpenLog>,
+}
+
+/// Opens the log of a namespace.
+type OpenLog = dyn Fn(&str, Bounds) -> Arc<dyn Log> + Send + Sync;
+
+impl Recovery {
+    /// Recovery in memory, for all namespaces: 2 minutes, and of each namespace up to 100,000
+    /// events, 64 MiB and 100,000 sessions.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            duration: Duration::from_secs(120),
+            max_events: 100_000,
+            max_bytes: 64 << 20,
+            max_sessions: 100_000,
+            skips_middlewares: false,
+            namespaces: None,
+            data: Vec::new(),
+            log: Arc::new(|_: &str, bounds| Arc::new(MemoryLog::new(bounds))),
+        }
+    }
+
+    /// How long a client may be away, and an event is kept. 2 min, as Node's
+    /// `maxDisconnectionDuration`.
+    #[must_use]
+    pub fn duration(mut self, duration: Duration) -> Self {
+        self.duration = duration.min(LONGEST);
+        self
+    }
+
+    /// How many events of a namespace are kept. 100,000.
+    #[must_use]
+    pub const fn max_events(mut self, count: usize) -> Self {
+        self.max_events = count;
+        self
+    }
+
+    /// How many bytes of events are kept for a namespace: arguments, attachments, and some 20 bytes
+    /// for each. 64 MiB.
+    #[must_use]
+    pub const fn max_bytes(mut self, bytes: usize) -> Self {
+        self.max_bytes = bytes;
+        self
+    }
+
+    /// How many sessions of a namespace wait for their clients at a time. 100,000; beyond that, the
+    /// oldest is dropped.
+    #[must_use]
+    pub const fn max_sessions(mut self, count: usize) -> Self {
+        self.max_sessions = count;
+        self
+    }
+
+    /// Lets clients that come back in without asking the namespace's middlewares, as Node does by
+    /// default. Here they are asked if this isn't said: before anything that was missed is sent.
+    #[must_use]
+    #[doc(alias = "skipMiddlewares")]
+    pub const fn skip_middlewares(mut self) -> Self {
+        self.skips_middlewares = true;
+        self
+    }
+
+    /// These namespaces only. Others have no log, and it costs them nothing.
+    #[must_use]
+    pub fn namespaces<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        let names = names.into_iter().map(|name| with_slash(name.as_ref()));
+        self.namespaces = Some(names.collect());
+        self
+    }
+
+    /// Keeps the [value](Socket::insert) of this type where the log is durable, under this name. In
+    /// memory all values are kept. It is stored when it is inserted; what changes inside of it
+    /// isn't noticed.
+    #[must_use]
+    pub fn data<T>(mut self, name: &str) -> Self
+    where
+        T: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
+    {
+        self.data.push(StoredData {
+            name: name.into(),
+            store: |socket| serde_json::to_value(socket.get::<T>()?).ok(),
+            restore: |socket, value| match serde_json::from_value::<T>(value) {
+                Ok(value) => {
+                    // What a middleware has inserted is newer.
+                    if socket.get::<T>().is_none() {
+                        socket.insert(value);
+                    }
+                    Ok(())
+                }
+                Err(error) => Err(error),
+            },
+        });
+        self
+    }
+
+    /// Keeps events and sessions in this log: called once for each namespace, with its name and
+    /// what it is to keep.
+    #[must_use]
+    pub fn log<F>(mut self, open: F) -> Self
+    where
+        F: Fn(&str, Bounds) -> Arc<dyn Log> + Send + Sync + 'static,
+    {
+        self.log = Arc::new(open);
+        self
+    }
+
+    /// The log of a namespace, if it has one.
+    pub(super) fn open(&self, namespace: &str) -> Option<Arc<dyn Log>> {
+        let names = self.namespaces.as_ref();
+        if names.is_some_and(|names| !names.iter().any(|name| name == namespace)) {
+            return None;
+        }
+        let bounds = Bounds {
+            duration: self.duration,
+            events: self.max_events.max(1),
+            bytes: self.max_bytes,
+        };
+        Some((self.log)(namespace, bounds))
+    }
+}
+
+impl Default for Recovery {
+    /// That of [`Recovery::new`].
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Recovery")
+            .field("duration", &self.duration)
+            .field("max_events", &self.max_events)
+            .field("max_bytes", &self.max_bytes)
+            .field("max_sessions", &self.max_sessions)
+            .field("namespaces", &self.namespaces)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A type of values that is stored outside of this process.
+#[derive(Clone)]
+pub(super) struct StoredData {
+    pub(super) name: Box<str>,
+    pub(super) store: fn(&Socket) -> Option<Value>,
+    pub(super) restore: fn(&Socket, Value) -> Result<(), serde_json::Error>,
+}

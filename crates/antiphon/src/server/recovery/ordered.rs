@@ -1,0 +1,438 @@
+//! The events of a namespace in the order of its log, on their way to its sockets.
+//!
+//! One lock is held from the append to the last queue: so sockets get logged events in the order of
+//! their offsets, and so does each thread that emits. Volatile events carry the offset before them,
+//! since stock clients take whatever text an event ends with for one. Where a log needs time to
+//! store an event, this event and all behind it wait in a queue, which whoever stores wakes.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+};
+
+use antiphon_protocol::socket::{Draft, EncodeError, Fanout, Outgoing};
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+
+use super::{
+    Recovery,
+    log::{Appending, Log, LogError, LoggedEvent, Offset, SavedSession, Stays},
+    sessions::{self, Parked, Sessions},
+    stays::Tracked,
+};
+use crate::{
+    engine::session::turn,
+    server::{
+        DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
+        handlers::handler::BoxFuture,
+        rooms::{Rooms, burst::Burst},
+    },
+};
+
+/// The logged events of one namespace, and its sessions.
+pub(crate) struct Ordered {
+    pub(super) namespace: Box<str>,
+    pub(super) options: Arc<Recovery>,
+    pub(super) log: Arc<dyn Log>,
+    shared: Arc<Shared>,
+    rooms: Arc<Rooms>,
+    waiting: Mutex<Waiting>,
+    /// Somebody has stored something.
+    is_woken: AtomicBool,
+    /// The last event that has been queued for all its sockets.
+    delivered: Arc<AtomicU64>,
+    sessions: Mutex<Sessions>,
+    /// Somebody has resumed a session, or has put it back.
+    pub(super) settled: Notify,
+    pub(super) is_swept: AtomicBool,
+}
+
+/// What is appended and not delivered yet, in its order.
+pub(super) type Waiting = VecDeque<Delivery>;
+
+/// An event that waits to be stored.
+pub(super) struct Delivery {
+    event: Outgoing,
+    receivers: Receivers,
+    appending: BoxFuture<Result<u64, LogError>>,
+}
+
+/// Who gets an event.
+pub(super) enum Receivers {
+    One(Socket),
+    Many(Target),
+}
+
+/// What a socket of a namespace with recovery has: its private id, and where it has been.
+pub(crate) struct Recoverable {
+    pub(super) ordered: Arc<Ordered>,
+    pub(super) pid: Room,
+    pub(super) tracked: Mutex<Tracked>,
+    /// `Ok` if it has been recovered; if it asked for that and wasn't, why.
+    pub(super) outcome: Option<Result<(), LogError>>,
+    /// Values as they are stored outside of this process.
+    pub(super) data: Mutex<Map<String, Value>>,
+}
+
+impl Ordered {
+    pub(crate) fn new(
+        namespace: &str,
+        log: Arc<dyn Log>,
+        shared: &Arc<Shared>,
+        rooms: &Arc<Rooms>,
+        options: &Arc<Recovery>,
+    ) -> Arc<Self> {
+        let mut sessions = Sessions::default();
+        for saved in log.saved() {
+            let SavedSession {
+                pid,
+                id,
+                stays,
+                data,
+            } = saved;
+            let parked = Parked {
+                id,
+                stays,
+                data: None,
+                stored: data,
+                until: sessions::until(options.duration),
+            };
+            for dropped in sessions.park(&pid, parked, options.max_sessions) {
+                log.forget(&dropped);
+            }
+        }
+        let delivered = Arc::new(AtomicU64::new(log.last()));
+        rooms.track(Arc::clone(&delivered));
+        Arc::new(Self {
+            namespace: namespace.into(),
+            options: Arc::clone(options),
+            log,
+            shared: Arc::clone(shared),
+            rooms: Arc::clone(rooms),
+            waiting: Mutex::default(),
+            is_woken: AtomicBool::new(false),
+            delivered,
+            sessions: Mutex::new(sessions),
+            settled: Notify::new(),
+            is_swept: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The last event that has been queued for all its sockets.
+    pub(super) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Acquire)
+    }
+
+    /// The newest events to a room, or to everyone, of those behind `since`.
+    pub(crate) async fn history(
+        &self,
+        room: Option<&str>,
+        since: Option<Offset>,
+        limit: usize,
+    ) -> Result<Vec<LoggedEvent>, LogError> {
+        let after = match since {
+            Some(since) if since.epoch != self.log.epoch() => return Err(LogError::Gap),
+            Some(since) => since.sequence,
+            None => 0,
+        };
+        Ok(self.log.newest(room, after, limit).await?.events)
+    }
+
+    /// Does something while no event is delivered, as part of a turn: what is queued leaves when
+    /// the lock has been let go.
+    pub(super) fn in_order<R>(self: &Arc<Self>, work: impl FnOnce(&mut Waiting) -> R) -> R {
+        turn::scope(|| {
+            let done = {
+                let waiting = self.waiting.lock();
+                work(&mut waiting.unwrap_or_else(PoisonError::into_inner))
+            };
+            self.advance();
+            done
+        })
+    }
+
+    /// Emits an event to the sockets of `target`.
+    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, volatile: bool) {
+        self.in_order(|waiting| {
+            if volatile {
+                let mut draft = self.shared.draft();
+                if self.encode(&mut draft, event, self.delivered()).is_ok() {
+                    let mut message = Fanout::new(&mut draft);
+                    self.rooms.for_each(target, |socket| {
+                        // A socket that can't take it has been counted.
+                        let _ = socket.send(&mut message, true);
+                    });
+                }
+                return;
+            }
+            let appending = self.log.append(event, target);
+            match appending {
+                Appending::Done(Ok(sequence)) if waiting.is_empty() => {
+                    self.deliver_to_many(event, target, sequence);
+                }
+                appending => {
+                    self.wait(waiting, event, Receivers::Many(target.clone()), appending);
+                }
+            }
+        });
+    }
+
+    /// Emits an event to one socket. What is emitted to one whose connection has gone waits for its
+    /// client, if that may come back.
+    pub(crate) fn emit(
+        self: &Arc<Self>,
+        socket: &Socket,
+        event: &Outgoing,
+        volatile: bool,
+    ) -> Result<(), EmitError> {
+        if volatile || !self.is_kept(socket) {
+            return self.in_order(|_| self.send_to(socket, event, self.delivered(), volatile));
+        }
+        let target = Target {
+            rooms: vec![socket.id().as_shared().clone()],
+            except: Vec::new(),
+        };
+        if !socket.is_connected() {
+            // Another socket may have resumed its session.
+            self.broadcast(event, &target, false);
+            return Ok(());
+        }
+        self.in_order(|waiting| {
+            let appending = self.log.append(event, &target);
+            match appending {
+                Appending::Done(Ok(sequence)) if waiting.is_empty() => {
+                    let sent = self.send_to(socket, event, sequence, false);
+                    self.delivered.store(sequence, Ordering::Release);
+                    match sent {
+                        // It gets that from the log.
+                        Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
+                        sent => sent,
+                    }
+                }
+                appending => {
+                    let one = Receivers::One(socket.clone());
+                    self.wait(waiting, event, one, appending);
+                    Ok(())
+                }
+            }
+        })
+    }
+
+    /// Whether what a socket has missed is kept for it: it has joined, and its session has not been
+    /// ended.
+    fn is_kept(&self, socket: &Socket) -> bool {
+        let recoverable = socket.recoverable();
+        recoverable.is_some_and(|it| socket.is_connected() || self.sessions().contains(&it.pid))
+    }
+
+    /// An event waits until it is stored.
+    fn wait(
+        self: &Arc<Self>,
+        waiting: &mut Waiting,
+        event: &Outgoing,
+        receivers: Receivers,
+        appending: Appending,
+    ) {
+        let appending: BoxFuture<_> = match appending {
+            Appending::Done(result) => Box::pin(std::future::ready(result)),
+            Appending::Waiting(appending) => appending,
+        };
+        waiting.push_back(Delivery {
+            event: event.clone(),
+            receivers,
+            appending,
+        });
+        // Polled by `advance`, which asks to be woken.
+        self.is_woken.store(true, Ordering::Release);
+    }
+
+    /// Delivers what has been stored, as far as it is next.
+    fn advance(self: &Arc<Self>) {
+        while self.is_woken.swap(false, Ordering::AcqRel) {
+            let mut waiting = match self.waiting.try_lock() {
+                Ok(waiting) => waiting,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    // Whoever has it looks at this when they let it go.
+                    self.is_woken.store(true, Ordering::Release);
+                    return;
+                }
+            };
+            let waker = Waker::from(Arc::clone(self));
+            let mut context = Context::from_waker(&waker);
+            while let Some(next) = waiting.front_mut()
+                && let Poll::Ready(stored) = next.appending.as_mut().poll(&mut context)
+            {
+                if let Some(next) = waiting.pop_front() {
+                    self.deliver(&next.event, &next.receivers, stored);
+                }
+            }
+        }
+    }
+
+    fn deliver(&self, event: &Outgoing, receivers: &Receivers, stored: Result<u64, LogError>) {
+        let sequence = match stored {
+            Ok(sequence) => sequence,
+            Err(error) => {
+                tracing::error!(namespace = &*self.namespace, event = &*event.name(), %error, "an event isn't delivered: its log can't store it");
+                return;
+            }
+        };
+        match receivers {
+            Receivers::Many(target) => self.deliver_to_many(event, target, sequence),
+            Receivers::One(socket) => {
+                // It gets that from the log.
+                let _ = self.send_to(socket, event, sequence, false);
+                self.delivered.store(sequence, Ordering::Release);
+            }
+        }
+    }
+
+    fn deliver_to_many(&self, event: &Outgoing, target: &Target, sequence: u64) {
+        let mut draft = self.shared.draft();
+        if self.encode(&mut draft, event, sequence).is_ok() {
+            Burst::send(&self.rooms, target, &mut Fanout::new(&mut draft));
+        }
+        self.delivered.store(sequence, Ordering::Release);
+    }
+}
+
+impl Ordered {
+    /// Sends a logged event, or one behind it, to one socket.
+    pub(super) fn send_to(
+        &self,
+        socket: &Socket,
+        event: &Outgoing,
+        sequence: u64,
+        volatile: bool,
+    ) -> Result<(), EmitError> {
+        let mut draft = self.shared.draft();
+        self.encode(&mut draft, event, sequence)?;
+        socket.send(&mut Fanout::new(&mut draft), volatile)?;
+        Ok(())
+    }
+
+    fn encode(
+        &self,
+        draft: &mut Draft,
+        event: &Outgoing,
+        sequence: u64,
+    ) -> Result<(), EncodeError> {
+        let offset = Offset {
+            epoch: self.log.epoch(),
+            sequence,
+        };
+        draft.logged(&self.namespace, event, &offset.to_string())
+    }
+}
+
+impl Wake for Ordered {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        turn::scope(|| self.advance());
+    }
+}
+
+impl Recoverable {
+    fn tracked(&self) -> MutexGuard<'_, Tracked> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn stays(&self) -> Stays {
+        self.tracked().now()
+    }
+
+    /// Its socket is in its namespace from here on. Called under the lock of the rooms, as are the
+    /// other two.
+    pub(crate) fn came(&self, delivered: u64) {
+        self.tracked().came(delivered);
+    }
+
+    pub(crate) fn joined(&self, socket: &SocketId, room: &Room, delivered: u64) {
+        self.tracked().joined(room, delivered);
+        self.save(socket);
+    }
+
+    pub(crate) fn left(&self, socket: &SocketId, room: &Room, delivered: u64) {
+        self.tracked().left(room, delivered);
+        self.save(socket);
+    }
+
+    /// A value of its socket has been inserted.
+    pub(crate) fn inserted(&self, socket: &Socket) {
+        if self.ordered.log.is_durable() {
+            self.store_data(socket);
+            self.save(socket.id());
+        }
+    }
+
+    pub(super) fn store_data(&self, socket: &Socket) {
+        let kinds = self.ordered.options.data.iter();
+        let data =
+            kinds.filter_map(|kind| Some((String::from(&*kind.name), (kind.store)(socket)?)));
+        *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data.collect();
+    }
+
+    /// Keeps the session as it is now, if the log is durable.
+    pub(super) fn save(&self, id: &SocketId) {
+        if self.ordered.log.is_durable() {
+            let data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+            self.ordered.log.save(SavedSession {
+                pid: self.pid.clone(),
+                id: id.clone(),
+                stays: self.stays(),
+                data: data.clone(),
+            });
+        }
+    }
+
+    /// Whether it has been recovered; if it asked for that and wasn't, why.
+    pub(crate) const fn outcome(&self) -> Option<&Result<(), LogError>> {
+        self.outcome.as_ref()
+    }
+
+    /// Its socket has ended.
+    pub(crate) fn ended(&self, socket: &Socket, reason: DisconnectReason) {
+        let ordered = &self.ordered;
+        let mut sessions = ordered.sessions();
+        if sessions.live(&self.pid) != Some(socket) {
+            // Another one has resumed it.
+            return;
+        }
+        let forgotten = if reason.is_recoverable() {
+            let parked = Parked {
+                id: socket.id().clone(),
+                stays: self.stays(),
+                data: socket.values(),
+                stored: Map::new(),
+                until: sessions::until(ordered.options.duration),
+            };
+            sessions.park(&self.pid, parked, ordered.options.max_sessions)
+        } else {
+            sessions.remove(&self.pid);
+            vec![self.pid.clone()]
+        };
+        drop(sessions);
+        for pid in &forgotten {
+            ordered.log.forget(pid);
+        }
+        ordered.settled.notify_waiters();
+    }
+}
+
+impl fmt::Debug for Ordered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ordered")
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,228 @@
+//! The sessions of a namespace that can be resumed, by their private ids.
+//!
+//! A session is live, as long as its socket is connected; parked, from then on until its time is
+//! up; or taken, while somebody resumes it. A client that comes back claims it before its
+//! middlewares are asked, and takes it when they have let it in; the latest claim counts. A live
+//! session is ended when it is taken, so that one socket remains. What was taken and not resumed is
+//! put back.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value};
+
+use super::log::Stays;
+use crate::server::{Room, Socket, SocketId, socket::values::Values};
+
+/// What stays of a socket whose connection has gone.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) id: SocketId,
+    pub(super) stays: Stays,
+    pub(super) data: Option<Arc<Values>>,
+    /// Values that were stored outside of this process.
+    pub(super) stored: Map<String, Value>,
+    /// When its time is up.
+    pub(super) until: Instant,
+}
+
+/// A session that somebody has asked for.
+#[derive(Debug)]
+pub(super) struct Entry {
+    state: State,
+    /// The latest that has asked for it. It isn't dropped meanwhile.
+    claim: Option<u64>,
+}
+
+#[derive(Debug)]
+enum State {
+    Live(Socket),
+    Parked(Box<Parked>),
+    Taken(SocketId),
+}
+
+/// The sessions by their private ids.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    by_pid: HashMap<Room, Entry>,
+    /// In the order in which their time is up; what has been resumed meanwhile is passed over.
+    expiring: VecDeque<(Instant, Room)>,
+    claims: u64,
+}
+
+/// What a claim finds.
+pub(super) struct Found {
+    pub(super) claim: u64,
+    pub(super) id: SocketId,
+    /// Its socket, if that is still connected.
+    pub(super) live: Option<Socket>,
+    /// Where it has been, if it isn't live.
+    pub(super) stays: Option<Stays>,
+}
+
+/// What taking a session comes to.
+pub(super) enum Taking {
+    /// It is the caller's, who resumes it or puts it back.
+    Taken(Parked),
+    /// It is live: its socket is to be ended first.
+    Live(Socket),
+    /// Another one resumes it at this moment.
+    Busy,
+    /// Another one has claimed it since.
+    Lost,
+    /// It has been ended.
+    Gone,
+}
+
+impl Sessions {
+    /// Asks for a session, before anything is done with it.
+    pub(super) fn claim(&mut self, pid: &str) -> Option<Found> {
+        let entry = self.by_pid.get_mut(pid)?;
+        self.claims += 1;
+        entry.claim = Some(self.claims);
+        let (id, live, stays) = match &entry.state {
+            State::Live(socket) => (socket.id().clone(), Some(socket.clone()), None),
+            State::Parked(parked) => (parked.id.clone(), None, Some(parked.stays.clone())),
+            State::Taken(id) => (id.clone(), None, None),
+        };
+        Some(Found {
+            claim: self.claims,
+            id,
+            live,
+            stays,
+        })
+    }
+
+    /// A claim is over.
+    pub(super) fn unclaim(&mut self, pid: &Room, claim: u64) {
+        if let Some(entry) = self.by_pid.get_mut(pid)
+            && entry.claim == Some(claim)
+        {
+            entry.claim = None;
+            if let State::Parked(parked) = &entry.state {
+                self.expiring.push_back((parked.until, pid.clone()));
+            }
+        }
+    }
+
+    pub(super) fn take(&mut self, pid: &str, claim: u64) -> Taking {
+        let Some(entry) = self.by_pid.get_mut(pid) else {
+            return Taking::Gone;
+        };
+        if entry.claim != Some(claim) {
+            return Taking::Lost;
+        }
+        let id = match &entry.state {
+            State::Live(socket) => return Taking::Live(socket.clone()),
+            State::Taken(_) => return Taking::Busy,
+            State::Parked(parked) => parked.id.clone(),
+        };
+        match std::mem::replace(&mut entry.state, State::Taken(id)) {
+            State::Parked(parked) => Taking::Taken(*parked),
+            _ => Taking::Gone,
+        }
+    }
+
+    /// Whether nobody has claimed it since.
+    pub(super) fn is_claimed_by(&self, pid: &str, claim: u64) -> bool {
+        let entry = self.by_pid.get(pid);
+        entry.is_some_and(|entry| entry.claim == Some(claim))
+    }
+
+    /// A session is live: a new one, or one that was taken. Gives what was there.
+    pub(super) fn insert(&mut self, pid: &Room, socket: &Socket) -> Option<Entry> {
+        let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
+        let state = State::Live(socket.clone());
+        self.by_pid.insert(pid.clone(), Entry { state, claim })
+    }
+
+    /// It isn't, after all: puts back what was there.
+    pub(super) fn restore(&mut self, pid: &Room, before: Option<Entry>) {
+        match before {
+            Some(entry) => self.by_pid.insert(pid.clone(), entry),
+            None => self.by_pid.remove(pid),
+        };
+    }
+
+    /// A session waits to be resumed. Returns the private ids of those whose place it takes.
+    pub(super) fn park(&mut self, pid: &Room, parked: Parked, most: usize) -> Vec<Room> {
+        let until = parked.until;
+        let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
+        let state = State::Parked(Box::new(parked));
+        self.by_pid.insert(pid.clone(), Entry { state, claim });
+        self.expiring.push_back((until, pid.clone()));
+        let mut dropped = Vec::new();
+        // Counted roughly: what was resumed may still be listed.
+        if self.expiring.len() > most {
+            self.tidy();
+            while self.expiring.len() > most
+                && let Some((_, oldest)) = self.expiring.pop_front()
+            {
+                self.by_pid.remove(&oldest);
+                dropped.push(oldest);
+            }
+        }
+        dropped
+    }
+
+    /// Lists each session that is parked once.
+    fn tidy(&mut self) {
+        let by_pid = &self.by_pid;
+        self.expiring.retain(|(until, pid)| {
+            let entry = by_pid.get(pid);
+            entry.is_some_and(
+                |entry| matches!(&entry.state, State::Parked(parked) if parked.until == *until),
+            )
+        });
+    }
+
+    pub(super) fn remove(&mut self, pid: &str) {
+        self.by_pid.remove(pid);
+    }
+
+    /// Whether there is one of this private id.
+    pub(super) fn contains(&self, pid: &str) -> bool {
+        self.by_pid.contains_key(pid)
+    }
+
+    /// The socket that a session has now.
+    pub(super) fn live(&self, pid: &str) -> Option<&Socket> {
+        match &self.by_pid.get(pid)?.state {
+            State::Live(socket) => Some(socket),
+            State::Parked(_) | State::Taken(_) => None,
+        }
+    }
+
+    /// Drops those whose time is up, and gives their private ids.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Room> {
+        let mut expired = Vec::new();
+        while self
+            .expiring
+            .front()
+            .is_some_and(|(until, _)| *until <= now)
+            && let Some((_, pid)) = self.expiring.pop_front()
+        {
+            let is_over = self.by_pid.get(&pid).is_some_and(|entry| {
+                entry.claim.is_none()
+                    && matches!(&entry.state, State::Parked(parked) if parked.until <= now)
+            });
+            if is_over {
+                self.by_pid.remove(&pid);
+                expired.push(pid);
+            }
+        }
+        if self.by_pid.capacity() > 1_024 && self.by_pid.len() < self.by_pid.capacity() / 4 {
+            self.by_pid.shrink_to(2 * self.by_pid.len());
+            self.expiring.shrink_to(2 * self.expiring.len());
+        }
+        expired
+    }
+}
+
+/// When a session's time is up that is parked now.
+pub(super) fn until(duration: Duration) -> Instant {
+    Instant::now() + duration
+}
