@@ -3,7 +3,10 @@
 
 use std::{
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -332,6 +335,34 @@ fn events(namespace: &Namespace) {
                 socket.volatile().emit("volatile", number);
             }
             socket.emit("volatile-end", ());
+        })
+        .on("keep-sending", async |socket: Socket, Data((event, value, ms)): Data<(String, Any, u64)>| {
+            let pause = Duration::from_millis(ms);
+            socket.at_least_once().timeout(pause).emit(&event, (value,));
+        })
+        .on(
+            "keep-sending-to",
+            async |namespace: Namespace, Data((rooms, event, value, ms)): Data<(Vec<String>, String, Any, u64)>| {
+                let pause = Duration::from_millis(ms);
+                namespace.to(rooms).at_least_once().timeout(pause).emit(&event, (value,));
+            },
+        )
+        .handle_once("buy")
+        .on("buy", async |Data((ms, _id)): Data<(u64, String)>| {
+            static BOUGHT: AtomicU64 = AtomicU64::new(0);
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+            BOUGHT.fetch_add(1, Ordering::Relaxed)
+        })
+        .on_undelivered(|undelivered| {
+            println!(
+                "{}",
+                json!({
+                    "id": undelivered.socket,
+                    "event": "undelivered",
+                    "name": undelivered.event.name(),
+                    "reason": format!("{:?}", undelivered.reason),
+                })
+            );
         })
         .on("tick", async |socket: Socket, args: Args| {
             socket.volatile().emit("tick", args);

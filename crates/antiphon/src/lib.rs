@@ -23,7 +23,7 @@ pub use {
         FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
         IntoArgs, IntoReply, IntoRooms, Namespace, OnConnect, OnDisconnect, OnEvent, PerCore,
         Recovery, Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Socket,
-        SocketId, State, Target, adapter, recovery,
+        SocketId, State, Target, Undelivered, UndeliveredReason, adapter, recovery,
     },
 };
 

@@ -221,15 +221,17 @@ impl Engine {
             handler.await;
             drop(counted);
         };
-        // That of the caller first: with several runtimes the first may have ended.
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(future)),
-            Err(_) => {
-                if let Some(runtime) = self.runtime.get() {
-                    runtime.spawn(future);
-                }
-            }
+        if let Some(runtime) = self.runtime() {
+            runtime.spawn(future);
         }
+    }
+
+    /// The runtime of the caller, or else that of the sessions.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        // That of the caller first: with several runtimes the first may have ended.
+        Handle::try_current()
+            .ok()
+            .or_else(|| self.runtime.get().cloned())
     }
 
     /// Gives requests that belong to no session to `fallback`, which is set once.

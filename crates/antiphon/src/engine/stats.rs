@@ -77,6 +77,10 @@ counters! {
     /// Sessions that could not be recovered, since the offset of their client is no place of the
     /// log.
     recoveries_gap,
+    /// Events that were to be delivered at least once, and that their client has never acknowledged.
+    undelivered,
+    /// Events of clients that came again, and were not handled twice.
+    events_repeated,
     /// Events and sessions that a log could not store.
     log_failures,
     /// Calls by HTTP whose handlers were asked.

@@ -470,6 +470,7 @@ impl ServerBuilder {
             outgoing_listeners: AtomicUsize::new(0),
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
+        namespaces.set_engine(&engine);
         if let Some(options) = self.http_calls {
             let calls = Calls::new(options, &namespaces);
             engine.set_fallback(Arc::new(calls));

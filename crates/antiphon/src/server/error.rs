@@ -25,6 +25,9 @@ pub enum EmitError {
     /// The socket is not connected, or not any more.
     #[error("the socket is not connected")]
     Disconnected,
+    /// So many events are kept for this client already until it acknowledges them.
+    #[error("{0} events are kept for this client, which acknowledges none of them")]
+    TooManyKept(usize),
     /// Other servers could not be told. The sockets of this one have got it.
     #[error(transparent)]
     Adapter(#[from] AdapterError),

@@ -15,6 +15,7 @@ pub mod adapter;
 mod builder;
 mod calls;
 mod client;
+mod delivery;
 mod error;
 mod handlers;
 mod namespace;
@@ -31,6 +32,7 @@ pub use adapter::{FetchedSockets, RemoteSocket};
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
 pub use client::{handshake::Handshake, reason::DisconnectReason};
+pub use delivery::kept::{Undelivered, UndeliveredReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{
     args::{Args, FromArgs, IntoArgs, IntoReply},

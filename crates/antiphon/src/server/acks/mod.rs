@@ -17,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::engine::EncodedMessage;
 use antiphon_protocol::socket::{
     self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
 };
@@ -31,6 +30,7 @@ use crate::{
     server::{
         AckError, FromArgs, IntoReply, Rejection, Socket, SocketId,
         adapter::{AdapterError, Answered, Answers, NodeId, ServerAnswer, SocketAnswer},
+        delivery::kept::Acknowledge,
     },
 };
 
@@ -76,10 +76,11 @@ struct Pending {
     taken: AtomicBool,
 }
 
-/// Who asked in another way than a client: a call by HTTP.
+/// Who is told of an answer in a client's stead: the caller of a call by HTTP, or the memory of what
+/// was handled.
 pub(crate) trait Respond: Send + Sync {
     /// Gives the acknowledgement, or the error of the server itself that stands for it.
-    fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>);
+    fn answer(&self, acknowledged: Result<OwnedArgs, Rejection>);
 }
 
 /// The receiver of the answer.
@@ -152,7 +153,7 @@ impl Pending {
         match &self.asker {
             // A socket that has left has no use for it.
             Asker::Client { socket, .. } => drop(socket.send(&mut Fanout::new(&mut draft), false)),
-            Asker::Caller(caller) => caller.answer(Ok(draft.finish())),
+            Asker::Caller(caller) => caller.answer(Ok(draft.finish_args())),
         }
     }
 
@@ -226,6 +227,8 @@ impl Ack {
 enum AckReceiver {
     /// For that of one socket.
     One(oneshot::Sender<OwnedArgs>),
+    /// For an event that is kept until then.
+    Kept(Acknowledge),
     /// For those of all sockets of a broadcast. It is told no more when the last of these is gone.
     Many(Answers<SocketAnswer>),
 }
@@ -234,6 +237,7 @@ impl AckReceiver {
     fn is_abandoned(&self) -> bool {
         match self {
             Self::One(waiting) => waiting.is_closed(),
+            Self::Kept(_) => false,
             Self::Many(waiting) => waiting.is_closed(),
         }
     }
@@ -273,6 +277,11 @@ impl Awaited {
         receiver
     }
 
+    /// The answer to an event that is kept until then.
+    pub(crate) fn kept(&self, id: u64, acknowledge: Acknowledge) {
+        self.insert(id, AckReceiver::Kept(acknowledge));
+    }
+
     /// One of the answers to a broadcast.
     pub(crate) fn one_of_many(&self, id: u64, answers: Answers<SocketAnswer>) {
         self.insert(id, AckReceiver::Many(answers));
@@ -288,6 +297,7 @@ impl Awaited {
         match self.remove(id) {
             // A receiver that has stopped waiting doesn't miss it.
             Some(AckReceiver::One(waiting)) => drop(waiting.send(args.to_owned())),
+            Some(AckReceiver::Kept(kept)) => kept.acknowledged(),
             Some(AckReceiver::Many(waiting)) => waiting.give((socket.clone(), args.to_owned())),
             None => {}
         }

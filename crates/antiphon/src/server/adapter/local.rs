@@ -7,9 +7,10 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
@@ -18,8 +19,10 @@ use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, Socket
 use crate::{
     engine::session::turn,
     server::{
-        Room, Shared, Target,
+        EmitError, Room, Shared, Target,
+        delivery::kept::Kept,
         handlers::server_side::ServerSide,
+        namespace::namespaces::Namespaces,
         recovery::Ordered,
         rooms::{Rooms, burst::Burst},
     },
@@ -33,6 +36,7 @@ pub struct Local {
 
 struct Inner {
     name: Box<str>,
+    namespaces: Weak<Namespaces>,
     shared: Arc<Shared>,
     rooms: Arc<Rooms>,
     next_ack: AtomicU64,
@@ -41,7 +45,7 @@ struct Inner {
 }
 
 impl Local {
-    pub(crate) fn new(name: &str, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
         let rooms = Arc::default();
         let recovery = shared.recovery.as_ref().and_then(|options| {
             let log = options.open(name)?;
@@ -50,6 +54,7 @@ impl Local {
         Self {
             inner: Arc::new(Inner {
                 name: name.into(),
+                namespaces,
                 shared: Arc::clone(shared),
                 rooms,
                 recovery,
@@ -107,6 +112,9 @@ impl Local {
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
         self.note_outgoing(target, event);
+        if let Some(pause) = flags.at_least_once {
+            return self.keep(event, target, pause);
+        }
         if let Some(ordered) = self.recovery() {
             return ordered.broadcast(event, target, flags.volatile);
         }
@@ -123,6 +131,28 @@ impl Local {
                 });
             }
         });
+    }
+
+    /// Keeps an event for each socket of `target` until its client acknowledges it, also for those
+    /// that may come back.
+    fn keep(&self, event: &Outgoing, target: &Target, pause: Duration) {
+        let keep = |kept: Result<(), EmitError>| {
+            if let Err(error) = kept {
+                let event = event.name();
+                tracing::warn!(event = &*event, %error, "an event isn't kept for a client");
+            }
+        };
+        for socket in self.rooms().sockets(target) {
+            keep(Kept::emit(&socket, event, pause));
+        }
+        let namespace = self.inner.namespaces.upgrade();
+        if let Some(namespace) = namespace.and_then(|all| all.get(self.name()))
+            && let Some(ordered) = self.recovery()
+        {
+            for (id, values) in ordered.parked(target) {
+                keep(Kept::emit_later(&namespace, &id, &values, event, pause));
+            }
+        }
     }
 
     /// Sends an event that asks for an acknowledgement to the sockets of `target`, and returns to

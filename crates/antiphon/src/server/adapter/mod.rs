@@ -101,7 +101,7 @@ mod local;
 mod membership;
 mod node;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub use antiphon_protocol::socket::{DecodeError, Outgoing, OwnedArgs};
 
@@ -125,6 +125,9 @@ pub struct Flags {
     pub volatile: bool,
     /// Sockets of this server only: nothing is told to others.
     pub local: bool,
+    /// Each receiver's server keeps it until the receiver acknowledges it, and sends it again after
+    /// this pause first.
+    pub at_least_once: Option<Duration>,
 }
 
 /// What a namespace needs of what connects it with other servers.

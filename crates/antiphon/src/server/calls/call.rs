@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_protocol::engine::EncodedMessage;
+use antiphon_protocol::socket::OwnedArgs;
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::watch;
@@ -110,9 +110,9 @@ impl Caller {
 }
 
 impl Respond for Caller {
-    fn answer(&self, acknowledged: Result<EncodedMessage, Rejection>) {
+    fn answer(&self, acknowledged: Result<OwnedArgs, Rejection>) {
         let body = acknowledged.map_err(CallError::Rejected);
-        let reply = match body.and_then(|message| list(&message)) {
+        let reply = match body.and_then(|args| list(&args)) {
             Ok(body) => Reply {
                 status: StatusCode::OK,
                 body,
@@ -135,14 +135,11 @@ impl fmt::Debug for Caller {
     }
 }
 
-/// The list of arguments in the packet of an acknowledgement, which ends with it.
-fn list(message: &EncodedMessage) -> Result<Bytes, CallError> {
-    if !message.attachments().is_empty() {
+/// The arguments of an acknowledgement as a list of JSON.
+fn list(args: &OwnedArgs) -> Result<Bytes, CallError> {
+    let args = args.as_args();
+    if !args.attachments().is_empty() {
         return Err(CallError::BinaryAnswer);
     }
-    let packet = message.first().payload();
-    let start = packet.iter().position(|byte| *byte == b'[');
-    Ok(Bytes::copy_from_slice(
-        &packet[start.unwrap_or(packet.len())..],
-    ))
+    Ok(Bytes::from(format!("[{}]", args.json())))
 }

@@ -18,6 +18,7 @@ use tokio::{sync::oneshot, time::timeout};
 use crate::server::{
     Context, DisconnectReason, Rejection, Socket,
     acks::Responder,
+    delivery::handled::Admission,
     handlers::handler::{self, BoxFuture, Erased},
     handlers::listeners::{Listeners, Lists},
     handlers::permits,
@@ -26,7 +27,20 @@ use crate::server::{
 
 /// An event of the client has come.
 pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args<'_>) {
-    let answer = id.map(|id| Responder::new(socket.clone(), id));
+    let answer = match socket.namespace().handled_once(event) {
+        None => id.map(|id| Responder::new(socket.clone(), id)),
+        Some(handled) => match handled.admit(socket, id, event, args) {
+            Admission::First(answer) => Some(answer),
+            Admission::Again => {
+                socket.peer().engine().counters().events_repeated.add(1);
+                return;
+            }
+            Admission::NoId(rejection) => {
+                let answer = id.map(|id| Responder::new(socket.clone(), id));
+                return reject(socket, event, answer.as_ref(), &rejection);
+            }
+        },
+    };
     let own = socket.listeners().map(Listeners::lists);
     let has_middlewares = own.as_ref().is_some_and(|own| !own.middlewares.is_empty());
     if has_middlewares || !socket.inbox().is_open() {

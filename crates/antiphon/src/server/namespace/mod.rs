@@ -10,17 +10,20 @@ pub(crate) mod namespaces;
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, Once, PoisonError, RwLock, Weak},
+    sync::{Arc, Once, OnceLock, PoisonError, RwLock, Weak},
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Outgoing};
-use tokio::time::timeout;
+use arc_swap::ArcSwapOption;
+use tokio::{runtime::Handle, time::timeout};
 
+use crate::engine::Engine;
 use crate::server::{
     Acknowledged, Broadcast, BroadcastAnswers, ConnectError, EmitError, Emitted, FromArgs, Handler,
     IntoArgs, IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, ServerAnswers, Shared,
-    Socket, acks,
+    Socket, Undelivered, acks,
     adapter::{Adapter, AdapterError, Answers, Local, Watcher},
+    delivery::handled::Handled,
     handlers::handler::{self, ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
     namespace::namespaces::Namespaces,
@@ -44,7 +47,13 @@ struct Inner {
     started: Once,
     lifecycle: RwLock<Arc<Lifecycle>>,
     listeners: Listeners,
+    /// Which events are handled once, and those of late. Absent if none are.
+    handled: OnceLock<Arc<Handled>>,
+    undelivered: ArcSwapOption<OnUndelivered>,
 }
+
+/// Is told of events that were to be delivered at least once, and were not.
+type OnUndelivered = Box<dyn Fn(Undelivered) + Send + Sync>;
 
 /// Handlers of sockets that come and go.
 #[derive(Default, Clone)]
@@ -57,7 +66,7 @@ pub(crate) struct Lifecycle {
 
 impl Namespace {
     pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
-        let local = Local::new(name, shared);
+        let local = Local::new(name, Weak::clone(&namespaces), shared);
         let adapter = shared.adapter.make(name, local.clone());
         local.watch(Watcher::new(Arc::downgrade(&adapter), adapter.watch()));
         Self {
@@ -69,6 +78,8 @@ impl Namespace {
                 started: Once::new(),
                 lifecycle: RwLock::default(),
                 listeners: Listeners::default(),
+                handled: OnceLock::new(),
+                undelivered: ArcSwapOption::empty(),
             }),
         }
     }
@@ -137,6 +148,39 @@ impl Namespace {
     /// Removes all handlers of an event that were registered here.
     pub fn off(&self, event: &str) -> &Self {
         self.inner.listeners.off(event);
+        self
+    }
+
+    /// Handles each event of this name once, however often it comes: what comes again is acknowledged
+    /// with the answer to the first, and no handler is called. It is the server's half of a client's
+    /// option `retries`, with which an event comes again if its acknowledgement is lost.
+    ///
+    /// Its last argument is an id that the client chooses anew for each event, a text of 1 to 128
+    /// bytes; one without is rejected (`no_event_id`). 16,384 events and 16 MiB of answers are
+    /// remembered, for 10 min. What was rejected may come again: no handler has done it.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// io.of("/")
+    ///     .handle_once("order")
+    ///     .on("order", async |antiphon::Data((amount, _id)): antiphon::Data<(u32, String)>| amount);
+    /// // The client: io(url, { retries: 3, ackTimeout: 5000 })
+    /// //             socket.emit("order", 5, crypto.randomUUID(), callback)
+    /// ```
+    pub fn handle_once(&self, event: &str) -> &Self {
+        self.inner.handled.get_or_init(Arc::default).add(event);
+        self
+    }
+
+    /// Calls `told` with each event that was to be delivered [at least
+    /// once](crate::Emitter::at_least_once), and that its client has never acknowledged. The last that is
+    /// registered counts. They are counted, too: [`Stats::undelivered`](crate::Stats).
+    pub fn on_undelivered<F>(&self, told: F) -> &Self
+    where
+        F: Fn(Undelivered) + Send + Sync + 'static,
+    {
+        let told: OnUndelivered = Box::new(told);
+        self.inner.undelivered.store(Some(Arc::new(told)));
         self
     }
 
@@ -345,6 +389,36 @@ impl Namespace {
     /// Its sockets on this server.
     pub(crate) fn local(&self) -> &Rooms {
         self.inner.local.rooms()
+    }
+
+    /// What remembers the events of this name, if they are handled once.
+    pub(crate) fn handled_once(&self, event: &str) -> Option<&Arc<Handled>> {
+        self.inner
+            .handled
+            .get()
+            .filter(|handled| handled.has(event))
+    }
+
+    /// An event is given up.
+    pub(crate) fn undelivered(&self, event: Undelivered) {
+        let name = event.event.name();
+        tracing::debug!(socket = ?event.socket, event = &*name, reason = ?event.reason, "an event was never acknowledged");
+        drop(name);
+        if let Some(engine) = self.engine() {
+            engine.counters().undelivered.add(1);
+        }
+        if let Some(told) = &*self.inner.undelivered.load() {
+            told(event);
+        }
+    }
+
+    /// A runtime for what its sockets have to wait for.
+    pub(crate) fn runtime(&self) -> Option<Handle> {
+        self.engine()?.runtime()
+    }
+
+    fn engine(&self) -> Option<Arc<Engine>> {
+        self.namespaces()?.engine()
     }
 
     /// What keeps its events and sessions, if it has recovery.

@@ -6,13 +6,16 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock, Weak},
+    sync::{Arc, OnceLock, PoisonError, RwLock, Weak},
     time::Duration,
 };
 
 use tokio::{task::JoinSet, time::timeout};
 
-use crate::server::{DisconnectReason, Namespace, Shared, namespace::with_slash};
+use crate::{
+    engine::Engine,
+    server::{DisconnectReason, Namespace, Shared, namespace::with_slash},
+};
 
 /// How long adapters may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,6 +24,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) struct Namespaces {
     pub(crate) shared: Arc<Shared>,
     by_name: RwLock<HashMap<Box<str>, Namespace>>,
+    /// The engine that owns this, once there is one.
+    engine: OnceLock<Weak<Engine>>,
     /// Itself, for the connections that it makes.
     pub(crate) this: Weak<Self>,
 }
@@ -31,10 +36,20 @@ impl Namespaces {
         let namespaces = Arc::new_cyclic(|this| Self {
             shared: Arc::new(shared),
             by_name: RwLock::default(),
+            engine: OnceLock::new(),
             this: Weak::clone(this),
         });
         namespaces.of("/");
         namespaces
+    }
+
+    /// It is the application of this engine.
+    pub(crate) fn set_engine(&self, engine: &Arc<Engine>) {
+        let _ = self.engine.set(Arc::downgrade(engine));
+    }
+
+    pub(crate) fn engine(&self) -> Option<Arc<Engine>> {
+        self.engine.get()?.upgrade()
     }
 
     /// The namespace of this name, made if there is none.

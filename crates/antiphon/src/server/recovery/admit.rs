@@ -80,7 +80,7 @@ impl Drop for Taken {
             let ordered = &self.claim.ordered;
             let most = ordered.options.max_sessions;
             let dropped = ordered.sessions().park(&self.claim.pid, parked, most);
-            dropped.iter().for_each(|pid| ordered.log.forget(pid));
+            ordered.forget(dropped);
             ordered.settled.notify_waiters();
         }
     }
@@ -362,6 +362,7 @@ impl Joining<'_> {
                 }
                 return Some(Err(error));
             }
+            socket.resumed();
             socket.peer().engine().counters().sessions_recovered.add(1);
             tracing::debug!(socket = ?socket.id(), missed = count, "session recovered");
             Some(Ok(Ok(())))
@@ -392,9 +393,9 @@ impl Joining<'_> {
         ordered.in_order(|_| self.enter(recoverable, &[]))?;
         if let Some(mut taken) = taken {
             // Its client begins anew.
-            taken.parked = None;
+            let values = taken.parked.take().and_then(|parked| parked.data);
             ordered.sessions().remove(&taken.claim.pid);
-            ordered.log.forget(&taken.claim.pid);
+            ordered.forget(vec![(taken.claim.pid.clone(), values)]);
             ordered.settled.notify_waiters();
         }
         Ok(())
@@ -479,7 +480,7 @@ impl Ordered {
     /// Drops sessions whose time is up.
     fn expire(&self) {
         let expired = self.sessions().expire(Instant::now());
-        expired.iter().for_each(|pid| self.log.forget(pid));
+        self.forget(expired);
     }
 
     /// Sees that what is too old is dropped, also if nothing happens any more.

@@ -7,10 +7,10 @@
 //! socket ends -> parked, until its time is up
 //! ```
 //!
-//! A namespace with recovery owns an [`Ordered`]. Its events are appended to a [`Log`] and delivered
+//! A namespace with recovery owns an `Ordered`. Its events are appended to a [`Log`] and delivered
 //! in one order, under one lock, so that the last offset that a client has had says all that it has
-//! had. Rooms note since which place in the log a socket has been in them ([`stays`]); sessions are
-//! kept by their private ids ([`sessions`]). What can't be given any more is said
+//! had. Rooms note since which place in the log a socket has been in them (`stays`); sessions are
+//! kept by their private ids (`sessions`). What can't be given any more is said
 //! ([`LogError`]), to the connect handler, in the counters and in the log.
 
 mod admit;

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use super::{
     Recovery,
     log::{Appending, Log, LogError, LoggedEvent, Offset, SavedSession, Stays},
-    sessions::{self, Parked, Sessions},
+    sessions::{self, Over, Parked, Sessions},
     stays::Tracked,
 };
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
         handlers::handler::BoxFuture,
         rooms::{Rooms, burst::Burst},
+        socket::values::Values,
     },
 };
 
@@ -102,7 +103,7 @@ impl Ordered {
                 stored: data,
                 until: sessions::until(options.duration),
             };
-            for dropped in sessions.park(&pid, parked, options.max_sessions) {
+            for (dropped, _) in sessions.park(&pid, parked, options.max_sessions) {
                 log.forget(&dropped);
             }
         }
@@ -227,11 +228,26 @@ impl Ordered {
         })
     }
 
+    /// The sessions of `target` whose clients are away, and their values.
+    pub(crate) fn parked(&self, target: &Target) -> Vec<(SocketId, Arc<Values>)> {
+        self.sessions().parked(target)
+    }
+
+    /// Sessions are over, which had these values.
+    pub(super) fn forget(&self, sessions: Vec<Over>) {
+        for (pid, values) in sessions {
+            self.log.forget(&pid);
+            if let Some(values) = values {
+                values.session_over();
+            }
+        }
+    }
+
     /// Whether what a socket has missed is kept for it: it has joined, and its session has not been
     /// ended.
     fn is_kept(&self, socket: &Socket) -> bool {
         let recoverable = socket.recoverable();
-        recoverable.is_some_and(|it| socket.is_connected() || self.sessions().contains(&it.pid))
+        recoverable.is_some_and(|it| socket.is_connected() || it.is_kept())
     }
 
     /// An event waits until it is stored.
@@ -395,6 +411,11 @@ impl Recoverable {
         }
     }
 
+    /// Whether its client may still come back.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.ordered.sessions().contains(&self.pid)
+    }
+
     /// Whether it has been recovered; if it asked for that and wasn't, why.
     pub(crate) const fn outcome(&self) -> Option<&Result<(), LogError>> {
         self.outcome.as_ref()
@@ -419,12 +440,11 @@ impl Recoverable {
             sessions.park(&self.pid, parked, ordered.options.max_sessions)
         } else {
             sessions.remove(&self.pid);
-            vec![self.pid.clone()]
+            let values = socket.values();
+            vec![(self.pid.clone(), values)]
         };
         drop(sessions);
-        for pid in &forgotten {
-            ordered.log.forget(pid);
-        }
+        ordered.forget(forgotten);
         ordered.settled.notify_waiters();
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::log::Stays;
-use crate::server::{Room, Socket, SocketId, socket::values::Values};
+use crate::server::{Room, Socket, SocketId, Target, socket::values::Values};
 
 /// What stays of a socket whose connection has gone.
 #[derive(Debug)]
@@ -42,6 +42,18 @@ enum State {
     Live(Socket),
     Parked(Box<Parked>),
     Taken(SocketId),
+}
+
+/// A session that is over: its private id, and the values that it had.
+pub(super) type Over = (Room, Option<Arc<Values>>);
+
+impl Entry {
+    fn into_values(self) -> Option<Arc<Values>> {
+        match self.state {
+            State::Parked(parked) => parked.data,
+            State::Live(_) | State::Taken(_) => None,
+        }
+    }
 }
 
 /// The sessions by their private ids.
@@ -147,8 +159,8 @@ impl Sessions {
         };
     }
 
-    /// A session waits to be resumed. Returns the private ids of those whose place it takes.
-    pub(super) fn park(&mut self, pid: &Room, parked: Parked, most: usize) -> Vec<Room> {
+    /// A session waits to be resumed. Gives those whose place it takes.
+    pub(super) fn park(&mut self, pid: &Room, parked: Parked, most: usize) -> Vec<Over> {
         let until = parked.until;
         let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
         let state = State::Parked(Box::new(parked));
@@ -161,8 +173,8 @@ impl Sessions {
             while self.expiring.len() > most
                 && let Some((_, oldest)) = self.expiring.pop_front()
             {
-                self.by_pid.remove(&oldest);
-                dropped.push(oldest);
+                let values = self.by_pid.remove(&oldest).and_then(Entry::into_values);
+                dropped.push((oldest, values));
             }
         }
         dropped
@@ -196,8 +208,25 @@ impl Sessions {
         }
     }
 
-    /// Drops those whose time is up, and gives their private ids.
-    pub(super) fn expire(&mut self, now: Instant) -> Vec<Room> {
+    /// Those of `target` that are parked, and their values.
+    pub(super) fn parked(&mut self, target: &Target) -> Vec<(SocketId, Arc<Values>)> {
+        let parked = self.by_pid.values_mut().filter_map(|entry| {
+            let State::Parked(parked) = &mut entry.state else {
+                return None;
+            };
+            let is_in = |rooms: &[Room]| parked.stays.rooms().any(|room| rooms.contains(room));
+            let is_meant = target.rooms.is_empty() || is_in(&target.rooms);
+            if !is_meant || is_in(&target.except) {
+                return None;
+            }
+            let values = parked.data.get_or_insert_default();
+            Some((parked.id.clone(), Arc::clone(values)))
+        });
+        parked.collect()
+    }
+
+    /// Drops those whose time is up, and gives them.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Over> {
         let mut expired = Vec::new();
         while self
             .expiring
@@ -210,8 +239,8 @@ impl Sessions {
                     && matches!(&entry.state, State::Parked(parked) if parked.until <= now)
             });
             if is_over {
-                self.by_pid.remove(&pid);
-                expired.push(pid);
+                let values = self.by_pid.remove(&pid).and_then(Entry::into_values);
+                expired.push((pid, values));
             }
         }
         if self.by_pid.capacity() > 1_024 && self.by_pid.len() < self.by_pid.capacity() / 4 {

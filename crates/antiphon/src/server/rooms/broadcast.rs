@@ -92,6 +92,7 @@ pub struct Broadcast {
     namespace: Namespace,
     target: Target,
     flags: Flags,
+    at_least_once: bool,
     timeout: Option<Duration>,
 }
 
@@ -101,6 +102,7 @@ impl Broadcast {
             namespace,
             target: Target::default(),
             flags: Flags::default(),
+            at_least_once: false,
             timeout: None,
         }
     }
@@ -123,6 +125,13 @@ impl Broadcast {
         self
     }
 
+    /// The event is kept for each of these sockets until its client acknowledges it, also for those
+    /// whose clients are away and may come back: see [`Emitter::at_least_once`](crate::Emitter).
+    pub const fn at_least_once(mut self) -> Self {
+        self.at_least_once = true;
+        self
+    }
+
     /// Sockets of this server only.
     pub const fn local(mut self) -> Self {
         self.flags.local = true;
@@ -137,7 +146,9 @@ impl Broadcast {
     }
 
     /// Emits an event to these sockets. It is encoded once.
-    pub fn emit(self, event: &str, args: impl IntoArgs) -> Emitted {
+    pub fn emit(mut self, event: &str, args: impl IntoArgs) -> Emitted {
+        let pause = self.timeout.unwrap_or(self.namespace.shared().ack_timeout);
+        self.flags.at_least_once = self.at_least_once.then_some(pause);
         let result = self.outgoing(event, &args).and_then(|event| {
             let adapter = self.namespace.adapter();
             Ok(adapter.broadcast(&event, &self.target, self.flags)?)

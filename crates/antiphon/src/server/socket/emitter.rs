@@ -6,9 +6,12 @@
 
 use std::time::Duration;
 
+use antiphon_protocol::socket::Draft;
+
 use crate::server::{
     Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket,
     acks::{self, OneAnswer},
+    delivery::kept::Kept,
 };
 
 /// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
@@ -17,6 +20,7 @@ use crate::server::{
 pub struct Emitter<'s> {
     socket: &'s Socket,
     volatile: bool,
+    at_least_once: bool,
     timeout: Option<Duration>,
 }
 
@@ -25,6 +29,7 @@ impl<'s> Emitter<'s> {
         Self {
             socket,
             volatile: false,
+            at_least_once: false,
             timeout: None,
         }
     }
@@ -32,6 +37,27 @@ impl<'s> Emitter<'s> {
     /// The event is dropped if the transport can't take it at once.
     pub const fn volatile(mut self) -> Self {
         self.volatile = true;
+        self
+    }
+
+    /// The event is kept until its client acknowledges it: sent again after
+    /// [`timeout`](Self::timeout) and pauses that double, and when the client has
+    /// [recovered](crate::Recovery) its session. So it may come more than once: its last argument is an
+    /// id, by which a client knows that (`@antiphon/delivery` does). What a client has not acknowledged
+    /// after 6 tries, or when its session is over, is given to
+    /// [`Namespace::on_undelivered`](crate::Namespace::on_undelivered).
+    ///
+    /// Up to 1,000 such events are kept for a client; one more is an error. `volatile` doesn't apply,
+    /// nor an acknowledgement's own future.
+    ///
+    /// ```
+    /// # fn example(socket: antiphon::Socket) {
+    /// socket.at_least_once().emit("invoice", 42);
+    /// // The client: socket.on("invoice", (number, id, acknowledge) => { ..; acknowledge(); })
+    /// # }
+    /// ```
+    pub const fn at_least_once(mut self) -> Self {
+        self.at_least_once = true;
         self
     }
 
@@ -46,10 +72,21 @@ impl<'s> Emitter<'s> {
         let mut draft = self.socket.namespace().shared().draft();
         let namespace = self.socket.namespace().name();
         let result = match args.encode_event(&mut draft, namespace, None, event) {
+            Ok(()) if self.at_least_once => self.keep(&mut draft),
             Ok(()) => self.socket.send_event(&mut draft, None, self.volatile),
             Err(error) => Err(error.into()),
         };
         Emitted::log(result, event)
+    }
+
+    fn keep(&self, draft: &mut Draft) -> Result<(), EmitError> {
+        let event = draft.finish_event();
+        let shared = self.socket.namespace().shared();
+        if shared.has_outgoing_listeners() {
+            self.socket.note_outgoing(&event);
+        }
+        let pause = self.timeout.unwrap_or(shared.ack_timeout);
+        Kept::emit(self.socket, &event, pause)
     }
 
     /// Emits an event and waits for its acknowledgement. The event leaves at once, before the

@@ -271,8 +271,10 @@ impl Socket {
             connection.inspect(|connection| connection.departed(self));
             return None;
         }
-        if let Some(recoverable) = self.recoverable() {
-            recoverable.ended(self, reason);
+        match (self.recoverable(), self.values()) {
+            (Some(recoverable), _) => recoverable.ended(self, reason),
+            (None, Some(values)) => values.session_over(),
+            (None, None) => {}
         }
         if let Some(session) = self.peer().session() {
             if by_server || reason == DisconnectReason::SessionTakenOver {

@@ -14,7 +14,7 @@ pub(crate) mod values;
 use std::{
     borrow::Borrow,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicU8},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU8},
     time::Duration,
 };
 
@@ -30,6 +30,7 @@ use crate::server::{
     Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
     acks::Awaited,
     client::Client,
+    delivery::kept::Kept,
     handlers::listeners::Listeners,
     handlers::{dispatch, handler, permits::Permits},
     recovery::{LogError, Recoverable},
@@ -99,6 +100,16 @@ impl fmt::Debug for SocketId {
 #[derive(Clone)]
 pub struct Socket {
     inner: Arc<Inner>,
+}
+
+/// A handle that doesn't keep the socket itself.
+#[derive(Clone)]
+pub(crate) struct WeakSocket(Weak<Inner>);
+
+impl WeakSocket {
+    pub(crate) fn upgrade(&self) -> Option<Socket> {
+        self.0.upgrade().map(|inner| Socket { inner })
+    }
 }
 
 struct Inner {
@@ -185,6 +196,10 @@ impl Socket {
                 recoverable: OnceLock::new(),
             }),
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakSocket {
+        WeakSocket(Arc::downgrade(&self.inner))
     }
 
     /// Its id, which is also the name of a room that it is in from the start.
@@ -303,6 +318,24 @@ impl Socket {
         self.lock_values().clone()
     }
 
+    /// What is kept for its client until it acknowledges it. Made if it lacks.
+    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Arc<Kept> {
+        let values = Arc::clone(self.lock_values().get_or_insert_default());
+        values.kept(make)
+    }
+
+    /// It has resumed a session: what was kept for its client is sent again.
+    pub(crate) fn resumed(&self) {
+        if let Some(kept) = self.get::<Arc<Kept>>() {
+            kept.resumed(self);
+        }
+    }
+
+    /// Whether its client is there, or may come back to its session.
+    pub(crate) fn may_come_back(&self) -> bool {
+        self.is_connected() || self.recoverable().is_some_and(Recoverable::is_kept)
+    }
+
     /// It has the values of the session that it resumes. Its own count.
     pub(crate) fn adopt(&self, values: &Arc<Values>) {
         let mut own = self.lock_values();
@@ -338,6 +371,12 @@ impl Socket {
     /// that are soon out of date.
     pub const fn volatile(&self) -> Emitter<'_> {
         Emitter::new(self).volatile()
+    }
+
+    /// What is emitted by this is kept until its client acknowledges it: see
+    /// [`Emitter::at_least_once`].
+    pub const fn at_least_once(&self) -> Emitter<'_> {
+        Emitter::new(self).at_least_once()
     }
 
     /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.

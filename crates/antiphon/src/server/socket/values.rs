@@ -7,8 +7,10 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use crate::server::delivery::kept::Kept;
 
 /// Values by their types.
 #[derive(Default)]
@@ -57,6 +59,25 @@ impl Values {
     pub(super) fn take_over(&self, others: &Self) {
         let others = std::mem::take(&mut *others.lock());
         self.lock().extend(others);
+    }
+
+    /// What is kept for its client until it acknowledges it. Made if it lacks.
+    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Arc<Kept> {
+        let mut values = self.lock();
+        let kept = values
+            .entry(TypeId::of::<Arc<Kept>>())
+            .or_insert_with(|| Box::new(Arc::new(make())));
+        match kept.downcast_ref::<Arc<Kept>>() {
+            Some(kept) => Arc::clone(kept),
+            None => unreachable!("it is kept under its own type"),
+        }
+    }
+
+    /// The session is over: what was kept for its client won't be delivered.
+    pub(crate) fn session_over(&self) {
+        if let Some(kept) = self.get::<Arc<Kept>>() {
+            kept.end();
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
