@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -24,17 +24,17 @@ use crate::{
         handlers::server_side::ServerSide,
         namespace::namespaces::Namespaces,
         recovery::Ordered,
-        rooms::{Rooms, burst::Burst},
+        rooms::{Rooms, burst::Burst, retained::Retained},
     },
 };
 
 /// The sockets of a namespace on this server: what every adapter ends at. A cheap handle.
 #[derive(Clone)]
 pub struct Local {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
+pub(super) struct Inner {
     name: Box<str>,
     namespaces: Weak<Namespaces>,
     shared: Arc<Shared>,
@@ -42,6 +42,9 @@ struct Inner {
     next_ack: AtomicU64,
     server_side: ServerSide,
     recovery: Option<Arc<Ordered>>,
+    /// Taken by joins and by emits that are retained, if there is no recovery.
+    pub(super) joins: Mutex<()>,
+    pub(super) retained: Mutex<Retained>,
 }
 
 impl Local {
@@ -58,6 +61,8 @@ impl Local {
                 shared: Arc::clone(shared),
                 rooms,
                 recovery,
+                joins: Mutex::default(),
+                retained: Mutex::default(),
                 next_ack: AtomicU64::new(0),
                 server_side: ServerSide::new(shared.max_running_handlers),
             }),
@@ -112,17 +117,25 @@ impl Local {
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
         self.note_outgoing(target, event);
+        if flags.retain {
+            return self.retain(event, target);
+        }
         if let Some(pause) = flags.at_least_once {
             return self.keep(event, target, pause);
         }
         if let Some(ordered) = self.recovery() {
             return ordered.broadcast(event, target, flags.volatile);
         }
+        self.spread(event, target, flags.volatile);
+    }
+
+    /// Sends an event to the sockets of `target`, without a log.
+    pub(super) fn spread(&self, event: &Outgoing, target: &Target, volatile: bool) {
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };
         let mut message = Fanout::new(&mut draft);
-        turn::scope(|| match flags.volatile {
+        turn::scope(|| match volatile {
             false => Burst::send(self.rooms(), target, &mut message),
             true => {
                 self.rooms().for_each(target, |socket| {
@@ -188,11 +201,6 @@ impl Local {
             });
         });
         count
-    }
-
-    /// See [`Adapter::join`](super::Adapter::join).
-    pub fn join(&self, target: &Target, rooms: &[Room]) {
-        self.rooms().join(target, rooms);
     }
 
     /// See [`Adapter::leave`](super::Adapter::leave).

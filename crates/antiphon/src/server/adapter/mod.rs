@@ -97,6 +97,7 @@
 mod answers;
 mod error;
 mod in_memory;
+pub(crate) mod joins;
 mod local;
 mod membership;
 mod node;
@@ -125,6 +126,8 @@ pub struct Flags {
     pub volatile: bool,
     /// Sockets of this server only: nothing is told to others.
     pub local: bool,
+    /// Who joins one of the rooms later gets it, as long as it is the last such event there.
+    pub retain: bool,
     /// Each receiver's server keeps it until the receiver acknowledges it, and sends it again after
     /// this pause first.
     pub at_least_once: Option<Duration>,

@@ -471,19 +471,26 @@ async fn admit(
     resumption: Option<Resumption>,
 ) -> Result<(), ConnectError> {
     if let Some(resumption) = resumption {
-        return Ok(resumption.admit(session, socket).await?);
+        resumption.admit(session, socket).await?;
+        socket.join_as_wished();
+        return Ok(());
     }
-    if !socket.connected() {
-        return Err(ConnectError::new("disconnected"));
-    }
-    session.admit();
-    // The client learns of it before anything that its rooms bring: what is sent in this batch of
-    // work leaves at its end, when the socket is in its rooms.
-    let knows_id = socket.revision().dialect().derives_ids;
-    let sid = (!knows_id).then(|| socket.id().as_str());
-    let connect = codec::connect(socket.namespace().name(), sid);
-    let _ = socket.send(&mut connect.into(), false);
-    socket.enter(&[]);
+    let namespace = socket.namespace();
+    namespace.joins().exclusively(|joins| {
+        if !socket.connected() {
+            return Err(ConnectError::new("disconnected"));
+        }
+        session.admit();
+        // The client learns of it before anything that its rooms bring: what is sent in this batch
+        // of work leaves at its end, when the socket is in its rooms.
+        let knows_id = socket.revision().dialect().derives_ids;
+        let sid = (!knows_id).then(|| socket.id().as_str());
+        let connect = codec::connect(namespace.name(), sid);
+        let _ = socket.send(&mut connect.into(), false);
+        socket.enter(joins, None);
+        Ok(())
+    })?;
+    socket.join_as_wished();
     Ok(())
 }
 

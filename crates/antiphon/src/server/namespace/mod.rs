@@ -426,6 +426,11 @@ impl Namespace {
         self.inner.local.recovery()
     }
 
+    /// How its sockets on this server join rooms.
+    pub(crate) fn joins(&self) -> &Local {
+        &self.inner.local
+    }
+
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.inner.listeners
     }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     engine::{Session, session::id},
-    server::{ConnectError, Room, Socket},
+    server::{ConnectError, Room, Socket, adapter::joins::Joins},
 };
 
 /// Missed events are sent in portions of so many bytes.
@@ -329,7 +329,7 @@ impl Joining<'_> {
     ) -> Option<Result<Result<(), LogError>, NotAdmitted>> {
         let (ordered, socket) = (self.ordered, self.socket);
         let stays = taken.as_ref().map(Taken::stays).unwrap_or_default();
-        ordered.in_order(|_| {
+        ordered.in_order(|waiting| {
             let missed = ordered.missed(stays.clone(), after, PORTION);
             let page = match now_or_never(ordered.log.read(missed)) {
                 Some(Ok(page)) if !page.has_more => page,
@@ -356,7 +356,8 @@ impl Joining<'_> {
                 outcome: Some(Ok(())),
                 data: Mutex::new(Map::new()),
             };
-            if let Err(error) = self.enter(recoverable, &rooms) {
+            let mut joins = Joins::InOrder(waiting);
+            if let Err(error) = self.enter(&mut joins, recoverable, Some(&rooms)) {
                 if let Some(taken) = taken {
                     taken.parked = Some(parked);
                 }
@@ -390,7 +391,7 @@ impl Joining<'_> {
             outcome: failed.map(Err),
             data: Mutex::new(Map::new()),
         };
-        ordered.in_order(|_| self.enter(recoverable, &[]))?;
+        ordered.in_order(|waiting| self.enter(&mut Joins::InOrder(waiting), recoverable, None))?;
         if let Some(mut taken) = taken {
             // Its client begins anew.
             let values = taken.parked.take().and_then(|parked| parked.data);
@@ -417,7 +418,12 @@ impl Joining<'_> {
     }
 
     /// The socket is connected and in its rooms, and its client is told.
-    fn enter(&self, recoverable: Recoverable, rooms: &[Room]) -> Result<(), NotAdmitted> {
+    fn enter(
+        &self,
+        joins: &mut Joins<'_>,
+        recoverable: Recoverable,
+        resumed: Option<&[Room]>,
+    ) -> Result<(), NotAdmitted> {
         let (ordered, socket) = (self.ordered, self.socket);
         let pid = recoverable.pid.clone();
         let before = ordered.sessions().insert(&pid, socket);
@@ -434,7 +440,7 @@ impl Joining<'_> {
             // A session that has ended has no use for it.
             let _ = socket.send(&mut connect.into(), false);
         }
-        socket.enter(rooms);
+        socket.enter(joins, resumed);
         if let Some(recoverable) = socket.recoverable() {
             recoverable.inserted(socket);
         }

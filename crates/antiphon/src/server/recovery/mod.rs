@@ -37,7 +37,7 @@ pub use log::{
 pub use memory::MemoryLog;
 
 pub(crate) use admit::Resumption;
-pub(crate) use ordered::{Ordered, Recoverable};
+pub(crate) use ordered::{Ordered, Recoverable, Waiting};
 
 /// How clients recover what they miss while they are away: see
 /// [`ServerBuilder::recovery`](crate::ServerBuilder::recovery).

@@ -54,10 +54,10 @@ pub(crate) struct Ordered {
 }
 
 /// What is appended and not delivered yet, in its order.
-pub(super) type Waiting = VecDeque<Delivery>;
+pub(crate) type Waiting = VecDeque<Delivery>;
 
 /// An event that waits to be stored.
-pub(super) struct Delivery {
+pub(crate) struct Delivery {
     event: Outgoing,
     receivers: Receivers,
     appending: BoxFuture<Result<u64, LogError>>,
@@ -150,7 +150,7 @@ impl Ordered {
 
     /// Does something while no event is delivered, as part of a turn: what is queued leaves when
     /// the lock has been let go.
-    pub(super) fn in_order<R>(self: &Arc<Self>, work: impl FnOnce(&mut Waiting) -> R) -> R {
+    pub(crate) fn in_order<R>(self: &Arc<Self>, work: impl FnOnce(&mut Waiting) -> R) -> R {
         turn::scope(|| {
             let done = {
                 let waiting = self.waiting.lock();
@@ -163,7 +163,18 @@ impl Ordered {
 
     /// Emits an event to the sockets of `target`.
     pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, volatile: bool) {
-        self.in_order(|waiting| {
+        self.in_order(|waiting| self.broadcast_in(waiting, event, target, volatile));
+    }
+
+    /// As [`broadcast`](Self::broadcast), by whoever has the lock.
+    pub(crate) fn broadcast_in(
+        self: &Arc<Self>,
+        waiting: &mut Waiting,
+        event: &Outgoing,
+        target: &Target,
+        volatile: bool,
+    ) {
+        {
             if volatile {
                 let mut draft = self.shared.draft();
                 if self.encode(&mut draft, event, self.delivered()).is_ok() {
@@ -184,7 +195,7 @@ impl Ordered {
                     self.wait(waiting, event, Receivers::Many(target.clone()), appending);
                 }
             }
-        });
+        }
     }
 
     /// Emits an event to one socket. What is emitted to one whose connection has gone waits for its
@@ -198,34 +209,41 @@ impl Ordered {
         if volatile || !self.is_kept(socket) {
             return self.in_order(|_| self.send_to(socket, event, self.delivered(), volatile));
         }
+        self.in_order(|waiting| self.emit_in(waiting, socket, event))
+    }
+
+    /// Emits an event to one socket that is logged, by whoever has the lock.
+    pub(crate) fn emit_in(
+        self: &Arc<Self>,
+        waiting: &mut Waiting,
+        socket: &Socket,
+        event: &Outgoing,
+    ) -> Result<(), EmitError> {
         let target = Target {
             rooms: vec![socket.id().as_shared().clone()],
             except: Vec::new(),
         };
         if !socket.is_connected() {
             // Another socket may have resumed its session.
-            self.broadcast(event, &target, false);
+            self.broadcast_in(waiting, event, &target, false);
             return Ok(());
         }
-        self.in_order(|waiting| {
-            let appending = self.log.append(event, &target);
-            match appending {
-                Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                    let sent = self.send_to(socket, event, sequence, false);
-                    self.delivered.store(sequence, Ordering::Release);
-                    match sent {
-                        // It gets that from the log.
-                        Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
-                        sent => sent,
-                    }
-                }
-                appending => {
-                    let one = Receivers::One(socket.clone());
-                    self.wait(waiting, event, one, appending);
-                    Ok(())
+        match self.log.append(event, &target) {
+            Appending::Done(Ok(sequence)) if waiting.is_empty() => {
+                let sent = self.send_to(socket, event, sequence, false);
+                self.delivered.store(sequence, Ordering::Release);
+                match sent {
+                    // It gets that from the log.
+                    Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
+                    sent => sent,
                 }
             }
-        })
+            appending => {
+                let one = Receivers::One(socket.clone());
+                self.wait(waiting, event, one, appending);
+                Ok(())
+            }
+        }
     }
 
     /// The sessions of `target` whose clients are away, and their values.

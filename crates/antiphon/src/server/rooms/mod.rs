@@ -14,6 +14,7 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod burst;
+pub(crate) mod retained;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},

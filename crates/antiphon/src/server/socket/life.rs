@@ -19,6 +19,7 @@ use std::{
 use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
+use crate::server::adapter::joins::Joins;
 use crate::server::handlers::{dispatch, permits};
 use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
 
@@ -126,7 +127,7 @@ impl Socket {
         }
         let rooms = rooms.into_rooms();
         let local = self.namespace().local();
-        if local.join_one(self, &rooms) {
+        if self.namespace().joins().join_one(self, &rooms) {
             return;
         }
         self.wish(rooms);
@@ -163,17 +164,22 @@ impl Socket {
         rooms
     }
 
-    /// Puts it among the sockets of its namespace, in these rooms and in those that it was to enter.
-    pub(crate) fn enter(&self, rooms: &[Room]) {
-        let rooms = [rooms, &self.take_wishes()].concat();
-        self.namespace().local().add(self.clone(), &rooms);
-        self.join_as_wished();
+    /// Puts it among the sockets of its namespace: in the rooms of the session that it resumes, or in
+    /// those that it was to enter. What it wishes for meanwhile is for
+    /// [`join_as_wished`](Self::join_as_wished).
+    pub(crate) fn enter(&self, joins: &mut Joins<'_>, resumed: Option<&[Room]>) {
+        let local = self.namespace().joins();
+        if let Some(rooms) = resumed {
+            local.add_again(self, rooms);
+            return;
+        }
+        local.add(joins, self, &self.take_wishes());
     }
 
-    fn join_as_wished(&self) {
+    pub(crate) fn join_as_wished(&self) {
         let wishes = self.take_wishes();
         if !wishes.is_empty() {
-            self.namespace().local().join_one(self, &wishes);
+            self.namespace().joins().join_one(self, &wishes);
         }
     }
 

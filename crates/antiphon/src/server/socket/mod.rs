@@ -514,6 +514,21 @@ impl Socket {
         Ok(())
     }
 
+    /// Sends an event that has been written, without a log.
+    pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
+        let mut draft = self.namespace().shared().draft();
+        draft.outgoing(self.namespace().name(), None, event)?;
+        self.send(&mut Fanout::new(&mut draft), false)?;
+        Ok(())
+    }
+
+    /// Tells the catch-all listeners of an event that goes out, if there are any.
+    pub(crate) fn note_if_asked(&self, event: &Outgoing) {
+        if self.namespace().shared().has_outgoing_listeners() {
+            self.note_outgoing(event);
+        }
+    }
+
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
     pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
         let session = self.peer().session().ok_or(EmitError::Disconnected)?;
