@@ -3,7 +3,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use antiphon::{Ack, Args, Data, Server, Socket};
+use antiphon::{Ack, Args, Data, Recovery, Server, ServerBuilder, Socket, recovery::Offset};
 use antiphon_protocol::websocket::{Opcode, masked_close_frame, masked_frame};
 use bytes::Bytes;
 use http::Request;
@@ -20,16 +20,20 @@ use tower_service::Service as _;
 use crate::{Path, Run, TEXT};
 
 /// All of them.
-pub const PATHS: [Path; 14] = [
+pub const PATHS: [Path; 16] = [
     path("echo_duplex", 200, |n| block_on(echo_duplex(n))),
     path("echo_tcp", 200, |n| block_on(echo_tcp(n, 1))),
     path("echo_tcp_32", 20, |n| block_on(echo_tcp(n, 32))),
     path("ack_duplex", 200, |n| block_on(ack_duplex(n))),
     path("data_duplex", 200, |n| block_on(data_duplex(n))),
     path("binary_tcp", 200, |n| block_on(binary_tcp(n))),
-    path("broadcast_64", 40, |n| block_on(broadcast(n, None))),
+    path("echo_recovery", 200, |n| block_on(echo_recovery(n))),
+    path("broadcast_64", 40, |n| block_on(broadcast(n, None, false))),
+    path("broadcast_64_recovery", 40, |n| {
+        block_on(broadcast(n, None, true))
+    }),
     path("broadcast_room_of_8", 100, |n| {
-        block_on(broadcast(n, Some("room")))
+        block_on(broadcast(n, Some("room"), false))
     }),
     path("talk_30", 100, |n| block_on(talk(n, 30))),
     path("join_leave", 500, |n| block_on(join_leave(n))),
@@ -57,10 +61,23 @@ fn block_on(future: impl Future<Output = ()> + Send + 'static) {
     runtime.block_on(task).expect("the path doesn't panic");
 }
 
-/// A server whose deadlines are far away: none passes while a path is counted.
 fn server() -> (Server, mpsc::UnboundedReceiver<Socket>) {
+    server_of(Server::builder())
+}
+
+/// The same with recovery, and the epoch of its log.
+async fn server_with_recovery() -> (Server, mpsc::UnboundedReceiver<Socket>, u32) {
+    let (io, sockets) = server_of(Server::builder().recovery(Recovery::new()));
+    io.emit("first", ());
+    let first = io.of("/").history(None, None, 1).await;
+    let epoch = first.expect("there is a log")[0].offset.epoch;
+    (io, sockets, epoch)
+}
+
+/// A server whose deadlines are far away: none passes while a path is counted.
+fn server_of(builder: ServerBuilder) -> (Server, mpsc::UnboundedReceiver<Socket>) {
     let far = Duration::from_secs(3600);
-    let io = Server::builder()
+    let io = builder
         .ping_interval(far)
         .ping_timeout(far)
         .connect_timeout(far)
@@ -208,6 +225,18 @@ async fn echo_tcp(times: u64, batch: usize) {
     client.exchange(times, &send, &expected).await;
 }
 
+/// As `echo_tcp`, with a log.
+async fn echo_recovery(times: u64) {
+    let (io, _sockets, epoch) = server_with_recovery().await;
+    let mut client = open_tcp(&io, 1).await.remove(0);
+    let send = text_frame(&echo_event());
+    for sequence in (2..).take(times as usize) {
+        let offset = Offset { epoch, sequence };
+        let answer = format!(r#"42["echo","{TEXT}","{offset}"]"#);
+        client.exchange(1, &send, &answer_frame(&answer)).await;
+    }
+}
+
 /// An event with an attachment of 64 bytes, and the same back.
 async fn binary_tcp(times: u64) {
     let (io, _sockets) = server();
@@ -240,9 +269,14 @@ async fn ack_duplex(times: u64) {
 }
 
 /// To all of 64, or to 8 of them who are in a room.
-async fn broadcast(times: u64, room: Option<&'static str>) {
+async fn broadcast(times: u64, room: Option<&'static str>, has_log: bool) {
     use std::io::Read as _;
-    let (io, mut sockets) = server();
+    let (io, mut sockets, epoch) = if has_log {
+        server_with_recovery().await
+    } else {
+        let (io, sockets) = server();
+        (io, sockets, 0)
+    };
     let mut receivers = Vec::new();
     for (index, client) in open_tcp(&io, 64).await.into_iter().enumerate() {
         let socket = sockets.recv().await.expect("the server lives");
@@ -260,9 +294,14 @@ async fn broadcast(times: u64, room: Option<&'static str>) {
         .into_iter()
         .map(|(stream, receives)| (stream.into_std().expect("a socket"), receives))
         .collect();
-    let expected = answer_frame(&format!(r#"42["news","{TEXT}"]"#));
-    let mut answer = vec![0; expected.len()];
-    for _ in 0..times {
+    let plain = answer_frame(&format!(r#"42["news","{TEXT}"]"#));
+    for sequence in (2..).take(times as usize) {
+        let offset = Offset { epoch, sequence };
+        let expected = match has_log {
+            true => answer_frame(&format!(r#"42["news","{TEXT}","{offset}"]"#)),
+            false => plain.clone(),
+        };
+        let mut answer = vec![0; expected.len()];
         match room {
             Some(room) => drop(io.to(room).emit("news", TEXT)),
             None => drop(io.emit("news", TEXT)),

@@ -9,17 +9,14 @@ use std::sync::{MutexGuard, PoisonError};
 use super::{Local, Outgoing};
 use crate::{
     engine::session::turn,
-    server::{
-        Room, Socket, Target,
-        recovery::{Ordered, Waiting},
-        rooms::retained::Retained,
-    },
+    server::{Room, Socket, Target, recovery::Waiting, rooms::retained::Retained},
 };
 
 /// The lock of a namespace that joins and retained emits take.
-pub(crate) enum Joins<'j> {
-    Plain,
-    InOrder(&'j mut Waiting),
+pub(crate) struct Joins<'j> {
+    retained: &'j mut Retained,
+    /// The namespace's order, if it has recovery.
+    waiting: Option<&'j mut Waiting>,
 }
 
 impl Local {
@@ -30,28 +27,40 @@ impl Local {
 
     /// Does something while nobody else joins a room, or emits what is retained.
     pub(crate) fn exclusively<R>(&self, work: impl FnOnce(&mut Joins<'_>) -> R) -> R {
-        if let Some(ordered) = self.recovery() {
-            return ordered.in_order(|waiting| work(&mut Joins::InOrder(waiting)));
+        match self.recovery() {
+            None => work(&mut Joins {
+                retained: &mut self.retained(),
+                waiting: None,
+            }),
+            Some(ordered) => ordered.in_order(|waiting| self.in_order(waiting, work)),
         }
-        turn::scope(|| {
-            let _joins = self.inner.joins.lock();
-            work(&mut Joins::Plain)
+    }
+
+    /// The same for those who have the namespace's order already.
+    pub(crate) fn in_order<R>(
+        &self,
+        waiting: &mut Waiting,
+        work: impl FnOnce(&mut Joins<'_>) -> R,
+    ) -> R {
+        work(&mut Joins {
+            retained: &mut self.retained(),
+            waiting: Some(waiting),
         })
     }
 
     /// Emits an event that is retained.
     pub(super) fn retain(&self, event: &Outgoing, target: &Target) {
-        self.exclusively(|joins| match joins {
-            Joins::Plain => {
-                self.retained().retain(event, target);
-                self.spread(event, target, false);
-            }
-            Joins::InOrder(waiting) => {
-                if let Some(ordered) = self.recovery() {
-                    ordered.broadcast_in(waiting, event, target, false);
-                    self.retained().retain(event, target);
+        // What is queued leaves when the lock has been let go.
+        turn::scope(|| {
+            self.exclusively(|joins| {
+                joins.retained.retain(event, target);
+                match (self.recovery(), &mut joins.waiting) {
+                    (Some(ordered), Some(waiting)) => {
+                        ordered.broadcast_in(waiting, event, target, false);
+                    }
+                    _ => self.spread(event, target, false),
                 }
-            }
+            });
         });
     }
 
@@ -75,6 +84,9 @@ impl Local {
     /// A socket enters rooms. Returns `false` if it isn't in the namespace.
     pub(crate) fn join_one(&self, socket: &Socket, rooms: &[Room]) -> bool {
         self.exclusively(|joins| {
+            if joins.retained.is_empty() {
+                return self.rooms().join_one(socket, rooms);
+            }
             let new = self.not_in(socket, rooms);
             let has_joined = self.rooms().join_one(socket, rooms);
             if has_joined {
@@ -87,7 +99,7 @@ impl Local {
     /// See [`Adapter::join`](super::Adapter::join).
     pub fn join(&self, target: &Target, rooms: &[Room]) {
         self.exclusively(|joins| {
-            if self.retained().is_empty() {
+            if joins.retained.is_empty() {
                 return self.rooms().join(target, rooms);
             }
             let sockets = self.rooms().sockets(target).into_iter();
@@ -104,11 +116,8 @@ impl Local {
         });
     }
 
-    /// Those rooms in which a socket isn't, if anything is retained at all.
+    /// Those rooms in which a socket isn't.
     fn not_in(&self, socket: &Socket, rooms: &[Room]) -> Vec<Room> {
-        if self.retained().is_empty() {
-            return Vec::new();
-        }
         let joined = self.rooms().of_socket(socket);
         let new = rooms.iter().filter(|room| !joined.contains(room));
         new.cloned().collect()
@@ -121,16 +130,17 @@ impl Local {
         socket: &Socket,
         rooms: impl Iterator<Item = Option<&'r Room>>,
     ) {
+        if joins.retained.is_empty() {
+            return;
+        }
         for room in rooms {
-            let Some(event) = self.retained().of(room) else {
+            let Some(event) = joins.retained.of(room) else {
                 continue;
             };
             socket.note_if_asked(&event);
-            let sent = match joins {
-                Joins::Plain => socket.send_outgoing(&event),
-                Joins::InOrder(waiting) => self.recovery().map_or(Ok(()), |ordered| {
-                    Ordered::emit_in(ordered, waiting, socket, &event)
-                }),
+            let sent = match (self.recovery(), &mut joins.waiting) {
+                (Some(ordered), Some(waiting)) => ordered.emit_in(waiting, socket, &event),
+                _ => socket.send_outgoing(&event),
             };
             if let Err(error) = sent {
                 tracing::debug!(socket = ?socket.id(), %error, "a retained event was not sent");

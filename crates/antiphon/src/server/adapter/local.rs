@@ -42,8 +42,7 @@ pub(super) struct Inner {
     next_ack: AtomicU64,
     server_side: ServerSide,
     recovery: Option<Arc<Ordered>>,
-    /// Taken by joins and by emits that are retained, if there is no recovery.
-    pub(super) joins: Mutex<()>,
+    /// Locked by joins and by emits that are retained.
     pub(super) retained: Mutex<Retained>,
 }
 
@@ -61,7 +60,6 @@ impl Local {
                 shared: Arc::clone(shared),
                 rooms,
                 recovery,
-                joins: Mutex::default(),
                 retained: Mutex::default(),
                 next_ack: AtomicU64::new(0),
                 server_side: ServerSide::new(shared.max_running_handlers),

@@ -19,13 +19,13 @@ use serde_json::{Map, Value};
 
 use super::{
     log::{LogError, Missed, Offset, Page, Stays},
-    ordered::{Ordered, Recoverable},
+    ordered::{Ordered, Recoverable, Waiting},
     sessions::{Parked, Taking},
     stays::Tracked,
 };
 use crate::{
     engine::{Session, session::id},
-    server::{ConnectError, Room, Socket, adapter::joins::Joins},
+    server::{ConnectError, Room, Socket},
 };
 
 /// Missed events are sent in portions of so many bytes.
@@ -356,8 +356,7 @@ impl Joining<'_> {
                 outcome: Some(Ok(())),
                 data: Mutex::new(Map::new()),
             };
-            let mut joins = Joins::InOrder(waiting);
-            if let Err(error) = self.enter(&mut joins, recoverable, Some(&rooms)) {
+            if let Err(error) = self.enter(waiting, recoverable, Some(&rooms)) {
                 if let Some(taken) = taken {
                     taken.parked = Some(parked);
                 }
@@ -391,7 +390,7 @@ impl Joining<'_> {
             outcome: failed.map(Err),
             data: Mutex::new(Map::new()),
         };
-        ordered.in_order(|waiting| self.enter(&mut Joins::InOrder(waiting), recoverable, None))?;
+        ordered.in_order(|waiting| self.enter(waiting, recoverable, None))?;
         if let Some(mut taken) = taken {
             // Its client begins anew.
             let values = taken.parked.take().and_then(|parked| parked.data);
@@ -420,7 +419,7 @@ impl Joining<'_> {
     /// The socket is connected and in its rooms, and its client is told.
     fn enter(
         &self,
-        joins: &mut Joins<'_>,
+        waiting: &mut Waiting,
         recoverable: Recoverable,
         resumed: Option<&[Room]>,
     ) -> Result<(), NotAdmitted> {
@@ -440,7 +439,8 @@ impl Joining<'_> {
             // A session that has ended has no use for it.
             let _ = socket.send(&mut connect.into(), false);
         }
-        socket.enter(joins, resumed);
+        let local = socket.namespace().joins();
+        local.in_order(waiting, |joins| socket.enter(joins, resumed));
         if let Some(recoverable) = socket.recoverable() {
             recoverable.inserted(socket);
         }
