@@ -67,6 +67,12 @@ impl Segment {
         self.records.len() + self.starts.len() * size_of::<u32>()
     }
 
+    /// What is allocated.
+    #[cfg(test)]
+    pub(super) const fn capacity(&self) -> usize {
+        self.records.capacity() + self.starts.capacity() * size_of::<u32>()
+    }
+
     /// Whether an event of so many bytes begins another one instead.
     pub(super) const fn is_full(&self, bytes: usize, most: usize) -> bool {
         self.records.len() + bytes > most || self.records.len() + bytes > u32::MAX as usize

@@ -259,3 +259,40 @@ fn rooms_are_forgotten_in_time() {
     socket.join(room(0), 0);
     assert_eq!(all(&events, &socket.stays, 0), Err(LogError::Evicted));
 }
+
+/// What an event costs beyond its own bytes: the 64 at the most, the index included.
+#[test]
+fn an_event_costs_little_beyond_its_own_bytes() {
+    const EVENTS: u64 = 50_000;
+    let bounds = Bounds {
+        duration: Duration::from_secs(3_600),
+        events: 1_000_000,
+        bytes: 1 << 30,
+    };
+    let targets: [fn(u64) -> Target; 3] = [
+        |_| Target::default(),
+        |number| Target {
+            rooms: vec![room(number % 1_000)],
+            except: Vec::new(),
+        },
+        |number| Target {
+            rooms: vec![room(number % 1_000), room(number % 7 + 1_000)],
+            except: Vec::new(),
+        },
+    ];
+    for target in targets {
+        let mut events = Events::new(7, bounds);
+        let mut own = 0;
+        for number in 0..EVENTS {
+            let event = Outgoing::event("message", &("x".repeat(100),)).expect("an event");
+            own += event.written().0.len();
+            events.append(number, &event, &target(number));
+        }
+        let segments = events.segments.iter();
+        let taken: usize = segments.map(Segment::capacity).sum();
+        // A room's name, its entry and its key: generously.
+        let rooms = events.rooms.len() * 200;
+        let beyond = (taken + rooms - own) / EVENTS as usize;
+        assert!(beyond <= 24, "{beyond} bytes an event");
+    }
+}
