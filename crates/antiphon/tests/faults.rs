@@ -125,3 +125,55 @@ async fn other_faults_at_some_bytes() {
         }
     }
 }
+
+/// Cuts at every `step`th byte of the connection that recovers a session; with `again`, then
+/// somewhere in the one after that, too.
+async fn at_every_of_a_recovery(modes: [Mode; 2], step: usize, again: bool) {
+    let [way, back] = [Way::ToClient, Way::ToServer];
+    let whole = whole(&modes[..1]).await;
+    let first = Fault {
+        way,
+        at: whole.to_client * 3 / 4,
+        kind: Kind::CutAll,
+    };
+    let mut random = random(step as u64);
+    let mut cases = Vec::new();
+    for (way, bytes) in [(way, RECOVERY), (back, RECOVERY)] {
+        for at in (0..bytes).step_by(step) {
+            let second = Fault { way, at, ..first };
+            let mut faults = vec![first, second];
+            if again {
+                let at = random(RECOVERY);
+                faults.push(Fault { at, ..first });
+            }
+            let modes = modes.to_vec();
+            cases.push(Case { modes, faults });
+        }
+    }
+    summary(&format!("recovery {modes:?}"), &play_all(cases).await);
+}
+
+/// More bytes than go either way until a session has been recovered.
+const RECOVERY: usize = 700;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recoveries_cut_at_every_byte() {
+    for from in [Mode::WebSocket, Mode::Polling] {
+        for to in MODES {
+            let step = if everything() || to == Mode::WebSocket {
+                1
+            } else {
+                3
+            };
+            at_every_of_a_recovery([from, to], step, false).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recoveries_cut_again_and_again() {
+    for to in MODES {
+        let step = if everything() { 1 } else { 5 };
+        at_every_of_a_recovery([Mode::WebSocket, to], step, true).await;
+    }
+}
