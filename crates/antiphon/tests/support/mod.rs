@@ -5,6 +5,7 @@
 
 use std::{
     future::Future,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
@@ -70,24 +71,39 @@ pub async fn http(address: SocketAddr, request: &str, body: &str) -> (u16, Strin
 
 /// As [`http`], over any stream.
 pub async fn http_over(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     request: &str,
     body: &str,
 ) -> (u16, String) {
+    let exchange = try_http_over(stream, request, body);
+    within("the answer", exchange).await.unwrap()
+}
+
+/// As [`http_over`], where the connection may fail.
+pub async fn try_http_over(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    request: &str,
+    body: &str,
+) -> io::Result<(u16, String)> {
     let head = format!(
         "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
         body.len()
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    stream.write_all(body.as_bytes()).await.unwrap();
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body.as_bytes()).await?;
     let mut answer = Vec::new();
-    within("the answer", stream.read_to_end(&mut answer))
-        .await
-        .unwrap();
-    let answer = String::from_utf8(answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    stream.read_to_end(&mut answer).await?;
+    let whole = || {
+        let answer = String::from_utf8(answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        let length = head.to_ascii_lowercase();
+        let length = length.split_once("content-length: ");
+        let length = length.and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+        // A part of an answer is none.
+        (length.is_none_or(|length: usize| body.len() == length)).then(|| (status, body.to_owned()))
+    };
+    whole().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Numbers below a bound, the same for each seed (xorshift).
@@ -135,32 +151,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Shakes hands with more lines in the head of the request. Gives the head of the response, too.
-    pub async fn offering(mut stream: S, path: &str, lines: &str) -> (Self, String) {
+    pub async fn offering(stream: S, path: &str, lines: &str) -> (Self, String) {
+        let (websocket, head) = Self::try_offering(stream, path, lines).await.unwrap();
+        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        (websocket, head)
+    }
+
+    /// As [`offering`](Self::offering), where the connection may fail.
+    pub async fn try_offering(
+        mut stream: S,
+        path: &str,
+        lines: &str,
+    ) -> io::Result<(Self, String)> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{lines}\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await?;
         let mut buffer = Vec::new();
+        let refused = |answer: &[u8]| {
+            let answer = String::from_utf8_lossy(answer);
+            io::Error::other(format!("refused: {answer}"))
+        };
         let end = loop {
-            let read = within("the handshake", stream.read_buf(&mut buffer))
-                .await
-                .unwrap();
-            assert_ne!(read, 0, "refused: {}", String::from_utf8_lossy(&buffer));
+            let read = within("the handshake", stream.read_buf(&mut buffer)).await?;
+            if read == 0 {
+                return Err(refused(&buffer));
+            }
             if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
                 break end + 4;
             }
         };
         let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-        assert!(head.starts_with("HTTP/1.1 101"), "refused: {head}");
-        assert!(head.contains("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{head}");
+        if !head.starts_with("HTTP/1.1 101") {
+            return Err(refused(head.as_bytes()));
+        }
         buffer.drain(..end);
         let websocket = Self {
             stream,
             decoder: Decoder::new(Role::Client, 16 << 20),
             buffer,
         };
-        (websocket, head)
+        Ok((websocket, head))
     }
 
     /// The same with another decoder.
@@ -191,8 +223,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     pub async fn send_frame(&mut self, opcode: Opcode, data: &[u8]) {
+        self.try_send_frame(opcode, data).await.unwrap();
+    }
+
+    /// As [`send_frame`](Self::send_frame), where the connection may fail.
+    pub async fn try_send_frame(&mut self, opcode: Opcode, data: &[u8]) -> io::Result<()> {
         let frame = masked_frame(opcode, data, [1, 2, 3, 4]);
-        self.stream.write_all(&frame).await.unwrap();
+        self.stream.write_all(&frame).await
     }
 
     /// The next message; pings and pongs of WebSocket itself are passed over.

@@ -1,14 +1,21 @@
 //! How a socket of a namespace with recovery is let in: as a new one, or as the one that it was.
 //!
 //! A CONNECT with a private id claims its session before the middlewares are asked. When they have
-//! let it in, the session is taken (a live one is ended first), what was missed is sent in portions,
-//! and under the namespace's order the last of it, the CONNECT and the rooms: no event comes in
-//! between. If anything fails before, the session is put back.
+//! let it in, the session is taken (a live one is ended first). Then, under the namespace's order,
+//! its client is told, gets what it has missed, and enters its rooms: no event comes in between. If
+//! much is missed it is sent in portions, and the socket enters its rooms with the last. If anything
+//! fails before the client is told, the session is put back.
+//!
+//! The CONNECT comes first, since a stock client keeps events that come before it also if the
+//! connection is lost, and counts none of them as had: it would get them twice.
 
 use std::{
-    future::{Future, poll_fn},
+    future::Future,
     pin::pin,
-    sync::{Arc, Mutex, Weak},
+    sync::{
+        Arc, Mutex, Weak,
+        atomic::{AtomicBool, AtomicU64},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -19,7 +26,7 @@ use serde_json::{Map, Value};
 
 use super::{
     log::{LogError, Missed, Offset, Page, Stays},
-    ordered::{Ordered, Recoverable, Waiting},
+    ordered::{ALL, Ordered, Recoverable, Waiting},
     sessions::{Parked, Taking},
     stays::Tracked,
 };
@@ -90,7 +97,7 @@ impl Drop for Taken {
 pub(crate) enum NotAdmitted {
     /// It has been disconnected meanwhile.
     Disconnected,
-    /// Its session has ended.
+    /// The session has been ended since it was claimed.
     Gone,
     /// Its client has resumed the session on another connection.
     Superseded,
@@ -157,12 +164,18 @@ impl Resumption {
                 }
                 offset.sequence
             }
+            Some(_) => return Err(LogError::Gap),
             // It has had nothing yet.
-            _ => stays.came,
+            None => stays.came,
         };
-        let missed = ordered.missed(stays, after, 0);
+        let missed = Missed {
+            bytes: 0,
+            ..ordered.missed(&stays, after)
+        };
         ordered.log.read(missed).await?;
         socket.set_id(found.id);
+        // What middlewares emit comes before what was missed.
+        socket.resumes_behind(after);
         Ok(after)
     }
 
@@ -184,46 +197,38 @@ impl Resumption {
         } = self;
         ordered.sweep_from_time_to_time();
         let mut taken = match claim {
-            Some(claim) => claim.take().await?,
+            Some(claim) => match claim.take().await {
+                Err(NotAdmitted::Gone) if matches!(after, Some(Ok(_))) => {
+                    // Its id may be another socket's by now. Its client comes again, and is new then.
+                    session.close();
+                    return Err(NotAdmitted::Gone);
+                }
+                Err(NotAdmitted::Gone) => None,
+                taken => Some(taken?),
+            },
             None => None,
         };
-        let mut outcome = None;
-        if let Some(after) = after {
-            outcome = Some(match (&taken, after) {
-                (Some(taken), Ok(after)) => taken.replay(session, socket, after).await,
-                (_, Err(error)) => Ok(Err(error)),
-                (None, Ok(_)) => Ok(Err(LogError::Expired)),
-            }?);
-        }
-        let mut joining = Joining {
+        let joining = Joining {
             ordered: &ordered,
             session,
             socket,
         };
-        loop {
-            match outcome {
-                Some(Ok(after)) => {
-                    if let Some(joined) = joining.resume(&mut taken, after) {
-                        match joined? {
-                            Ok(()) => return Ok(()),
-                            Err(error) => outcome = Some(Err(error)),
-                        }
-                    } else if let Some(taken) = &taken {
-                        // Much has come meanwhile.
-                        outcome = Some(taken.replay(session, socket, after).await?);
-                    }
-                }
-                failed => {
-                    return joining.begin(taken, failed.and_then(Result::err));
-                }
-            }
-        }
+        let failed = match (after, &mut taken) {
+            (Some(Ok(after)), Some(taken)) => match joining.resume(taken, after).await? {
+                Ok(()) => return Ok(()),
+                Err(error) => Some(error),
+            },
+            (Some(Ok(_)), None) => Some(LogError::Expired),
+            (Some(Err(error)), _) => Some(error),
+            (None, _) => None,
+        };
+        joining.begin(taken, failed)
     }
 }
 
 impl Claim {
-    /// Takes the session, when its socket has ended. `None` if it has been ended meanwhile.
-    async fn take(self) -> Result<Option<Taken>, NotAdmitted> {
+    /// Takes the session, when its socket has ended.
+    async fn take(self) -> Result<Taken, NotAdmitted> {
         let ordered = Arc::clone(&self.ordered);
         loop {
             let mut settled = pin!(ordered.settled.notified());
@@ -231,13 +236,13 @@ impl Claim {
             let taking = ordered.sessions().take(&self.pid, self.number);
             match taking {
                 Taking::Taken(parked) => {
-                    return Ok(Some(Taken {
+                    return Ok(Taken {
                         claim: self,
                         parked: Some(parked),
-                    }));
+                    });
                 }
                 Taking::Lost => return Err(NotAdmitted::Superseded),
-                Taking::Gone => return Ok(None),
+                Taking::Gone => return Err(NotAdmitted::Gone),
                 Taking::Live(socket) => {
                     socket.taken_over();
                     if ordered.sessions().live(&self.pid) != Some(&socket) {
@@ -257,61 +262,6 @@ impl Claim {
     }
 }
 
-impl Taken {
-    fn stays(&self) -> Stays {
-        let parked = self.parked.as_ref();
-        parked.map_or_else(Stays::default, |parked| parked.stays.clone())
-    }
-
-    /// Sends what was missed, portion by portion, until little is left. Gives the last event that
-    /// was sent.
-    async fn replay(
-        &self,
-        session: &Arc<Session>,
-        socket: &Socket,
-        mut after: u64,
-    ) -> Result<Result<u64, LogError>, NotAdmitted> {
-        let ordered = &self.claim.ordered;
-        loop {
-            let missed = ordered.missed(self.stays(), after, PORTION);
-            let page = match ordered.log.read(missed).await {
-                Ok(page) => page,
-                Err(error) => return Ok(Err(error)),
-            };
-            if !page.has_more {
-                // The last is sent together with the answer.
-                return Ok(Ok(after));
-            }
-            ordered.in_order(|_| after = ordered.send_page(socket, page, after));
-            self.flushed(session).await?;
-        }
-    }
-
-    /// Resolves when what was sent has left.
-    async fn flushed(&self, session: &Arc<Session>) -> Result<(), NotAdmitted> {
-        let mut flushed = pin!(session.flushed());
-        loop {
-            let mut settled = pin!(self.claim.ordered.settled.notified());
-            settled.as_mut().enable();
-            if !self.claim.is_latest() {
-                return Err(NotAdmitted::Superseded);
-            }
-            let has_flushed = poll_fn(|context| {
-                if flushed.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(true);
-                }
-                settled.as_mut().poll(context).map(|()| false)
-            });
-            if has_flushed.await {
-                return match session.is_open() {
-                    true => Ok(()),
-                    false => Err(NotAdmitted::Gone),
-                };
-            }
-        }
-    }
-}
-
 /// A socket that is about to join.
 struct Joining<'j> {
     ordered: &'j Arc<Ordered>,
@@ -320,53 +270,111 @@ struct Joining<'j> {
 }
 
 impl Joining<'_> {
-    /// Resumes a session that was taken, from the event behind `after`. Returns `None` if too much
-    /// is missing to be sent at once.
-    fn resume(
-        &mut self,
-        taken: &mut Option<Taken>,
+    /// Resumes a session that was taken, from the event behind `after`.
+    async fn resume(
+        &self,
+        taken: &mut Taken,
         after: u64,
-    ) -> Option<Result<Result<(), LogError>, NotAdmitted>> {
-        let (ordered, socket) = (self.ordered, self.socket);
-        let stays = taken.as_ref().map(Taken::stays).unwrap_or_default();
-        ordered.in_order(|waiting| {
-            let missed = ordered.missed(stays.clone(), after, PORTION);
-            let page = match now_or_never(ordered.log.read(missed)) {
-                Some(Ok(page)) if !page.has_more => page,
-                Some(Err(error)) => return Some(Ok(Err(error))),
-                Some(Ok(_)) | None => return None,
-            };
-            if !taken.as_ref().is_some_and(|taken| taken.claim.is_latest()) {
-                return Some(Err(NotAdmitted::Superseded));
+    ) -> Result<Result<(), LogError>, NotAdmitted> {
+        let ordered = self.ordered;
+        let parked = taken.parked.as_ref();
+        let stays = parked.map_or_else(Stays::default, |parked| parked.stays.clone());
+        let page = match ordered.log.read(ordered.missed(&stays, after)).await {
+            Ok(page) => page,
+            Err(error) => return Ok(Err(error)),
+        };
+        let entered = ordered.in_order(|waiting| {
+            if !taken.claim.is_latest() {
+                return Err(NotAdmitted::Superseded);
             }
-            let count = page.events.len();
-            ordered.send_page(socket, page, after);
-            let Some((pid, parked)) = taken
-                .as_mut()
-                .and_then(|taken| Some((taken.claim.pid.clone(), taken.parked.take()?)))
-            else {
-                return Some(Err(NotAdmitted::Superseded));
+            // What can't be given is known before the client is told.
+            let page = match self.newest(page, &stays, after) {
+                Ok(page) => page,
+                Err(error) => return Ok(Err(error)),
             };
-            self.restore(&parked);
-            let rooms: Vec<Room> = parked.stays.rooms().cloned().collect();
+            let parked = taken.parked.take().ok_or(NotAdmitted::Superseded)?;
             let recoverable = Recoverable {
                 ordered: Arc::clone(ordered),
-                pid,
-                tracked: Mutex::new(Tracked::of(parked.stays.clone())),
+                pid: taken.claim.pid.clone(),
+                tracked: Mutex::new(Tracked::of(stays.clone())),
                 outcome: Some(Ok(())),
                 data: Mutex::new(Map::new()),
+                replayed: AtomicU64::new(after),
+                left_own: AtomicBool::new(false),
             };
-            if let Err(error) = self.enter(waiting, recoverable, Some(&rooms)) {
-                if let Some(taken) = taken {
-                    taken.parked = Some(parked);
-                }
-                return Some(Err(error));
+            if let Err(error) = self.connect(recoverable, Some(&parked)) {
+                taken.parked = Some(parked);
+                return Err(error);
             }
-            socket.resumed();
-            socket.peer().engine().counters().sessions_recovered.add(1);
-            tracing::debug!(socket = ?socket.id(), missed = count, "session recovered");
-            Some(Ok(Ok(())))
-        })
+            Ok(Ok(self.replay(waiting, page, &stays, after)))
+        });
+        let mut replayed = match entered? {
+            Ok(replayed) => replayed,
+            Err(error) => return Ok(Err(error)),
+        };
+        let counters = self.socket.peer().engine().counters();
+        counters.sessions_recovered.add(1);
+        tracing::debug!(socket = ?self.socket.id(), "session recovered");
+        // The session is live from here on: if its connection ends, it is parked again.
+        while let Replayed::Upto(after) = replayed {
+            self.session.flushed().await;
+            if !self.socket.is_connected() {
+                break;
+            }
+            let read = ordered.log.read(ordered.missed(&stays, after)).await;
+            let sent = ordered.in_order(|waiting| {
+                let page = self.newest(read?, &stays, after)?;
+                Ok::<_, LogError>(self.replay(waiting, page, &stays, after))
+            });
+            match sent {
+                Ok(upto) => replayed = upto,
+                Err(error) => {
+                    // Its client comes back, and is told so.
+                    tracing::debug!(socket = ?self.socket.id(), %error, "closing session: what it has missed is dropped while it is sent");
+                    self.session.close();
+                    break;
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// The last portion as it is now, if this is that. Called in order.
+    fn newest(&self, page: Page, stays: &Stays, after: u64) -> Result<Page, LogError> {
+        if page.has_more {
+            return Ok(page);
+        }
+        match now_or_never(self.ordered.log.read(self.ordered.missed(stays, after))) {
+            Some(newer) => newer,
+            // It is waited for without the lock.
+            None => Ok(Page {
+                has_more: true,
+                ..page
+            }),
+        }
+    }
+
+    /// Sends a portion of what was missed. The socket enters its rooms with the last. Called in
+    /// order.
+    fn replay(&self, waiting: &mut Waiting, page: Page, stays: &Stays, mut after: u64) -> Replayed {
+        let socket = self.socket;
+        for missed in page.events {
+            after = missed.offset.sequence;
+            // A session that has ended comes again.
+            let _ = self.ordered.send_to(socket, &missed.event, after, false);
+        }
+        let recoverable = socket.recoverable();
+        if page.has_more {
+            recoverable.inspect(|it| it.has_replayed(after));
+            return Replayed::Upto(after);
+        }
+        let rooms = recoverable.map_or_else(Vec::new, |it| {
+            it.has_replayed(ALL);
+            stays.rooms(&it.pid)
+        });
+        self.enter(waiting, Some(&rooms));
+        socket.resumed();
+        Replayed::All
     }
 
     /// Joins as a new socket.
@@ -389,8 +397,14 @@ impl Joining<'_> {
             tracked: Mutex::default(),
             outcome: failed.map(Err),
             data: Mutex::new(Map::new()),
+            replayed: AtomicU64::new(ALL),
+            left_own: AtomicBool::new(false),
         };
-        ordered.in_order(|waiting| self.enter(waiting, recoverable, None))?;
+        ordered.in_order(|waiting| {
+            self.connect(recoverable, None)?;
+            self.enter(waiting, None);
+            Ok(())
+        })?;
         if let Some(mut taken) = taken {
             // Its client begins anew.
             let values = taken.parked.take().and_then(|parked| parked.data);
@@ -416,12 +430,11 @@ impl Joining<'_> {
         }
     }
 
-    /// The socket is connected and in its rooms, and its client is told.
-    fn enter(
+    /// The socket is connected, and its client is told.
+    fn connect(
         &self,
-        waiting: &mut Waiting,
         recoverable: Recoverable,
-        resumed: Option<&[Room]>,
+        parked: Option<&Parked>,
     ) -> Result<(), NotAdmitted> {
         let (ordered, socket) = (self.ordered, self.socket);
         let pid = recoverable.pid.clone();
@@ -432,6 +445,10 @@ impl Joining<'_> {
             ordered.sessions().restore(&pid, before);
             return Err(NotAdmitted::Disconnected);
         }
+        socket.forget_place();
+        if let Some(parked) = parked {
+            self.restore(parked);
+        }
         self.session.admit();
         let name = socket.namespace().name();
         let sid = socket.id().as_str();
@@ -439,34 +456,37 @@ impl Joining<'_> {
             // A session that has ended has no use for it.
             let _ = socket.send(&mut connect.into(), false);
         }
+        ordered.settled.notify_waiters();
+        Ok(())
+    }
+
+    /// The socket enters the rooms of the session that it has resumed, or those that it was to enter.
+    fn enter(&self, waiting: &mut Waiting, resumed: Option<&[Room]>) {
+        let socket = self.socket;
         let local = socket.namespace().joins();
         local.in_order(waiting, |joins| socket.enter(joins, resumed));
         if let Some(recoverable) = socket.recoverable() {
             recoverable.inserted(socket);
         }
-        ordered.settled.notify_waiters();
-        Ok(())
     }
 }
 
+/// How much has been sent of what was missed.
+enum Replayed {
+    All,
+    /// Up to this event: the rest is sent when that has left.
+    Upto(u64),
+}
+
 impl Ordered {
-    fn missed(&self, stays: Stays, after: u64, bytes: usize) -> Missed {
+    /// The next portion of what a socket has missed.
+    fn missed(&self, stays: &Stays, after: u64) -> Missed {
         Missed {
-            stays,
+            stays: stays.clone(),
             after,
             upto: self.delivered(),
-            bytes,
+            bytes: PORTION,
         }
-    }
-
-    /// Sends missed events, and gives the last. Called in order.
-    fn send_page(&self, socket: &Socket, page: Page, mut after: u64) -> u64 {
-        for missed in page.events {
-            // A session that has ended comes again.
-            let _ = self.send_to(socket, &missed.event, missed.offset.sequence, false);
-            after = missed.offset.sequence;
-        }
-        after
     }
 
     /// What the private ids of this log begin with.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! emit -> Local -> Ordered: log.append -> offset -> sockets, in the log's order
-//! CONNECT {pid, offset} -> claim -> middlewares -> take -> what was missed, CONNECT, rooms
+//! CONNECT {pid, offset} -> claim -> middlewares -> take -> CONNECT, what was missed, rooms
 //! socket ends -> parked, until its time is up
 //! ```
 //!

@@ -65,7 +65,8 @@ pub(crate) struct Delivery {
 
 /// Who gets an event.
 pub(super) enum Receivers {
-    One(Socket),
+    /// With the rooms under which it is logged.
+    One(Socket, Target),
     Many(Target),
 }
 
@@ -78,7 +79,15 @@ pub(crate) struct Recoverable {
     pub(super) outcome: Option<Result<(), LogError>>,
     /// Values as they are stored outside of this process.
     pub(super) data: Mutex<Map<String, Value>>,
+    /// The last event that has been sent of those that it has missed; [`ALL`] once it has had them
+    /// and is in its rooms. Changed in order.
+    pub(super) replayed: AtomicU64,
+    /// It has left the room of its id, and what is emitted to it alone is still for it.
+    pub(super) left_own: AtomicBool,
 }
+
+/// In the place of the last event: nothing is missed any more.
+pub(super) const ALL: u64 = u64::MAX;
 
 impl Ordered {
     pub(crate) fn new(
@@ -207,7 +216,7 @@ impl Ordered {
         volatile: bool,
     ) -> Result<(), EmitError> {
         if volatile || !self.is_kept(socket) {
-            return self.in_order(|_| self.send_to(socket, event, self.delivered(), volatile));
+            return self.in_order(|_| self.send_to(socket, event, self.place(socket), volatile));
         }
         self.in_order(|waiting| self.emit_in(waiting, socket, event))
     }
@@ -219,27 +228,20 @@ impl Ordered {
         socket: &Socket,
         event: &Outgoing,
     ) -> Result<(), EmitError> {
+        let mut rooms = vec![socket.id().as_shared().clone()];
+        if let Some(recoverable) = socket.recoverable() {
+            rooms.extend(recoverable.own_room());
+        }
         let target = Target {
-            rooms: vec![socket.id().as_shared().clone()],
+            rooms,
             except: Vec::new(),
         };
-        if !socket.is_connected() {
-            // Another socket may have resumed its session.
-            self.broadcast_in(waiting, event, &target, false);
-            return Ok(());
-        }
         match self.log.append(event, &target) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                let sent = self.send_to(socket, event, sequence, false);
-                self.delivered.store(sequence, Ordering::Release);
-                match sent {
-                    // It gets that from the log.
-                    Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
-                    sent => sent,
-                }
+                self.deliver_to_one(socket, event, &target, sequence)
             }
             appending => {
-                let one = Receivers::One(socket.clone());
+                let one = Receivers::One(socket.clone(), target);
                 self.wait(waiting, event, one, appending);
                 Ok(())
             }
@@ -259,6 +261,16 @@ impl Ordered {
                 values.session_over();
             }
         }
+    }
+
+    /// The place of an event to a socket that isn't logged: that of the event before it. Called in
+    /// order.
+    fn place(&self, socket: &Socket) -> u64 {
+        let behind = match socket.recoverable() {
+            Some(recoverable) => recoverable.replayed(),
+            None => socket.place(),
+        };
+        behind.unwrap_or_else(|| self.delivered())
     }
 
     /// Whether what a socket has missed is kept for it: it has joined, and its session has not been
@@ -323,11 +335,34 @@ impl Ordered {
         };
         match receivers {
             Receivers::Many(target) => self.deliver_to_many(event, target, sequence),
-            Receivers::One(socket) => {
-                // It gets that from the log.
-                let _ = self.send_to(socket, event, sequence, false);
-                self.delivered.store(sequence, Ordering::Release);
+            Receivers::One(socket, target) => {
+                // Its session has it in the log.
+                let _ = self.deliver_to_one(socket, event, target, sequence);
             }
+        }
+    }
+
+    /// Sends a logged event to one socket, or to the one that has resumed its session.
+    fn deliver_to_one(
+        &self,
+        socket: &Socket,
+        event: &Outgoing,
+        target: &Target,
+        sequence: u64,
+    ) -> Result<(), EmitError> {
+        let is_replayed_to = || socket.recoverable()?.replayed();
+        if !socket.is_connected() || is_replayed_to().is_some() {
+            // Another socket may have resumed its session; or this one gets it behind what it has
+            // missed. Known under the lock alone: nobody resumes it meanwhile.
+            self.deliver_to_many(event, target, sequence);
+            return Ok(());
+        }
+        let sent = self.send_to(socket, event, sequence, false);
+        self.delivered.store(sequence, Ordering::Release);
+        match sent {
+            // It gets that from the log.
+            Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
+            sent => sent,
         }
     }
 
@@ -385,6 +420,23 @@ impl Recoverable {
         self.tracked().now()
     }
 
+    /// Where its events are logged beside the room of its id, if it has left that.
+    fn own_room(&self) -> Option<Room> {
+        let has_left = self.left_own.load(Ordering::Acquire);
+        has_left.then(|| self.pid.clone())
+    }
+
+    /// The last event that it has been sent, while it is sent what it has missed.
+    fn replayed(&self) -> Option<u64> {
+        let replayed = self.replayed.load(Ordering::Acquire);
+        (replayed != ALL).then_some(replayed)
+    }
+
+    /// It has been sent what it has missed up to this event, or [`ALL`] of it.
+    pub(super) fn has_replayed(&self, upto: u64) {
+        self.replayed.store(upto, Ordering::Release);
+    }
+
     /// Its socket is in its namespace from here on. Called under the lock of the rooms, as are the
     /// other two.
     pub(crate) fn came(&self, delivered: u64) {
@@ -398,6 +450,10 @@ impl Recoverable {
 
     pub(crate) fn left(&self, socket: &SocketId, room: &Room, delivered: u64) {
         self.tracked().left(room, delivered);
+        if **socket.as_shared() == **room {
+            self.tracked().joined(&self.pid, delivered);
+            self.left_own.store(true, Ordering::Release);
+        }
         self.save(socket);
     }
 

@@ -7,7 +7,7 @@
 //! put back.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -60,8 +60,9 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     by_pid: HashMap<Room, Entry>,
-    /// In the order in which their time is up; what has been resumed meanwhile is passed over.
-    expiring: VecDeque<(Instant, Room)>,
+    /// Those that are parked, in the order in which their time is up. One that has been claimed may
+    /// lack while it is.
+    expiring: BTreeSet<(Instant, Room)>,
     claims: u64,
 }
 
@@ -115,7 +116,7 @@ impl Sessions {
         {
             entry.claim = None;
             if let State::Parked(parked) = &entry.state {
-                self.expiring.push_back((parked.until, pid.clone()));
+                self.expiring.insert((parked.until, pid.clone()));
             }
         }
     }
@@ -133,7 +134,10 @@ impl Sessions {
             State::Parked(parked) => parked.id.clone(),
         };
         match std::mem::replace(&mut entry.state, State::Taken(id)) {
-            State::Parked(parked) => Taking::Taken(*parked),
+            State::Parked(parked) => {
+                self.expiring.remove(&(parked.until, pid.into()));
+                Taking::Taken(*parked)
+            }
             _ => Taking::Gone,
         }
     }
@@ -151,12 +155,14 @@ impl Sessions {
         self.by_pid.insert(pid.clone(), Entry { state, claim })
     }
 
-    /// It isn't, after all: puts back what was there.
+    /// It isn't, after all: puts back what was there. Who has claimed it meanwhile still has.
     pub(super) fn restore(&mut self, pid: &Room, before: Option<Entry>) {
-        match before {
-            Some(entry) => self.by_pid.insert(pid.clone(), entry),
-            None => self.by_pid.remove(pid),
-        };
+        let now = self.by_pid.remove(pid);
+        if let (Some(before), Some(now)) = (before, now) {
+            let state = before.state;
+            let claim = now.claim;
+            self.by_pid.insert(pid.clone(), Entry { state, claim });
+        }
     }
 
     /// A session waits to be resumed. Gives those whose place it takes.
@@ -165,34 +171,22 @@ impl Sessions {
         let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
         let state = State::Parked(Box::new(parked));
         self.by_pid.insert(pid.clone(), Entry { state, claim });
-        self.expiring.push_back((until, pid.clone()));
+        self.expiring.insert((until, pid.clone()));
         let mut dropped = Vec::new();
-        // Counted roughly: what was resumed may still be listed.
-        if self.expiring.len() > most {
-            self.tidy();
-            while self.expiring.len() > most
-                && let Some((_, oldest)) = self.expiring.pop_front()
-            {
-                let values = self.by_pid.remove(&oldest).and_then(Entry::into_values);
-                dropped.push((oldest, values));
-            }
+        while self.expiring.len() > most
+            && let Some((_, oldest)) = self.expiring.pop_first()
+        {
+            let values = self.by_pid.remove(&oldest).and_then(Entry::into_values);
+            dropped.push((oldest, values));
         }
         dropped
     }
 
-    /// Lists each session that is parked once.
-    fn tidy(&mut self) {
-        let by_pid = &self.by_pid;
-        self.expiring.retain(|(until, pid)| {
-            let entry = by_pid.get(pid);
-            entry.is_some_and(
-                |entry| matches!(&entry.state, State::Parked(parked) if parked.until == *until),
-            )
-        });
-    }
-
-    pub(super) fn remove(&mut self, pid: &str) {
-        self.by_pid.remove(pid);
+    pub(super) fn remove(&mut self, pid: &Room) {
+        let entry = self.by_pid.remove(pid);
+        if let Some(State::Parked(parked)) = entry.map(|entry| entry.state) {
+            self.expiring.remove(&(parked.until, pid.clone()));
+        }
     }
 
     /// Whether there is one of this private id.
@@ -210,11 +204,12 @@ impl Sessions {
 
     /// Those of `target` that are parked, and their values.
     pub(super) fn parked(&mut self, target: &Target) -> Vec<(SocketId, Arc<Values>)> {
-        let parked = self.by_pid.values_mut().filter_map(|entry| {
+        let parked = self.by_pid.iter_mut().filter_map(|(pid, entry)| {
             let State::Parked(parked) = &mut entry.state else {
                 return None;
             };
-            let is_in = |rooms: &[Room]| parked.stays.rooms().any(|room| rooms.contains(room));
+            let joined = parked.stays.rooms(pid);
+            let is_in = |rooms: &[Room]| joined.iter().any(|room| rooms.contains(room));
             let is_meant = target.rooms.is_empty() || is_in(&target.rooms);
             if !is_meant || is_in(&target.except) {
                 return None;
@@ -228,11 +223,9 @@ impl Sessions {
     /// Drops those whose time is up, and gives them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Over> {
         let mut expired = Vec::new();
-        while self
-            .expiring
-            .front()
-            .is_some_and(|(until, _)| *until <= now)
-            && let Some((_, pid)) = self.expiring.pop_front()
+        while let Some((until, _)) = self.expiring.first()
+            && *until <= now
+            && let Some((_, pid)) = self.expiring.pop_first()
         {
             let is_over = self.by_pid.get(&pid).is_some_and(|entry| {
                 entry.claim.is_none()
@@ -245,7 +238,6 @@ impl Sessions {
         }
         if self.by_pid.capacity() > 1_024 && self.by_pid.len() < self.by_pid.capacity() / 4 {
             self.by_pid.shrink_to(2 * self.by_pid.len());
-            self.expiring.shrink_to(2 * self.expiring.len());
         }
         expired
     }

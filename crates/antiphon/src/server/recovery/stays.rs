@@ -86,9 +86,10 @@ impl Tracked {
 }
 
 impl Stays {
-    /// The rooms that it is in.
-    pub(super) fn rooms(&self) -> impl Iterator<Item = &Room> {
-        let stays = self.stays.iter().filter(|stay| stay.upto.is_none());
-        stays.map(|stay| &stay.room)
+    /// The rooms that it is in. Its private id isn't one.
+    pub(super) fn rooms(&self, pid: &Room) -> Vec<Room> {
+        let stays = self.stays.iter();
+        let stays = stays.filter(|stay| stay.upto.is_none() && stay.room != *pid);
+        stays.map(|stay| stay.room.clone()).collect()
     }
 }

@@ -196,9 +196,7 @@ impl Socket {
     }
 
     fn take_wishes(&self) -> Vec<Room> {
-        let mut values = self.lock_values();
-        let wishes: Option<Wishes> = values.as_ref().and_then(|values| values.remove());
-        drop(values.take_if(|values| values.is_empty()));
+        let wishes = self.take_value::<Wishes>();
         wishes.map_or_else(Vec::new, |wishes| wishes.in_order())
     }
 

@@ -130,6 +130,10 @@ struct Inner {
     recoverable: OnceLock<Box<Recoverable>>,
 }
 
+/// The event of the log behind which a socket is to resume a session.
+#[derive(Clone, Copy)]
+struct Place(u64);
+
 impl Socket {
     pub(crate) fn new(
         namespace: Namespace,
@@ -212,6 +216,22 @@ impl Socket {
     /// It has the id of the session that it resumes, unless its own is known already.
     pub(crate) fn set_id(&self, id: SocketId) {
         let _ = self.inner.id.set(id);
+    }
+
+    /// It is to resume a session behind this event of the log. Kept among its values until that is
+    /// decided, since few sockets do.
+    pub(crate) fn resumes_behind(&self, sequence: u64) {
+        let values = Arc::clone(self.lock_values().get_or_insert_default());
+        values.insert(Place(sequence));
+    }
+
+    /// The event of the log behind which it is to resume a session.
+    pub(crate) fn place(&self) -> Option<u64> {
+        self.values()?.get().map(|Place(sequence)| sequence)
+    }
+
+    pub(crate) fn forget_place(&self) {
+        self.take_value::<Place>();
     }
 
     /// What it has in a namespace with recovery, from when it has joined.
@@ -311,6 +331,14 @@ impl Socket {
     fn lock_values(&self) -> MutexGuard<'_, Option<Arc<Values>>> {
         let values = self.inner.values.lock();
         values.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one of its values out.
+    fn take_value<T: 'static>(&self) -> Option<T> {
+        let mut values = self.lock_values();
+        let value = values.as_ref().and_then(|values| values.remove());
+        drop(values.take_if(|values| values.is_empty()));
+        value
     }
 
     /// The values that are kept with it, if there are any.
