@@ -20,7 +20,6 @@ mod log;
 mod memory;
 mod ordered;
 mod record;
-mod seldom;
 mod sessions;
 mod stays;
 

@@ -16,6 +16,7 @@ mod entry;
 mod front;
 mod mark;
 mod queue;
+mod seldom;
 mod store;
 mod writer;
 

@@ -19,12 +19,10 @@ use super::{
     front::Front,
     mark::Mark,
     queue::{Group, Promise, Queue},
+    seldom::Seldom,
     store::{self, Failed},
 };
-use crate::server::recovery::{
-    log::{Bounds, LogError},
-    seldom::Seldom,
-};
+use crate::server::recovery::log::{Bounds, LogError};
 
 /// How long nothing is tried after a failure.
 const PAUSE: Duration = Duration::from_millis(200);

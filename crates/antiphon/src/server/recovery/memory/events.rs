@@ -46,6 +46,7 @@ pub(in crate::server::recovery) struct Events {
 }
 
 /// What is known of events that are no longer in a log.
+#[cfg(feature = "redb")]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server::recovery) struct Past {
     /// The newest event to everyone.
@@ -76,34 +77,6 @@ impl Events {
             forgotten: 0,
             lost: 0,
         }
-    }
-
-    /// The log was there before: what is known of events that it has dropped. Its events are
-    /// appended again, each after [`skip_to`](Self::skip_to).
-    pub(in crate::server::recovery) fn remember(
-        &mut self,
-        past: Past,
-        rooms: impl IntoIterator<Item = (Room, u64)>,
-    ) {
-        self.everyone = past.everyone;
-        self.forgotten = past.forgotten;
-        for (name, newest) in rooms {
-            let key = self.rooms.insert(Head {
-                name: name.clone(),
-                newest,
-            });
-            self.by_name.insert(name, key as RoomKey);
-        }
-    }
-
-    /// The next event has this sequence: those before it are known to be elsewhere, or lost.
-    pub(in crate::server::recovery) fn skip_to(&mut self, next: u64) {
-        self.next = self.next.max(next);
-    }
-
-    /// Of the events up to this one, some are not to be had.
-    pub(in crate::server::recovery) fn lose(&mut self, upto: u64) {
-        self.lost = self.lost.max(upto);
     }
 
     /// The last event; 0 if there was none.
@@ -392,6 +365,38 @@ impl Events {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// A log that is opened again.
+#[cfg(feature = "redb")]
+impl Events {
+    /// The log was there before: what is known of events that it has dropped. Its events are
+    /// appended again, each after [`skip_to`](Self::skip_to).
+    pub(in crate::server::recovery) fn remember(
+        &mut self,
+        past: Past,
+        rooms: impl IntoIterator<Item = (Room, u64)>,
+    ) {
+        self.everyone = past.everyone;
+        self.forgotten = past.forgotten;
+        for (name, newest) in rooms {
+            let key = self.rooms.insert(Head {
+                name: name.clone(),
+                newest,
+            });
+            self.by_name.insert(name, key as RoomKey);
+        }
+    }
+
+    /// The next event has this sequence: those before it are known to be elsewhere, or lost.
+    pub(in crate::server::recovery) fn skip_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
+    /// Of the events up to this one, some are not to be had.
+    pub(in crate::server::recovery) fn lose(&mut self, upto: u64) {
+        self.lost = self.lost.max(upto);
     }
 }
 
