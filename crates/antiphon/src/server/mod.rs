@@ -116,7 +116,9 @@ impl Server {
     /// What has been counted since the start.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.engine.stats()
+        let mut stats = self.engine.stats();
+        stats.log_failures += self.namespaces.log_failures();
+        stats
     }
 
     /// A tower service that answers every request that it is given.
@@ -134,13 +136,14 @@ impl Server {
     /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
     /// connections are refused, and what is queued may still leave. Resolves when the last
     /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most.
-    /// Then [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to
+    /// Then logs of [recovery] have 5 s to store what is left, and [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to
     /// other servers.
     ///
     /// Clients take this for a lost connection and connect again.
     pub async fn close(&self) {
         self.namespaces.disconnect_everyone();
         self.engine.close().await;
+        self.namespaces.flush_logs().await;
         self.namespaces.close_adapters().await;
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     server::{DisconnectReason, Namespace, Shared, namespace::with_slash},
 };
 
-/// How long adapters may take to close.
+/// How long adapters may take to close, and logs to store what is left.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The namespaces of a server by their names.
@@ -90,6 +90,24 @@ impl Namespaces {
     pub(crate) fn disconnect_everyone(&self) {
         for socket in self.all().iter().flat_map(Namespace::sockets) {
             socket.close(DisconnectReason::ServerShuttingDown);
+        }
+    }
+
+    /// What the logs of all namespaces could not store.
+    pub(crate) fn log_failures(&self) -> u64 {
+        let all = self.all();
+        let logs = all.iter().filter_map(Namespace::recovery);
+        logs.map(|ordered| ordered.failures()).sum()
+    }
+
+    /// Stores what the logs of all namespaces still have to store.
+    pub(crate) async fn flush_logs(&self) {
+        let all = self.all();
+        let logs = all.iter().filter_map(Namespace::recovery);
+        let mut flushing: JoinSet<()> = logs.map(|ordered| ordered.flush()).collect();
+        let flushed = async { while flushing.join_next().await.is_some() {} };
+        if timeout(CLOSE_TIMEOUT, flushed).await.is_err() {
+            tracing::error!("a log has not been stored in time: going on without it");
         }
     }
 

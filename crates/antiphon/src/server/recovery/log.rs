@@ -97,9 +97,11 @@ pub enum LogError {
     /// The session's time is up, or it was ended on purpose.
     #[error("the session has expired, or was ended by either side")]
     Expired,
-    /// Events that the socket has missed have been dropped from the log, for their age or for its
-    /// bounds.
-    #[error("missed events are no longer in the log: raise its bounds")]
+    /// Events that the socket has missed are not in the log: they have been dropped, for their age
+    /// or for its bounds, or were not stored yet when the server was killed.
+    #[error(
+        "missed events are not in the log: dropped for its bounds, or not stored by a server that was killed"
+    )]
     Evicted,
     /// The offset is no place of this log.
     #[error("the offset is no place of this log")]
@@ -270,6 +272,11 @@ pub trait Log: Send + Sync + 'static {
 
     /// Drops what is older than the log keeps. Called from time to time.
     fn sweep(&self) {}
+
+    /// Events and changes of sessions that could not be stored so far.
+    fn failures(&self) -> u64 {
+        0
+    }
 
     /// Resolves when all that was appended and saved is stored.
     fn flush(&self) -> BoxFuture<()> {

@@ -14,9 +14,12 @@
 //! ([`LogError`]), to the connect handler, in the counters and in the log.
 
 mod admit;
+#[cfg(feature = "redb")]
+mod durable;
 mod log;
 mod memory;
 mod ordered;
+mod record;
 mod sessions;
 mod stays;
 
@@ -31,6 +34,8 @@ use crate::{
 };
 
 pub use antiphon_protocol::socket::Outgoing;
+#[cfg(feature = "redb")]
+pub use durable::{LogFile, LogFileError};
 pub use log::{
     Appending, Bounds, Log, LogError, LoggedEvent, Missed, Offset, Page, SavedSession, Stay, Stays,
 };
@@ -175,6 +180,28 @@ impl Recovery {
     {
         self.log = Arc::new(open);
         self
+    }
+
+    /// Keeps events and sessions in this file, so that they outlive the process: clients come back
+    /// after a restart or a crash, too. Then sessions have the whole
+    /// [duration](Self::duration) again.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), antiphon::recovery::LogFileError> {
+    /// use antiphon::{Recovery, recovery::LogFile};
+    ///
+    /// let file = LogFile::open("events.redb")?.stored_before_delivery();
+    /// let recovery = Recovery::new().durable(file);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Server::close`](crate::Server::close) stores what is left. Values of sockets are stored if
+    /// [`data`](Self::data) names their type.
+    #[cfg(feature = "redb")]
+    #[must_use]
+    pub fn durable(self, file: durable::LogFile) -> Self {
+        self.log(move |namespace, bounds| file.log(namespace, bounds))
     }
 
     /// The log of a namespace, if it has one.

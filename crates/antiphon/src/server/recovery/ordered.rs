@@ -142,6 +142,16 @@ impl Ordered {
         self.delivered.load(Ordering::Acquire)
     }
 
+    /// What the log could not store.
+    pub(crate) fn failures(&self) -> u64 {
+        self.log.failures()
+    }
+
+    /// Resolves when all is stored that was emitted before.
+    pub(crate) fn flush(&self) -> BoxFuture<()> {
+        self.log.flush()
+    }
+
     /// The newest events to a room, or to everyone, of those behind `since`.
     pub(crate) async fn history(
         &self,

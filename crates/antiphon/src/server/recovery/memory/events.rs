@@ -28,7 +28,7 @@ const ROOMS_REMEMBERED: usize = 65_536;
 
 /// Events in the order of their sequences.
 #[derive(Debug)]
-pub(super) struct Events {
+pub(in crate::server::recovery) struct Events {
     epoch: u32,
     bounds: Bounds,
     segments: VecDeque<Segment>,
@@ -41,6 +41,18 @@ pub(super) struct Events {
     everyone: u64,
     /// No room that isn't known has had an event above this.
     forgotten: u64,
+    /// Of the events up to this one, some never came to be kept: it isn't known for whom they were.
+    lost: u64,
+}
+
+/// What is known of events that are no longer in a log.
+#[cfg(feature = "redb")]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::server::recovery) struct Past {
+    /// The newest event to everyone.
+    pub(in crate::server::recovery) everyone: u64,
+    /// No room that isn't known has had an event above this.
+    pub(in crate::server::recovery) forgotten: u64,
 }
 
 /// A room that has had events.
@@ -51,7 +63,7 @@ struct Head {
 }
 
 impl Events {
-    pub(super) fn new(epoch: u32, bounds: Bounds) -> Self {
+    pub(in crate::server::recovery) fn new(epoch: u32, bounds: Bounds) -> Self {
         Self {
             epoch,
             bounds,
@@ -63,20 +75,26 @@ impl Events {
             by_name: HashMap::new(),
             everyone: 0,
             forgotten: 0,
+            lost: 0,
         }
     }
 
     /// The last event; 0 if there was none.
-    pub(super) const fn last(&self) -> u64 {
+    pub(in crate::server::recovery) const fn last(&self) -> u64 {
         self.next - 1
     }
 
     /// The first event that is still here: the next one, if there is none.
-    fn first(&self) -> u64 {
+    pub(in crate::server::recovery) fn first(&self) -> u64 {
         self.segments.front().map_or(self.next, |first| first.first)
     }
 
-    pub(super) fn append(&mut self, now: u64, event: &Outgoing, target: &Target) -> u64 {
+    pub(in crate::server::recovery) fn append(
+        &mut self,
+        now: u64,
+        event: &Outgoing,
+        target: &Target,
+    ) -> u64 {
         let sequence = self.next;
         let address = self.address(target, sequence);
         let size =
@@ -104,7 +122,8 @@ impl Events {
         };
         let most = LARGEST_SEGMENT.min(self.bounds.bytes / PARTS);
         let part = self.bounds.duration.as_millis() as u64 / PARTS as u64;
-        last.is_full(size, most)
+        last.next() != self.next
+            || last.is_full(size, most)
             || last.len() >= (self.bounds.events / PARTS).max(1)
             || now.saturating_sub(last.ended) > part
     }
@@ -151,7 +170,7 @@ impl Events {
     }
 
     /// Drops what is beyond the bounds.
-    pub(super) fn drop_old(&mut self, now: u64) {
+    pub(in crate::server::recovery) fn drop_old(&mut self, now: u64) {
         let duration = self.bounds.duration.as_millis() as u64;
         while let Some(first) = self.segments.front() {
             let is_old = first.ended.saturating_add(duration) < now;
@@ -253,14 +272,14 @@ impl Events {
     }
 
     /// What a socket has missed.
-    pub(super) fn missed(&self, missed: &Missed) -> Result<Page, LogError> {
+    pub(in crate::server::recovery) fn missed(&self, missed: &Missed) -> Result<Page, LogError> {
         let Missed {
             stays, after, upto, ..
         } = missed;
         if *after > self.last() {
             return Err(LogError::Gap);
         }
-        if *after < stays.known_from {
+        if *after < stays.known_from.max(self.lost) {
             return Err(LogError::Evicted);
         }
         let mut sequences = Vec::new();
@@ -298,7 +317,12 @@ impl Events {
     }
 
     /// The newest events to a room, or to everyone.
-    pub(super) fn newest(&self, room: Option<&str>, after: u64, limit: usize) -> Page {
+    pub(in crate::server::recovery) fn newest(
+        &self,
+        room: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> Page {
         let mut sequences = Vec::new();
         let after = after.max(self.first().saturating_sub(1));
         // What isn't here any more isn't asked for.
@@ -341,6 +365,38 @@ impl Events {
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// A log that is opened again.
+#[cfg(feature = "redb")]
+impl Events {
+    /// The log was there before: what is known of events that it has dropped. Its events are
+    /// appended again, each after [`skip_to`](Self::skip_to).
+    pub(in crate::server::recovery) fn remember(
+        &mut self,
+        past: Past,
+        rooms: impl IntoIterator<Item = (Room, u64)>,
+    ) {
+        self.everyone = past.everyone;
+        self.forgotten = past.forgotten;
+        for (name, newest) in rooms {
+            let key = self.rooms.insert(Head {
+                name: name.clone(),
+                newest,
+            });
+            self.by_name.insert(name, key as RoomKey);
+        }
+    }
+
+    /// The next event has this sequence: those before it are known to be elsewhere, or lost.
+    pub(in crate::server::recovery) fn skip_to(&mut self, next: u64) {
+        self.next = self.next.max(next);
+    }
+
+    /// Of the events up to this one, some are not to be had.
+    pub(in crate::server::recovery) fn lose(&mut self, upto: u64) {
+        self.lost = self.lost.max(upto);
     }
 }
 

@@ -3,8 +3,8 @@
 //! A namespace owns one; a durable log has one in front of its file. Its lock is held for the copy
 //! of an event, or for the search of what one socket has missed.
 
-mod events;
-mod segment;
+pub(super) mod events;
+pub(super) mod segment;
 
 use std::{
     future::ready,
@@ -28,13 +28,7 @@ impl MemoryLog {
     /// An empty log within these bounds.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
-        let mut epoch = [0; 4];
-        // Without random numbers no session could have been opened.
-        let _ = getrandom::fill(&mut epoch);
-        Self::with_epoch(u32::from_le_bytes(epoch), bounds)
-    }
-
-    fn with_epoch(epoch: u32, bounds: Bounds) -> Self {
+        let epoch = new_epoch();
         Self {
             epoch,
             events: Mutex::new(Events::new(epoch, bounds)),
@@ -44,6 +38,14 @@ impl MemoryLog {
     fn lock(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The epoch of a log that begins.
+pub(super) fn new_epoch() -> u32 {
+    let mut epoch = [0; 4];
+    // Without random numbers no session could have been opened.
+    let _ = getrandom::fill(&mut epoch);
+    u32::from_le_bytes(epoch)
 }
 
 impl Log for MemoryLog {

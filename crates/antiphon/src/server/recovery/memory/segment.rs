@@ -14,7 +14,10 @@ use std::{
 use antiphon_protocol::socket::Outgoing;
 use bytes::Bytes;
 
-use crate::server::recovery::log::{LoggedEvent, Offset};
+use crate::server::recovery::{
+    log::{LoggedEvent, Offset},
+    record::{Reader, write, write_bytes},
+};
 
 /// The key of a room among those of its log.
 pub(super) type RoomKey = u32;
@@ -106,20 +109,9 @@ impl Segment {
         let (list, name) = event.written();
         write(records, name as u64);
         write_bytes(records, list.as_bytes());
-        let attachments = event.attachments();
-        let count_at = records.len();
-        records.push(0);
-        let mut count = 0;
-        for attachment in attachments {
+        write(records, event.attachments().count() as u64);
+        for attachment in event.attachments() {
             write_bytes(records, &attachment);
-            count += 1;
-        }
-        if count < CONTINUES as usize {
-            records[count_at] = count as u8;
-        } else {
-            let mut number = Vec::new();
-            write(&mut number, count as u64);
-            records.splice(count_at..=count_at, number);
         }
     }
 
@@ -153,7 +145,7 @@ impl Segment {
 }
 
 /// Now, in ms since the epoch of UNIX.
-pub(super) fn now() -> u64 {
+pub(in crate::server::recovery) fn now() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH);
     passed.map_or(0, |passed| passed.as_millis() as u64)
 }
@@ -163,46 +155,7 @@ const fn distance(sequence: u64, before: u64) -> u64 {
     if before == 0 { 0 } else { sequence - before }
 }
 
-/// The bit of a byte that says that the number goes on.
-const CONTINUES: u8 = 0x80;
-
-fn write(to: &mut Vec<u8>, mut number: u64) {
-    while number >= u64::from(CONTINUES) {
-        to.push(number as u8 | CONTINUES);
-        number >>= 7;
-    }
-    to.push(number as u8);
-}
-
-fn write_bytes(to: &mut Vec<u8>, bytes: &[u8]) {
-    write(to, bytes.len() as u64);
-    to.extend_from_slice(bytes);
-}
-
-/// The rest of a record.
-struct Reader<'r>(&'r [u8]);
-
-impl<'r> Reader<'r> {
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let (byte, rest) = self.0.split_first()?;
-            self.0 = rest;
-            number |= u64::from(byte & !CONTINUES) << shift;
-            if byte & CONTINUES == 0 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn bytes(&mut self) -> Option<&'r [u8]> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (bytes, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(bytes)
-    }
-
+impl Reader<'_> {
     /// When the event came after the segment's first, and what it is for.
     fn address(&mut self, sequence: u64) -> Option<(u64, Address)> {
         let mut address = Address::default();
