@@ -28,6 +28,7 @@ pub enum Row {
     FloodCheap,
     FloodDear,
     FloodLarge,
+    FloodBombs,
     FloodBroadcasts,
     FloodJoins,
     FloodPanics,
@@ -54,7 +55,7 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Idle,
         Self::IdlePolling,
         Self::Connect,
@@ -76,6 +77,7 @@ impl Row {
         Self::FloodCheap,
         Self::FloodDear,
         Self::FloodLarge,
+        Self::FloodBombs,
         Self::FloodBroadcasts,
         Self::FloodJoins,
         Self::FloodPanics,
@@ -178,6 +180,7 @@ impl Row {
             Self::FloodCheap => flood("echo beside a flood of cheap events, p99"),
             Self::FloodDear => flood("echo beside a flood of events of 12 us, p99"),
             Self::FloodLarge => flood("echo beside a flood of events of 64 KiB, p99"),
+            Self::FloodBombs => flood("echo beside a flood of 1 KiB that inflate to 1 MB, p99"),
             Self::FloodBroadcasts => flood("echo beside a flood of broadcasts, p99"),
             Self::FloodJoins => flood("echo beside a flood of joins, p99"),
             Self::FloodPanics => flood("echo beside a flood of panics, p99"),

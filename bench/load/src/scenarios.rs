@@ -126,6 +126,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |run| flood(run, Row::FloodLarge, Water::Large),
     },
     Scenario {
+        name: "flood-bombs",
+        about: "another's echo, beside a flood of events of 1 KiB that inflate to almost 1 MB",
+        run: |run| flood(run, Row::FloodBombs, Water::Bombs),
+    },
+    Scenario {
         name: "flood-broadcasts",
         about: "another's echo, beside a flood of broadcasts to a room of 20",
         run: |run| flood(run, Row::FloodBroadcasts, Water::Broadcasts),

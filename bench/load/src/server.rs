@@ -173,6 +173,8 @@ impl Server {
         command.arg("0");
         if scenario.starts_with("talk-") {
             command.args(kind.argument_for_talk());
+        } else if scenario == "flood-bombs" {
+            command.arg("compress");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call, which is allowed between fork and exec.

@@ -364,6 +364,63 @@ fn a_flood_starves_nobody_on_many_threads() {
     });
 }
 
+/// The most events of a flood of compressed messages that one turn has handled.
+#[cfg(feature = "deflate")]
+async fn events_a_turn(text: &str, copies: usize) -> usize {
+    use antiphon_protocol::websocket::deflate::{OFFER, Window, append_compressed_frame};
+
+    let io = Server::builder().compression(1_000).build();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    io.of("/").on("cheap", move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        async {}
+    });
+    let address = serve(&io).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let offer = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
+    let (mut client, _) = WebSocket::offering(stream, WEBSOCKET, &offer).await;
+    client.join().await;
+    let mut frame = Vec::new();
+    let mask = Some([1, 2, 3, 4]);
+    let (opcode, data) = (Opcode::Text, text.as_bytes());
+    assert!(append_compressed_frame(
+        opcode,
+        data,
+        Window::Bits15,
+        mask,
+        &mut frame
+    ));
+    client
+        .stream()
+        .write_all(&frame.repeat(copies))
+        .await
+        .unwrap();
+
+    let (mut most, mut before) = (0, 0);
+    while before < copies {
+        // Polled once a turn, as others would be.
+        tokio::task::yield_now().await;
+        let now = handled.load(Ordering::Relaxed);
+        most = most.max(now - before);
+        before = now;
+    }
+    most
+}
+
+/// docs/protocol.md 22.3 bounds one message; what a turn takes is bounded by the bytes that were
+/// inflated, and not by those that were read.
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn compressed_messages_count_as_what_they_are_inflated_to() {
+    let large = format!(r#"42["cheap","{}"]"#, "x".repeat(900_000));
+    let most = within("the large", events_a_turn(&large, 100)).await;
+    assert!(most <= 2, "{most} of almost 1 MB in one turn");
+    let small = format!(r#"42["cheap","{}"]"#, "x".repeat(20_000));
+    let most = within("the small", events_a_turn(&small, 500)).await;
+    assert!(most <= 14, "{most} of 20 KB in one turn");
+}
+
 const DEAR_EVENTS: usize = 4_000;
 
 /// A session by polling that is in the main namespace, and a POST of many dear events for it.
