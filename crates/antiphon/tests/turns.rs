@@ -367,7 +367,7 @@ fn a_flood_starves_nobody_on_many_threads() {
 /// The most events of a flood of compressed messages that one turn has handled.
 #[cfg(feature = "deflate")]
 async fn events_a_turn(text: &str, copies: usize) -> usize {
-    use antiphon_protocol::websocket::deflate::{OFFER, Window, append_compressed_frame};
+    use antiphon_protocol::websocket::deflate::OFFER;
 
     let io = Server::builder().compression(1_000).build();
     let handled = Arc::new(AtomicUsize::new(0));
@@ -381,16 +381,8 @@ async fn events_a_turn(text: &str, copies: usize) -> usize {
     let offer = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
     let (mut client, _) = WebSocket::offering(stream, WEBSOCKET, &offer).await;
     client.join().await;
-    let mut frame = Vec::new();
-    let mask = Some([1, 2, 3, 4]);
-    let (opcode, data) = (Opcode::Text, text.as_bytes());
-    assert!(append_compressed_frame(
-        opcode,
-        data,
-        Window::Bits15,
-        mask,
-        &mut frame
-    ));
+    let payload = support::deflated(text.as_bytes());
+    let frame = support::compressed_frame(Opcode::Text, &payload);
     client
         .stream()
         .write_all(&frame.repeat(copies))
