@@ -87,7 +87,7 @@ impl Water {
     /// The headers of its opening handshake.
     const fn headers(self) -> &'static str {
         match self {
-            Self::Bombs => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+            Self::Bombs => http::OFFER,
             _ => "",
         }
     }

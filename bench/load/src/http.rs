@@ -7,6 +7,9 @@ use crate::Result;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
+/// The header of a WebSocket that offers to compress.
+pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
 /// The request that opens a WebSocket session, with more headers: whole lines, or nothing.
 pub fn upgrade(host: &str, headers: &str) -> String {
     format!(

@@ -8,6 +8,7 @@ use crate::{histogram::Histogram, server::Kind};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Row {
     Idle,
+    IdleCompressed,
     IdlePolling,
     Connect,
     Echo,
@@ -55,8 +56,9 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Idle,
+        Self::IdleCompressed,
         Self::IdlePolling,
         Self::Connect,
         Self::Echo,
@@ -141,6 +143,13 @@ impl Row {
                 part(10.0),
                 part(7.0),
                 "2,500",
+            ),
+            Self::IdleCompressed => about(
+                "idle WebSocket connection, compression agreed on",
+                "bytes",
+                None,
+                None,
+                "",
             ),
             Self::IdlePolling => about("idle long-polling connection", "bytes", None, None, ""),
             Self::Connect => about(

@@ -492,8 +492,8 @@ async fn a_large_auth_may_come_compressed() {
 }
 
 /// A compressed message in fragments.
-fn fragments(payload: &[u8], lengths: usize) -> Vec<Vec<u8>> {
-    let chunks = payload.chunks(lengths);
+fn fragments(payload: &[u8], length: usize) -> Vec<Vec<u8>> {
+    let chunks = payload.chunks(length);
     let last = chunks.len() - 1;
     let frame = |(at, chunk)| {
         let mut frame = match at {
@@ -519,12 +519,12 @@ async fn a_compressed_message_may_come_in_fragments() {
     let text = letters(800) + &long(500);
     let payload = deflated(format!("420[\"echo\",\"{text}\"]").as_bytes());
     let ping = masked_frame(Opcode::Ping, b"", [0; 4]);
-    for lengths in [payload.len() - 1, 100, 7, 1] {
-        for frame in fragments(&payload, lengths) {
+    for length in [payload.len() - 1, 100, 7, 1] {
+        for frame in fragments(&payload, length) {
             client.write(&[&frame[..], &ping[..]].concat()).await;
         }
         let frame = client.expect_prefix("430[").await;
-        assert_eq!(frame.text, format!("430[\"{text}\"]"), "{lengths}");
+        assert_eq!(frame.text, format!("430[\"{text}\"]"), "{length}");
     }
 }
 
