@@ -364,6 +364,19 @@ fn a_flood_starves_nobody_on_many_threads() {
     });
 }
 
+/// The most events that one turn has handled until there are so many.
+async fn most_a_turn(handled: &AtomicUsize, count: usize) -> usize {
+    let (mut most, mut before) = (0, 0);
+    while before < count {
+        // Polled once a turn, as others would be.
+        tokio::task::yield_now().await;
+        let now = handled.load(Ordering::Relaxed);
+        most = most.max(now - before);
+        before = now;
+    }
+    most
+}
+
 /// The most events of a flood of compressed messages that one turn has handled.
 #[cfg(feature = "deflate")]
 async fn events_a_turn(text: &str, copies: usize) -> usize {
@@ -389,15 +402,7 @@ async fn events_a_turn(text: &str, copies: usize) -> usize {
         .await
         .unwrap();
 
-    let (mut most, mut before) = (0, 0);
-    while before < copies {
-        // Polled once a turn, as others would be.
-        tokio::task::yield_now().await;
-        let now = handled.load(Ordering::Relaxed);
-        most = most.max(now - before);
-        before = now;
-    }
-    most
+    most_a_turn(&handled, copies).await
 }
 
 /// docs/protocol.md 22.3 bounds one message; what a turn takes is bounded by the bytes that were
@@ -415,17 +420,34 @@ async fn compressed_messages_count_as_what_they_are_inflated_to() {
 
 const DEAR_EVENTS: usize = 4_000;
 
-/// A session by polling that is in the main namespace, and a POST of many dear events for it.
-async fn dear_post(address: SocketAddr) -> String {
+/// A session by polling that is in the main namespace, and a POST of these packets for it.
+async fn post_of(address: SocketAddr, packets: &[&str]) -> String {
     let path = "/socket.io/?EIO=4&transport=polling";
     let (_, open) = http(address, &format!("GET {path}"), "").await;
     let path = format!("{path}&sid={}", sid(&open));
     http(address, &format!("POST {path}"), "40").await;
-    let body = vec![r#"42["dear"]"#; DEAR_EVENTS].join("\x1e");
+    let body = packets.join("\x1e");
     format!(
         "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// One of many dear events.
+async fn dear_post(address: SocketAddr) -> String {
+    post_of(address, &[r#"42["dear"]"#; DEAR_EVENTS]).await
+}
+
+#[tokio::test]
+async fn a_post_of_large_events_gives_way_between_them() {
+    let (io, handled) = flooded();
+    let address = serve(&io).await;
+    let large = format!(r#"42["cheap","{}"]"#, "x".repeat(90_000));
+    let post = post_of(address, &[&*large; 10]).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(post.as_bytes()).await.unwrap();
+    let most = within("the POST", most_a_turn(&handled, 10)).await;
+    assert!(most <= 3, "{most} of 90 KB in one turn");
 }
 
 #[tokio::test]
