@@ -26,6 +26,14 @@ export const msgpack = {
   flags: ["--msgpack"],
 };
 
+/** The newest one, which compresses whatever it can, and so does its server. */
+export const compressing = {
+  ...clients.v4,
+  name: `${clients.v4.name}, compressed`,
+  options: { perMessageDeflate: { threshold: 0 } },
+  flags: ["--compression", 1],
+};
+
 export const modes = {
   polling: ["polling"],
   websocket: ["websocket"],

@@ -7,6 +7,7 @@ import { until } from "./wait.js";
 /** With `webSocketDelay`, the first chunks of a WebSocket connection take that many milliseconds. */
 export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
   const links = new Set();
+  const passed = { fromClients: 0, fromServer: 0, extensions: undefined };
   let isCut = false;
   let refused = 0;
   const server = createServer({ noDelay: true }, (client) => {
@@ -17,8 +18,8 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
     const upstream = connect({ port, host: "127.0.0.1", noDelay: true });
     const link = { client, upstream, isWebSocket: false, slowChunks: 10, isAsking: false, isDeserted: false };
     links.add(link);
-    client.pipe(line(link, true, webSocketDelay)).pipe(upstream);
-    upstream.pipe(line(link, false, webSocketDelay)).pipe(client);
+    client.pipe(line(link, true, webSocketDelay, passed)).pipe(upstream);
+    upstream.pipe(line(link, false, webSocketDelay, passed)).pipe(client);
     for (const [from, to] of [[client, upstream], [upstream, client]]) {
       from.on("error", () => link.isDeserted || to.destroy());
       from.on("close", () => {
@@ -32,6 +33,9 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
 
   return {
     url: `http://127.0.0.1:${server.address().port}`,
+    port: server.address().port,
+    /** How many bytes went each way, and which extensions the last WebSocket's server agreed on. */
+    passed,
     /** How many connections were not let through. */
     get refused() {
       return refused;
@@ -70,11 +74,16 @@ export async function tcpProxy(port, { webSocketDelay = 0 } = {}) {
 }
 
 /** One direction of a link. */
-function line(link, isFromClient, delay) {
+function line(link, isFromClient, delay, passed) {
   return new Transform({
     transform(chunk, _encoding, done) {
-      link.isAsking = isFromClient && chunk.toString("latin1").startsWith("GET ");
-      link.isWebSocket ||= /^upgrade: *websocket/im.test(chunk.toString("latin1"));
+      passed[isFromClient ? "fromClients" : "fromServer"] += chunk.length;
+      const text = chunk.toString("latin1");
+      link.isAsking = isFromClient && text.startsWith("GET ");
+      link.isWebSocket ||= /^upgrade: *websocket/im.test(text);
+      if (!isFromClient && text.startsWith("HTTP/1.1 101")) {
+        passed.extensions = /^sec-websocket-extensions: *(.+)\r$/im.exec(text)?.[1];
+      }
       const isSlow = delay > 0 && link.isWebSocket && link.slowChunks-- > 0;
       if (isSlow) setTimeout(done, delay, null, chunk);
       else done(null, chunk);

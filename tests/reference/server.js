@@ -21,6 +21,7 @@ const { values: flags, positionals } = parseArgs({
     cors: { type: "string" },
     "cors-credentials": { type: "boolean", default: false },
     cookie: { type: "string" },
+    compression: { type: "string" },
     msgpack: { type: "boolean", default: false },
     recovery: { type: "string" },
   },
@@ -35,6 +36,7 @@ const options = {
   allowUpgrades: !flags["no-upgrades"],
   allowEIO3: !flags["no-eio3"],
   cookie: flags.cookie ? { name: flags.cookie } : false,
+  perMessageDeflate: flags.compression && { threshold: Number(flags.compression) },
   destroyUpgrade: false,
   allowRequest: (request, callback) => {
     const denied = new URL(request.url, "http://localhost").searchParams.get("deny") === "1";

@@ -52,7 +52,7 @@ impl Connect {
 
     fn start(&mut self, net: &mut Net) -> Result<()> {
         let id = net.connect()?;
-        let request = http::upgrade(&net.host());
+        let request = http::upgrade(&net.host(), net.headers());
         net.send_http(id, &request);
         self.sessions.push((Step::Upgrade, Instant::now()));
         Ok(())

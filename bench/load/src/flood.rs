@@ -12,6 +12,8 @@ use std::{
     time::Duration,
 };
 
+use flate2::{Compress, Compression, FlushCompress};
+
 use crate::{Result, connect::sid_in, frame, http};
 
 /// What comes in a flood.
@@ -23,6 +25,9 @@ pub enum Water {
     Dear,
     /// Events of 64 KiB whose handler does nothing.
     Large,
+    /// Compressed events of 1 KiB that are almost as large as they may be, inflated, and dear to
+    /// read.
+    Bombs,
     /// Messages to a room of 20.
     Broadcasts,
     /// Joins of some thousand rooms.
@@ -37,6 +42,9 @@ pub enum Water {
 const CHUNK: usize = 256 * 1024;
 const LARGE: usize = 64 * 1024;
 
+/// Of a bomb, inflated; `maxPayload` is 1,000,000.
+const BOMB: usize = 999_000;
+
 /// How many are in the room of the broadcasts.
 const MEMBERS: usize = 20;
 
@@ -47,6 +55,8 @@ impl Water {
             Self::Cheap | Self::Posts => r#"42["none"]"#.to_owned(),
             Self::Dear => r#"42["work"]"#.to_owned(),
             Self::Large => format!(r#"42["none","{}"]"#, "x".repeat(LARGE)),
+            // Of all that becomes so short, escapes take longest to be read.
+            Self::Bombs => format!(r#"42["none","{}"]"#, r"\n".repeat(BOMB / 2)),
             Self::Broadcasts => format!(r#"42["room","{number:064}"]"#),
             Self::Joins => format!(r#"42["join","room-{number}"]"#),
             Self::Panics => r#"42["panic"]"#.to_owned(),
@@ -54,18 +64,32 @@ impl Water {
     }
 
     /// As many as are written at once, and their number.
-    fn chunk(self, host: &str, sid: &str) -> (Vec<u8>, u64) {
+    fn chunk(self, host: &str, sid: &str) -> Result<(Vec<u8>, u64)> {
         let (mut chunk, mut count) = (Vec::new(), 0);
         while chunk.len() < CHUNK {
             let message = self.message(count as usize);
-            if self == Self::Posts {
-                chunk.extend_from_slice(http::post(host, sid, &message).as_bytes());
-            } else {
-                frame::push(&mut chunk, frame::TEXT, message.as_bytes(), [1, 2, 3, 4]);
+            match self {
+                Self::Posts => {
+                    chunk.extend_from_slice(http::post(host, sid, &message).as_bytes());
+                }
+                Self::Bombs => {
+                    let deflated = deflated(message.as_bytes())?;
+                    let opcode = frame::TEXT | frame::COMPRESSED;
+                    frame::push(&mut chunk, opcode, &deflated, [1, 2, 3, 4]);
+                }
+                _ => frame::push(&mut chunk, frame::TEXT, message.as_bytes(), [1, 2, 3, 4]),
             }
             count += 1;
         }
-        (chunk, count)
+        Ok((chunk, count))
+    }
+
+    /// The headers of its opening handshake.
+    const fn headers(self) -> &'static str {
+        match self {
+            Self::Bombs => http::OFFER,
+            _ => "",
+        }
     }
 }
 
@@ -91,7 +115,7 @@ impl Flood {
         };
         if water == Water::Broadcasts {
             for _ in 0..MEMBERS {
-                let (mut stream, mut inbox) = open(server)?;
+                let (mut stream, mut inbox) = open(server, "")?;
                 stream.write_all(&text(r#"420["join","r"]"#))?;
                 read_until(&mut stream, &mut inbox, b"430[\"r\"]")?;
                 it.drain(stream)?;
@@ -100,9 +124,9 @@ impl Flood {
         for _ in 0..connections {
             let (stream, sid) = match water {
                 Water::Posts => open_polling(server)?,
-                _ => (open(server)?.0, String::new()),
+                _ => (open(server, water.headers())?.0, String::new()),
             };
-            let chunk = water.chunk(&server.to_string(), &sid);
+            let chunk = water.chunk(&server.to_string(), &sid)?;
             it.drain(stream.try_clone()?)?;
             it.pour(stream, chunk);
         }
@@ -168,6 +192,15 @@ fn text(text: &str) -> Vec<u8> {
     out
 }
 
+/// A compressed message (RFC 7692 §7.2.1).
+fn deflated(message: &[u8]) -> Result<Vec<u8>> {
+    let mut deflated = Vec::with_capacity(message.len() + 64);
+    let mut compressor = Compress::new(Compression::best(), false);
+    compressor.compress_vec(message, &mut deflated, FlushCompress::Sync)?;
+    let end = deflated.strip_suffix(&[0, 0, 0xff, 0xff]);
+    Ok(end.ok_or("expected a flushed block")?.to_vec())
+}
+
 fn connect(server: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
@@ -175,10 +208,10 @@ fn connect(server: SocketAddr) -> Result<TcpStream> {
 }
 
 /// A WebSocket that has joined the main namespace, and what came on it.
-fn open(server: SocketAddr) -> Result<(TcpStream, Vec<u8>)> {
+fn open(server: SocketAddr, headers: &str) -> Result<(TcpStream, Vec<u8>)> {
     let mut stream = connect(server)?;
     let mut inbox = Vec::new();
-    stream.write_all(http::upgrade(&server.to_string()).as_bytes())?;
+    stream.write_all(http::upgrade(&server.to_string(), headers).as_bytes())?;
     read_until(&mut stream, &mut inbox, b"0{\"sid\":\"")?;
     stream.write_all(&text("40"))?;
     read_until(&mut stream, &mut inbox, b"40{\"sid\":\"")?;

@@ -8,6 +8,9 @@ pub const CLOSE: u8 = 8;
 pub const PING: u8 = 9;
 pub const PONG: u8 = 10;
 
+/// The bit of a compressed message, beside its opcode.
+pub const COMPRESSED: u8 = 0x40;
+
 /// Appends a client's frame.
 pub fn push(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
     out.push(0x80 | opcode);

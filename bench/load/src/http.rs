@@ -7,12 +7,15 @@ use crate::Result;
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// The request that opens a WebSocket session.
-pub fn upgrade(host: &str) -> String {
+/// The header of a WebSocket that offers to compress.
+pub const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+
+/// The request that opens a WebSocket session, with more headers: whole lines, or nothing.
+pub fn upgrade(host: &str, headers: &str) -> String {
     format!(
         "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {host}\r\n\
          Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: {KEY}\r\n\r\n"
+         Sec-WebSocket-Key: {KEY}\r\n{headers}\r\n"
     )
 }
 

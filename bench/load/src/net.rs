@@ -86,6 +86,8 @@ struct Connection {
 
 pub struct Net {
     server: SocketAddr,
+    /// Whether its WebSockets offer to compress. They don't do it.
+    offers: bool,
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
@@ -111,6 +113,7 @@ impl Net {
             .register(&mut SourceFd(&fd), TIMER, Interest::READABLE)?;
         Ok(Self {
             server,
+            offers: false,
             poll,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
@@ -122,6 +125,11 @@ impl Net {
             timer,
             alarm: None,
         })
+    }
+
+    /// Its WebSockets offer to compress, or not.
+    pub fn offering(self, offers: bool) -> Self {
+        Self { offers, ..self }
     }
 
     #[cfg(test)]
@@ -136,6 +144,11 @@ impl Net {
     /// The server's address, for the `Host` header.
     pub fn host(&self) -> String {
         self.server.to_string()
+    }
+
+    /// What the opening handshake of a WebSocket says beside what all say.
+    pub fn headers(&self) -> &'static str {
+        if self.offers { http::OFFER } else { "" }
     }
 
     /// Starts a connection. It can be written to at once.

@@ -8,6 +8,7 @@ use crate::{histogram::Histogram, server::Kind};
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Row {
     Idle,
+    IdleCompressed,
     IdlePolling,
     Connect,
     Echo,
@@ -28,6 +29,7 @@ pub enum Row {
     FloodCheap,
     FloodDear,
     FloodLarge,
+    FloodBombs,
     FloodBroadcasts,
     FloodJoins,
     FloodPanics,
@@ -54,8 +56,9 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Idle,
+        Self::IdleCompressed,
         Self::IdlePolling,
         Self::Connect,
         Self::Echo,
@@ -76,6 +79,7 @@ impl Row {
         Self::FloodCheap,
         Self::FloodDear,
         Self::FloodLarge,
+        Self::FloodBombs,
         Self::FloodBroadcasts,
         Self::FloodJoins,
         Self::FloodPanics,
@@ -140,6 +144,13 @@ impl Row {
                 part(7.0),
                 "2,500",
             ),
+            Self::IdleCompressed => about(
+                "idle WebSocket connection, compression agreed on",
+                "bytes",
+                None,
+                None,
+                "",
+            ),
             Self::IdlePolling => about("idle long-polling connection", "bytes", None, None, ""),
             Self::Connect => about(
                 "connect + namespace handshake",
@@ -178,6 +189,7 @@ impl Row {
             Self::FloodCheap => flood("echo beside a flood of cheap events, p99"),
             Self::FloodDear => flood("echo beside a flood of events of 12 us, p99"),
             Self::FloodLarge => flood("echo beside a flood of events of 64 KiB, p99"),
+            Self::FloodBombs => flood("echo beside a flood of 1 KiB that inflate to 1 MB, p99"),
             Self::FloodBroadcasts => flood("echo beside a flood of broadcasts, p99"),
             Self::FloodJoins => flood("echo beside a flood of joins, p99"),
             Self::FloodPanics => flood("echo beside a flood of panics, p99"),

@@ -12,7 +12,7 @@ use crate::{
     net::Net,
     polling::PollingEcho,
     results::{Plot, Results, Row, Sample},
-    server::{Kind, Server, own_cpu},
+    server::{Kind, Server, compresses, own_cpu},
     talk::{Pace, Talk},
 };
 
@@ -34,6 +34,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "connections",
         about: "idle WebSocket connections: memory, connect CPU, memory after they have gone",
         run: connections,
+    },
+    Scenario {
+        name: "idle-compressed",
+        about: "memory of WebSocket connections that have agreed on compression",
+        run: idle_compressed,
     },
     Scenario {
         name: "idle-polling",
@@ -126,6 +131,11 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |run| flood(run, Row::FloodLarge, Water::Large),
     },
     Scenario {
+        name: "flood-bombs",
+        about: "another's echo, beside a flood of events of 1 KiB that inflate to almost 1 MB",
+        run: |run| flood(run, Row::FloodBombs, Water::Bombs),
+    },
+    Scenario {
         name: "flood-broadcasts",
         about: "another's echo, beside a flood of broadcasts to a room of 20",
         run: |run| flood(run, Row::FloodBroadcasts, Water::Broadcasts),
@@ -210,7 +220,7 @@ impl Scenario {
     /// Runs it once on a server of a kind.
     pub fn run(&self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
         let server = Server::start(kind, self.name)?;
-        let net = Net::new(server.address)?;
+        let net = Net::new(server.address)?.offering(compresses(self.name));
         (self.run)(&mut Run {
             name: self.name,
             kind,
@@ -344,6 +354,18 @@ fn connections(run: &mut Run<'_>) -> Result<()> {
     run.add(Row::Connect, connect);
     run.add(Row::Gone, Sample::of(gone as f64 / start as f64));
     run.results.memory(run.kind, [start, full, gone]);
+    Ok(())
+}
+
+fn idle_compressed(run: &mut Run<'_>) -> Result<()> {
+    let count = run.settings.connections;
+    let start = run.resident_at_start()?;
+    run.connect(count)?;
+    let full = run.resident(Net::quiet)?;
+    run.add(
+        Row::IdleCompressed,
+        Sample::of(full.saturating_sub(start) as f64 / count as f64),
+    );
     Ok(())
 }
 
@@ -561,7 +583,7 @@ impl Run<'_> {
     /// A fresh server and no connections.
     fn restart(&mut self) -> Result<()> {
         self.server = Server::start(self.kind, self.name)?;
-        self.net = Net::new(self.server.address)?;
+        self.net = Net::new(self.server.address)?.offering(compresses(self.name));
         Ok(())
     }
 }

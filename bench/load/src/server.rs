@@ -53,7 +53,9 @@ impl Kind {
     pub fn takes_part_in(self, scenario: &str) -> bool {
         match self {
             Self::Ours => true,
-            Self::Socketioxide | Self::Node => !scenario.starts_with("flood-"),
+            Self::Socketioxide | Self::Node => {
+                !scenario.starts_with("flood-") && !compresses(scenario)
+            }
             Self::Tuned => !matches!(scenario, "grow-rooms" | "grow-payload"),
             // It knows no namespaces and no HTTP, and no room but one where all talk.
             Self::Floor => {
@@ -159,6 +161,11 @@ impl fmt::Display for Kind {
     }
 }
 
+/// Whether the server of a scenario compresses, and its clients offer that.
+pub fn compresses(scenario: &str) -> bool {
+    matches!(scenario, "flood-bombs" | "idle-compressed")
+}
+
 /// A running server; it ends with this value, and with this process whatever ends that.
 pub struct Server {
     child: Child,
@@ -173,6 +180,8 @@ impl Server {
         command.arg("0");
         if scenario.starts_with("talk-") {
             command.args(kind.argument_for_talk());
+        } else if compresses(scenario) {
+            command.arg("compress");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         // SAFETY: the closure makes one system call, which is allowed between fork and exec.

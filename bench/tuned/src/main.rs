@@ -2,9 +2,7 @@
 //! axum on one for all, and jemalloc, which gives memory back where the C library keeps it. One core
 //! is left to the load.
 //!
-//! `bench-tuned PORT`
-
-use antiphon::Server;
+//! `bench-tuned PORT [compress]`
 
 #[path = "../../../crates/antiphon/examples/shared/bench_events.rs"]
 mod bench_events;
@@ -17,8 +15,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(port) => port.parse()?,
         None => return Err("usage: bench-tuned PORT".into()),
     };
-    let io = Server::new();
-    bench_events::register(&io);
+    let io = bench_events::server();
     let cores = std::thread::available_parallelism()?.get();
     let cores = io.per_core(("127.0.0.1", port))?.threads(cores - 1);
     println!("listening on {}", cores.local_addr());

@@ -1,10 +1,8 @@
 //! The server that load is put on: stock settings, and a few events on the main namespace.
 //!
-//! `cargo run --release --example bench_server -- PORT`
+//! `cargo run --release --features deflate --example bench_server -- PORT [compress]`
 //!
 //! Its events are in `shared/bench_events.rs`; `bench/` has the same on the peers, and the load.
-
-use antiphon::Server;
 
 #[path = "shared/bench_events.rs"]
 mod bench_events;
@@ -16,8 +14,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => return Err("usage: bench_server PORT".into()),
     };
 
-    let io = Server::new();
-    bench_events::register(&io);
+    let io = bench_events::server();
     let app = axum::Router::new().merge(io.router());
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
     println!("listening on {}", listener.local_addr()?);

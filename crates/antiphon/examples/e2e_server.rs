@@ -168,6 +168,8 @@ fn options(
                 "none" => ErrorAcks::None,
                 _ => ErrorAcks::All,
             }),
+            #[cfg(feature = "deflate")]
+            "--compression" => builder.compression(value()?.parse()?),
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
             "--no-upgrades" => builder.allow_upgrades(false),

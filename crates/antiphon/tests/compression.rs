@@ -5,15 +5,16 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, thread};
 
-use antiphon::{Args, Bytes, Server, ServerBuilder};
-use antiphon_protocol::websocket::{
-    Decoder, Opcode,
-    deflate::{OFFER, Window, append_compressed_frame},
-    masked_frame,
+use antiphon::{Args, Auth, Bytes, Limits, Parser, Server, ServerBuilder, Socket};
+use antiphon_protocol::{
+    socket::{Packet, msgpack},
+    websocket::{Decoder, Opcode, deflate::OFFER, masked_frame},
 };
-use support::{Received, WebSocket, http, listener, serve, sid, until};
+use support::{
+    RSV1, Received, WebSocket, compressed_frame, deflated, http, listener, serve, sid, until,
+};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
@@ -49,7 +50,7 @@ struct Frame {
 
 impl Frame {
     fn is_compressed(&self) -> bool {
-        self.bytes[0] & 0x40 != 0
+        self.bytes[0] & RSV1 != 0
     }
 }
 
@@ -90,17 +91,13 @@ impl Client {
     }
 
     async fn send_compressed(&mut self, text: &str) {
-        let mut frame = Vec::new();
-        let mask = Some([1, 2, 3, 4]);
-        let data = text.as_bytes();
-        assert!(append_compressed_frame(
-            Opcode::Text,
-            data,
-            Window::Bits15,
-            mask,
-            &mut frame
-        ));
-        self.websocket.stream().write_all(&frame).await.unwrap();
+        let payload = deflated(text.as_bytes());
+        self.write(&compressed_frame(Opcode::Text, &payload)).await;
+    }
+
+    /// Sends bytes. A server that refuses what they begin with may have closed the connection.
+    async fn write(&mut self, frames: &[u8]) {
+        let _ = self.websocket.stream().write_all(frames).await;
     }
 
     /// The next message. An error is the code that the server has closed with.
@@ -129,41 +126,202 @@ fn long(length: usize) -> String {
     "tick tock ".repeat(length / 10)
 }
 
+/// 22.1, however the server is served.
 #[tokio::test]
 async fn it_is_agreed_on_where_both_sides_want_it() {
-    for (is_wanted, offer, expected) in [
-        (true, "", None),
-        (false, "permessage-deflate", None),
-        (true, "x-webkit-deflate-frame", None),
+    let (plain, _) = echo(Server::builder()).await;
+    let (io, own) = echo(server()).await;
+    let (listener, axum) = listener().await;
+    let served = tokio::spawn(axum::serve(listener, io.router()).into_future());
+    let cores = io.per_core("127.0.0.1:0").unwrap().threads(2);
+    let per_core = cores.local_addr();
+    let cores = thread::spawn(move || cores.run());
+    for (address, offer, is_expected) in [
+        (own, OFFER, true),
+        (axum, OFFER, true),
+        (per_core, OFFER, true),
         // What browsers and `ws` say.
-        (
-            true,
-            "permessage-deflate; client_max_window_bits",
-            Some(OFFER),
-        ),
-        (true, "permessage-deflate", Some(OFFER)),
-        (true, "permessage-deflate; server_max_window_bits=99", None),
+        (own, "permessage-deflate; client_max_window_bits", true),
+        (own, "", false),
+        (own, "x-webkit-deflate-frame", false),
+        (serve(&plain).await, "permessage-deflate", false),
     ] {
-        let builder = match is_wanted {
-            true => server(),
-            false => Server::builder(),
-        };
-        let (io, own) = echo(builder).await;
-        let (listener, axum) = listener().await;
-        let served = tokio::spawn(axum::serve(listener, io.router()).into_future());
-        for address in [own, axum] {
-            let mut client = Client::joined(address, offer).await;
-            assert_eq!(client.agreed.as_deref(), expected, "{offer}");
-            client
-                .send(&format!("420[\"echo\",\"{}\"]", long(1_000)))
-                .await;
-            let frame = client.expect_prefix("430[\"tick").await;
-            assert_eq!(frame.is_compressed(), expected.is_some(), "{offer}");
+        let mut client = Client::joined(address, offer).await;
+        let expected = is_expected.then_some(OFFER);
+        assert_eq!(client.agreed.as_deref(), expected, "{offer}");
+        let text = format!("420[\"echo\",\"{}\"]", long(1_000));
+        match is_expected {
+            true => client.send_compressed(&text).await,
+            false => client.send(&text).await,
         }
-        served.abort();
+        let frame = client.expect_prefix("430[\"tick").await;
+        assert_eq!(frame.is_compressed(), is_expected, "{offer}");
+    }
+    served.abort();
+    io.close().await;
+    let ended = tokio::task::spawn_blocking(|| cores.join().unwrap());
+    ended.await.unwrap().unwrap();
+}
+
+/// 22.1: the response to an offer, or to the first of several that can be met.
+#[tokio::test]
+async fn the_first_offer_that_can_be_met_is_agreed_on() {
+    let (_, address) = echo(server()).await;
+    for (offer, bits) in [
+        ("permessage-deflate; server_max_window_bits=9", "9"),
+        ("permessage-deflate; server_max_window_bits=11", "9"),
+        ("permessage-deflate; server_max_window_bits=12", "12"),
+        ("permessage-deflate; server_max_window_bits=14", "12"),
+        ("permessage-deflate; server_max_window_bits=15", "15"),
+        (
+            "x-other, permessage-deflate; server_max_window_bits=12, permessage-deflate",
+            "12",
+        ),
+        (
+            "permessage-deflate, permessage-deflate; server_max_window_bits=12",
+            "",
+        ),
+        // Fallbacks, in one header and in two.
+        (
+            "permessage-deflate; server_max_window_bits=8, permessage-deflate",
+            "",
+        ),
+        (
+            "permessage-deflate; unknown\r\nSec-WebSocket-Extensions: permessage-deflate",
+            "",
+        ),
+    ] {
+        let client = Client::joined(address, offer).await;
+        let expected = match bits {
+            "" => OFFER.to_owned(),
+            bits => format!("{OFFER}; server_max_window_bits={bits}"),
+        };
+        assert_eq!(client.agreed, Some(expected), "{offer}");
+    }
+    for offer in [
+        "permessage-deflate; server_max_window_bits=8",
+        "permessage-deflate; server_max_window_bits=99",
+        "permessage-deflate; unknown, permessage-deflate; server_max_window_bits=8",
+    ] {
+        let client = Client::joined(address, offer).await;
+        assert_eq!(client.agreed, None, "{offer}");
     }
 }
 
+/// Characters that nothing can be made of unless they come again, none of which JSON escapes.
+fn letters(count: usize) -> String {
+    let mut random = support::random(3);
+    (0..count)
+        .map(|_| char::from(b'#' + random(57) as u8))
+        .collect()
+}
+
+/// 22.1: nothing is said by a reference farther back than a client's window reaches.
+#[tokio::test]
+async fn a_client_that_asks_for_a_small_window_gets_messages_made_for_it() {
+    let (io, address) = echo(server()).await;
+    let mut clients = Vec::new();
+    for (offer, reach) in [
+        ("permessage-deflate; server_max_window_bits=9", 1 << 9),
+        ("permessage-deflate; server_max_window_bits=12", 1 << 12),
+        (OFFER, 1 << 15),
+    ] {
+        clients.push((Client::joined(address, offer).await, reach));
+    }
+    for distance in [200, 2_000, 10_000] {
+        let text = letters(distance).repeat(2);
+        io.emit("n", &text);
+        for (client, reach) in &mut clients {
+            let frame = client.next().await.unwrap();
+            assert_eq!(frame.text, format!("42[\"n\",\"{text}\"]"));
+            let is_found = frame.bytes.len() < distance * 14 / 10;
+            assert_eq!(is_found, distance < *reach, "{distance} of {reach}");
+        }
+    }
+}
+
+/// 22.2: the length that counts is that of the packet as it goes to this receiver.
+#[tokio::test]
+async fn what_reaches_the_threshold_is_compressed_and_what_is_a_byte_shorter_is_not() {
+    let (io, address) = echo(server()).await;
+    let mut client = Client::joined(address, OFFER).await;
+    for length in [THRESHOLD - 1, THRESHOLD] {
+        let is_expected = length == THRESHOLD;
+        let frame = "42[\"n\",\"\"]".len();
+        io.emit("n", "x".repeat(length - frame));
+        let frame = client.next().await.unwrap();
+        assert_eq!(
+            (frame.text.len(), frame.is_compressed()),
+            (length, is_expected)
+        );
+        io.emit("n", Bytes::from(vec![0; length]));
+        client.expect_prefix("451-").await;
+        let frame = client.expect_prefix("binary ").await;
+        assert_eq!(frame.is_compressed(), is_expected, "{length} bytes");
+    }
+}
+
+/// 22.2 with 3.5: a client that takes no bytes gets base64, compressed.
+#[tokio::test]
+async fn base64_is_compressed_like_other_texts() {
+    let (io, address) = echo(server()).await;
+    let mut client = Client::open(address, &format!("{PATH}&b64=1"), OFFER).await;
+    client.expect_prefix("0{").await;
+    client.send("40").await;
+    client.expect_prefix("40{").await;
+    let mut other = Client::joined(address, OFFER).await;
+    // Below the threshold as bytes, and beyond it as base64.
+    for (length, is_compressed) in [(60, false), (90, true), (10_000, true)] {
+        io.emit("n", Bytes::from(vec![0; length]));
+        client.expect_prefix("451-").await;
+        let frame = client.next().await.unwrap();
+        assert!(frame.text.starts_with("bAAAA"), "{frame:?}");
+        assert_eq!(frame.text.len(), 1 + length.div_ceil(3) * 4);
+        assert_eq!(frame.is_compressed(), is_compressed, "{length}");
+        other.expect_prefix("451-").await;
+        let frame = other.expect_prefix("binary ").await;
+        assert_eq!(frame.is_compressed(), length >= THRESHOLD, "{length}");
+    }
+}
+
+/// 22.2 and 22.3 with 21.1: packets in MessagePack are binary messages, compressed both ways.
+#[tokio::test]
+async fn packets_in_messagepack_are_compressed_both_ways() {
+    let io = server().parser(Parser::Msgpack).build();
+    io.of("/").on("echo", async |socket: Socket, args: Args| {
+        socket.emit("echo", args);
+    });
+    let address = serve(&io).await;
+    let mut client = Client::open(address, PATH, OFFER).await;
+    client.expect_prefix("0{").await;
+    let connect = b"\x82\xa4type\x00\xa3nsp\xa1/";
+    client.websocket.send_frame(Opcode::Binary, connect).await;
+    client.expect_prefix("binary ").await;
+    io.emit("echo", (long(2_000), Bytes::from(vec![0; 2_000])));
+    let mut sent = None;
+    for _ in 0..2 {
+        let (received, frame) = client.websocket.next_frame().await;
+        let Received::Binary(message) = received else {
+            panic!("{received:?}");
+        };
+        assert!(frame[0] & RSV1 != 0 && frame.len() < 200);
+        let mut buffer = msgpack::Buffer::default();
+        let packet = msgpack::decode(&message, &Limits::default(), &mut buffer).unwrap();
+        let Packet::Event { args, .. } = packet else {
+            panic!("{packet:?}");
+        };
+        assert!(args.json().starts_with("\"tick tock "));
+        assert_eq!(args.attachments(), [vec![0; 2_000]]);
+        // What the server says to what it said is the same.
+        let payload = deflated(&message);
+        client
+            .write(&compressed_frame(Opcode::Binary, &payload))
+            .await;
+        assert_eq!(*sent.get_or_insert(message.clone()), message);
+    }
+}
+
+/// 22.2.
 #[tokio::test]
 async fn messages_below_the_threshold_and_noise_leave_as_they_are() {
     let (io, address) = echo(server()).await;
@@ -198,6 +356,7 @@ async fn messages_below_the_threshold_and_noise_leave_as_they_are() {
     assert!(frame.bytes.len() < 500);
 }
 
+/// 22.2.
 #[tokio::test]
 async fn a_broadcast_is_compressed_once_and_each_receiver_gets_its_form() {
     let (io, address) = echo(server()).await;
@@ -236,6 +395,7 @@ async fn a_broadcast_is_compressed_once_and_each_receiver_gets_its_form() {
     assert_eq!(http(address, &format!("GET {poll}"), "").await.1, expected);
 }
 
+/// 22.2 with 16.1.
 #[tokio::test]
 async fn broadcasts_of_every_size_come_in_order() {
     let io = server().build();
@@ -260,6 +420,7 @@ async fn broadcasts_of_every_size_come_in_order() {
     }
 }
 
+/// 22.2.
 #[tokio::test]
 async fn after_an_upgrade_what_is_sent_is_compressed() {
     let (io, address) = echo(server()).await;
@@ -281,6 +442,7 @@ async fn after_an_upgrade_what_is_sent_is_compressed() {
     assert!(client.expect_prefix("42[\"after\",").await.is_compressed());
 }
 
+/// 22.3.
 #[tokio::test]
 async fn what_a_client_compresses_counts_as_large_as_it_is() {
     let builder = || server().max_payload(10_000).max_payload_before_join(1_000);
@@ -301,48 +463,110 @@ async fn what_a_client_compresses_counts_as_large_as_it_is() {
         .send_compressed(&format!("40{{\"a\":\"{}\"}}", long(2_000)))
         .await;
     assert_eq!(client.next().await.unwrap_err(), 1009);
-    // A bomb: 64 MB of zeros in 64 KB.
-    let mut client = Client::joined(address, OFFER).await;
-    let mut bomb = Vec::new();
-    let zeros = vec![b' '; 64 << 20];
-    let mask = Some([1, 2, 3, 4]);
-    assert!(append_compressed_frame(
-        Opcode::Text,
-        &zeros,
-        Window::Bits15,
-        mask,
-        &mut bomb
-    ));
-    client
-        .websocket
-        .stream()
-        .write_all(&bomb)
-        .await
-        .unwrap_or_default();
-    assert_eq!(client.next().await.unwrap_err(), 1009);
 }
 
+/// 22.3 with 15.10: what tells who a client is may be long, and comes before it has joined.
+#[tokio::test]
+async fn a_large_auth_may_come_compressed() {
+    let io = server().build();
+    io.of("/").on_connect(
+        async |socket: Socket, Auth(auth): Auth<Box<serde_json::value::RawValue>>| {
+            socket.emit("auth", (auth,));
+        },
+    );
+    let address = serve(&io).await;
+    for (length, is_taken) in [(199_000, true), (201_000, false)] {
+        let mut client = Client::open(address, PATH, OFFER).await;
+        client.expect_prefix("0{").await;
+        let auth = format!("{{\"token\":\"{}\"}}", long(length));
+        client.send_compressed(&format!("40{auth}")).await;
+        if is_taken {
+            client.expect_prefix("40{").await;
+            let frame = client.next().await.unwrap();
+            assert_eq!(frame.text, format!("42[\"auth\",{auth}]"));
+            assert!(frame.is_compressed());
+        } else {
+            assert_eq!(client.next().await.unwrap_err(), 1009);
+        }
+    }
+}
+
+/// A compressed message in fragments.
+fn fragments(payload: &[u8], length: usize) -> Vec<Vec<u8>> {
+    let chunks = payload.chunks(length);
+    let last = chunks.len() - 1;
+    let frame = |(at, chunk)| {
+        let mut frame = match at {
+            0 => compressed_frame(Opcode::Text, chunk),
+            _ => masked_frame(Opcode::Continuation, chunk, [1, 2, 3, 4]).to_vec(),
+        };
+        if at < last {
+            frame[0] &= !FIN;
+        }
+        frame
+    };
+    chunks.enumerate().map(frame).collect()
+}
+
+/// The bit of a message's last frame.
+const FIN: u8 = 0x80;
+
+/// 22.3 with 8.5.
+#[tokio::test]
+async fn a_compressed_message_may_come_in_fragments() {
+    let (_, address) = echo(server()).await;
+    let mut client = Client::joined(address, OFFER).await;
+    let text = letters(800) + &long(500);
+    let payload = deflated(format!("420[\"echo\",\"{text}\"]").as_bytes());
+    let ping = masked_frame(Opcode::Ping, b"", [0; 4]);
+    for length in [payload.len() - 1, 100, 7, 1] {
+        for frame in fragments(&payload, length) {
+            client.write(&[&frame[..], &ping[..]].concat()).await;
+        }
+        let frame = client.expect_prefix("430[").await;
+        assert_eq!(frame.text, format!("430[\"{text}\"]"), "{length}");
+    }
+}
+
+/// 22.3, 22.4 and 8.8: whatever a message breaks whole, it breaks in fragments.
+#[tokio::test]
+async fn fragments_get_around_no_rule() {
+    let (_, address) = echo(server()).await;
+    let too_long = fragments(&deflated(long(1_100_000).as_bytes()), 500).concat();
+    let broken = fragments(b"garbage, no deflate", 5).concat();
+    let mut too_many = fragments(&[0; 2], 1);
+    let empty = masked_frame(Opcode::Continuation, b"", [0; 4]);
+    let mut empty = empty.to_vec();
+    empty[0] &= !FIN;
+    too_many.truncate(1);
+    too_many.extend(vec![empty; 1_001]);
+    let mut marked_twice = fragments(&deflated(long(500).as_bytes()), 5);
+    marked_twice[1][0] |= RSV1;
+    for (frames, code) in [
+        (too_long, 1009),
+        (broken, 1007),
+        (too_many.concat(), 1008),
+        (marked_twice.concat(), 1002),
+    ] {
+        let mut client = Client::joined(address, OFFER).await;
+        client.write(&frames).await;
+        assert_eq!(client.next().await.unwrap_err(), code);
+    }
+}
+
+/// 22.4.
 #[tokio::test]
 async fn what_cant_be_inflated_or_was_not_agreed_on_ends_the_connection() {
     let (_, address) = echo(server()).await;
-    let compressed = |data: &[u8]| {
-        let mut frame = masked_frame(Opcode::Text, data, [1, 2, 3, 4]).to_vec();
-        frame[0] |= 0x40;
-        frame
-    };
     for (offer, frame, code) in [
-        (OFFER, compressed(b"\xff\xff\xff"), 1007),
-        (OFFER, compressed(b"garbage, no deflate"), 1007),
-        ("", compressed(b"x"), 1002),
+        (OFFER, compressed_frame(Opcode::Text, b"\xff\xff\xff"), 1007),
         (
             OFFER,
-            masked_frame(Opcode::Ping, b"", [0; 4])
-                .iter()
-                .enumerate()
-                .map(|(at, byte)| if at == 0 { byte | 0x40 } else { *byte })
-                .collect(),
-            1002,
+            compressed_frame(Opcode::Text, b"garbage, no deflate"),
+            1007,
         ),
+        ("", compressed_frame(Opcode::Text, b"x"), 1002),
+        (OFFER, compressed_frame(Opcode::Ping, b""), 1002),
     ] {
         let mut client = Client::joined(address, offer).await;
         client.websocket.stream().write_all(&frame).await.unwrap();

@@ -27,11 +27,11 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Data, Server, Socket};
+use antiphon::{Data, Parser, Server, Socket, TransportKind};
 use client::{Client, Message};
 use script::{AUTHORS, Author, Emit, Fate, PORTION, RECEIVERS, Script, Step, To};
 use socket2::SockRef;
-use support::{WEBSOCKET, WebSocket, listener, random, serve_on, until, within};
+use support::{listener, random, serve_on, until, within};
 use tokio::{
     runtime::{Builder, Handle},
     task::{JoinSet, yield_now},
@@ -40,6 +40,7 @@ use tokio::{
 /// What the authors work on.
 struct World {
     io: Server,
+    parser: Parser,
     script: Script,
     /// Of the receivers, in their order.
     sockets: Mutex<Vec<Socket>>,
@@ -50,9 +51,16 @@ struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Arc<Self> {
+    fn new(seed: u64, parser: Parser) -> Arc<Self> {
+        use TransportKind::{Polling, Streaming, WebSocket};
+        let builder = Server::builder()
+            .transports([Polling, Streaming, WebSocket])
+            .parser(parser);
+        #[cfg(feature = "deflate")]
+        let builder = builder.compression(200);
         let world = Arc::new(Self {
-            io: Server::new(),
+            io: builder.build(),
+            parser,
             script: Script::new(seed),
             sockets: Mutex::default(),
             handle: Handle::current(),
@@ -294,6 +302,7 @@ impl Receiver {
                 has_turned = true;
                 match fate {
                     Fate::Upgrades => self.client.upgrade().await,
+                    Fate::Streams => self.client.upgrade_to_stream().await,
                     Fate::HangsUp => break,
                     Fate::Leaves => {
                         self.answers = false;
@@ -346,7 +355,7 @@ impl Receiver {
 async fn play(world: &Arc<World>, address: SocketAddr) {
     let mut receivers = Vec::new();
     for (number, (query, _)) in RECEIVERS.iter().enumerate() {
-        let client = Client::connect(address, query).await;
+        let client = Client::connect(address, query, world.parser).await;
         until("its handler", || {
             world.sockets.lock().unwrap().len() > number
         })
@@ -367,14 +376,13 @@ async fn play(world: &Arc<World>, address: SocketAddr) {
         let portions = world.portions(author);
         match kind {
             Author::Handler => {
-                let mut client = WebSocket::connect(address, WEBSOCKET).await;
-                client.expect_prefix("0{").await;
-                client.send("40/script,").await;
-                client.expect_prefix("40/script,").await;
+                let query = "EIO=4&transport=websocket";
+                let mut client = Client::open(address, query, world.parser).await;
+                client.join("/script").await;
                 tasks.spawn(async move {
                     for begin in portions {
                         client
-                            .send(&format!(r#"42/script,["play",{author},{begin}]"#))
+                            .send(&format!(r#"2/script,["play",{author},{begin}]"#))
                             .await;
                     }
                     let all = || world.ended.load(Ordering::Relaxed) == AUTHORS;
@@ -425,11 +433,11 @@ fn seeds(default: Range<u64>) -> Range<u64> {
     first.parse().unwrap()..last.parse::<u64>().unwrap() + 1
 }
 
-fn check(seed: u64, runtime: &mut Builder) {
+fn check(seed: u64, parser: Parser, runtime: &mut Builder) {
     let _replay = Replay(seed);
     let runtime = runtime.enable_all().build().unwrap();
     runtime.block_on(async {
-        let world = World::new(seed);
+        let world = World::new(seed, parser);
         let (listener, address) = listener().await;
         // So that writes are taken in part.
         SockRef::from(&listener)
@@ -446,14 +454,23 @@ fn check(seed: u64, runtime: &mut Builder) {
 #[test]
 fn each_receiver_gets_what_it_is_owed_on_many_threads() {
     for seed in seeds(1..13) {
-        check(seed, Builder::new_multi_thread().worker_threads(4));
+        let runtime = &mut Builder::new_multi_thread();
+        check(seed, Parser::Json, runtime.worker_threads(4));
+    }
+}
+
+#[test]
+fn each_receiver_gets_what_it_is_owed_in_messagepack() {
+    for seed in seeds(301..305) {
+        let runtime = &mut Builder::new_multi_thread();
+        check(seed, Parser::Msgpack, runtime.worker_threads(4));
     }
 }
 
 #[test]
 fn each_receiver_gets_what_it_is_owed_on_one_thread() {
     for seed in seeds(101..107) {
-        check(seed, &mut Builder::new_current_thread());
+        check(seed, Parser::Json, &mut Builder::new_current_thread());
     }
 }
 
@@ -463,7 +480,7 @@ fn each_receiver_gets_what_it_is_owed_with_a_runtime_for_each_core() {
         let _replay = Replay(seed);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let world = World::new(seed);
+            let world = World::new(seed, Parser::Json);
             let cores = world.io.per_core("127.0.0.1:0").unwrap().threads(3);
             let address = cores.local_addr();
             let serves = thread::spawn(move || cores.run());
@@ -482,11 +499,11 @@ fn nothing_comes_behind_a_disconnect_though_other_threads_emit() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let world = World::new(0);
+        let world = World::new(0, Parser::Json);
         let (listener, address) = listener().await;
         drop(serve_on(&world.io, listener));
         for round in 0..300 {
-            let mut client = Client::connect(address, RECEIVERS[0].0).await;
+            let mut client = Client::connect(address, RECEIVERS[0].0, world.parser).await;
             until("its handler", || {
                 world.sockets.lock().unwrap().len() > round
             })

@@ -364,19 +364,90 @@ fn a_flood_starves_nobody_on_many_threads() {
     });
 }
 
+/// The most events that one turn has handled until there are so many.
+async fn most_a_turn(handled: &AtomicUsize, count: usize) -> usize {
+    let (mut most, mut before) = (0, 0);
+    while before < count {
+        // Polled once a turn, as others would be.
+        tokio::task::yield_now().await;
+        let now = handled.load(Ordering::Relaxed);
+        most = most.max(now - before);
+        before = now;
+    }
+    most
+}
+
+/// The most events of a flood of compressed messages that one turn has handled.
+#[cfg(feature = "deflate")]
+async fn events_a_turn(text: &str, copies: usize) -> usize {
+    use antiphon_protocol::websocket::deflate::OFFER;
+
+    let io = Server::builder().compression(1_000).build();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    io.of("/").on("cheap", move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        async {}
+    });
+    let address = serve(&io).await;
+    let stream = TcpStream::connect(address).await.unwrap();
+    let offer = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
+    let (mut client, _) = WebSocket::offering(stream, WEBSOCKET, &offer).await;
+    client.join().await;
+    let payload = support::deflated(text.as_bytes());
+    let frame = support::compressed_frame(Opcode::Text, &payload);
+    client
+        .stream()
+        .write_all(&frame.repeat(copies))
+        .await
+        .unwrap();
+
+    most_a_turn(&handled, copies).await
+}
+
+/// docs/protocol.md 22.3 bounds one message; what a turn takes is bounded by the bytes that were
+/// inflated, and not by those that were read.
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn compressed_messages_count_as_what_they_are_inflated_to() {
+    let large = format!(r#"42["cheap","{}"]"#, "x".repeat(900_000));
+    let most = within("the large", events_a_turn(&large, 100)).await;
+    assert!(most <= 2, "{most} of almost 1 MB in one turn");
+    let small = format!(r#"42["cheap","{}"]"#, "x".repeat(20_000));
+    let most = within("the small", events_a_turn(&small, 500)).await;
+    assert!(most <= 14, "{most} of 20 KB in one turn");
+}
+
 const DEAR_EVENTS: usize = 4_000;
 
-/// A session by polling that is in the main namespace, and a POST of many dear events for it.
-async fn dear_post(address: SocketAddr) -> String {
+/// A session by polling that is in the main namespace, and a POST of these packets for it.
+async fn post_of(address: SocketAddr, packets: &[&str]) -> String {
     let path = "/socket.io/?EIO=4&transport=polling";
     let (_, open) = http(address, &format!("GET {path}"), "").await;
     let path = format!("{path}&sid={}", sid(&open));
     http(address, &format!("POST {path}"), "40").await;
-    let body = vec![r#"42["dear"]"#; DEAR_EVENTS].join("\x1e");
+    let body = packets.join("\x1e");
     format!(
         "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
+}
+
+/// One of many dear events.
+async fn dear_post(address: SocketAddr) -> String {
+    post_of(address, &[r#"42["dear"]"#; DEAR_EVENTS]).await
+}
+
+#[tokio::test]
+async fn a_post_of_large_events_gives_way_between_them() {
+    let (io, handled) = flooded();
+    let address = serve(&io).await;
+    let large = format!(r#"42["cheap","{}"]"#, "x".repeat(90_000));
+    let post = post_of(address, &[&*large; 10]).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(post.as_bytes()).await.unwrap();
+    let most = within("the POST", most_a_turn(&handled, 10)).await;
+    assert!(most <= 3, "{most} of 90 KB in one turn");
 }
 
 #[tokio::test]

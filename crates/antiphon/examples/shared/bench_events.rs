@@ -6,13 +6,29 @@
 //! * `join` enters the room that it names, and acknowledges with the name;
 //! * `room` emits `room` with its arguments to the room `r`;
 //! * `none` does nothing, `work` computes for 12 us, `panic` panics.
+//!
+//! Messages are compressed from 1 KiB on if the word `compress` is among the program's arguments,
+//! and else not at all.
 
 use std::time::{Duration, Instant};
 
 use antiphon::{Ack, Args, Data, Server, Socket};
 
+/// A server with them.
+pub(crate) fn server() -> Server {
+    let builder = Server::builder();
+    #[cfg(feature = "deflate")]
+    let builder = match std::env::args().any(|argument| argument == "compress") {
+        true => builder.compression(1024),
+        false => builder,
+    };
+    let io = builder.build();
+    register(&io);
+    io
+}
+
 /// Registers them.
-pub(crate) fn register(io: &Server) {
+fn register(io: &Server) {
     io.of("/")
         .on("echo", async |socket: Socket, args: Args| {
             socket.emit("echo", args);

@@ -8,8 +8,10 @@ use crate::support::random;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Stays,
-    /// Its session moves from polling to a WebSocket in the middle.
+    /// Its session moves to a WebSocket in the middle.
     Upgrades,
+    /// Its session moves from polling to streaming in the middle.
+    Streams,
     /// It reads nothing before all authors have ended.
     Stalls,
     /// The first author disconnects it.
@@ -23,12 +25,16 @@ pub(crate) enum Fate {
 impl Fate {
     /// Whether it gets all that is emitted.
     pub(crate) const fn lasts(self) -> bool {
-        matches!(self, Self::Stays | Self::Upgrades | Self::Stalls)
+        matches!(
+            self,
+            Self::Stays | Self::Upgrades | Self::Streams | Self::Stalls
+        )
     }
 }
 
-/// The query of a receiver's session, and its fate.
-pub(crate) const RECEIVERS: [(&str, Fate); 13] = [
+/// The query of a receiver's session, and its fate. A client whose query has `deflate` offers to
+/// compress; the server makes nothing of that word.
+pub(crate) const RECEIVERS: [(&str, Fate); 21] = [
     ("EIO=4&transport=websocket", Fate::Stays),
     ("EIO=4&transport=websocket", Fate::Stalls),
     ("EIO=3&transport=websocket", Fate::Stays),
@@ -42,6 +48,14 @@ pub(crate) const RECEIVERS: [(&str, Fate); 13] = [
     ("EIO=4&transport=polling", Fate::Disconnected),
     ("EIO=4&transport=websocket", Fate::Leaves),
     ("EIO=3&transport=websocket", Fate::HangsUp),
+    ("EIO=4&transport=streaming", Fate::Stays),
+    ("EIO=4&transport=streaming", Fate::Stalls),
+    ("EIO=4&transport=streaming", Fate::Upgrades),
+    ("EIO=4&transport=polling", Fate::Streams),
+    ("EIO=4&transport=websocket&deflate", Fate::Stays),
+    ("EIO=4&transport=websocket&deflate", Fate::Stalls),
+    ("EIO=3&transport=websocket&b64=1&deflate", Fate::Stays),
+    ("EIO=4&transport=polling&deflate", Fate::Upgrades),
 ];
 
 pub(crate) const AUTHORS: usize = 4;

@@ -292,16 +292,21 @@ impl Session {
     }
 
     /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so
-    /// that nothing of another thread comes behind the packet that tells its client of its end.
+    /// that nothing of another thread comes behind the packet that tells its client of its end, and
+    /// before that where there is much to do for it.
     pub(crate) fn send_if(
         self: &Arc<Self>,
-        is_there: impl FnOnce() -> bool,
+        is_there: impl Fn() -> bool,
         message: &mut impl Forms,
         volatile: bool,
     ) -> Result<Sent, SendError> {
         let form = self.form();
-        if form.compression.is_some() && !self.has_ended() && message.frame(form).is_none() {
-            // Compressing takes long: not under the lock, and not for who has gone.
+        if form.compression.is_some()
+            && !self.has_ended()
+            && is_there()
+            && message.frame(form).is_none()
+        {
+            // Compressing takes long: not under the lock, and not for a receiver that has gone.
             message.encoded(form);
         }
         let mut state = self.lock();

@@ -58,6 +58,10 @@ const EVENTS: Duration = Duration::from_millis(1);
 /// Events that it handles between two looks at the clock.
 const EVENTS_A_LOOK: usize = 16;
 
+/// Bytes of its events, and bytes that it reads, after which others have their turn. A compressed
+/// message counts as what it was inflated to: what is read in one go may be a thousand times that.
+pub(crate) const BYTES: usize = 128 << 10;
+
 /// No turn is cut: see [`uncut`].
 static UNCUT: AtomicBool = AtomicBool::new(false);
 
@@ -235,17 +239,20 @@ pub(crate) struct Budget {
     /// When its second event was handled: for one alone the clock isn't asked.
     began: Option<Instant>,
     events: usize,
+    bytes: usize,
     is_spent: bool,
 }
 
 impl Budget {
-    /// An event has been handled. Returns whether more may be.
-    pub(crate) fn spend(&mut self) -> bool {
+    /// An event of so many bytes has been handled. Returns whether more may be.
+    pub(crate) fn spend(&mut self, bytes: usize) -> bool {
         if self.events % EVENTS_A_LOOK == 1 {
             let began = *self.began.get_or_insert_with(Instant::now);
             self.is_spent = self.events > 1 && has_passed(began, EVENTS);
         }
         self.events += 1;
+        self.bytes += bytes;
+        self.is_spent |= self.bytes >= BYTES;
         !self.is_spent
     }
 
@@ -467,6 +474,14 @@ mod tests {
 
     fn is_open() -> bool {
         THREAD.with(|thread| thread.is_open.get())
+    }
+
+    #[test]
+    fn a_budget_is_spent_by_the_bytes_of_its_events() {
+        let mut budget = Budget::default();
+        assert!(budget.spend(BYTES - 1));
+        assert!(!budget.spend(1) && budget.is_spent());
+        assert!(!Budget::default().spend(10 * BYTES));
     }
 
     #[test]

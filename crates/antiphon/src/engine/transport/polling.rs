@@ -18,7 +18,7 @@ use std::{
 };
 
 use antiphon_protocol::engine::{
-    EncodedPacket, PacketType, Revision, TransportKind, jsonp,
+    EncodedPacket, Message, Packet, PacketType, Revision, TransportKind, jsonp,
     payload::{self, Packets, Payload, PayloadError},
     session::server::{Input, Refusal},
 };
@@ -281,9 +281,14 @@ impl Post {
         turn::scope_of(&self.session, || {
             for packet in packets {
                 let packet = packet.map_err(|error| self.undecodable(error))?;
+                let bytes = match &packet {
+                    Packet::Message(Message::Text(text)) => text.len(),
+                    Packet::Message(Message::Binary(data)) => data.len(),
+                    _ => 0,
+                };
                 self.session.receive(packet);
                 count += 1;
-                if !budget.spend() {
+                if !budget.spend(bytes) {
                     return Ok(Some(count));
                 }
             }

@@ -42,9 +42,6 @@ const READ_BUFFER: usize = 256 << 10;
 /// Bytes that are reserved at the most for a frame that has only announced its length.
 const RESERVED: usize = 64 << 10;
 
-/// What a connection may read before others on its thread have a turn, in bytes.
-const BYTES_A_TURN: usize = 128 << 10;
-
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -429,12 +426,19 @@ impl WebSocket {
     ) -> bool {
         let mut budget = turn::Budget::default();
         let mut bytes = 0;
-        while bytes < BYTES_A_TURN && !budget.is_spent() {
+        while bytes < turn::BYTES && !budget.is_spent() {
             if session.is_saturated() {
                 session.lock().pause_reading(true);
                 return false;
             }
-            let mut handle = |event: Event<'_>| receive(session, event) && budget.spend();
+            let mut handle = |event: Event<'_>| {
+                let length = match &event {
+                    Event::Text(text) => text.len(),
+                    Event::Binary(data) => data.len(),
+                    Event::Ping(_) | Event::Pong(_) | Event::Close(_) => 0,
+                };
+                receive(session, event) && budget.spend(length)
+            };
             let read = match std::mem::take(&mut self.has_backlog) {
                 true => {
                     let decoded = self.decode(Some(session), &mut [], &mut handle);
