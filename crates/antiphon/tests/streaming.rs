@@ -14,7 +14,7 @@ use std::{
 };
 
 use antiphon::{Data, QueueLimits, Server, ServerBuilder, Socket, TransportKind};
-use support::{Received, WEBSOCKET, WebSocket, http, serve, sid, until, within};
+use support::{Received, Stream, WEBSOCKET, WebSocket, http, serve, sid, until, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -36,74 +36,6 @@ fn echo(builder: ServerBuilder) -> Server {
             socket.emit("echo", text);
         });
     io
-}
-
-/// A streamed response.
-struct Stream {
-    tcp: TcpStream,
-    head: String,
-    /// What has come and was not looked at.
-    body: String,
-    ended: bool,
-}
-
-impl Stream {
-    async fn open(address: SocketAddr, path: &str) -> Self {
-        let mut tcp = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
-        tcp.write_all(request.as_bytes()).await.unwrap();
-        let mut head = String::new();
-        while !head.ends_with("\r\n\r\n") {
-            let byte = within("the head", tcp.read_u8()).await.unwrap();
-            head.push(char::from(byte));
-        }
-        Self {
-            tcp,
-            head: head.to_ascii_lowercase(),
-            body: String::new(),
-            ended: false,
-        }
-    }
-
-    /// Reads one chunk of the body.
-    async fn chunk(&mut self) {
-        let mut line = String::new();
-        while !line.ends_with("\r\n") {
-            let byte = within("a chunk", self.tcp.read_u8()).await.unwrap();
-            line.push(char::from(byte));
-        }
-        let length = usize::from_str_radix(line.trim(), 16).unwrap();
-        let mut data = vec![0; length + 2];
-        within("a chunk", self.tcp.read_exact(&mut data))
-            .await
-            .unwrap();
-        self.body += std::str::from_utf8(&data[..length]).unwrap();
-        self.ended = length == 0;
-    }
-
-    /// The next event, or comment. None: the response has ended in order.
-    async fn event(&mut self) -> Option<String> {
-        loop {
-            if let Some((event, rest)) = self.body.split_once("\n\n") {
-                let event = event.to_owned();
-                self.body = rest.to_owned();
-                return Some(event);
-            }
-            if self.ended {
-                assert_eq!(self.body, "", "half an event");
-                return None;
-            }
-            self.chunk().await;
-        }
-    }
-
-    async fn expect(&mut self, expected: &str) {
-        assert_eq!(self.event().await.as_deref(), Some(expected));
-    }
-
-    async fn expect_end(&mut self) {
-        assert_eq!(self.event().await, None);
-    }
 }
 
 async fn post(address: SocketAddr, path: &str, body: &str) {
@@ -227,7 +159,7 @@ async fn a_reader_that_never_reads_hits_the_bound_of_its_queue() {
 
 #[tokio::test]
 async fn a_client_that_never_confirms_hits_the_bound_too() {
-    let limits = QueueLimits::new().packets(10).bytes(1 << 20);
+    let limits = QueueLimits::new().packets(10).bytes(1 << 20).burst(1);
     let io = all().outbound(limits).build();
     let address = serve(&io).await;
     let (mut stream, path) = joined(address).await;

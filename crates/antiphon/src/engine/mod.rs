@@ -36,7 +36,7 @@ use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{
-    CloseReason, Message, Parser, QueueLimits, Revision, TransportKind,
+    CloseReason, ConflateKey, Message, Parser, QueueLimits, QueuePolicy, Revision, TransportKind,
 };
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
@@ -45,10 +45,10 @@ pub use http::{
     cookie::{Cookie, SameSite},
     cors::Cors,
 };
-pub(crate) use session::Sent;
 pub use session::id::SessionId;
 use session::turn;
 pub use session::{SendError, Session};
+pub(crate) use session::{Sending, Sent};
 pub use stats::Stats;
 use transport::{driver::Driven, goodbye};
 

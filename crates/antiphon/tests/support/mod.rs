@@ -241,6 +241,74 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
+/// A streamed response.
+pub struct Stream {
+    tcp: TcpStream,
+    pub head: String,
+    /// What has come and was not looked at.
+    body: String,
+    ended: bool,
+}
+
+impl Stream {
+    pub async fn open(address: SocketAddr, path: &str) -> Self {
+        let mut tcp = TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n");
+        tcp.write_all(request.as_bytes()).await.unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            let byte = within("the head", tcp.read_u8()).await.unwrap();
+            head.push(char::from(byte));
+        }
+        Self {
+            tcp,
+            head: head.to_ascii_lowercase(),
+            body: String::new(),
+            ended: false,
+        }
+    }
+
+    /// Reads one chunk of the body.
+    async fn chunk(&mut self) {
+        let mut line = String::new();
+        while !line.ends_with("\r\n") {
+            let byte = within("a chunk", self.tcp.read_u8()).await.unwrap();
+            line.push(char::from(byte));
+        }
+        let length = usize::from_str_radix(line.trim(), 16).unwrap();
+        let mut data = vec![0; length + 2];
+        within("a chunk", self.tcp.read_exact(&mut data))
+            .await
+            .unwrap();
+        self.body += std::str::from_utf8(&data[..length]).unwrap();
+        self.ended = length == 0;
+    }
+
+    /// The next event, or comment. None: the response has ended in order.
+    pub async fn event(&mut self) -> Option<String> {
+        loop {
+            if let Some((event, rest)) = self.body.split_once("\n\n") {
+                let event = event.to_owned();
+                self.body = rest.to_owned();
+                return Some(event);
+            }
+            if self.ended {
+                assert_eq!(self.body, "", "half an event");
+                return None;
+            }
+            self.chunk().await;
+        }
+    }
+
+    pub async fn expect(&mut self, expected: &str) {
+        assert_eq!(self.event().await.as_deref(), Some(expected));
+    }
+
+    pub async fn expect_end(&mut self) {
+        assert_eq!(self.event().await, None);
+    }
+}
+
 /// What has happened, in order.
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<String>>>);

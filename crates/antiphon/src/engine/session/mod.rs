@@ -24,7 +24,7 @@ use std::{
 use antiphon_protocol::{
     engine::{
         CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Open, Packet, PacketType,
-        Revision, ServerSession as Machine, TransportKind,
+        QueuePolicy, Queued, Revision, ServerSession as Machine, Timer, TransportKind,
         session::server::{Input, Output, Refusal},
     },
     websocket::deflate::Window,
@@ -53,6 +53,40 @@ pub enum SendError {
     /// The message was volatile, and the transport couldn't take it at once.
     #[error("a volatile message was dropped, since the transport couldn't take it at once")]
     Volatile,
+    /// The message found the outbound queue beyond its limits, and its
+    /// [policy](antiphon_protocol::engine::QueuePolicy) says that it is dropped then.
+    #[error("the message was dropped, as its policy says, since the client reads too slowly")]
+    Dropped,
+}
+
+/// How a message is sent to a client that reads slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Sending {
+    /// It is dropped if the transport can't take it at once.
+    pub(crate) volatile: bool,
+    /// What becomes of it in the queue.
+    pub(crate) policy: QueuePolicy,
+}
+
+impl Sending {
+    /// It must arrive.
+    pub(crate) const SURE: Self = Self {
+        volatile: false,
+        policy: QueuePolicy::Close,
+    };
+
+    /// It waits as its policy says.
+    pub(crate) const fn with(policy: QueuePolicy) -> Self {
+        Self {
+            volatile: false,
+            policy,
+        }
+    }
+
+    /// Whether it may share memory with what is sent before and behind it: it is never taken out.
+    const fn may_be_appended(self) -> bool {
+        matches!(self.policy, QueuePolicy::Close | QueuePolicy::DropNewest)
+    }
 }
 
 /// How a message waits in a session.
@@ -120,7 +154,7 @@ impl Session {
             None => packet.into(),
         };
         // An empty queue takes any message.
-        let _ = machine.send(message);
+        let _ = machine.send(message, QueuePolicy::Close);
         Arc::new(Self {
             id,
             form,
@@ -245,6 +279,30 @@ impl Session {
             .await;
     }
 
+    /// Resolves when what waits is within the limits of the outbound queue: at once, or when half of
+    /// that has left.
+    ///
+    /// # Errors
+    /// [`SendError::Closed`] if the session is closed or closing.
+    pub async fn ready(&self) -> Result<(), SendError> {
+        let mut has_waited = false;
+        let mut is_open = true;
+        self.until(|state| {
+            is_open = state.machine.is_open();
+            let is_ready = match has_waited {
+                true => state.machine.is_half_empty(),
+                false => state.machine.is_within_limits(),
+            };
+            has_waited = true;
+            is_ready || !is_open
+        })
+        .await;
+        match is_open {
+            true => Ok(()),
+            false => Err(SendError::Closed),
+        }
+    }
+
     /// Resolves when the application takes more.
     pub(crate) async fn unsaturated(&self) {
         self.until(|state| {
@@ -278,17 +336,16 @@ impl Session {
 
     fn send_packet(self: &Arc<Self>, packet: EncodedPacket) -> Result<(), SendError> {
         let mut message = EncodedMessage::from(packet).in_form(self.form());
-        self.send(&mut message, false).map(drop)
+        self.send(&mut message, Sending::SURE).map(drop)
     }
 
-    /// Sends a message in the form of this session, all of it or nothing. A volatile message is
-    /// dropped if the transport can't take it at once.
+    /// Sends a message in the form of this session, all of it or nothing.
     pub(crate) fn send(
         self: &Arc<Self>,
         message: &mut impl Forms,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<Sent, SendError> {
-        self.send_if(|| true, message, volatile)
+        self.send_if(|| true, message, sending)
     }
 
     /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so
@@ -297,7 +354,7 @@ impl Session {
         self: &Arc<Self>,
         is_there: impl FnOnce() -> bool,
         message: &mut impl Forms,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<Sent, SendError> {
         let form = self.form();
         if form.compression.is_some() && !self.has_ended() && message.frame(form).is_none() {
@@ -308,20 +365,23 @@ impl Session {
         if !state.machine.is_open() || !is_there() {
             return Err(SendError::Closed);
         }
-        if volatile && !state.machine.is_writable() {
+        if sending.volatile && !state.machine.is_writable() {
             self.engine.counters().volatile_dropped.add(1);
             return Err(SendError::Volatile);
         }
-        if state.machine.has_frames()
+        let may_be_appended = sending.may_be_appended();
+        if may_be_appended
+            && state.machine.has_frames()
             && let Some(bundle) = message.bundle(form)
             && state.machine.share(bundle, form)
         {
             self.flush(&mut state);
             return Ok(Sent::Shared);
         }
-        let is_appended = message
-            .frame(form)
-            .is_some_and(|frame| state.machine.append(frame));
+        let is_appended = may_be_appended
+            && message
+                .frame(form)
+                .is_some_and(|frame| state.machine.append(frame));
         if !is_appended {
             let encoded = message.encoded(form);
             if state.mark.is_noted() && !state.machine.has_room(encoded) {
@@ -331,17 +391,57 @@ impl Session {
                     return Err(SendError::Closed);
                 }
             }
-            if let Err(full) = state.machine.send(encoded.clone()) {
-                self.engine.counters().slow_readers_closed.add(1);
-                tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
-                state.machine.handle(Input::TransportFailed, Instant::now());
-                self.note_end(&state);
-                state.wake_all();
-                return Err(SendError::QueueFull);
-            }
+            self.queue(&mut state, encoded.clone(), sending.policy)?;
         }
         self.flush(&mut state);
         Ok(Sent::Alone)
+    }
+
+    /// Queues a message that isn't appended to another.
+    fn queue(
+        &self,
+        state: &mut SessionState,
+        message: Encoded,
+        policy: QueuePolicy,
+    ) -> Result<(), SendError> {
+        match state.machine.send(message, policy) {
+            Ok(queued) if queued == Queued::default() => Ok(()),
+            Ok(queued) => {
+                let counters = self.engine.counters();
+                let dropped = queued.dropped + usize::from(queued.is_dropped);
+                counters.messages_dropped.add(dropped as u64);
+                counters.messages_conflated.add(queued.conflated as u64);
+                if queued.is_behind {
+                    let deadline = state.machine.deadline();
+                    state.machine.handle(Input::FellBehind, Instant::now());
+                    state.wake_driver_before(deadline);
+                }
+                match queued.is_dropped {
+                    true => Err(SendError::Dropped),
+                    false => Ok(()),
+                }
+            }
+            Err(full) => {
+                self.note_slow_reader(&full);
+                state.machine.handle(Input::TransportFailed, Instant::now());
+                self.note_end(state);
+                state.wake_all();
+                Err(SendError::QueueFull)
+            }
+        }
+    }
+
+    /// The session is closed since its client reads too slowly.
+    #[cold]
+    fn note_slow_reader(&self, reason: &dyn fmt::Display) {
+        self.engine.counters().slow_readers_closed.add(1);
+        tracing::warn!(
+            session = ?self.id,
+            %reason,
+            hint = "await `socket.ready()` between many emits, let old ones go by `drop_oldest`, \
+                    `conflate` or `volatile`, or raise `ServerBuilder::outbound`",
+            "closing session: its client reads too slowly",
+        );
     }
 
     /// Flushes now, or leaves it to the turn of this thread.
@@ -389,7 +489,9 @@ impl Session {
     pub(crate) fn input(self: &Arc<Self>, input: Input<'_>) -> Output {
         let now = Instant::now();
         let mut state = self.lock();
-        let deadline = state.machine.deadline();
+        let next = state.machine.next_timer();
+        let deadline = next.map(|(_, at)| at);
+        let is_timeout = matches!(input, Input::Timeout);
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
@@ -398,10 +500,13 @@ impl Session {
         }
         self.note_end(&state);
         if state.machine.closed().is_some() {
+            if let (true, Some((Timer::Behind | Timer::Stall, _))) = (is_timeout, next) {
+                let waiting = state.machine.queued_bytes();
+                self.note_slow_reader(&format_args!("{waiting} bytes wait, and none were taken"));
+            }
             state.wake_all();
-        } else if state.machine.deadline() < deadline {
-            // The driver's timer is set for later.
-            state.driver.take().into_iter().for_each(Waker::wake);
+        } else {
+            state.wake_driver_before(deadline);
         }
         output
     }
@@ -502,6 +607,7 @@ impl Session {
 
     /// The deadline has come.
     pub(crate) fn timeout(self: &Arc<Self>) {
+        self.lock().note_reading();
         while self.input(Input::Timeout) != Output::Nothing {}
         if let Some(connection) = self.connection() {
             connection.timeout(self, Instant::now());

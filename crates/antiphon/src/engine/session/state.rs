@@ -57,6 +57,21 @@ impl SessionState {
         self.driver.take().into_iter().for_each(Waker::wake);
     }
 
+    /// The driver's timer was set for this deadline: the next one may be earlier.
+    pub(super) fn wake_driver_before(&mut self, deadline: Option<Instant>) {
+        if self.machine.deadline() < deadline {
+            self.driver.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// A client that still reads a response takes something, though it asks for no other.
+    pub(super) fn note_reading(&mut self) {
+        let requests = self.requests.as_ref();
+        if let Some(read) = requests.and_then(|requests| requests.last_read()) {
+            self.machine.handle(Input::ResponseRead, read);
+        }
+    }
+
     /// The session has left HTTP: its requests are over.
     pub(crate) fn leave_http(&mut self) {
         if let Some(mut requests) = self.requests.take() {

@@ -64,6 +64,12 @@ impl Unread {
         self.lock().bytes.is_empty()
     }
 
+    /// When a part was taken, if there are more.
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        let rest = self.lock();
+        (!rest.bytes.is_empty()).then_some(rest.moved)
+    }
+
     /// Gives the rest up.
     pub(crate) fn forget(&self) {
         let mut rest = self.lock();

@@ -31,8 +31,8 @@ use tokio::{
 
 use crate::engine::{
     ReadAhead, Session,
-    session::Failure,
     session::turn,
+    session::{Failure, Sending},
     transport::driver::{self, Driven},
 };
 
@@ -515,7 +515,7 @@ fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
         Event::Ping(data) => {
             if !session.is_unread() {
                 // Whether it has been queued, its driver sees.
-                let _ = session.send(&mut Encoded::Frames(pong_frame(data)), false);
+                let _ = session.send(&mut Encoded::Frames(pong_frame(data)), Sending::SURE);
             }
             return true;
         }

@@ -24,7 +24,7 @@ use super::{
     stays::Tracked,
 };
 use crate::{
-    engine::{Session, session::id},
+    engine::{Sending, Session, session::id},
     server::{ConnectError, Room, Socket},
 };
 
@@ -437,7 +437,7 @@ impl Joining<'_> {
         let sid = socket.id().as_str();
         if let Ok(connect) = codec::connect_with(name, &Connected { sid, pid: &pid }) {
             // A session that has ended has no use for it.
-            let _ = socket.send(&mut connect.into(), false);
+            let _ = socket.send(&mut connect.into(), Sending::SURE);
         }
         let local = socket.namespace().joins();
         local.in_order(waiting, |joins| socket.enter(joins, resumed));
@@ -463,7 +463,7 @@ impl Ordered {
     fn send_page(&self, socket: &Socket, page: Page, mut after: u64) -> u64 {
         for missed in page.events {
             // A session that has ended comes again.
-            let _ = self.send_to(socket, &missed.event, missed.offset.sequence, false);
+            let _ = self.send_to(socket, &missed.event, missed.offset.sequence, Sending::SURE);
             after = missed.offset.sequence;
         }
         after

@@ -26,11 +26,11 @@ use super::{
     stays::Tracked,
 };
 use crate::{
-    engine::session::turn,
+    engine::{QueuePolicy, SendError, Sending, session::turn},
     server::{
         DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
         handlers::handler::BoxFuture,
-        rooms::{Rooms, burst::Burst},
+        rooms::{Rooms, burst},
         socket::values::Values,
     },
 };
@@ -60,6 +60,7 @@ pub(crate) type Waiting = VecDeque<Delivery>;
 pub(crate) struct Delivery {
     event: Outgoing,
     receivers: Receivers,
+    policy: QueuePolicy,
     appending: BoxFuture<Result<u64, LogError>>,
 }
 
@@ -162,8 +163,8 @@ impl Ordered {
     }
 
     /// Emits an event to the sockets of `target`.
-    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, volatile: bool) {
-        self.in_order(|waiting| self.broadcast_in(waiting, event, target, volatile));
+    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, sending: Sending) {
+        self.in_order(|waiting| self.broadcast_in(waiting, event, target, sending));
     }
 
     /// As [`broadcast`](Self::broadcast), by whoever has the lock.
@@ -172,27 +173,24 @@ impl Ordered {
         waiting: &mut Waiting,
         event: &Outgoing,
         target: &Target,
-        volatile: bool,
+        sending: Sending,
     ) {
         {
-            if volatile {
+            if sending.volatile {
                 let mut draft = self.shared.draft();
                 if self.encode(&mut draft, event, self.delivered()).is_ok() {
-                    let mut message = Fanout::new(&mut draft);
-                    self.rooms.for_each(target, |socket| {
-                        // A socket that can't take it has been counted.
-                        let _ = socket.send(&mut message, true);
-                    });
+                    burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
                 }
                 return;
             }
             let appending = self.log.append(event, target);
             match appending {
                 Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                    self.deliver_to_many(event, target, sequence);
+                    self.deliver_to_many(event, target, sequence, sending.policy);
                 }
                 appending => {
-                    self.wait(waiting, event, Receivers::Many(target.clone()), appending);
+                    let many = Receivers::Many(target.clone());
+                    self.wait(waiting, event, many, sending.policy, appending);
                 }
             }
         }
@@ -204,12 +202,12 @@ impl Ordered {
         self: &Arc<Self>,
         socket: &Socket,
         event: &Outgoing,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
-        if volatile || !self.is_kept(socket) {
-            return self.in_order(|_| self.send_to(socket, event, self.delivered(), volatile));
+        if sending.volatile || !self.is_kept(socket) {
+            return self.in_order(|_| self.send_to(socket, event, self.delivered(), sending));
         }
-        self.in_order(|waiting| self.emit_in(waiting, socket, event))
+        self.in_order(|waiting| self.emit_in(waiting, socket, event, sending))
     }
 
     /// Emits an event to one socket that is logged, by whoever has the lock.
@@ -218,6 +216,7 @@ impl Ordered {
         waiting: &mut Waiting,
         socket: &Socket,
         event: &Outgoing,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let target = Target {
             rooms: vec![socket.id().as_shared().clone()],
@@ -225,14 +224,15 @@ impl Ordered {
         };
         if !socket.is_connected() {
             // Another socket may have resumed its session.
-            self.broadcast_in(waiting, event, &target, false);
+            self.broadcast_in(waiting, event, &target, sending);
             return Ok(());
         }
         match self.log.append(event, &target) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                let sent = self.send_to(socket, event, sequence, false);
+                let sent = self.send_to(socket, event, sequence, sending);
                 self.delivered.store(sequence, Ordering::Release);
                 match sent {
+                    Err(EmitError::Send(SendError::Dropped)) => sent,
                     // It gets that from the log.
                     Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
                     sent => sent,
@@ -240,7 +240,7 @@ impl Ordered {
             }
             appending => {
                 let one = Receivers::One(socket.clone());
-                self.wait(waiting, event, one, appending);
+                self.wait(waiting, event, one, sending.policy, appending);
                 Ok(())
             }
         }
@@ -274,6 +274,7 @@ impl Ordered {
         waiting: &mut Waiting,
         event: &Outgoing,
         receivers: Receivers,
+        policy: QueuePolicy,
         appending: Appending,
     ) {
         let appending: BoxFuture<_> = match appending {
@@ -283,6 +284,7 @@ impl Ordered {
         waiting.push_back(Delivery {
             event: event.clone(),
             receivers,
+            policy,
             appending,
         });
         // Polled by `advance`, which asks to be woken.
@@ -307,13 +309,19 @@ impl Ordered {
                 && let Poll::Ready(stored) = next.appending.as_mut().poll(&mut context)
             {
                 if let Some(next) = waiting.pop_front() {
-                    self.deliver(&next.event, &next.receivers, stored);
+                    self.deliver(&next, stored);
                 }
             }
         }
     }
 
-    fn deliver(&self, event: &Outgoing, receivers: &Receivers, stored: Result<u64, LogError>) {
+    fn deliver(&self, delivery: &Delivery, stored: Result<u64, LogError>) {
+        let Delivery {
+            event,
+            receivers,
+            policy,
+            ..
+        } = delivery;
         let sequence = match stored {
             Ok(sequence) => sequence,
             Err(error) => {
@@ -322,19 +330,27 @@ impl Ordered {
             }
         };
         match receivers {
-            Receivers::Many(target) => self.deliver_to_many(event, target, sequence),
+            Receivers::Many(target) => self.deliver_to_many(event, target, sequence, *policy),
             Receivers::One(socket) => {
                 // It gets that from the log.
-                let _ = self.send_to(socket, event, sequence, false);
+                let sending = Sending::with(*policy);
+                let _ = self.send_to(socket, event, sequence, sending);
                 self.delivered.store(sequence, Ordering::Release);
             }
         }
     }
 
-    fn deliver_to_many(&self, event: &Outgoing, target: &Target, sequence: u64) {
+    fn deliver_to_many(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        sequence: u64,
+        policy: QueuePolicy,
+    ) {
         let mut draft = self.shared.draft();
         if self.encode(&mut draft, event, sequence).is_ok() {
-            Burst::send(&self.rooms, target, &mut Fanout::new(&mut draft));
+            let sending = Sending::with(policy);
+            burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
         }
         self.delivered.store(sequence, Ordering::Release);
     }
@@ -347,11 +363,11 @@ impl Ordered {
         socket: &Socket,
         event: &Outgoing,
         sequence: u64,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let mut draft = self.shared.draft();
         self.encode(&mut draft, event, sequence)?;
-        socket.send(&mut Fanout::new(&mut draft), volatile)?;
+        socket.send(&mut Fanout::new(&mut draft), sending)?;
         Ok(())
     }
 

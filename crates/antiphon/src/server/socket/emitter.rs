@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use antiphon_protocol::socket::Draft;
 
+use crate::engine::{ConflateKey, QueuePolicy, Sending};
 use crate::server::{
     Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket,
     acks::{self, OneAnswer},
@@ -21,6 +22,8 @@ pub struct Emitter<'s> {
     socket: &'s Socket,
     volatile: bool,
     at_least_once: bool,
+    /// Instead of the namespace's.
+    policy: Option<QueuePolicy>,
     timeout: Option<Duration>,
 }
 
@@ -30,6 +33,7 @@ impl<'s> Emitter<'s> {
             socket,
             volatile: false,
             at_least_once: false,
+            policy: None,
             timeout: None,
         }
     }
@@ -61,6 +65,36 @@ impl<'s> Emitter<'s> {
         self
     }
 
+    /// The event is dropped if more waits for the client than
+    /// [`outbound`](crate::ServerBuilder::outbound) says: see [`QueuePolicy::DropNewest`].
+    pub const fn drop_newest(mut self) -> Self {
+        self.policy = Some(QueuePolicy::DropNewest);
+        self
+    }
+
+    /// The event may be dropped as long as it waits, if too much does: see
+    /// [`QueuePolicy::DropOldest`].
+    pub const fn drop_oldest(mut self) -> Self {
+        self.policy = Some(QueuePolicy::DropOldest);
+        self
+    }
+
+    /// The event takes the place of what waits under the same key: see [`QueuePolicy::Conflate`].
+    pub fn conflate(mut self, key: impl AsRef<str>) -> Self {
+        let namespace = self.socket.namespace().name();
+        let key = ConflateKey::new(namespace, key.as_ref());
+        self.policy = Some(QueuePolicy::Conflate(key));
+        self
+    }
+
+    fn sending(&self) -> Sending {
+        let policy = self.policy;
+        Sending {
+            volatile: self.volatile,
+            policy: policy.unwrap_or_else(|| self.socket.namespace().policy()),
+        }
+    }
+
     /// How long the acknowledgement is waited for.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -73,7 +107,7 @@ impl<'s> Emitter<'s> {
         let namespace = self.socket.namespace().name();
         let result = match args.encode_event(&mut draft, namespace, None, event) {
             Ok(()) if self.at_least_once => self.keep(&mut draft),
-            Ok(()) => self.socket.send_event(&mut draft, None, self.volatile),
+            Ok(()) => self.socket.send_event(&mut draft, None, self.sending()),
             Err(error) => Err(error.into()),
         };
         Emitted::log(result, event)
@@ -113,7 +147,7 @@ impl<'s> Emitter<'s> {
                 socket: socket.clone(),
                 id,
             };
-            socket.send_event(&mut draft, Some(id), self.volatile)?;
+            socket.send_event(&mut draft, Some(id), self.sending())?;
             Ok(answer)
         });
         Box::pin(async move { sent?.until(deadline).await })

@@ -24,7 +24,7 @@ use antiphon_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{Engine, SendError, Sent, Session, session::id};
+use crate::engine::{Engine, SendError, Sending, Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
@@ -379,6 +379,33 @@ impl Socket {
         Emitter::new(self).at_least_once()
     }
 
+    /// What is emitted by this is dropped if more waits for the client than
+    /// [`outbound`](crate::ServerBuilder::outbound) says: see
+    /// [`QueuePolicy::DropNewest`](crate::QueuePolicy::DropNewest).
+    pub const fn drop_newest(&self) -> Emitter<'_> {
+        Emitter::new(self).drop_newest()
+    }
+
+    /// What is emitted by this waits, and is dropped, the oldest first, if more waits for the client
+    /// than [`outbound`](crate::ServerBuilder::outbound) says: see
+    /// [`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest).
+    pub const fn drop_oldest(&self) -> Emitter<'_> {
+        Emitter::new(self).drop_oldest()
+    }
+
+    /// What is emitted by this takes the place of what waits under the same key: of a value that
+    /// changes often, a client that reads slowly gets the newest. See
+    /// [`QueuePolicy::Conflate`](crate::QueuePolicy::Conflate).
+    ///
+    /// ```
+    /// # async fn example(ball: antiphon::Socket) {
+    /// ball.conflate("ball").emit("position", (3, 4));
+    /// # }
+    /// ```
+    pub fn conflate(&self, key: impl AsRef<str>) -> Emitter<'_> {
+        Emitter::new(self).conflate(key)
+    }
+
     /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
     pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
         Emitter::new(self).timeout(timeout)
@@ -471,6 +498,33 @@ impl Socket {
         }
     }
 
+    /// Resolves when the client is ready for more: at once, unless more waits for it than
+    /// [`outbound`](crate::ServerBuilder::outbound) says; then when half of that has left. A handler
+    /// that emits very much awaits it in between, and goes at its client's pace:
+    ///
+    /// ```
+    /// # use antiphon::{EmitError, Socket};
+    /// async fn export(socket: Socket, rows: impl Iterator<Item = String>) -> Result<(), EmitError> {
+    ///     for row in rows {
+    ///         socket.ready().await?;
+    ///         socket.emit("row", row);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EmitError::Disconnected`] if the socket has been disconnected, maybe since its client took
+    /// nothing for too long.
+    pub async fn ready(&self) -> Result<(), EmitError> {
+        let session = self.peer().session().ok_or(EmitError::Disconnected)?;
+        let ready = session.ready().await;
+        if self.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        ready.map_err(|_| EmitError::Disconnected)
+    }
+
     pub(crate) fn peer(&self) -> &Peer {
         &self.inner.peer
     }
@@ -496,7 +550,7 @@ impl Socket {
         &self,
         draft: &mut Draft,
         id: Option<u64>,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let is_noted = self.namespace().shared().has_outgoing_listeners();
         let ordered = self.namespace().recovery().filter(|_| id.is_none());
@@ -506,11 +560,11 @@ impl Socket {
                 self.note_outgoing(&event);
             }
             if let Some(ordered) = ordered {
-                return ordered.emit(self, &event, volatile);
+                return ordered.emit(self, &event, sending);
             }
             draft.outgoing(self.namespace().name(), id, &event)?;
         }
-        self.send(&mut Fanout::new(draft), volatile)?;
+        self.send(&mut Fanout::new(draft), sending)?;
         Ok(())
     }
 
@@ -518,7 +572,7 @@ impl Socket {
     pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
         let mut draft = self.namespace().shared().draft();
         draft.outgoing(self.namespace().name(), None, event)?;
-        self.send(&mut Fanout::new(&mut draft), false)?;
+        self.send(&mut Fanout::new(&mut draft), Sending::SURE)?;
         Ok(())
     }
 
@@ -530,9 +584,13 @@ impl Socket {
     }
 
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
-    pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
+    pub(crate) fn send(
+        &self,
+        message: &mut Fanout<'_>,
+        sending: Sending,
+    ) -> Result<Sent, EmitError> {
         let session = self.peer().session().ok_or(EmitError::Disconnected)?;
-        let sent = session.send_if(|| !self.is_disconnected(), message, volatile);
+        let sent = session.send_if(|| !self.is_disconnected(), message, sending);
         sent.map_err(|error| match error {
             SendError::Closed if self.is_disconnected() => EmitError::Disconnected,
             error => error.into(),
