@@ -45,6 +45,11 @@ const RESERVED: usize = 64 << 10;
 /// What a connection may read before others on its thread have a turn, in bytes.
 const BYTES_A_TURN: usize = 128 << 10;
 
+/// Bytes that the kernel takes beyond what it can send (docs/performance.md). What is on its way is
+/// not among them, so that no connection is slower for it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 64 << 10;
+
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
 const LINGER: Duration = Duration::from_secs(2);
@@ -84,6 +89,17 @@ fn take_back(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
     let (tcp, rest) = parts.io.into_inner().into_parts();
     // The HTTP server has read what comes first.
     Ok((tcp, [parts.read_buf, rest].concat()))
+}
+
+/// Has the kernel hold few bytes that it can't send yet, where it knows such a bound: what waits in
+/// the session can still be replaced by something newer.
+fn keep_little_unsent(tcp: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT can't be set");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = tcp;
 }
 
 /// A connection that is neither closed nor idle in a way that its types tell.
@@ -153,6 +169,7 @@ impl WebSocket {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
+        keep_little_unsent(&tcp);
         let (reader, writer) = tcp.into_split();
         Self {
             stream: Stream::Tcp(reader),
