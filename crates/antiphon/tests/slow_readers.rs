@@ -246,6 +246,53 @@ async fn a_burst_has_a_bound() {
     until("the cut", || io.stats().slow_readers_closed == 1).await;
 }
 
+/// Emits megabytes to a client that polls later.
+async fn owes(address: SocketAddr, megabytes: usize) -> String {
+    let path = polling(address).await;
+    let request = format!(r#"42["rows","handler",{megabytes},1000000]"#);
+    http(address, &format!("POST {path}"), &request).await;
+    path
+}
+
+#[tokio::test]
+async fn the_worst_is_cut_where_too_much_waits_for_all() {
+    let io = Server::builder().outbound_budget(8 << 20).build();
+    rows(&io);
+    let address = serve(&io).await;
+    let mut paths = Vec::new();
+    for megabytes in [4, 1, 7] {
+        paths.push(owes(address, megabytes).await);
+    }
+    until("the cut", || io.stats().sessions_shed > 0).await;
+    for (path, rows) in paths.iter().zip([4, 1]) {
+        assert_eq!(poll(address, path).await.len(), rows);
+    }
+    let (status, _) = http(address, &format!("GET {}", paths[2]), "").await;
+    assert_eq!(status, 400);
+    let stats = io.stats();
+    assert_eq!((stats.sessions_shed, stats.slow_readers_closed), (1, 1));
+    // There is room again.
+    let path = owes(address, 7).await;
+    assert_eq!(poll(address, &path).await.len(), 7);
+}
+
+#[tokio::test]
+async fn what_waits_for_many_counts_once() {
+    let io = Server::builder().outbound_budget(8 << 20).build();
+    let address = serve(&io).await;
+    let mut paths = Vec::new();
+    for _ in 0..20 {
+        paths.push(polling(address).await);
+    }
+    io.emit("news", "x".repeat(1_000_000));
+    // Some close looks.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for path in paths {
+        assert!(poll(address, &path).await[0].starts_with(r#"42["news""#));
+    }
+    assert_eq!(io.stats().sessions_shed, 0);
+}
+
 /// Emits `count` events in one go, each with its number and an attachment.
 fn pairs(io: &Server, emit: impl Fn(&Socket, usize) + Copy + Send + Sync + 'static) {
     io.of("/")

@@ -179,6 +179,18 @@ impl Outbound {
         (self.entries.len() + tail + held, self.bytes() + kept)
     }
 
+    /// Bytes that wait or are kept.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.size().1
+    }
+
+    /// The frames that wait or are kept, but for a tail. Messages of many sessions share theirs.
+    pub fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        let held = self.held.iter().flat_map(|held| held.buffers());
+        self.entries.iter().map(Entry::frames).chain(held)
+    }
+
     /// Whether there is no more than the limits say.
     #[must_use]
     pub fn is_within(&self, limits: QueueLimits) -> bool {

@@ -46,9 +46,9 @@ pub use http::{
     cors::Cors,
 };
 pub use session::id::SessionId;
-use session::turn;
 pub use session::{SendError, Session};
 pub(crate) use session::{Sending, Sent};
+use session::{backlog::Backlog, turn};
 pub use stats::Stats;
 use transport::{driver::Driven, goodbye};
 
@@ -114,6 +114,7 @@ pub struct Engine {
     /// The runtime that sessions live on: a task that ends one may run on another.
     runtime: OnceLock<Handle>,
     counters: Counters,
+    backlog: Backlog,
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
     fallback: OnceLock<Arc<dyn Fallback>>,
@@ -134,6 +135,7 @@ impl Engine {
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            backlog: Backlog::default(),
             goodbyes: goodbye::Goodbyes::default(),
             fallback: OnceLock::new(),
         })

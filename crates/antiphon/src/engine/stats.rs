@@ -54,6 +54,8 @@ counters! {
     upgrades_failed,
     /// Sessions that were closed since they read too slowly.
     slow_readers_closed,
+    /// Those of them that were closed since what waited for all clients together was too much.
+    sessions_shed,
     /// Messages that were dropped, as their [policy](crate::QueuePolicy) says, for clients that read
     /// too slowly.
     messages_dropped,

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use bytes::Bytes;
+
 use super::{ConflateKey, QueuePolicy};
 use crate::engine::Encoded;
 
@@ -40,6 +42,12 @@ impl Held {
 
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// All frames.
+    pub(super) fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        let messages = self.messages.values();
+        messages.flat_map(|message| message.encoded.buffers())
     }
 
     /// Puts a message behind the others.

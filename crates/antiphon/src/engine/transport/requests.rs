@@ -68,6 +68,11 @@ impl Requests {
         self.unread.as_ref()?.last_read()
     }
 
+    /// Bytes of the last answer that the client hasn't read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.unread.as_ref().map_or(0, |unread| unread.len())
+    }
+
     /// What the client hasn't read of the last answer won't come. Returns `false` if it has read
     /// all.
     pub(crate) fn forget_answer(&mut self) -> bool {

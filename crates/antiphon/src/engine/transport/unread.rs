@@ -59,9 +59,14 @@ impl Unread {
         }
     }
 
+    /// Bytes that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().bytes.len()
+    }
+
     /// Whether nothing is left to be read.
     pub(crate) fn is_over(&self) -> bool {
-        self.lock().bytes.is_empty()
+        self.len() == 0
     }
 
     /// When a part was taken, if there are more.

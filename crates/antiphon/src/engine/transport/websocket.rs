@@ -484,7 +484,7 @@ impl WebSocket {
                 state.machine.handle(Input::Writable, Instant::now());
                 if ready.is_ok() {
                     state.write(failure);
-                    session.note_end(state);
+                    session.has_flushed(state);
                 }
             }
             return;
@@ -520,6 +520,7 @@ impl WebSocket {
         if Pin::new(io).poll_flush(context).is_ready() {
             state.drained();
         }
+        session.has_flushed(state);
     }
 }
 

@@ -15,7 +15,6 @@ use std::{
     borrow::Borrow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU8},
-    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -367,50 +366,6 @@ impl Socket {
         Emitter::new(self).emit_with_ack(event, args)
     }
 
-    /// What is emitted by this is dropped if the transport can't take it at once: for values
-    /// that are soon out of date.
-    pub const fn volatile(&self) -> Emitter<'_> {
-        Emitter::new(self).volatile()
-    }
-
-    /// What is emitted by this is kept until its client acknowledges it: see
-    /// [`Emitter::at_least_once`].
-    pub const fn at_least_once(&self) -> Emitter<'_> {
-        Emitter::new(self).at_least_once()
-    }
-
-    /// What is emitted by this is dropped if more waits for the client than
-    /// [`outbound`](crate::ServerBuilder::outbound) says: see
-    /// [`QueuePolicy::DropNewest`](crate::QueuePolicy::DropNewest).
-    pub const fn drop_newest(&self) -> Emitter<'_> {
-        Emitter::new(self).drop_newest()
-    }
-
-    /// What is emitted by this waits, and is dropped, the oldest first, if more waits for the client
-    /// than [`outbound`](crate::ServerBuilder::outbound) says: see
-    /// [`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest).
-    pub const fn drop_oldest(&self) -> Emitter<'_> {
-        Emitter::new(self).drop_oldest()
-    }
-
-    /// What is emitted by this takes the place of what waits under the same key: of a value that
-    /// changes often, a client that reads slowly gets the newest. See
-    /// [`QueuePolicy::Conflate`](crate::QueuePolicy::Conflate).
-    ///
-    /// ```
-    /// # async fn example(ball: antiphon::Socket) {
-    /// ball.conflate("ball").emit("position", (3, 4));
-    /// # }
-    /// ```
-    pub fn conflate(&self, key: impl AsRef<str>) -> Emitter<'_> {
-        Emitter::new(self).conflate(key)
-    }
-
-    /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
-    pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
-        Emitter::new(self).timeout(timeout)
-    }
-
     /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
     ///
     /// For what only some sockets need; what all need is registered on the [`Namespace`].
@@ -496,33 +451,6 @@ impl Socket {
         if let Some(session) = self.peer().session() {
             session.flushed().await;
         }
-    }
-
-    /// Resolves when the client is ready for more: at once, unless more waits for it than
-    /// [`outbound`](crate::ServerBuilder::outbound) says; then when half of that has left. A handler
-    /// that emits very much awaits it in between, and goes at its client's pace:
-    ///
-    /// ```
-    /// # use antiphon::{EmitError, Socket};
-    /// async fn export(socket: Socket, rows: impl Iterator<Item = String>) -> Result<(), EmitError> {
-    ///     for row in rows {
-    ///         socket.ready().await?;
-    ///         socket.emit("row", row);
-    ///     }
-    ///     Ok(())
-    /// }
-    /// ```
-    ///
-    /// # Errors
-    /// [`EmitError::Disconnected`] if the socket has been disconnected, maybe since its client took
-    /// nothing for too long.
-    pub async fn ready(&self) -> Result<(), EmitError> {
-        let session = self.peer().session().ok_or(EmitError::Disconnected)?;
-        let ready = session.ready().await;
-        if self.is_disconnected() {
-            return Err(EmitError::Disconnected);
-        }
-        ready.map_err(|_| EmitError::Disconnected)
     }
 
     pub(crate) fn peer(&self) -> &Peer {

@@ -5,6 +5,8 @@
 
 use std::{io::IoSlice, sync::Arc};
 
+use bytes::Bytes;
+
 use super::{ServerSession, Transport};
 use crate::engine::{Bundle, Encoded, Form, QueueFull, QueuePolicy, Queued};
 
@@ -75,6 +77,17 @@ impl ServerSession {
     #[must_use]
     pub fn queued_bytes(&self) -> usize {
         self.outbound.bytes()
+    }
+
+    /// Bytes that the outbound queue owns: what waits, and what is kept until it is confirmed.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.outbound.owned_bytes()
+    }
+
+    /// The frames among them. Messages of many sessions share theirs.
+    pub fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        self.outbound.buffers()
     }
 
     /// The frames that wait for the WebSocket, if they lie side by side.
