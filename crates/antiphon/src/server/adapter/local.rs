@@ -7,14 +7,14 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 
 use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, SocketAnswer, Watcher};
 use crate::{
@@ -45,8 +45,8 @@ pub(super) struct Inner {
     recovery: Option<Arc<Ordered>>,
     /// Locked by joins and by emits that are retained.
     pub(super) retained: Mutex<Retained>,
-    /// What becomes of events for slow readers. `None`: they must arrive.
-    queue_policy: ArcSwapOption<QueuePolicy>,
+    /// What becomes of events for slow readers, if that was ever said: each emit asks.
+    queue_policy: OnceLock<ArcSwap<QueuePolicy>>,
 }
 
 impl Local {
@@ -66,7 +66,7 @@ impl Local {
                 retained: Mutex::default(),
                 next_ack: AtomicU64::new(0),
                 server_side: ServerSide::new(shared.max_running_handlers),
-                queue_policy: ArcSwapOption::empty(),
+                queue_policy: OnceLock::new(),
             }),
         }
     }
@@ -88,12 +88,13 @@ impl Local {
 
     /// What becomes of events for slow readers, unless they say otherwise.
     pub(crate) fn queue_policy(&self) -> QueuePolicy {
-        let policy = self.inner.queue_policy.load();
-        policy.as_deref().copied().unwrap_or_default()
+        let policy = self.inner.queue_policy.get();
+        policy.map_or(QueuePolicy::Close, |policy| **policy.load())
     }
 
     pub(crate) fn set_queue_policy(&self, policy: QueuePolicy) {
-        self.inner.queue_policy.store(Some(Arc::new(policy)));
+        let said = self.inner.queue_policy.get_or_init(ArcSwap::default);
+        said.store(Arc::new(policy));
     }
 
     fn sending(&self, flags: Flags) -> Sending {
