@@ -5,7 +5,12 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    io::Write,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use antiphon::{
     Bytes, Data, EmitError, QueueLimits, QueuePolicy, Server, ServerBuilder, Socket, TransportKind,
@@ -246,6 +251,51 @@ async fn a_burst_has_a_bound() {
     until("the cut", || io.stats().slow_readers_closed == 1).await;
 }
 
+/// What is logged on this thread.
+#[derive(Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_what_to_do() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _logs = tracing::subscriber::set_default(subscriber.finish());
+    let io = Server::builder()
+        .outbound(QueueLimits::new().packets(100).burst(1))
+        .build();
+    rows(&io);
+    let address = serve(&io).await;
+    let path = polling(address).await;
+    http(
+        address,
+        &format!("POST {path}"),
+        r#"42["rows","handler",101,1]"#,
+    )
+    .await;
+    let logged = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
+    for part in [
+        "WARN",
+        "reads too slowly",
+        "100 packets",
+        "ready()",
+        "drop_oldest",
+        "outbound",
+    ] {
+        assert!(logged.contains(part), "{part} in {logged}");
+    }
+}
+
 /// Emits megabytes to a client that polls later.
 async fn owes(address: SocketAddr, megabytes: usize) -> String {
     let path = polling(address).await;
@@ -425,9 +475,21 @@ async fn old_states(address: SocketAddr, emit: impl Fn(usize)) -> usize {
 #[tokio::test]
 async fn a_client_that_paused_gets_few_old_states() {
     let io = Server::new();
+    old_states_are_few(&io, serve(&io).await).await;
+    // Under another HTTP server it is the same.
+    #[cfg(feature = "axum")]
+    {
+        let io = Server::new();
+        let (listener, address) = listener().await;
+        tokio::spawn(axum::serve(listener, io.router()).into_future());
+        old_states_are_few(&io, address).await;
+    }
+}
+
+#[cfg(target_os = "linux")]
+async fn old_states_are_few(io: &Server, address: SocketAddr) {
     let all = || io.of("/").broadcast();
     let state = |number| (number, "x".repeat(980));
-    let address = serve(&io).await;
     let volatile = old_states(address, |number| {
         drop(all().volatile().emit("state", state(number)));
     });
