@@ -13,9 +13,9 @@ pub use {
     },
     bytes::Bytes,
     engine::{
-        CloseReason, Cookie, Cors, EngineBody, EngineConfig, EngineLayer, EngineService, OrEngine,
-        Parser, PeerAddr, QueueLimits, Revision, SameSite, SendError, SessionId, Stats,
-        TransportKind,
+        CloseReason, ConflateKey, Cookie, Cors, EngineBody, EngineConfig, EngineLayer,
+        EngineService, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy, Revision, SameSite,
+        SendError, SessionId, Stats, TransportKind,
     },
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,

@@ -4,11 +4,14 @@
 #![cfg(all(feature = "deflate", target_os = "linux"))]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/deflate.rs"]
+mod deflate;
 mod support;
 
 use antiphon::Server;
 use antiphon_protocol::websocket::{Opcode, deflate::OFFER};
-use support::{Received, WEBSOCKET, WebSocket, compressed_frame, deflated, serve};
+use deflate::{compressed_frame, deflated};
+use support::{Received, WEBSOCKET, WebSocket, serve};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 /// Where a compressed message of two parts has the seam (RFC 7692 §7.2.1).

@@ -3,6 +3,8 @@
 #![cfg(feature = "deflate")]
 #![allow(clippy::unwrap_used)]
 
+#[path = "support/deflate.rs"]
+mod deflate;
 mod support;
 
 use std::{net::SocketAddr, thread};
@@ -12,9 +14,8 @@ use antiphon_protocol::{
     socket::{Packet, msgpack},
     websocket::{Decoder, Opcode, deflate::OFFER, masked_frame},
 };
-use support::{
-    RSV1, Received, WebSocket, compressed_frame, deflated, http, listener, serve, sid, until,
-};
+use deflate::{compressed_frame, deflated};
+use support::{RSV1, Received, WebSocket, http, listener, serve, sid, until};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const PATH: &str = "/socket.io/?EIO=4&transport=websocket";

@@ -159,7 +159,7 @@ async fn a_reader_that_never_reads_hits_the_bound_of_its_queue() {
 
 #[tokio::test]
 async fn a_client_that_never_confirms_hits_the_bound_too() {
-    let limits = QueueLimits::new().packets(10).bytes(1 << 20);
+    let limits = QueueLimits::new().packets(10).bytes(1 << 20).burst(1);
     let io = all().outbound(limits).build();
     let address = serve(&io).await;
     let (mut stream, path) = joined(address).await;

@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[cfg(feature = "deflate")]
+#[path = "support/deflate.rs"]
+mod deflate;
 mod support;
 
 use std::{
@@ -394,8 +397,8 @@ async fn events_a_turn(text: &str, copies: usize) -> usize {
     let offer = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
     let (mut client, _) = WebSocket::offering(stream, WEBSOCKET, &offer).await;
     client.join().await;
-    let payload = support::deflated(text.as_bytes());
-    let frame = support::compressed_frame(Opcode::Text, &payload);
+    let payload = deflate::deflated(text.as_bytes());
+    let frame = deflate::compressed_frame(Opcode::Text, &payload);
     client
         .stream()
         .write_all(&frame.repeat(copies))

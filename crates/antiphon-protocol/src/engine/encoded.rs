@@ -172,6 +172,16 @@ impl Encoded {
         }
     }
 
+    /// Its frames, each packet's or all of them in one.
+    pub(super) fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        let (message, frames) = match self {
+            Self::Message(message) => (Some(message), None),
+            Self::Frames(frames) => (None, Some(frames)),
+        };
+        let packets = message.into_iter().flat_map(EncodedMessage::packets);
+        packets.map(EncodedPacket::frame).chain(frames)
+    }
+
     /// How many entries of a queue it takes: each packet is one.
     #[must_use]
     pub fn count(&self) -> usize {

@@ -25,7 +25,7 @@ pub(crate) use encoded::PacketWriter;
 pub use encoded::{Encoded, EncodedMessage, EncodedPacket};
 pub use form::{Compression, Form, Forms, Parser};
 pub use open::{Handshake, HandshakeError, Open};
-pub use outbound::{BadOffset, Outbound, QueueFull, QueueLimits};
+pub use outbound::{BadOffset, ConflateKey, Outbound, QueueFull, QueueLimits, QueuePolicy, Queued};
 pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};
 pub use payload::{Payload, PayloadError};
 pub use session::{

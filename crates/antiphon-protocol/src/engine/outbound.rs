@@ -6,87 +6,41 @@
 //! [`take`](Outbound::take) for HTTP, or by `frames` and `advance` for a WebSocket, which may have
 //! taken half a frame. Tracked (docs/protocol.md 12), what was taken is kept until it is confirmed,
 //! and [`rewind`](Outbound::rewind) makes it wait again. The bounds are [`QueueLimits`], what is
-//! kept included; [`QueueFull`] says that the peer reads too slowly.
+//! kept included; beyond them [`QueuePolicy`] says what becomes of a message, and [`QueueFull`]
+//! that the peer reads too slowly.
 //!
 //! **The tail** is the growing end of the queue of a WebSocket: small frames that leave side by
 //! side, of this session alone ([`append`](Outbound::append)) or shared by many
 //! ([`share`](Outbound::share)). Whatever is pushed comes behind it, and what is written includes
 //! it, so callers need not know whether there is one.
+//!
+//! **What is held** is the end of a queue in which some messages may still be dropped or replaced
+//! ([`Held`]). There is a tail or something held, never both. Before a write some of it moves to
+//! the packets, about as much as a write takes, and is never dropped any more.
+
+mod held;
+mod limits;
 
 use std::{cell::Cell, collections::VecDeque, io::IoSlice, sync::Arc};
 
 use bytes::Bytes;
 
 use super::{Bundle, Encoded, EncodedPacket, Form, PacketType, bundle::LARGEST};
+use held::Held;
+pub use limits::{ConflateKey, QueueFull, QueueLimits, QueuePolicy, Queued};
 
 /// The memory of a queue for so many packets is handed from one that is empty to the next of its
 /// thread.
 const HANDED_ON: usize = 64;
 
+/// Bytes of what is held that are put up for one write: the more, the older is what a client gets
+/// after a pause.
+const WRITTEN: usize = 16 << 10;
+
 thread_local! {
     static SPARE: Cell<VecDeque<Entry>> = const { Cell::new(VecDeque::new()) };
     /// The memory of frames that have left, for the next tail.
     static SPARE_FRAMES: Cell<Option<Box<OwnFrames>>> = const { Cell::new(None) };
-}
-
-/// What a session's outbound queue holds at the most.
-///
-/// ```
-/// use antiphon_protocol::engine::QueueLimits;
-///
-/// let limits = QueueLimits::new().packets(1_000).bytes(1 << 20);
-/// assert_eq!(limits.packets, 1_000);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct QueueLimits {
-    /// Packets. An attachment is one; so are small messages or broadcasts of one batch of work that
-    /// leave a WebSocket's session side by side, up to 16 KiB together.
-    pub packets: usize,
-    /// Bytes, frame headers included.
-    pub bytes: usize,
-}
-
-impl QueueLimits {
-    /// 16,384 packets, 16 MiB.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self {
-            packets: 16_384,
-            bytes: 16 << 20,
-        }
-    }
-
-    /// So many packets.
-    #[must_use]
-    pub const fn packets(mut self, count: usize) -> Self {
-        self.packets = count;
-        self
-    }
-
-    /// So many bytes.
-    #[must_use]
-    pub const fn bytes(mut self, bytes: usize) -> Self {
-        self.bytes = bytes;
-        self
-    }
-}
-
-impl Default for QueueLimits {
-    /// Those of [`QueueLimits::new`].
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// The queue has no room: the peer reads more slowly than it is sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the outbound queue is full: {packets} packets, {bytes} bytes wait for a slow reader")]
-pub struct QueueFull {
-    /// Packets that wait.
-    pub packets: usize,
-    /// Bytes that wait.
-    pub bytes: usize,
 }
 
 /// A client asks for packets that it has had already, or that were never sent.
@@ -111,7 +65,9 @@ pub struct Outbound {
     entries: VecDeque<Entry>,
     /// Waits behind them.
     tail: Tail,
-    /// Bytes that wait, but for a bundle's.
+    /// Waits behind the entries, without a tail. Boxed, since most queues never have any.
+    held: Option<Box<Held>>,
+    /// Bytes that wait, but for a bundle's and what is held.
     bytes: usize,
     /// Bytes of the first entry's frames that have been written, or of the tail's if there is none.
     written: usize,
@@ -201,33 +157,60 @@ impl Outbound {
             None => !self.entries.is_empty(),
             Some(kept) => self.entries.len() != kept.count || kept.noop,
         };
-        !waits && matches!(self.tail, Tail::Empty)
+        !waits && matches!(self.tail, Tail::Empty) && self.held.is_none()
     }
 
     /// Bytes that wait, frame headers included.
     #[inline]
     #[must_use]
     pub fn bytes(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.bytes());
         match &self.tail {
             Tail::Shared(bundle, form) => self.bytes + bundle.len(*form),
-            Tail::Empty | Tail::Own(_) | Tail::Sealed(_) => self.bytes,
+            Tail::Empty | Tail::Own(_) | Tail::Sealed(_) => self.bytes + held,
         }
     }
 
-    /// Whether so many packets of so many bytes together can be queued. An empty queue takes any
-    /// message, and so does one that keeps no more than half of the limits.
-    ///
-    /// # Errors
-    /// [`QueueFull`] if they would exceed a limit.
-    pub fn room(&self, count: usize, length: usize, limits: QueueLimits) -> Result<(), QueueFull> {
+    /// Packets and bytes that wait or are kept.
+    fn size(&self) -> (usize, usize) {
         let kept = self.kept.as_ref().map_or(0, |kept| kept.bytes);
-        let bytes = self.bytes() + kept;
-        let packets = self.entries.len() + usize::from(!matches!(self.tail, Tail::Empty));
-        let full = packets + count > limits.packets || bytes + length > limits.bytes;
-        if full && !(self.is_empty() && self.keeps_little(limits)) {
-            return Err(QueueFull { packets, bytes });
-        }
-        Ok(())
+        let held = self.held.as_ref().map_or(0, |held| held.packets());
+        let tail = usize::from(!matches!(self.tail, Tail::Empty));
+        (self.entries.len() + tail + held, self.bytes() + kept)
+    }
+
+    /// Bytes that wait or are kept.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.size().1
+    }
+
+    /// The frames that wait or are kept, but for a tail. Messages of many sessions share theirs.
+    pub fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        let held = self.held.iter().flat_map(|held| held.buffers());
+        self.entries.iter().map(Entry::frames).chain(held)
+    }
+
+    /// Whether there is no more than the limits say.
+    #[must_use]
+    pub fn is_within(&self, limits: QueueLimits) -> bool {
+        let (packets, bytes) = self.size();
+        limits.hold(packets, bytes)
+    }
+
+    /// Whether there is no more than half of what the limits say.
+    #[must_use]
+    pub fn is_half_empty(&self, limits: QueueLimits) -> bool {
+        self.is_within(limits.half())
+    }
+
+    /// Whether so many packets of so many bytes together are within the limits. An empty queue
+    /// takes any message, and so does one that keeps no more than half of the limits.
+    #[must_use]
+    pub fn has_room(&self, count: usize, length: usize, limits: QueueLimits) -> bool {
+        let (packets, bytes) = self.size();
+        limits.hold(packets + count, bytes + length)
+            || (self.is_empty() && self.keeps_little(limits))
     }
 
     /// Whether what is kept takes no more than half of the limits.
@@ -238,20 +221,71 @@ impl Outbound {
             .is_none_or(|kept| kept.count <= limits.packets / 2 && kept.bytes <= limits.bytes / 2)
     }
 
+    /// Whether something was taken that isn't confirmed yet.
+    pub(super) fn keeps_any(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| kept.count > 0)
+    }
+
     /// Queues the packets of one message side by side, so that nothing comes between a header and
-    /// its attachments.
+    /// its attachments. Beyond the limits messages are dropped, this one maybe among them, as far
+    /// as their policies say so.
     ///
     /// # Errors
-    /// [`QueueFull`] if there is no [room](Self::room); none of it is queued then.
-    pub fn push(&mut self, message: Encoded, limits: QueueLimits) -> Result<(), QueueFull> {
-        let length = message.len_bytes();
+    /// [`QueueFull`] if that isn't enough, and even a [burst](QueueLimits::burst) has no room; none
+    /// of it is queued then.
+    pub fn push(
+        &mut self,
+        message: Encoded,
+        policy: QueuePolicy,
+        limits: QueueLimits,
+    ) -> Result<Queued, QueueFull> {
+        let (count, length) = (message.count(), message.len_bytes());
+        let mut queued = Queued::default();
         if length == 0 {
             // There is nothing to write.
-            return Ok(());
+            return Ok(queued);
         }
-        self.room(message.count(), length, limits)?;
+        if let QueuePolicy::Conflate(key) = policy {
+            queued.conflated = usize::from(self.drop_held(|held| held.drop_key(key)));
+        }
+        if !self.has_room(count, length, limits) {
+            if policy == QueuePolicy::DropNewest {
+                queued.is_dropped = true;
+                return Ok(queued);
+            }
+            while !self.has_room(count, length, limits) && self.drop_held(Held::drop_oldest) {
+                queued.dropped += 1;
+            }
+            queued.is_behind = !self.has_room(count, length, limits);
+            if queued.is_behind && policy == QueuePolicy::DropOldest {
+                queued.is_dropped = true;
+                queued.is_behind = false;
+                return Ok(queued);
+            }
+            if queued.is_behind && !self.has_room(count, length, limits.of_burst()) {
+                let (packets, bytes) = self.size();
+                return Err(QueueFull { packets, bytes });
+            }
+        }
         self.settle();
-        self.bytes += length;
+        let may_go = matches!(policy, QueuePolicy::DropOldest | QueuePolicy::Conflate(_));
+        match &mut self.held {
+            Some(held) => held.push(message, policy),
+            None if may_go => self.held.insert(Box::default()).push(message, policy),
+            None => self.enqueue_message(message),
+        }
+        Ok(queued)
+    }
+
+    /// Drops something of what is held. Returns whether there was something.
+    fn drop_held(&mut self, drop: impl FnOnce(&mut Held) -> bool) -> bool {
+        let dropped = self.held.as_mut().is_some_and(|held| drop(held));
+        self.held.take_if(|held| held.is_empty());
+        dropped
+    }
+
+    fn enqueue_message(&mut self, message: Encoded) {
+        self.bytes += message.len_bytes();
         match message {
             Encoded::Message(message) => {
                 let (first, attachments) = message.into_parts();
@@ -261,11 +295,20 @@ impl Outbound {
             }
             Encoded::Frames(frames) => self.enqueue(Entry::Frames(frames)),
         }
-        Ok(())
+    }
+
+    /// Of what is held, so much is not to be dropped any more that so many bytes wait.
+    fn commit(&mut self, bytes: usize) {
+        while self.bytes - self.written < bytes
+            && let Some(message) = self.held.as_mut().and_then(|held| held.pop())
+        {
+            self.enqueue_message(message);
+        }
+        self.held.take_if(|held| held.is_empty());
     }
 
     /// Appends a frame to the tail, for a WebSocket. Returns `false` if it is too large for that,
-    /// or there is no room: it is for [`push`](Self::push).
+    /// something is held, or there is no room: it is for [`push`](Self::push).
     pub fn append(&mut self, frame: &[u8], limits: QueueLimits) -> bool {
         match &mut self.tail {
             Tail::Own(frames) if frames.0.len() + frame.len() <= LARGEST => {
@@ -303,7 +346,7 @@ impl Outbound {
     /// Whether a new tail has room, whatever it grows to.
     fn takes_tail(&self, limits: QueueLimits) -> bool {
         let is_free = self.entries.is_empty() && self.kept.is_none();
-        is_free || self.room(1, LARGEST, limits).is_ok()
+        self.held.is_none() && (is_free || self.has_room(1, LARGEST, limits))
     }
 
     /// Ends the tail: nothing is appended before what comes next.
@@ -353,6 +396,9 @@ impl Outbound {
     /// Queues a packet of the engine itself (heartbeat, close), whatever waits already.
     pub fn push_control(&mut self, packet: EncodedPacket) {
         self.settle();
+        if let Some(held) = &mut self.held {
+            return held.push(packet.into(), QueuePolicy::Close);
+        }
         self.bytes += packet.frame().len();
         self.enqueue(Entry::Packet(packet));
     }
@@ -368,6 +414,7 @@ impl Outbound {
     /// Takes all that waits, for the answer of one poll.
     pub fn take(&mut self) -> VecDeque<EncodedPacket> {
         self.settle();
+        self.commit(usize::MAX);
         let Some(kept) = &mut self.kept else {
             self.bytes = 0;
             self.written = 0;
@@ -411,14 +458,14 @@ impl Outbound {
         kept.map_or(0, |kept| kept.offset + kept.count as u64)
     }
 
-    /// The client has all packets before `offset`: they are forgotten. Nothing happens if the
-    /// queue isn't tracked.
+    /// The client has all packets before `offset`: they are forgotten. Returns how many these are.
+    /// Nothing happens if the queue isn't tracked.
     ///
     /// # Errors
     /// [`BadOffset`] if it is before what is kept, or after what was taken.
-    pub fn confirm(&mut self, offset: u64) -> Result<(), BadOffset> {
+    pub fn confirm(&mut self, offset: u64) -> Result<usize, BadOffset> {
         let Some(kept) = &mut self.kept else {
-            return Ok(());
+            return Ok(0);
         };
         let last = kept.offset + kept.count as u64;
         if !(kept.offset..=last).contains(&offset) {
@@ -437,7 +484,7 @@ impl Outbound {
         if self.entries.is_empty() {
             self.entries = VecDeque::new();
         }
-        Ok(())
+        Ok(confirmed)
     }
 
     /// What is kept waits again: it hasn't come.
@@ -448,10 +495,19 @@ impl Outbound {
         }
     }
 
+    /// What is about to be written neither grows nor is dropped.
+    #[inline]
+    fn settle_for_write(&mut self) {
+        self.seal();
+        if self.held.is_some() {
+            self.commit(WRITTEN);
+        }
+    }
+
     /// The frames that wait, if they lie side by side.
     #[inline]
     pub fn contiguous(&mut self) -> Option<&[u8]> {
-        self.seal();
+        self.settle_for_write();
         match (self.entries.len(), self.tail.frames()) {
             (0, Some(frames)) => Some(&frames[self.written..]),
             (1, None) => Some(&self.entries[0].frames()[self.written..]),
@@ -462,7 +518,7 @@ impl Outbound {
     /// Fills `slices` with the frames that wait, for one vectored write; returns how many it
     /// filled.
     pub fn frames<'a>(&'a mut self, slices: &mut [IoSlice<'a>]) -> usize {
-        self.seal();
+        self.settle_for_write();
         let entries = self.entries.iter().map(|entry| &entry.frames()[..]);
         let mut filled = 0;
         let mut skip = self.written;

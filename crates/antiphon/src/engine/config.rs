@@ -51,9 +51,11 @@ pub struct EngineConfig {
     pub max_payload_before_join: usize,
     /// Packets that one POST may have. 10,000.
     pub max_packets_per_payload: usize,
-    /// What may wait for a slow reader; a session that exceeds it is closed. 16,384 packets, 16
-    /// MiB.
+    /// What may wait for a slow reader. 16,384 packets, 16 MiB; 8 times as much for one that goes on
+    /// taking it.
     pub outbound: QueueLimits,
+    /// Bytes that may wait for all clients together: beyond that those with most are cut. 1 GiB.
+    pub outbound_budget: usize,
     /// Messages of so many bytes and more are compressed where a client's WebSocket takes that.
     /// `None`: nothing is compressed.
     #[cfg(feature = "deflate")]
@@ -93,6 +95,7 @@ impl Default for EngineConfig {
             max_payload_before_join: usize::MAX,
             max_packets_per_payload: 10_000,
             outbound: QueueLimits::default(),
+            outbound_budget: 1 << 30,
             #[cfg(feature = "deflate")]
             compression_threshold: None,
             parser: Parser::Json,

@@ -36,7 +36,7 @@ use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{
-    CloseReason, Message, Parser, QueueLimits, Revision, TransportKind,
+    CloseReason, ConflateKey, Message, Parser, QueueLimits, QueuePolicy, Revision, TransportKind,
 };
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
@@ -45,10 +45,10 @@ pub use http::{
     cookie::{Cookie, SameSite},
     cors::Cors,
 };
-pub(crate) use session::Sent;
 pub use session::id::SessionId;
-use session::turn;
 pub use session::{SendError, Session};
+pub(crate) use session::{Sending, Sent};
+use session::{backlog::Backlog, turn};
 pub use stats::Stats;
 use transport::{driver::Driven, goodbye};
 
@@ -114,6 +114,7 @@ pub struct Engine {
     /// The runtime that sessions live on: a task that ends one may run on another.
     runtime: OnceLock<Handle>,
     counters: Counters,
+    backlog: Backlog,
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
     fallback: OnceLock<Arc<dyn Fallback>>,
@@ -134,6 +135,7 @@ impl Engine {
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            backlog: Backlog::default(),
             goodbyes: goodbye::Goodbyes::default(),
             fallback: OnceLock::new(),
         })

@@ -54,6 +54,13 @@ counters! {
     upgrades_failed,
     /// Sessions that were closed since they read too slowly.
     slow_readers_closed,
+    /// Those of them that were closed since what waited for all clients together was too much.
+    sessions_shed,
+    /// Messages that were dropped, as their [policy](crate::QueuePolicy) says, for clients that read
+    /// too slowly.
+    messages_dropped,
+    /// Messages whose place a newer one of the same key took before they had left.
+    messages_conflated,
     /// Volatile messages that were dropped since their session couldn't take them at once.
     volatile_dropped,
     /// Sessions that were closed since what they sent could not be decoded.

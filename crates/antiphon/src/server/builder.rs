@@ -253,10 +253,20 @@ impl ServerBuilder {
         self
     }
 
-    /// What may wait for a client that reads slowly; one that exceeds it is disconnected.
-    /// 16,384 packets, 16 MiB.
+    /// What may wait for a client that reads slowly. 16,384 packets, 16 MiB. One that takes nothing
+    /// of more than that for [`ping_timeout`](Self::ping_timeout) is disconnected; one that goes on
+    /// taking may have 8 times as much waiting ([`QueueLimits::burst`]). See the
+    /// [guide](crate::guide::rooms#clients-that-read-slowly).
     pub const fn outbound(mut self, limits: QueueLimits) -> Self {
         self.engine.outbound = limits;
+        self
+    }
+
+    /// Bytes that may wait for all clients together. 1 GiB. Beyond that the clients for which most
+    /// waits are disconnected, one by one, until it is less. What waits for many (an event to a room)
+    /// counts once, and clients for which less than 256 KiB waits don't count.
+    pub const fn outbound_budget(mut self, bytes: usize) -> Self {
+        self.engine.outbound_budget = bytes;
         self
     }
 

@@ -125,36 +125,6 @@ pub fn sid(open: &str) -> &str {
     &rest[..20]
 }
 
-/// The payload of the frame that a message is compressed to.
-#[cfg(feature = "deflate")]
-pub fn deflated(message: &[u8]) -> Vec<u8> {
-    use antiphon_protocol::websocket::deflate::{Window, append_compressed_frame};
-
-    let mut frame = Vec::new();
-    let opcode = Opcode::Binary;
-    assert!(append_compressed_frame(
-        opcode,
-        message,
-        Window::Bits15,
-        None,
-        &mut frame
-    ));
-    let header = match frame[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    frame.split_off(header)
-}
-
-/// A masked frame with a payload that is compressed.
-#[cfg(feature = "deflate")]
-pub fn compressed_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let mut frame = masked_frame(opcode, payload, [1, 2, 3, 4]).to_vec();
-    frame[0] |= RSV1;
-    frame
-}
-
 /// The bit of a compressed message, in the first byte of its first frame.
 pub const RSV1: u8 = 0x40;
 

@@ -1,13 +1,16 @@
 //! The queue: order, bounds, offsets, and the tail.
 
+mod policies;
+
 use proptest::prelude::*;
 
-use super::*;
+use super::{QueuePolicy::*, *};
 use crate::engine::{EncodedMessage, Forms, Revision};
 
 const LIMITS: QueueLimits = QueueLimits {
     packets: 16_384,
     bytes: 16 << 20,
+    burst: 1,
 };
 
 fn message(text: &str) -> EncodedPacket {
@@ -28,7 +31,7 @@ fn frames_leave_in_order_whatever_the_writes_cut() {
     let packets = [message("first"), message("second"), message("third")];
     let [first, attachments @ ..] = &packets;
     queue
-        .push(with(first.clone(), attachments), LIMITS)
+        .push(with(first.clone(), attachments), Close, LIMITS)
         .unwrap();
     let expected: Vec<u8> = packets.iter().flat_map(|p| p.frame().to_vec()).collect();
     let mut written = Vec::new();
@@ -49,12 +52,13 @@ fn a_full_queue_takes_none_of_a_message() {
     let limits = QueueLimits {
         packets: 3,
         bytes: 1_000,
+        burst: 1,
     };
     let mut queue = Outbound::default();
     queue
-        .push(with(message("a"), &[message("b")]), limits)
+        .push(with(message("a"), &[message("b")]), Close, limits)
         .unwrap();
-    let full = queue.push(with(message("c"), &[message("d")]), limits);
+    let full = queue.push(with(message("c"), &[message("d")]), Close, limits);
     let full = full.unwrap_err();
     assert_eq!(full.packets, 2);
     assert_eq!(queue.take().len(), 2);
@@ -65,10 +69,12 @@ fn an_empty_queue_takes_a_message_over_the_limit() {
     let limits = QueueLimits {
         packets: 1,
         bytes: 10,
+        burst: 1,
     };
     let mut queue = Outbound::default();
     let large = message(&"x".repeat(100));
-    assert_eq!(queue.push(with(large, &[message("y")]), limits), Ok(()));
+    let queued = queue.push(with(large, &[message("y")]), Close, limits);
+    assert_eq!(queued, Ok(Queued::default()));
 }
 
 fn texts(packets: &VecDeque<EncodedPacket>) -> Vec<String> {
@@ -82,7 +88,7 @@ fn what_was_taken_comes_again_until_it_is_confirmed() {
     let mut queue = Outbound::default();
     queue.track();
     for text in ["a", "b", "c"] {
-        queue.push(alone(text), limits).unwrap();
+        queue.push(alone(text), Close, limits).unwrap();
     }
     assert_eq!(texts(&queue.take()), ["4a", "4b", "4c"]);
     assert!(queue.is_empty());
@@ -101,7 +107,7 @@ fn an_offset_of_something_else_is_refused() {
     let mut queue = Outbound::default();
     queue.track();
     for text in ["a", "b"] {
-        queue.push(alone(text), LIMITS).unwrap();
+        queue.push(alone(text), Close, LIMITS).unwrap();
     }
     queue.take();
     queue.confirm(1).unwrap();
@@ -113,7 +119,7 @@ fn an_offset_of_something_else_is_refused() {
     assert_eq!(queue.confirm(0), Err(bad(0)));
     assert_eq!(queue.confirm(3), Err(bad(3)));
     assert_eq!(queue.confirm(u64::MAX), Err(bad(u64::MAX)));
-    assert_eq!(queue.confirm(2), Ok(()));
+    assert_eq!(queue.confirm(2), Ok(1));
 }
 
 #[test]
@@ -125,7 +131,7 @@ fn a_noop_is_sent_alone_and_never_kept() {
     assert_eq!(texts(&queue.take()), ["6"]);
     assert_eq!(queue.offset(), 0);
     queue.push_noop();
-    queue.push(alone("a"), LIMITS).unwrap();
+    queue.push(alone("a"), Close, LIMITS).unwrap();
     assert_eq!(texts(&queue.take()), ["4a"]);
 }
 
@@ -134,19 +140,20 @@ fn what_is_never_confirmed_fills_the_queue() {
     let limits = QueueLimits {
         packets: 10,
         bytes: 1_000,
+        burst: 1,
     };
     let mut queue = Outbound::default();
     queue.track();
     let sent = (0..100).take_while(|_| {
         queue.take();
-        queue.push(alone("a"), limits).is_ok()
+        queue.push(alone("a"), Close, limits).is_ok()
     });
     assert_eq!(sent.count(), 10);
     queue.track();
     let large = message(&"x".repeat(400));
     let sent = (0..100).take_while(|_| {
         queue.take();
-        queue.push(with(large.clone(), &[]), limits).is_ok()
+        queue.push(with(large.clone(), &[]), Close, limits).is_ok()
     });
     assert_eq!(sent.count(), 2);
 }
@@ -160,7 +167,7 @@ proptest! {
         let (mut sent, mut received) = (0_u64, 0_u64);
         for (step, part) in steps {
             if step == 0 {
-                queue.push(alone(&sent.to_string()), LIMITS).unwrap();
+                queue.push(alone(&sent.to_string()), Close, LIMITS).unwrap();
                 sent += 1;
                 continue;
             }
@@ -225,7 +232,9 @@ proptest! {
             let text = format!("{number}{}", "x".repeat(size));
             let packet = message(&text);
             match step {
-                0 => queue.push(alone(&text), LIMITS).unwrap(),
+                0 => {
+                    queue.push(alone(&text), Close, LIMITS).unwrap();
+                }
                 1 | 2 => prop_assert!(queue.append(packet.frame(), LIMITS)),
                 3 => {
                     bundle = Arc::new(Bundle::default());
@@ -260,11 +269,15 @@ fn a_tail_counts_in_the_limits() {
     let limits = QueueLimits {
         packets: 2,
         bytes: 1 << 20,
+        burst: 1,
     };
     let mut queue = Outbound::default();
-    queue.push(alone("a"), limits).unwrap();
+    queue.push(alone("a"), Close, limits).unwrap();
     assert!(queue.append(message("b").frame(), limits));
-    assert_eq!(queue.push(alone("c"), limits).unwrap_err().packets, 2);
+    assert_eq!(
+        queue.push(alone("c"), Close, limits).unwrap_err().packets,
+        2
+    );
     assert!(queue.append(message("d").frame(), limits));
 }
 
@@ -273,7 +286,7 @@ fn a_message_of_no_bytes_leaves_nothing_to_write() {
     let form = Form::of(Revision::V4);
     let nothing = Encoded::Frames(Bytes::new());
     let mut queue = Outbound::default();
-    queue.push(nothing.clone(), LIMITS).unwrap();
+    queue.push(nothing.clone(), Close, LIMITS).unwrap();
     assert!(queue.is_empty());
 
     let bundle = Arc::<Bundle>::default();
@@ -294,7 +307,7 @@ fn a_queue_is_written_also_while_its_thread_ends() {
     }
     fn use_memory(queue: &mut Outbound) {
         assert!(queue.append(b"own", LIMITS));
-        queue.push(alone("packet"), LIMITS).unwrap();
+        queue.push(alone("packet"), Close, LIMITS).unwrap();
         queue.advance(queue.bytes());
         assert!(queue.append(b"own", LIMITS));
         queue.advance(queue.bytes());

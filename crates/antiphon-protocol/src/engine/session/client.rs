@@ -21,7 +21,9 @@ use super::{
     transport::{Transport, TransportKind, UpgradeTarget},
     upgrade::Upgrade,
 };
-use crate::engine::{Encoded, EncodedPacket, Outbound, Packet, PacketType, QueueFull, Revision};
+use crate::engine::{
+    Encoded, EncodedPacket, Outbound, Packet, PacketType, QueueFull, QueuePolicy, Revision,
+};
 
 /// What has happened to a session.
 #[derive(Debug)]
@@ -235,7 +237,10 @@ impl ClientSession {
     /// # Errors
     /// [`QueueFull`] if the outbound queue has no room; none of the message is queued then.
     pub fn send(&mut self, message: Encoded) -> Result<(), QueueFull> {
-        self.outbound.push(message, self.config.queue)
+        let queued = self
+            .outbound
+            .push(message, QueuePolicy::Close, self.config.queue);
+        queued.map(|_| ())
     }
 
     /// What is to be sent at `now`, if anything is. Ask again until nothing is: a GET and a POST go
@@ -435,7 +440,7 @@ impl ClientSession {
             }
             Timer::Silence => self.end(CloseReason::PingTimeout),
             // The server's.
-            Timer::Return | Timer::Noop(_) => Output::Nothing,
+            Timer::Behind | Timer::Return | Timer::Noop(_) => Output::Nothing,
         }
     }
 

@@ -14,6 +14,8 @@ pub enum Timer {
     Close,
     /// What was given to the transport has not been taken: the peer doesn't read.
     Stall,
+    /// The queue is beyond its limits, and the peer has taken nothing of it.
+    Behind,
     /// The client of a session with offsets has not come again (docs/protocol.md 12.5).
     Return,
     /// The upgrade was not completed.

@@ -6,7 +6,9 @@
 //! without the lock. A session whose queue is full is closed; its driver does the rest (`finish`).
 //! The lock is never held across an await or a call of the application.
 
+pub(in crate::engine) mod backlog;
 pub(crate) mod id;
+mod sending;
 mod state;
 pub(crate) mod turn;
 pub(crate) mod waiters;
@@ -23,8 +25,8 @@ use std::{
 
 use antiphon_protocol::{
     engine::{
-        CloseReason, Encoded, EncodedMessage, EncodedPacket, Form, Forms, Open, Packet, PacketType,
-        Revision, ServerSession as Machine, TransportKind,
+        CloseReason, Encoded, EncodedPacket, Form, Open, Packet, PacketType, QueuePolicy, Revision,
+        ServerSession as Machine, Timer, TransportKind,
         session::server::{Input, Output, Refusal},
     },
     websocket::deflate::Window,
@@ -32,6 +34,8 @@ use antiphon_protocol::{
 use bytes::Bytes;
 
 use crate::engine::{Connection, Engine, SessionId, SessionOptions, transport::unread::Reading};
+pub use sending::SendError;
+pub(crate) use sending::{Sending, Sent};
 pub(crate) use state::{Failure, SessionState};
 use turn::Mark;
 use waiters::Waiters;
@@ -39,29 +43,6 @@ use waiters::Waiters;
 /// Bytes that may wait for a client that the application doesn't know yet, before it is answered no
 /// more.
 const MOST_UNREAD: usize = 64 << 10;
-
-/// Why a message was not queued.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The session is closed or closing.
-    #[error("the session is closed")]
-    Closed,
-    /// The outbound queue is full, since the client reads too slowly; the session is closed for it.
-    #[error("the outbound queue is full, since the client reads too slowly: its session is closed")]
-    QueueFull,
-    /// The message was volatile, and the transport couldn't take it at once.
-    #[error("a volatile message was dropped, since the transport couldn't take it at once")]
-    Volatile,
-}
-
-/// How a message waits in a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sent {
-    /// In the bundle that it begins: what is appended to that is sent, too.
-    Shared,
-    Alone,
-}
 
 /// One session of Engine.IO: a connection that survives the change of its transport.
 ///
@@ -120,7 +101,7 @@ impl Session {
             None => packet.into(),
         };
         // An empty queue takes any message.
-        let _ = machine.send(message);
+        let _ = machine.send(message, QueuePolicy::Close);
         Arc::new(Self {
             id,
             form,
@@ -135,6 +116,7 @@ impl Session {
                 mark: Mark::default(),
                 driver: None,
                 requests: None,
+                counted: 0,
                 waiting: Waiters::default(),
             }),
         })
@@ -212,22 +194,6 @@ impl Session {
         self.lock().machine.queued_bytes()
     }
 
-    /// Sends a text message.
-    ///
-    /// # Errors
-    /// [`SendError`] if it wasn't queued.
-    pub fn send_text(self: &Arc<Self>, text: &str) -> Result<(), SendError> {
-        self.send_packet(EncodedPacket::text(PacketType::Message, text))
-    }
-
-    /// Sends a binary message.
-    ///
-    /// # Errors
-    /// [`SendError`] if it wasn't queued.
-    pub fn send_binary(self: &Arc<Self>, data: &[u8]) -> Result<(), SendError> {
-        self.send_packet(EncodedPacket::binary(data, Revision::V4))
-    }
-
     /// Closes the session when what is queued has left.
     pub fn close(self: &Arc<Self>) {
         self.input(Input::Close);
@@ -236,13 +202,6 @@ impl Session {
     /// Closes the session at once.
     pub(crate) fn abort(self: &Arc<Self>) {
         self.input(Input::Abort);
-    }
-
-    /// Resolves when all that was sent so far has been handed to the network, or the session has
-    /// ended.
-    pub async fn flushed(&self) {
-        self.until(|state| state.machine.queued_bytes() == 0 || state.machine.closed().is_some())
-            .await;
     }
 
     /// Resolves when the application takes more.
@@ -276,84 +235,19 @@ impl Session {
         self.window.store(bits, Ordering::Relaxed);
     }
 
-    fn send_packet(self: &Arc<Self>, packet: EncodedPacket) -> Result<(), SendError> {
-        let mut message = EncodedMessage::from(packet).in_form(self.form());
-        self.send(&mut message, false).map(drop)
-    }
-
-    /// Sends a message in the form of this session, all of it or nothing. A volatile message is
-    /// dropped if the transport can't take it at once.
-    pub(crate) fn send(
-        self: &Arc<Self>,
-        message: &mut impl Forms,
-        volatile: bool,
-    ) -> Result<Sent, SendError> {
-        self.send_if(|| true, message, volatile)
-    }
-
-    /// As [`send`](Self::send), if the receiver is still there: asked under the session's lock, so
-    /// that nothing of another thread comes behind the packet that tells its client of its end, and
-    /// before that where there is much to do for it.
-    pub(crate) fn send_if(
-        self: &Arc<Self>,
-        is_there: impl Fn() -> bool,
-        message: &mut impl Forms,
-        volatile: bool,
-    ) -> Result<Sent, SendError> {
-        let form = self.form();
-        if form.compression.is_some()
-            && !self.has_ended()
-            && is_there()
-            && message.frame(form).is_none()
-        {
-            // Compressing takes long: not under the lock, and not for a receiver that has gone.
-            message.encoded(form);
-        }
-        let mut state = self.lock();
-        if !state.machine.is_open() || !is_there() {
-            return Err(SendError::Closed);
-        }
-        if volatile && !state.machine.is_writable() {
-            self.engine.counters().volatile_dropped.add(1);
-            return Err(SendError::Volatile);
-        }
-        if state.machine.has_frames()
-            && let Some(bundle) = message.bundle(form)
-            && state.machine.share(bundle, form)
-        {
-            self.flush(&mut state);
-            return Ok(Sent::Shared);
-        }
-        let is_appended = message
-            .frame(form)
-            .is_some_and(|frame| state.machine.append(frame));
-        if !is_appended {
-            let encoded = message.encoded(form);
-            if state.mark.is_noted() && !state.machine.has_room(encoded) {
-                // Much was sent in one batch of work: that says nothing of the reader yet.
-                state.write(Failure::ForTheDriver);
-                if !state.machine.is_open() {
-                    return Err(SendError::Closed);
-                }
-            }
-            if let Err(full) = state.machine.send(encoded.clone()) {
-                self.engine.counters().slow_readers_closed.add(1);
-                tracing::warn!(session = ?self.id, %full, "closing session: outbound queue full");
-                state.machine.handle(Input::TransportFailed, Instant::now());
-                self.note_end(&state);
-                state.wake_all();
-                return Err(SendError::QueueFull);
-            }
-        }
-        self.flush(&mut state);
-        Ok(Sent::Alone)
-    }
-
     /// Flushes now, or leaves it to the turn of this thread.
     fn flush(self: &Arc<Self>, state: &mut SessionState) {
         if !turn::note(self, &mut state.mark) {
             state.flush();
-            self.note_end(state);
+            self.has_flushed(state);
+        }
+    }
+
+    /// Something may have left, and the session ended with it.
+    pub(in crate::engine) fn has_flushed(&self, state: &mut SessionState) {
+        self.note_end(state);
+        if state.counted > 0 {
+            self.recount(state);
         }
     }
 
@@ -369,7 +263,7 @@ impl Session {
         let mut state = self.lock();
         state.mark.flushed_by(turn);
         state.flush();
-        self.note_end(&state);
+        self.has_flushed(&mut state);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, SessionState> {
@@ -394,7 +288,9 @@ impl Session {
     pub(crate) fn input(self: &Arc<Self>, input: Input<'_>) -> Output {
         let now = Instant::now();
         let mut state = self.lock();
-        let deadline = state.machine.deadline();
+        let next = state.machine.next_timer();
+        let deadline = next.map(|(_, at)| at);
+        let is_timeout = matches!(input, Input::Timeout);
         let output = state.machine.handle(input, now);
         match output {
             Output::Flush => self.flush(&mut state),
@@ -403,10 +299,13 @@ impl Session {
         }
         self.note_end(&state);
         if state.machine.closed().is_some() {
+            if let (true, Some((Timer::Behind | Timer::Stall, _))) = (is_timeout, next) {
+                let waiting = state.machine.queued_bytes();
+                self.note_slow_reader(&format_args!("{waiting} bytes wait, and none were taken"));
+            }
             state.wake_all();
-        } else if state.machine.deadline() < deadline {
-            // The driver's timer is set for later.
-            state.driver.take().into_iter().for_each(Waker::wake);
+        } else {
+            state.wake_driver_before(deadline);
         }
         output
     }
@@ -442,7 +341,10 @@ impl Session {
                 session.input(Input::ResponseCut);
             }
         });
-        self.lock().requests().begin_answer(reading.unread());
+        let mut state = self.lock();
+        state.requests().begin_answer(reading.unread());
+        self.recount(&mut state);
+        drop(state);
         reading
     }
 
@@ -452,6 +354,7 @@ impl Session {
         if let Some(requests) = &mut self.lock().requests {
             requests.end_answer(reading.unread());
         }
+        self.has_flushed(&mut self.lock());
         if is_cut {
             self.input(Input::ResponseCut);
         }
@@ -507,6 +410,7 @@ impl Session {
 
     /// The deadline has come.
     pub(crate) fn timeout(self: &Arc<Self>) {
+        self.lock().note_reading();
         while self.input(Input::Timeout) != Output::Nothing {}
         if let Some(connection) = self.connection() {
             connection.timeout(self, Instant::now());
@@ -529,6 +433,7 @@ impl Session {
             // Handles may be kept for long; what nobody will write any more isn't.
             state.machine.handle(Input::DriverEnded, Instant::now());
             state.wake_all();
+            self.has_flushed(&mut state);
         }
         if let Some(connection) = self.connection() {
             turn::scope(|| connection.closed(self, reason));

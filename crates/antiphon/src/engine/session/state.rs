@@ -29,6 +29,8 @@ pub(crate) struct SessionState {
     /// Wakes the driver.
     pub(crate) driver: Option<Waker>,
     pub(super) requests: Option<Box<Requests>>,
+    /// Bytes that the engine has been told of.
+    pub(super) counted: usize,
     /// Wait for the queue to drain or for handlers to end.
     pub(crate) waiting: Waiters,
 }
@@ -55,6 +57,27 @@ impl SessionState {
             requests.wake();
         }
         self.driver.take().into_iter().for_each(Waker::wake);
+    }
+
+    /// The driver's timer was set for this deadline: the next one may be earlier.
+    pub(super) fn wake_driver_before(&mut self, deadline: Option<Instant>) {
+        if self.machine.deadline() < deadline {
+            self.driver.take().into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Bytes that wait for the client, those of a response that it still reads among them.
+    pub(super) fn owned_bytes(&self) -> usize {
+        let requests = self.requests.as_ref();
+        self.machine.owned_bytes() + requests.map_or(0, |requests| requests.unread_bytes())
+    }
+
+    /// A client that still reads a response takes something, though it asks for no other.
+    pub(super) fn note_reading(&mut self) {
+        let requests = self.requests.as_ref();
+        if let Some(read) = requests.and_then(|requests| requests.last_read()) {
+            self.machine.handle(Input::ResponseRead, read);
+        }
     }
 
     /// The session has left HTTP: its requests are over.

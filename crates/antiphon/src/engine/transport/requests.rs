@@ -7,7 +7,7 @@
 //! its number that it has been superseded. A POST that a browser repeats is known by its parameter
 //! `antiphon-post`.
 
-use std::{sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker, time::Instant};
 
 use crate::engine::transport::unread::Unread;
 
@@ -61,6 +61,16 @@ impl Requests {
     pub(crate) fn begin_answer(&mut self, unread: &Arc<Unread>) {
         self.forget_answer();
         self.unread = Some(Arc::clone(unread));
+    }
+
+    /// When the client has read something of the last answer, if it hasn't read all.
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        self.unread.as_ref()?.last_read()
+    }
+
+    /// Bytes of the last answer that the client hasn't read.
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.unread.as_ref().map_or(0, |unread| unread.len())
     }
 
     /// What the client hasn't read of the last answer won't come. Returns `false` if it has read

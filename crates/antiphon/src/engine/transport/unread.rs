@@ -59,9 +59,20 @@ impl Unread {
         }
     }
 
+    /// Bytes that are left.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().bytes.len()
+    }
+
     /// Whether nothing is left to be read.
     pub(crate) fn is_over(&self) -> bool {
-        self.lock().bytes.is_empty()
+        self.len() == 0
+    }
+
+    /// When a part was taken, if there are more.
+    pub(crate) fn last_read(&self) -> Option<Instant> {
+        let rest = self.lock();
+        (!rest.bytes.is_empty()).then_some(rest.moved)
     }
 
     /// Gives the rest up.

@@ -31,8 +31,8 @@ use tokio::{
 
 use crate::engine::{
     ReadAhead, Session,
-    session::Failure,
     session::turn,
+    session::{Failure, Sending},
     transport::driver::{self, Driven},
 };
 
@@ -41,6 +41,11 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// Bytes that are reserved at the most for a frame that has only announced its length.
 const RESERVED: usize = 64 << 10;
+
+/// Bytes that the kernel takes beyond what it can send (docs/performance.md). What is on its way is
+/// not among them, so that no connection is slower for it.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 64 << 10;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
@@ -81,6 +86,17 @@ fn take_back(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
     let (tcp, rest) = parts.io.into_inner().into_parts();
     // The HTTP server has read what comes first.
     Ok((tcp, [parts.read_buf, rest].concat()))
+}
+
+/// Has the kernel hold few bytes that it can't send yet, where it knows such a bound: what waits in
+/// the session can still be replaced by something newer.
+fn keep_little_unsent(tcp: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "TCP_NOTSENT_LOWAT can't be set");
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = tcp;
 }
 
 /// A connection that is neither closed nor idle in a way that its types tell.
@@ -150,6 +166,7 @@ impl WebSocket {
         if let Err(error) = tcp.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY can't be set");
         }
+        keep_little_unsent(&tcp);
         let (reader, writer) = tcp.into_split();
         Self {
             stream: Stream::Tcp(reader),
@@ -471,7 +488,7 @@ impl WebSocket {
                 state.machine.handle(Input::Writable, Instant::now());
                 if ready.is_ok() {
                     state.write(failure);
-                    session.note_end(state);
+                    session.has_flushed(state);
                 }
             }
             return;
@@ -507,6 +524,7 @@ impl WebSocket {
         if Pin::new(io).poll_flush(context).is_ready() {
             state.drained();
         }
+        session.has_flushed(state);
     }
 }
 
@@ -519,7 +537,7 @@ fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
         Event::Ping(data) => {
             if !session.is_unread() {
                 // Whether it has been queued, its driver sees.
-                let _ = session.send(&mut Encoded::Frames(pong_frame(data)), false);
+                let _ = session.send(&mut Encoded::Frames(pong_frame(data)), Sending::SURE);
             }
             return true;
         }

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    engine::LONGEST,
+    engine::{LONGEST, Sending},
     server::{
         AckError, FromArgs, IntoReply, Rejection, Socket, SocketId,
         adapter::{AdapterError, Answered, Answers, NodeId, ServerAnswer, SocketAnswer},
@@ -152,7 +152,9 @@ impl Pending {
         }
         match &self.asker {
             // A socket that has left has no use for it.
-            Asker::Client { socket, .. } => drop(socket.send(&mut Fanout::new(&mut draft), false)),
+            Asker::Client { socket, .. } => {
+                drop(socket.send(&mut Fanout::new(&mut draft), Sending::SURE));
+            }
             Asker::Caller(caller) => caller.answer(Ok(draft.finish_args())),
         }
     }
@@ -169,7 +171,7 @@ impl Pending {
                 let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
                 if let Ok(message) = refused {
                     // A socket that has left has no use for it.
-                    let _ = socket.send(&mut message.into(), false);
+                    let _ = socket.send(&mut message.into(), Sending::SURE);
                 }
             }
             Asker::Caller(caller) => caller.answer(Err(rejection.clone())),

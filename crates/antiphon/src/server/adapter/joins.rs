@@ -8,7 +8,7 @@ use std::sync::{MutexGuard, PoisonError};
 
 use super::{Local, Outgoing};
 use crate::{
-    engine::session::turn,
+    engine::{QueuePolicy, Sending, session::turn},
     server::{Room, Socket, Target, recovery::Waiting, rooms::retained::Retained},
 };
 
@@ -49,16 +49,17 @@ impl Local {
     }
 
     /// Emits an event that is retained.
-    pub(super) fn retain(&self, event: &Outgoing, target: &Target) {
+    pub(super) fn retain(&self, event: &Outgoing, target: &Target, policy: QueuePolicy) {
+        let sending = Sending::with(policy);
         // What is queued leaves when the lock has been let go.
         turn::scope(|| {
             self.exclusively(|joins| {
                 joins.retained.retain(event, target);
                 match (self.recovery(), &mut joins.waiting) {
                     (Some(ordered), Some(waiting)) => {
-                        ordered.broadcast_in(waiting, event, target, false);
+                        ordered.broadcast_in(waiting, event, target, sending);
                     }
-                    _ => self.spread(event, target, false),
+                    _ => self.spread(event, target, sending),
                 }
             });
         });
@@ -139,7 +140,9 @@ impl Local {
             };
             socket.note_if_asked(&event);
             let sent = match (self.recovery(), &mut joins.waiting) {
-                (Some(ordered), Some(waiting)) => ordered.emit_in(waiting, socket, &event),
+                (Some(ordered), Some(waiting)) => {
+                    ordered.emit_in(waiting, socket, &event, Sending::SURE)
+                }
                 _ => socket.send_outgoing(&event),
             };
             if let Err(error) = sent {

@@ -7,24 +7,25 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
+use arc_swap::ArcSwap;
 
 use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, SocketAnswer, Watcher};
 use crate::{
-    engine::session::turn,
+    engine::{QueuePolicy, Sending, session::turn},
     server::{
         EmitError, Room, Shared, Target,
         delivery::kept::Kept,
         handlers::server_side::ServerSide,
         namespace::namespaces::Namespaces,
         recovery::Ordered,
-        rooms::{Rooms, burst::Burst, retained::Retained},
+        rooms::{Rooms, burst, retained::Retained},
     },
 };
 
@@ -44,6 +45,8 @@ pub(super) struct Inner {
     recovery: Option<Arc<Ordered>>,
     /// Locked by joins and by emits that are retained.
     pub(super) retained: Mutex<Retained>,
+    /// What becomes of events for slow readers, if that was ever said: each emit asks.
+    queue_policy: OnceLock<ArcSwap<QueuePolicy>>,
 }
 
 impl Local {
@@ -63,6 +66,7 @@ impl Local {
                 retained: Mutex::default(),
                 next_ack: AtomicU64::new(0),
                 server_side: ServerSide::new(shared.max_running_handlers),
+                queue_policy: OnceLock::new(),
             }),
         }
     }
@@ -80,6 +84,24 @@ impl Local {
     /// What keeps its events and sessions, if it has recovery.
     pub(crate) fn recovery(&self) -> Option<&Arc<Ordered>> {
         self.inner.recovery.as_ref()
+    }
+
+    /// What becomes of events for slow readers, unless they say otherwise.
+    pub(crate) fn queue_policy(&self) -> QueuePolicy {
+        let policy = self.inner.queue_policy.get();
+        policy.map_or(QueuePolicy::Close, |policy| **policy.load())
+    }
+
+    pub(crate) fn set_queue_policy(&self, policy: QueuePolicy) {
+        let said = self.inner.queue_policy.get_or_init(ArcSwap::default);
+        said.store(Arc::new(policy));
+    }
+
+    fn sending(&self, flags: Flags) -> Sending {
+        Sending {
+            volatile: flags.volatile,
+            policy: flags.policy.unwrap_or_else(|| self.queue_policy()),
+        }
     }
 
     /// The adapter hears of changes of memberships from now on.
@@ -115,33 +137,26 @@ impl Local {
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
         self.note_outgoing(target, event);
+        let sending = self.sending(flags);
         if flags.retain {
-            return self.retain(event, target);
+            return self.retain(event, target, sending.policy);
         }
         if let Some(pause) = flags.at_least_once {
             return self.keep(event, target, pause);
         }
         if let Some(ordered) = self.recovery() {
-            return ordered.broadcast(event, target, flags.volatile);
+            return ordered.broadcast(event, target, sending);
         }
-        self.spread(event, target, flags.volatile);
+        self.spread(event, target, sending);
     }
 
     /// Sends an event to the sockets of `target`, without a log.
-    pub(super) fn spread(&self, event: &Outgoing, target: &Target, volatile: bool) {
+    pub(super) fn spread(&self, event: &Outgoing, target: &Target, sending: Sending) {
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };
         let mut message = Fanout::new(&mut draft);
-        turn::scope(|| match volatile {
-            false => Burst::send(self.rooms(), target, &mut message),
-            true => {
-                self.rooms().for_each(target, |socket| {
-                    // A socket that can't take it has been counted.
-                    let _ = socket.send(&mut message, true);
-                });
-            }
-        });
+        turn::scope(|| burst::send(self.rooms(), target, &mut message, sending));
     }
 
     /// Keeps an event for each socket of `target` until its client acknowledges it, also for those
@@ -184,6 +199,7 @@ impl Local {
             return 0;
         };
         let mut message = Fanout::new(&mut draft);
+        let sending = self.sending(flags);
         let mut count = 0;
         turn::scope(|| {
             self.rooms().for_each(target, |socket| {
@@ -191,7 +207,7 @@ impl Local {
                     return;
                 }
                 socket.awaited().one_of_many(id, answers.clone());
-                if socket.send(&mut message, flags.volatile).is_ok() {
+                if socket.send(&mut message, sending).is_ok() {
                     count += 1;
                 } else {
                     socket.awaited().forget(id);

@@ -116,7 +116,10 @@ pub use node::{FetchedSockets, NodeId, RemoteSocket};
 
 pub(crate) use membership::Watcher;
 
-use crate::server::{Room, Target};
+use crate::{
+    engine::QueuePolicy,
+    server::{Room, Target},
+};
 
 /// How a broadcast travels.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,6 +127,8 @@ use crate::server::{Room, Target};
 pub struct Flags {
     /// Receivers that can't take it at once don't get it.
     pub volatile: bool,
+    /// What becomes of it for receivers that read slowly. `None`: what the namespace says.
+    pub policy: Option<QueuePolicy>,
     /// Sockets of this server only: nothing is told to others.
     pub local: bool,
     /// Who joins one of the rooms later gets it, as long as it is the last such event there.

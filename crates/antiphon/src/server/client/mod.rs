@@ -30,7 +30,7 @@ use http::request::Parts;
 use serde::Serializer as _;
 use serde_json::Value;
 
-use crate::engine::{self, Application, Session, session::turn};
+use crate::engine::{self, Application, Sending, Session, session::turn};
 use crate::server::{
     ConnectError, Context, DisconnectReason, Handshake, Shared, Socket,
     handlers::dispatch,
@@ -260,7 +260,10 @@ impl Client {
             session.engine().counters().connects_refused.add(1);
             tracing::debug!(namespace = name, "an unknown namespace was asked for");
             // A session that has ended has no use for it.
-            let _ = session.send(&mut Fanout::from(codec::invalid_namespace(name)), false);
+            let _ = session.send(
+                &mut Fanout::from(codec::invalid_namespace(name)),
+                Sending::SURE,
+            );
             return;
         };
         let Some(this) = self.this.upgrade() else {
@@ -486,7 +489,7 @@ async fn admit(
         let knows_id = socket.revision().dialect().derives_ids;
         let sid = (!knows_id).then(|| socket.id().as_str());
         let connect = codec::connect(namespace.name(), sid);
-        let _ = socket.send(&mut connect.into(), false);
+        let _ = socket.send(&mut connect.into(), Sending::SURE);
         socket.enter(joins, None);
         Ok(())
     })?;
@@ -515,7 +518,7 @@ fn refuse(session: &Arc<Session>, socket: &Socket, error: &ConnectError) {
     let (message, data) = (&error.message, error.data.as_ref());
     match codec::connect_error::<Value>(name, session.revision(), message, data) {
         // A session that has ended has no use for it.
-        Ok(packet) => drop(session.send(&mut Fanout::from(packet), false)),
+        Ok(packet) => drop(session.send(&mut Fanout::from(packet), Sending::SURE)),
         Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
     }
 }

@@ -17,6 +17,7 @@ use std::{
 use antiphon_protocol::socket::{self as codec, Args, OwnedArgs};
 use serde::Deserialize;
 
+use crate::engine::Sending;
 use crate::server::{
     Rejection, Socket,
     acks::{Respond, Responder},
@@ -234,7 +235,7 @@ fn acknowledge(socket: &Socket, ack: u64, args: &OwnedArgs) {
     let args = args.as_args();
     match codec::ack_from(socket.namespace().name(), ack, args) {
         // A socket that has left has no use for it.
-        Ok(message) => drop(socket.send(&mut message.into(), false)),
+        Ok(message) => drop(socket.send(&mut message.into(), Sending::SURE)),
         Err(error) => tracing::error!(%error, "an acknowledgement can't be encoded"),
     }
 }

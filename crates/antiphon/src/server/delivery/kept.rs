@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use crate::{
-    engine::{LONGEST, session::id},
+    engine::{LONGEST, Sending, session::id},
     server::{
         EmitError, Namespace, Socket, SocketId,
         socket::{WeakSocket, values::Values},
@@ -208,7 +208,10 @@ impl Kept {
                 number: event.number,
             },
         );
-        if socket.send(&mut Fanout::new(&mut draft), false).is_err() {
+        if socket
+            .send(&mut Fanout::new(&mut draft), Sending::SURE)
+            .is_err()
+        {
             socket.awaited().forget(id);
             return;
         }

@@ -17,7 +17,7 @@ use antiphon_protocol::socket::{Draft, EncodeError, Outgoing};
 use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::engine::Engine;
+use crate::engine::{Engine, QueuePolicy};
 use crate::server::{
     Acknowledged, Broadcast, BroadcastAnswers, ConnectError, EmitError, Emitted, FromArgs, Handler,
     IntoArgs, IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, ServerAnswers, Shared,
@@ -272,6 +272,20 @@ impl Namespace {
         })
     }
 
+    /// What becomes of this namespace's events for clients that read slowly, unless an emit says
+    /// otherwise. [`QueuePolicy::Close`] by default: all of them arrive, or the client is cut.
+    /// Acknowledgements and the namespace's own packets always have that.
+    ///
+    /// ```
+    /// use antiphon::QueuePolicy;
+    /// # let io = antiphon::Server::new();
+    /// io.of("/ticker").queue_policy(QueuePolicy::DropOldest);
+    /// ```
+    pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
+        self.inner.local.set_queue_policy(policy);
+        self
+    }
+
     /// Calls `handler` for each event of this name that another server [emits to
     /// servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the
     /// answer. Of several handlers of one event, which run one behind the other, the first answer
@@ -387,6 +401,11 @@ impl Namespace {
     }
 
     /// Its sockets on this server.
+    /// What becomes of its events for slow readers.
+    pub(crate) fn policy(&self) -> QueuePolicy {
+        self.inner.local.queue_policy()
+    }
+
     pub(crate) fn local(&self) -> &Rooms {
         self.inner.local.rooms()
     }

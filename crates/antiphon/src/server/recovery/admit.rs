@@ -31,7 +31,7 @@ use super::{
     stays::Tracked,
 };
 use crate::{
-    engine::{Session, session::id},
+    engine::{Sending, Session, session::id},
     server::{ConnectError, Room, Socket},
 };
 
@@ -361,7 +361,9 @@ impl Joining<'_> {
         for missed in page.events {
             after = missed.offset.sequence;
             // A session that has ended comes again.
-            let _ = self.ordered.send_to(socket, &missed.event, after, false);
+            let _ = self
+                .ordered
+                .send_to(socket, &missed.event, after, Sending::SURE);
         }
         let recoverable = socket.recoverable();
         if page.has_more {
@@ -454,7 +456,7 @@ impl Joining<'_> {
         let sid = socket.id().as_str();
         if let Ok(connect) = codec::connect_with(name, &Connected { sid, pid: &pid }) {
             // A session that has ended has no use for it.
-            let _ = socket.send(&mut connect.into(), false);
+            let _ = socket.send(&mut connect.into(), Sending::SURE);
         }
         ordered.settled.notify_waiters();
         Ok(())

@@ -26,11 +26,11 @@ use super::{
     stays::Tracked,
 };
 use crate::{
-    engine::session::turn,
+    engine::{QueuePolicy, SendError, Sending, session::turn},
     server::{
         DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
         handlers::handler::BoxFuture,
-        rooms::{Rooms, burst::Burst},
+        rooms::{Rooms, burst},
         socket::values::Values,
     },
 };
@@ -60,6 +60,7 @@ pub(crate) type Waiting = VecDeque<Delivery>;
 pub(crate) struct Delivery {
     event: Outgoing,
     receivers: Receivers,
+    policy: QueuePolicy,
     appending: BoxFuture<Result<u64, LogError>>,
 }
 
@@ -181,8 +182,8 @@ impl Ordered {
     }
 
     /// Emits an event to the sockets of `target`.
-    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, volatile: bool) {
-        self.in_order(|waiting| self.broadcast_in(waiting, event, target, volatile));
+    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, sending: Sending) {
+        self.in_order(|waiting| self.broadcast_in(waiting, event, target, sending));
     }
 
     /// As [`broadcast`](Self::broadcast), by whoever has the lock.
@@ -191,27 +192,24 @@ impl Ordered {
         waiting: &mut Waiting,
         event: &Outgoing,
         target: &Target,
-        volatile: bool,
+        sending: Sending,
     ) {
         {
-            if volatile {
+            if sending.volatile {
                 let mut draft = self.shared.draft();
                 if self.encode(&mut draft, event, self.delivered()).is_ok() {
-                    let mut message = Fanout::new(&mut draft);
-                    self.rooms.for_each(target, |socket| {
-                        // A socket that can't take it has been counted.
-                        let _ = socket.send(&mut message, true);
-                    });
+                    burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
                 }
                 return;
             }
             let appending = self.log.append(event, target);
             match appending {
                 Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                    self.deliver_to_many(event, target, sequence);
+                    self.deliver_to_many(event, target, sequence, sending.policy);
                 }
                 appending => {
-                    self.wait(waiting, event, Receivers::Many(target.clone()), appending);
+                    let many = Receivers::Many(target.clone());
+                    self.wait(waiting, event, many, sending.policy, appending);
                 }
             }
         }
@@ -223,12 +221,12 @@ impl Ordered {
         self: &Arc<Self>,
         socket: &Socket,
         event: &Outgoing,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
-        if volatile || !self.is_kept(socket) {
-            return self.in_order(|_| self.send_to(socket, event, self.place(socket), volatile));
+        if sending.volatile || !self.is_kept(socket) {
+            return self.in_order(|_| self.send_to(socket, event, self.place(socket), sending));
         }
-        self.in_order(|waiting| self.emit_in(waiting, socket, event))
+        self.in_order(|waiting| self.emit_in(waiting, socket, event, sending))
     }
 
     /// Emits an event to one socket that is logged, by whoever has the lock.
@@ -237,6 +235,7 @@ impl Ordered {
         waiting: &mut Waiting,
         socket: &Socket,
         event: &Outgoing,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let mut rooms = vec![socket.id().as_shared().clone()];
         if let Some(recoverable) = socket.recoverable() {
@@ -248,11 +247,11 @@ impl Ordered {
         };
         match self.log.append(event, &target) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                self.deliver_to_one(socket, event, &target, sequence)
+                self.deliver_to_one(socket, event, &target, sequence, sending)
             }
             appending => {
                 let one = Receivers::One(socket.clone(), target);
-                self.wait(waiting, event, one, appending);
+                self.wait(waiting, event, one, sending.policy, appending);
                 Ok(())
             }
         }
@@ -296,6 +295,7 @@ impl Ordered {
         waiting: &mut Waiting,
         event: &Outgoing,
         receivers: Receivers,
+        policy: QueuePolicy,
         appending: Appending,
     ) {
         let appending: BoxFuture<_> = match appending {
@@ -305,6 +305,7 @@ impl Ordered {
         waiting.push_back(Delivery {
             event: event.clone(),
             receivers,
+            policy,
             appending,
         });
         // Polled by `advance`, which asks to be woken.
@@ -329,13 +330,19 @@ impl Ordered {
                 && let Poll::Ready(stored) = next.appending.as_mut().poll(&mut context)
             {
                 if let Some(next) = waiting.pop_front() {
-                    self.deliver(&next.event, &next.receivers, stored);
+                    self.deliver(&next, stored);
                 }
             }
         }
     }
 
-    fn deliver(&self, event: &Outgoing, receivers: &Receivers, stored: Result<u64, LogError>) {
+    fn deliver(&self, delivery: &Delivery, stored: Result<u64, LogError>) {
+        let Delivery {
+            event,
+            receivers,
+            policy,
+            ..
+        } = delivery;
         let sequence = match stored {
             Ok(sequence) => sequence,
             Err(error) => {
@@ -344,10 +351,11 @@ impl Ordered {
             }
         };
         match receivers {
-            Receivers::Many(target) => self.deliver_to_many(event, target, sequence),
+            Receivers::Many(target) => self.deliver_to_many(event, target, sequence, *policy),
             Receivers::One(socket, target) => {
                 // Its session has it in the log.
-                let _ = self.deliver_to_one(socket, event, target, sequence);
+                let sending = Sending::with(*policy);
+                let _ = self.deliver_to_one(socket, event, target, sequence, sending);
             }
         }
     }
@@ -359,27 +367,36 @@ impl Ordered {
         event: &Outgoing,
         target: &Target,
         sequence: u64,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let is_replayed_to = || socket.recoverable()?.replayed();
         if !socket.is_connected() || is_replayed_to().is_some() {
             // Another socket may have resumed its session; or this one gets it behind what it has
             // missed. Known under the lock alone: nobody resumes it meanwhile.
-            self.deliver_to_many(event, target, sequence);
+            self.deliver_to_many(event, target, sequence, sending.policy);
             return Ok(());
         }
-        let sent = self.send_to(socket, event, sequence, false);
+        let sent = self.send_to(socket, event, sequence, sending);
         self.delivered.store(sequence, Ordering::Release);
         match sent {
+            Err(EmitError::Send(SendError::Dropped)) => sent,
             // It gets that from the log.
             Err(EmitError::Disconnected | EmitError::Send(_)) => Ok(()),
             sent => sent,
         }
     }
 
-    fn deliver_to_many(&self, event: &Outgoing, target: &Target, sequence: u64) {
+    fn deliver_to_many(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        sequence: u64,
+        policy: QueuePolicy,
+    ) {
         let mut draft = self.shared.draft();
         if self.encode(&mut draft, event, sequence).is_ok() {
-            Burst::send(&self.rooms, target, &mut Fanout::new(&mut draft));
+            let sending = Sending::with(policy);
+            burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
         }
         self.delivered.store(sequence, Ordering::Release);
     }
@@ -392,11 +409,11 @@ impl Ordered {
         socket: &Socket,
         event: &Outgoing,
         sequence: u64,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let mut draft = self.shared.draft();
         self.encode(&mut draft, event, sequence)?;
-        socket.send(&mut Fanout::new(&mut draft), volatile)?;
+        socket.send(&mut Fanout::new(&mut draft), sending)?;
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use antiphon_protocol::socket::Outgoing;
 use tokio::time::Instant;
 
+use crate::engine::{ConflateKey, QueuePolicy};
 use crate::server::{
     Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace, Room,
     SocketId, Target, acks,
@@ -151,6 +152,33 @@ impl Broadcast {
     /// whose clients are away and may come back: see [`Emitter::at_least_once`](crate::Emitter).
     pub const fn at_least_once(mut self) -> Self {
         self.at_least_once = true;
+        self
+    }
+
+    /// Receivers for which more waits than [`outbound`](crate::ServerBuilder::outbound) says don't
+    /// get it: see [`QueuePolicy::DropNewest`].
+    pub const fn drop_newest(mut self) -> Self {
+        self.flags.policy = Some(QueuePolicy::DropNewest);
+        self
+    }
+
+    /// It waits, and is dropped, the oldest first, for receivers for which more waits than
+    /// [`outbound`](crate::ServerBuilder::outbound) says: see [`QueuePolicy::DropOldest`].
+    pub const fn drop_oldest(mut self) -> Self {
+        self.flags.policy = Some(QueuePolicy::DropOldest);
+        self
+    }
+
+    /// It takes the place of what waits under the same key: receivers that read slowly get the
+    /// newest. See [`QueuePolicy::Conflate`].
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// io.to("arena").conflate("ball").emit("position", (3, 4));
+    /// ```
+    pub fn conflate(mut self, key: impl AsRef<str>) -> Self {
+        let key = ConflateKey::new(self.namespace.name(), key.as_ref());
+        self.flags.policy = Some(QueuePolicy::Conflate(key));
         self
     }
 

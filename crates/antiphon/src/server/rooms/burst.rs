@@ -10,12 +10,28 @@ use std::sync::Arc;
 use antiphon_protocol::{engine::Bundle, socket::Fanout};
 
 use crate::{
-    engine::{Sent, session::turn},
+    engine::{Sending, Sent, session::turn},
     server::{Socket, Target, rooms::Rooms},
 };
 
+/// Sends a message to all sockets of the target. One that can't take it has been counted and logged.
+pub(crate) fn send(
+    rooms: &Arc<Rooms>,
+    target: &Target,
+    message: &mut Fanout<'_>,
+    sending: Sending,
+) {
+    match sending {
+        Sending::SURE => Burst::send(rooms, target, message),
+        // Each may take it or not.
+        _ => {
+            rooms.for_each(target, |socket| drop(socket.send(message, sending)));
+        }
+    }
+}
+
 /// The latest broadcast of a batch of work, and what may follow it.
-pub(crate) struct Burst {
+struct Burst {
     rooms: Arc<Rooms>,
     target: Target,
     bundle: Arc<Bundle>,
@@ -27,7 +43,7 @@ pub(crate) struct Burst {
 
 impl Burst {
     /// Sends a message to all sockets of the target. The next of this batch of work may follow.
-    pub(crate) fn send(rooms: &Arc<Rooms>, target: &Target, message: &mut Fanout<'_>) {
+    fn send(rooms: &Arc<Rooms>, target: &Target, message: &mut Fanout<'_>) {
         let latest: Option<Box<Self>> = turn::take();
         let latest = latest.filter(|it| Arc::ptr_eq(&it.rooms, rooms) && it.target == *target);
         let burst = match latest {
@@ -46,7 +62,7 @@ impl Burst {
             let appended = self.bundle.append(message);
             if appended {
                 for socket in &self.others {
-                    send(socket, message);
+                    send_to_one(socket, message);
                 }
             }
             appended
@@ -58,7 +74,7 @@ impl Burst {
         let bundle = message.begin_bundle();
         let mut others = Vec::new();
         let version = rooms.for_each(target, |socket| {
-            if send(socket, message) != Some(Sent::Shared) && bundle.is_some() {
+            if send_to_one(socket, message) != Some(Sent::Shared) && bundle.is_some() {
                 others.push(socket.clone());
             }
         });
@@ -75,6 +91,6 @@ impl Burst {
 }
 
 /// Sends it to one. A socket that can't take it has been counted and logged.
-fn send(socket: &Socket, message: &mut Fanout<'_>) -> Option<Sent> {
-    socket.send(message, false).ok()
+fn send_to_one(socket: &Socket, message: &mut Fanout<'_>) -> Option<Sent> {
+    socket.send(message, Sending::SURE).ok()
 }

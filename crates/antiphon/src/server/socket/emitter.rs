@@ -2,12 +2,14 @@
 //!
 //! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before
 //! the call returns; with an ack, its receiver is noted first, so that no answer is too early. It
-//! fails if the event can't be encoded, the socket has gone, or the queue is full.
+//! fails if the event can't be encoded, the socket has gone, or the queue is full. The flags of a
+//! [`Socket`] begin the chain.
 
 use std::time::Duration;
 
 use antiphon_protocol::socket::Draft;
 
+use crate::engine::{ConflateKey, QueuePolicy, Sending};
 use crate::server::{
     Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket,
     acks::{self, OneAnswer},
@@ -21,6 +23,8 @@ pub struct Emitter<'s> {
     socket: &'s Socket,
     volatile: bool,
     at_least_once: bool,
+    /// Instead of the namespace's.
+    policy: Option<QueuePolicy>,
     timeout: Option<Duration>,
 }
 
@@ -30,6 +34,7 @@ impl<'s> Emitter<'s> {
             socket,
             volatile: false,
             at_least_once: false,
+            policy: None,
             timeout: None,
         }
     }
@@ -61,6 +66,36 @@ impl<'s> Emitter<'s> {
         self
     }
 
+    /// The event is dropped if more waits for the client than
+    /// [`outbound`](crate::ServerBuilder::outbound) says: see [`QueuePolicy::DropNewest`].
+    pub const fn drop_newest(mut self) -> Self {
+        self.policy = Some(QueuePolicy::DropNewest);
+        self
+    }
+
+    /// The event may be dropped as long as it waits, if too much does: see
+    /// [`QueuePolicy::DropOldest`].
+    pub const fn drop_oldest(mut self) -> Self {
+        self.policy = Some(QueuePolicy::DropOldest);
+        self
+    }
+
+    /// The event takes the place of what waits under the same key: see [`QueuePolicy::Conflate`].
+    pub fn conflate(mut self, key: impl AsRef<str>) -> Self {
+        let namespace = self.socket.namespace().name();
+        let key = ConflateKey::new(namespace, key.as_ref());
+        self.policy = Some(QueuePolicy::Conflate(key));
+        self
+    }
+
+    fn sending(&self) -> Sending {
+        let policy = self.policy;
+        Sending {
+            volatile: self.volatile,
+            policy: policy.unwrap_or_else(|| self.socket.namespace().policy()),
+        }
+    }
+
     /// How long the acknowledgement is waited for.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
@@ -73,7 +108,7 @@ impl<'s> Emitter<'s> {
         let namespace = self.socket.namespace().name();
         let result = match args.encode_event(&mut draft, namespace, None, event) {
             Ok(()) if self.at_least_once => self.keep(&mut draft),
-            Ok(()) => self.socket.send_event(&mut draft, None, self.volatile),
+            Ok(()) => self.socket.send_event(&mut draft, None, self.sending()),
             Err(error) => Err(error.into()),
         };
         Emitted::log(result, event)
@@ -113,9 +148,82 @@ impl<'s> Emitter<'s> {
                 socket: socket.clone(),
                 id,
             };
-            socket.send_event(&mut draft, Some(id), self.volatile)?;
+            socket.send_event(&mut draft, Some(id), self.sending())?;
             Ok(answer)
         });
         Box::pin(async move { sent?.until(deadline).await })
+    }
+}
+
+impl Socket {
+    /// What is emitted by this is dropped if the transport can't take it at once: for values
+    /// that are soon out of date.
+    pub const fn volatile(&self) -> Emitter<'_> {
+        Emitter::new(self).volatile()
+    }
+
+    /// What is emitted by this is kept until its client acknowledges it: see
+    /// [`Emitter::at_least_once`].
+    pub const fn at_least_once(&self) -> Emitter<'_> {
+        Emitter::new(self).at_least_once()
+    }
+
+    /// What is emitted by this is dropped if more waits for the client than
+    /// [`outbound`](crate::ServerBuilder::outbound) says: see
+    /// [`QueuePolicy::DropNewest`](crate::QueuePolicy::DropNewest).
+    pub const fn drop_newest(&self) -> Emitter<'_> {
+        Emitter::new(self).drop_newest()
+    }
+
+    /// What is emitted by this waits, and is dropped, the oldest first, if more waits for the client
+    /// than [`outbound`](crate::ServerBuilder::outbound) says: see
+    /// [`QueuePolicy::DropOldest`](crate::QueuePolicy::DropOldest).
+    pub const fn drop_oldest(&self) -> Emitter<'_> {
+        Emitter::new(self).drop_oldest()
+    }
+
+    /// What is emitted by this takes the place of what waits under the same key: of a value that
+    /// changes often, a client that reads slowly gets the newest. See
+    /// [`QueuePolicy::Conflate`](crate::QueuePolicy::Conflate).
+    ///
+    /// ```
+    /// # async fn example(ball: antiphon::Socket) {
+    /// ball.conflate("ball").emit("position", (3, 4));
+    /// # }
+    /// ```
+    pub fn conflate(&self, key: impl AsRef<str>) -> Emitter<'_> {
+        Emitter::new(self).conflate(key)
+    }
+
+    /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
+    pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
+        Emitter::new(self).timeout(timeout)
+    }
+
+    /// Resolves when the client is ready for more: at once, unless more waits for it than
+    /// [`outbound`](crate::ServerBuilder::outbound) says; then when half of that has left. A handler
+    /// that emits very much awaits it in between, and goes at its client's pace:
+    ///
+    /// ```
+    /// # use antiphon::{EmitError, Socket};
+    /// async fn export(socket: Socket, rows: impl Iterator<Item = String>) -> Result<(), EmitError> {
+    ///     for row in rows {
+    ///         socket.ready().await?;
+    ///         socket.emit("row", row);
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`EmitError::Disconnected`] if the socket has been disconnected, maybe since its client took
+    /// nothing for too long.
+    pub async fn ready(&self) -> Result<(), EmitError> {
+        let session = self.peer().session().ok_or(EmitError::Disconnected)?;
+        let ready = session.ready().await;
+        if self.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        ready.map_err(|_| EmitError::Disconnected)
     }
 }

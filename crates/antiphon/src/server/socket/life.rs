@@ -19,6 +19,7 @@ use std::{
 use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
+use crate::engine::Sending;
 use crate::server::adapter::joins::Joins;
 use crate::server::handlers::{dispatch, permits};
 use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
@@ -285,7 +286,7 @@ impl Socket {
                 // Sent when nothing more is: see `Session::send_if`. A client that has gone needs
                 // none.
                 let mut packet = Fanout::from(codec::disconnect(self.namespace().name()));
-                let _ = session.send(&mut packet, false);
+                let _ = session.send(&mut packet, Sending::SURE);
             }
             // A burst of broadcasts that it has had a part of goes on without it.
             session.settle();

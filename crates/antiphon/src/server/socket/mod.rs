@@ -15,7 +15,6 @@ use std::{
     borrow::Borrow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU8},
-    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -24,7 +23,7 @@ use antiphon_protocol::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{Engine, SendError, Sent, Session, session::id};
+use crate::engine::{Engine, SendError, Sending, Sent, Session, session::id};
 use crate::server::{
     Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
     Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
@@ -395,23 +394,6 @@ impl Socket {
         Emitter::new(self).emit_with_ack(event, args)
     }
 
-    /// What is emitted by this is dropped if the transport can't take it at once: for values
-    /// that are soon out of date.
-    pub const fn volatile(&self) -> Emitter<'_> {
-        Emitter::new(self).volatile()
-    }
-
-    /// What is emitted by this is kept until its client acknowledges it: see
-    /// [`Emitter::at_least_once`].
-    pub const fn at_least_once(&self) -> Emitter<'_> {
-        Emitter::new(self).at_least_once()
-    }
-
-    /// How long the acknowledgement is waited for, instead of the server's `ack_timeout`.
-    pub const fn timeout(&self, timeout: Duration) -> Emitter<'_> {
-        Emitter::new(self).timeout(timeout)
-    }
-
     /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
     ///
     /// For what only some sockets need; what all need is registered on the [`Namespace`].
@@ -524,7 +506,7 @@ impl Socket {
         &self,
         draft: &mut Draft,
         id: Option<u64>,
-        volatile: bool,
+        sending: Sending,
     ) -> Result<(), EmitError> {
         let is_noted = self.namespace().shared().has_outgoing_listeners();
         let ordered = self.namespace().recovery().filter(|_| id.is_none());
@@ -534,11 +516,11 @@ impl Socket {
                 self.note_outgoing(&event);
             }
             if let Some(ordered) = ordered {
-                return ordered.emit(self, &event, volatile);
+                return ordered.emit(self, &event, sending);
             }
             draft.outgoing(self.namespace().name(), id, &event)?;
         }
-        self.send(&mut Fanout::new(draft), volatile)?;
+        self.send(&mut Fanout::new(draft), sending)?;
         Ok(())
     }
 
@@ -546,7 +528,7 @@ impl Socket {
     pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
         let mut draft = self.namespace().shared().draft();
         draft.outgoing(self.namespace().name(), None, event)?;
-        self.send(&mut Fanout::new(&mut draft), false)?;
+        self.send(&mut Fanout::new(&mut draft), Sending::SURE)?;
         Ok(())
     }
 
@@ -558,9 +540,13 @@ impl Socket {
     }
 
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
-    pub(crate) fn send(&self, message: &mut Fanout<'_>, volatile: bool) -> Result<Sent, EmitError> {
+    pub(crate) fn send(
+        &self,
+        message: &mut Fanout<'_>,
+        sending: Sending,
+    ) -> Result<Sent, EmitError> {
         let session = self.peer().session().ok_or(EmitError::Disconnected)?;
-        let sent = session.send_if(|| !self.is_disconnected(), message, volatile);
+        let sent = session.send_if(|| !self.is_disconnected(), message, sending);
         sent.map_err(|error| match error {
             SendError::Closed if self.is_disconnected() => EmitError::Disconnected,
             error => error.into(),

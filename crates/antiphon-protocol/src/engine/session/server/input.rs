@@ -53,6 +53,10 @@ pub enum Input<'a> {
     Blocked,
     /// The WebSocket takes more again.
     Writable,
+    /// A message has found the queue beyond its limits, and waits.
+    FellBehind,
+    /// A part of a response was taken, at the time that is given.
+    ResponseRead,
     /// All that was queued has been written to the WebSocket, or put into a response.
     Drained,
     /// This side has stopped reading: the client's silence says nothing.

@@ -25,7 +25,7 @@ use super::{
     upgrade::Upgrade,
 };
 pub use super::{requests::Refusal, upgrade::ProbeStep};
-use crate::engine::{EncodedPacket, Outbound, Packet, PacketType, Revision};
+use crate::engine::{EncodedPacket, Outbound, Packet, PacketType, QueuePolicy, Revision};
 
 /// One session, as its server sees it. It is driven by inputs and the time alone.
 ///
@@ -76,6 +76,8 @@ pub struct ServerSession {
     reading_paused: bool,
     /// By when a WebSocket that is blocked must have taken something.
     stalled_at: Option<Instant>,
+    /// By when the client must have taken something, since the queue is beyond its limits.
+    behind_until: Option<Box<Instant>>,
 }
 
 impl ServerSession {
@@ -102,6 +104,7 @@ impl ServerSession {
             away_until: None,
             reading_paused: false,
             stalled_at: None,
+            behind_until: None,
             config,
         }
     }
@@ -198,6 +201,7 @@ impl ServerSession {
         earliest([
             self.phase.timer(),
             self.stalled_at.map(|at| (Timer::Stall, at)),
+            self.behind_until.as_deref().map(|&at| (Timer::Behind, at)),
             self.away_until.as_deref().map(|&at| (Timer::Return, at)),
             streaming.and_then(|upgrade| upgrade.timer(UpgradeTarget::Streaming)),
             self.upgrade.timer(UpgradeTarget::WebSocket),
@@ -214,13 +218,13 @@ impl ServerSession {
             return self.handle_closed(&input);
         }
         match input {
-            Input::GetOpened(offset) => self.handle_get(offset),
+            Input::GetOpened(offset) => self.handle_get(offset, now),
             Input::GetExpired => self.handle_noop(),
             Input::GetEnded { answered } => self.handle_get_ended(answered, now),
             Input::ResponseCut => self.handle_response_cut(now),
             Input::PostOpened => self.handle_post(),
             Input::PostEnded { whole } => self.handle_post_ended(whole),
-            Input::Confirmed(offset) => self.handle_confirmed(offset),
+            Input::Confirmed(offset) => self.handle_confirmed(offset, now),
             Input::Packet(packet) => self.handle_packet(&packet, now),
             Input::Undecodable => self.close(CloseReason::ParseError),
             Input::ProbeOpened(to) => self.handle_probe_opened(to, now),
@@ -233,6 +237,11 @@ impl ServerSession {
             Input::TransportFailed => self.close(CloseReason::TransportError),
             // Noted above.
             Input::Blocked | Input::Writable => Output::Nothing,
+            Input::FellBehind => self.handle_fell_behind(now),
+            Input::ResponseRead => {
+                self.note_progress(now);
+                Output::Nothing
+            }
             Input::Drained => self.handle_drained(),
             Input::ReadingPaused => {
                 self.reading_paused = true;
@@ -274,6 +283,7 @@ impl ServerSession {
             *blocked = !writable;
             if writable {
                 self.stalled_at = None;
+                self.note_progress(now);
             } else {
                 self.stalled_at.get_or_insert(now + self.config.patience());
             }
@@ -281,16 +291,43 @@ impl ServerSession {
         Output::Nothing
     }
 
+    /// The queue has grown beyond its limits. A client that takes nothing has some time from then
+    /// on: one that polls need not have a poll waiting.
+    fn handle_fell_behind(&mut self, now: Instant) -> Output {
+        let until = now + self.config.ping_timeout;
+        self.behind_until.get_or_insert_with(|| Box::new(until));
+        Output::Nothing
+    }
+
+    /// The client has taken something: if it is still behind, its time begins anew.
+    fn note_progress(&mut self, now: Instant) {
+        if let Some(until) = self.behind_until.as_deref_mut() {
+            *until = (*until).max(now + self.config.ping_timeout);
+        }
+        self.note_caught_up();
+    }
+
+    /// Something has left the queue, or is not kept any more.
+    fn note_caught_up(&mut self) {
+        if self.behind_until.is_some() && self.outbound.is_within(self.config.queue) {
+            self.behind_until = None;
+        }
+    }
+
     /// A GET comes. If its session has offsets, what its client hasn't had is sent again, and a GET
     /// that still waits ends.
-    fn handle_get(&mut self, offset: Option<u64>) -> Output {
+    fn handle_get(&mut self, offset: Option<u64>, now: Instant) -> Output {
         let Transport::Http(requests) = &mut self.transport else {
             return Output::Refuse(Refusal::TransportMismatch);
         };
+        let mut is_progress = !self.outbound.keeps_any();
         if self.outbound.is_tracked() {
-            if let Some(Err(bad)) = offset.map(|offset| self.outbound.confirm(offset)) {
-                self.close(CloseReason::TransportError);
-                return Output::Refuse(Refusal::BadOffset(bad));
+            match offset.map_or(Ok(0), |offset| self.outbound.confirm(offset)) {
+                Ok(confirmed) => is_progress |= confirmed > 0,
+                Err(bad) => {
+                    self.close(CloseReason::TransportError);
+                    return Output::Refuse(Refusal::BadOffset(bad));
+                }
             }
             self.outbound.rewind();
             self.away_until = None;
@@ -298,6 +335,9 @@ impl ServerSession {
             return self.overlap();
         }
         requests.get = true;
+        if is_progress {
+            self.note_progress(now);
+        }
         // Packets first, alone: a client that reads its close packet may forget the rest.
         if self.is_closing() && self.outbound.is_empty() {
             self.close(CloseReason::ForcedClose);
@@ -367,27 +407,34 @@ impl ServerSession {
 
     /// What a client has had is forgotten. What was forgotten before does no harm: POSTs may be
     /// late.
-    fn handle_confirmed(&mut self, offset: u64) -> Output {
+    fn handle_confirmed(&mut self, offset: u64, now: Instant) -> Output {
         match self.outbound.confirm(offset) {
             Err(bad) if offset > bad.last => {
                 self.close(CloseReason::TransportError);
-                Output::Refuse(Refusal::BadOffset(bad))
+                return Output::Refuse(Refusal::BadOffset(bad));
             }
-            _ => Output::Nothing,
+            Ok(confirmed) if confirmed > 0 => self.note_progress(now),
+            _ => {}
         }
+        Output::Nothing
     }
 
     fn handle_packet(&mut self, packet: &Packet<'_>, now: Instant) -> Output {
         match packet {
             Packet::Ping(data) => {
                 let pong = EncodedPacket::text(PacketType::Pong, data);
-                let answered = self.heartbeat.handle_ping(now).is_ok()
-                    // A client that pings and never reads doesn't grow the queue.
-                    && self.send(pong.into()).is_ok();
-                if answered {
-                    Output::Flush
-                } else {
-                    self.close(CloseReason::TransportError)
+                if self.heartbeat.handle_ping(now).is_err() {
+                    return self.close(CloseReason::TransportError);
+                }
+                // A client that pings and never reads doesn't grow the queue.
+                match self.send(pong.into(), QueuePolicy::Close) {
+                    Ok(queued) => {
+                        if queued.is_behind {
+                            self.handle_fell_behind(now);
+                        }
+                        Output::Flush
+                    }
+                    Err(_) => self.close(CloseReason::TransportError),
                 }
             }
             Packet::Pong(_) => match self.heartbeat.handle_pong(now) {
@@ -433,6 +480,7 @@ impl ServerSession {
             self.upgrade = Upgrade::Idle;
             self.stream_upgrade = None;
             self.away_until = None;
+            self.note_progress(now);
             match to {
                 UpgradeTarget::WebSocket => {
                     self.transport = Transport::WebSocket { blocked: false };
@@ -480,7 +528,7 @@ impl ServerSession {
         };
         match timer {
             Timer::Close => self.close(CloseReason::ForcedClose),
-            Timer::Stall => self.close(CloseReason::TransportError),
+            Timer::Stall | Timer::Behind => self.close(CloseReason::TransportError),
             Timer::Return => self.close(CloseReason::TransportClose),
             Timer::Upgrade(to) => {
                 self.upgrade_to(to).end();

@@ -29,10 +29,10 @@ impl ServerSession {
     pub fn take_response(&mut self) -> Option<VecDeque<EncodedPacket>> {
         let is_due = !self.outbound.is_empty() || self.closed().is_some();
         match &mut self.transport {
-            Transport::Http(requests) if !requests.streaming => is_due.then(|| {
-                requests.get = false;
-                self.outbound.take()
-            }),
+            Transport::Http(requests) if !requests.streaming => {
+                requests.get &= !is_due;
+                is_due.then(|| self.take())
+            }
             _ => Some([EncodedPacket::text(PacketType::Noop, "")].into()),
         }
     }
@@ -44,13 +44,19 @@ impl ServerSession {
             return StreamStep::End;
         }
         if !self.outbound.is_empty() {
-            return StreamStep::Packets(self.outbound.take());
+            return StreamStep::Packets(self.take());
         }
         // A client that goes on to WebSocket waits for the end of the stream.
         if self.closed().is_some() || self.upgrade.is_probed() {
             return StreamStep::End;
         }
         StreamStep::Wait
+    }
+
+    fn take(&mut self) -> VecDeque<EncodedPacket> {
+        let packets = self.outbound.take();
+        self.note_caught_up();
+        packets
     }
 
     /// The number of the packet that a streamed response carries next.

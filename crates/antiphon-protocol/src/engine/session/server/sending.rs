@@ -5,23 +5,38 @@
 
 use std::{io::IoSlice, sync::Arc};
 
+use bytes::Bytes;
+
 use super::{ServerSession, Transport};
-use crate::engine::{Bundle, Encoded, Form, QueueFull};
+use crate::engine::{Bundle, Encoded, Form, QueueFull, QueuePolicy, Queued};
 
 impl ServerSession {
-    /// Queues a message, in the session's form.
+    /// Queues a message, in the session's form. If the queue [is behind](Queued::is_behind) the
+    /// input [`FellBehind`](super::Input::FellBehind) follows.
     ///
     /// # Errors
     /// [`QueueFull`] if the outbound queue has no room; none of the message is queued then.
-    pub fn send(&mut self, message: Encoded) -> Result<(), QueueFull> {
-        self.outbound.push(message, self.config.queue)
+    pub fn send(&mut self, message: Encoded, policy: QueuePolicy) -> Result<Queued, QueueFull> {
+        self.outbound.push(message, policy, self.config.queue)
     }
 
-    /// Whether the outbound queue has room for a message.
+    /// Whether a message would be within the limits of the outbound queue.
     #[must_use]
     pub fn has_room(&self, message: &Encoded) -> bool {
         let (count, length) = (message.count(), message.len_bytes());
-        self.outbound.room(count, length, self.config.queue).is_ok()
+        self.outbound.has_room(count, length, self.config.queue)
+    }
+
+    /// Whether the outbound queue is within its limits.
+    #[must_use]
+    pub fn is_within_limits(&self) -> bool {
+        self.outbound.is_within(self.config.queue)
+    }
+
+    /// Whether no more than half of what the limits allow waits.
+    #[must_use]
+    pub fn is_half_empty(&self) -> bool {
+        self.outbound.is_half_empty(self.config.queue)
     }
 
     /// Appends a frame to the queue's tail. Returns `false` if the session isn't on WebSocket, or
@@ -64,6 +79,17 @@ impl ServerSession {
         self.outbound.bytes()
     }
 
+    /// Bytes that the outbound queue owns: what waits, and what is kept until it is confirmed.
+    #[must_use]
+    pub fn owned_bytes(&self) -> usize {
+        self.outbound.owned_bytes()
+    }
+
+    /// The frames among them. Messages of many sessions share theirs.
+    pub fn buffers(&self) -> impl Iterator<Item = &Bytes> {
+        self.outbound.buffers()
+    }
+
     /// The frames that wait for the WebSocket, if they lie side by side.
     pub fn contiguous(&mut self) -> Option<&[u8]> {
         match self.has_frames() {
@@ -84,6 +110,7 @@ impl ServerSession {
     /// taken. One that was blocked is writable before.
     pub fn written(&mut self, count: usize) {
         self.outbound.advance(count);
+        self.note_caught_up();
     }
 
     /// Whether the session is on WebSocket, nothing is queued, and all has been taken so far: what

@@ -17,6 +17,7 @@ const PATIENT: SessionConfig = SessionConfig {
     queue: QueueLimits {
         packets: 10,
         bytes: 200,
+        burst: 1,
     },
 };
 

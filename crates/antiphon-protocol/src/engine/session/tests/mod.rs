@@ -23,7 +23,9 @@ use super::{
     CloseReason, ServerSession, SessionConfig, Timer, TransportKind, UpgradeTarget,
     server::{Input, Output, ProbeStep, Refusal, StreamStep},
 };
-use crate::engine::{EncodedPacket, Message, Packet, PacketType, QueueFull, QueueLimits, Revision};
+use crate::engine::{
+    EncodedPacket, Message, Packet, PacketType, QueueFull, QueueLimits, QueuePolicy, Revision,
+};
 
 const CONFIG: SessionConfig = SessionConfig {
     ping_interval: Duration::from_secs(25),
@@ -33,6 +35,7 @@ const CONFIG: SessionConfig = SessionConfig {
     queue: QueueLimits {
         packets: 100,
         bytes: 10_000,
+        burst: 1,
     },
 };
 
@@ -123,7 +126,11 @@ impl Server {
 
     fn send(&mut self, text: &str) -> Result<(), QueueFull> {
         let packet = EncodedPacket::text(PacketType::Message, text);
-        self.session.send(packet.into())
+        let queued = self.session.send(packet.into(), QueuePolicy::Close)?;
+        if queued.is_behind {
+            self.handle(Input::FellBehind);
+        }
+        Ok(())
     }
 
     /// A poll comes: its answer, or none if it waits.

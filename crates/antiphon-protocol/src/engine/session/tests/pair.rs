@@ -21,6 +21,7 @@ pub(super) const SHORT: SessionConfig = SessionConfig {
     queue: QueueLimits {
         packets: 12,
         bytes: 60,
+        burst: 1,
     },
 };
 

@@ -6,6 +6,7 @@ const SMALL: SessionConfig = SessionConfig {
     queue: QueueLimits {
         packets: 2,
         bytes: 1_000,
+        burst: 1,
     },
     ..CONFIG
 };
@@ -125,9 +126,135 @@ fn frames_leave_by_websocket_only() {
 fn the_open_packet_leaves_with_the_handshake() {
     let mut server = Server::new(POLLING);
     let open = EncodedPacket::text(PacketType::Open, "{}");
-    server.session.send(open.into()).unwrap();
+    let _ = server
+        .session
+        .send(open.into(), QueuePolicy::Close)
+        .unwrap();
     server.send("first").unwrap();
     assert_eq!(server.session.take_handshake().len(), 2);
     assert_eq!(server.session.queued_bytes(), 0);
     server.poll_waits();
+}
+
+const BURST: SessionConfig = SessionConfig {
+    queue: QueueLimits {
+        packets: 2,
+        bytes: 1_000,
+        burst: 5,
+    },
+    ..CONFIG
+};
+
+#[test]
+fn a_burst_waits_for_a_client_between_two_polls() {
+    let mut server = Server::with(Revision::V4, POLLING, BURST);
+    for _ in 0..10 {
+        server.send("a").unwrap();
+    }
+    assert!(server.send("a").is_err());
+    assert_eq!(server.next_timer(), Some((Timer::Behind, seconds(20))));
+    server.pass(seconds(19));
+    assert_eq!(server.poll().unwrap().len(), 10);
+    server.pass(seconds(5));
+    assert!(server.session.is_open());
+    assert_eq!(server.next_timer(), Some((Timer::Ping, seconds(1))));
+}
+
+#[test]
+fn a_client_that_is_behind_and_takes_nothing_is_closed() {
+    for transport in [POLLING, STREAMING, WEBSOCKET] {
+        let mut server = Server::with(Revision::V4, transport, BURST);
+        server.handle(Input::Blocked);
+        for _ in 0..3 {
+            server.send("a").unwrap();
+        }
+        server.pass(seconds(10));
+        // What follows doesn't begin its time anew.
+        server.send("a").unwrap();
+        server.pass(seconds(9));
+        assert!(server.session.is_open());
+        server.pass(seconds(1));
+        assert_eq!(server.closed(), Some(CloseReason::TransportError));
+    }
+}
+
+#[test]
+fn a_websocket_that_is_behind_and_takes_little_by_little_stays() {
+    let mut server = Server::with(Revision::V4, WEBSOCKET, BURST);
+    for _ in 0..10 {
+        server.send("a").unwrap();
+    }
+    for _ in 0..20 {
+        server.write_blocks(1);
+        server.pass(seconds(10));
+        server.receive("3");
+    }
+    assert!(server.session.is_open());
+    server.write(20);
+    server.pass(seconds(19));
+    assert!(server.session.is_open());
+}
+
+#[test]
+fn a_response_that_is_read_is_progress() {
+    let mut server = Server::with(Revision::V4, POLLING, BURST);
+    server.poll_waits();
+    server.send("a").unwrap();
+    server.answer();
+    for _ in 0..3 {
+        server.send("a").unwrap();
+    }
+    for _ in 0..2 {
+        server.pass(seconds(15));
+        server.handle(Input::ResponseRead);
+        server.receive("3");
+    }
+    assert!(server.session.is_open());
+    server.pass(seconds(20));
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn who_has_caught_up_and_falls_behind_again_has_its_time_again() {
+    let mut server = Server::with(Revision::V4, POLLING, BURST);
+    for _ in 0..3 {
+        for _ in 0..3 {
+            server.send("a").unwrap();
+        }
+        server.pass(seconds(15));
+        assert_eq!(server.poll().unwrap().len(), 3);
+        server.handle(Input::Packet(packet_of("3")));
+    }
+}
+
+#[test]
+fn a_client_that_comes_again_without_having_read_makes_no_progress() {
+    let mut server = Server::with_offsets(POLLING, BURST);
+    for _ in 0..3 {
+        server.send("a").unwrap();
+    }
+    server.resume(0);
+    server.answer();
+    for _ in 0..2 {
+        server.pass(seconds(9));
+        server.resume(0);
+        server.answer();
+    }
+    server.pass(seconds(2));
+    assert_eq!(server.closed(), Some(CloseReason::TransportError));
+}
+
+#[test]
+fn a_client_that_confirms_little_by_little_stays() {
+    let mut server = Server::with_offsets(POLLING, BURST);
+    for _ in 0..8 {
+        server.send("a").unwrap();
+    }
+    for confirmed in 0..6 {
+        server.resume(confirmed);
+        server.answer();
+        server.pass(seconds(15));
+        server.receive("3");
+        assert!(server.session.is_open());
+    }
 }
