@@ -86,6 +86,12 @@ export class Server {
     return until(() => this.log.find(fits), `the log entry ${JSON.stringify(wanted)}`);
   }
 
+  /** SIGKILL: the server ends at once. */
+  async kill() {
+    this.#child.kill("SIGKILL");
+    await within(this.#exited, () => "the server's end after SIGKILL", STOP_DEADLINE);
+  }
+
   /** SIGTERM: closes the server in order; gives the exit status. */
   async stop() {
     if (!this.isRunning) return undefined;

@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use tokio::signal::unix::{SignalKind, signal};
 
+#[cfg(feature = "redb")]
+use antiphon::recovery::LogFile;
+
 #[path = "shared/engine_echo.rs"]
 mod engine_echo;
 
@@ -172,6 +175,12 @@ fn options(
             "--compression" => builder.compression(value()?.parse()?),
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
+            #[cfg(feature = "redb")]
+            "--durable" => {
+                let file = LogFile::open(value()?)?.stored_before_delivery();
+                let recovery = Recovery::new().data::<String>("text");
+                builder.recovery(recovery.durable(file))
+            }
             "--no-upgrades" => builder.allow_upgrades(false),
             "--no-eio3" => builder.allow_eio3(false),
             "--cors" => {

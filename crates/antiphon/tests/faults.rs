@@ -2,7 +2,7 @@
 //!
 //! A script is played (`faults/script.rs`) to a client that keeps what a stock client keeps
 //! (`faults/client.rs`), through a proxy that breaks the conversation at one of its bytes
-//! (`faults/proxy.rs`). Cuts are made at every byte, other faults at some.
+//! (`faults/proxy.rs`). A WebSocket is cut at every byte; other ways, and by other faults, at some.
 //! `FAULTS=all` makes all of them at every byte.
 
 // What fails here fails the test.
@@ -87,19 +87,21 @@ async fn at_every(modes: &[Mode], kind: Kind, step: usize, first: usize) {
     summary(&format!("{kind:?} {modes:?}"), &played);
 }
 
-macro_rules! cut_at_every_byte {
-    ($($name:ident: $modes:expr;)*) => {$(
+macro_rules! cuts {
+    ($($name:ident: $modes:expr, $step:expr;)*) => {$(
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
-            at_every($modes, Kind::CutAll, 1, 0).await;
+            let step = if everything() { 1 } else { $step };
+            at_every($modes, Kind::CutAll, step, 0).await;
         }
     )*};
 }
 
-cut_at_every_byte! {
-    cut_at_every_byte_of_a_web_socket: &[Mode::WebSocket];
-    cut_at_every_byte_of_polling: &[Mode::Polling];
-    cut_at_every_byte_of_an_upgrade: &[Mode::Upgrade];
+// Heads of HTTP are most of what polling is: with a prime step, cuts fall everywhere in them.
+cuts! {
+    cut_at_every_byte_of_a_web_socket: &[Mode::WebSocket], 1;
+    cut_in_the_course_of_polling: &[Mode::Polling], 7;
+    cut_in_the_course_of_an_upgrade: &[Mode::Upgrade], 3;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
     task::{Context, Poll, Wake, Waker},
 };
@@ -314,14 +314,21 @@ impl Ordered {
 
     /// Delivers what has been stored, as far as it is next.
     fn advance(self: &Arc<Self>) {
-        while self.is_woken.swap(false, Ordering::AcqRel) {
+        // Behind whatever was done under the lock. Together with the fence below: of one that lets the
+        // lock go and one that fails to get it, at least one sees what the other has done.
+        fence(Ordering::SeqCst);
+        while self.is_woken.load(Ordering::Relaxed) && self.is_woken.swap(false, Ordering::AcqRel) {
             let mut waiting = match self.waiting.try_lock() {
                 Ok(waiting) => waiting,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => {
-                    // Whoever has it looks at this when they let it go.
+                    // Whoever has it looks at this when they let it go; unless they just have.
                     self.is_woken.store(true, Ordering::Release);
-                    return;
+                    fence(Ordering::SeqCst);
+                    match self.waiting.try_lock() {
+                        Err(TryLockError::WouldBlock) => return,
+                        _ => continue,
+                    }
                 }
             };
             let waker = Waker::from(Arc::clone(self));

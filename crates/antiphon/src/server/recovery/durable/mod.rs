@@ -135,8 +135,7 @@ impl Drop for Owner {
 const CACHE: usize = 16 << 20;
 
 impl LogFile {
-    /// Opens a file, or makes it. It is checked whole, which takes about a second for 500 MB; what
-    /// a crash has left half is undone.
+    /// Opens a file, or makes it. What a crash has left half is undone.
     ///
     /// # Errors
     /// [`LogFileError`] if it is in use, can't be written, or is damaged beyond repair.
@@ -171,6 +170,10 @@ impl LogFile {
     /// Events are stored on the disk before they are delivered, so that none that a client has had
     /// is ever lost. Each waits for one write to the disk, together with all others of that time;
     /// what can't be stored isn't delivered, logged as an error and counted.
+    ///
+    /// All events of a namespace that are logged wait in one order. What isn't logged doesn't wait
+    /// behind them: volatile events, emits that ask for an acknowledgement, joins and leaves. A socket
+    /// that leaves a room some milliseconds after an event to that room may miss it.
     #[must_use]
     pub fn stored_before_delivery(mut self) -> Self {
         self.stores_first = true;
