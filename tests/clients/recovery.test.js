@@ -193,6 +193,32 @@ describe(`recovery: ${client.name}`, () => {
     await subject.end();
   });
 
+  for (const mode of Object.keys(modes)) {
+    test(`much that was missed comes while more is emitted: ${mode}`, async () => {
+      const subject = await Subject.start({ mode });
+      await tell([subject.room], "news", "first");
+      await until(() => subject.news.length === 1, "the first");
+      await subject.lose();
+      const text = "x".repeat(6_000);
+      let told = 0;
+      const one = () => teller.emit("io-to", [subject.room], [], "news", { number: told++, text });
+      // 3 MB: several portions.
+      while (told < 500) one();
+      await settled(teller);
+      const back = subject.back();
+      while (!subject.socket.connected || subject.news.length < told / 2) {
+        one();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      await back;
+      assert.equal(subject.socket.recovered, true);
+      await until(() => subject.news.length >= told + 1, "all of it");
+      await settled(teller, subject.socket);
+      assert.deepEqual(subject.news.slice(1).map(({ number }) => number), [...Array(told).keys()]);
+      await subject.end();
+    });
+  }
+
   test("attachments are missed and come, too", async () => {
     const subject = await Subject.start();
     await tell([subject.room], "news", "first");
