@@ -159,6 +159,20 @@ impl Outgoing {
         self.list().get(self.name + 1..).unwrap_or_default()
     }
 
+    /// Bytes of the name and the arguments as JSON, and of the attachments.
+    ///
+    /// ```
+    /// use antiphon_protocol::socket::Outgoing;
+    ///
+    /// assert_eq!(Outgoing::event("add", &(1, 2))?.len_bytes(), r#""add",1,2"#.len());
+    /// # Ok::<(), antiphon_protocol::socket::EncodeError>(())
+    /// ```
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        let attachments = self.packets().iter().map(|packet| packet.payload().len());
+        self.list.len() + attachments.sum::<usize>()
+    }
+
     /// The attachments.
     pub fn attachments(&self) -> impl Iterator<Item = Bytes> {
         self.packets().iter().map(EncodedPacket::shared_payload)

@@ -21,6 +21,7 @@ use crate::engine::Sending;
 use crate::server::{
     Rejection, Socket,
     acks::{Respond, Responder},
+    handlers::dispatch,
 };
 
 /// How long an event is remembered.
@@ -152,7 +153,7 @@ impl Handled {
             (Event::Running(waiting), Err(_)) => std::mem::take(waiting),
         };
         match &answer {
-            Ok(args) => memory.grow(size(args)),
+            Ok(args) => memory.grow(dispatch::size(&args.as_args())),
             // It may be sent again: no handler has done it.
             Err(_) => drop(memory.events.remove(key)),
         }
@@ -201,7 +202,7 @@ impl Memory {
             return;
         };
         if let Some(Event::Answered(args)) = self.events.remove(&key) {
-            self.bytes -= size(&args);
+            self.bytes -= dispatch::size(&args.as_args());
         }
         if self.events.is_empty() {
             *self = Self::default();
@@ -238,12 +239,6 @@ fn acknowledge(socket: &Socket, ack: u64, args: &OwnedArgs) {
         Ok(message) => drop(socket.send(&mut message.into(), Sending::SURE)),
         Err(error) => tracing::error!(%error, "an acknowledgement can't be encoded"),
     }
-}
-
-fn size(args: &OwnedArgs) -> usize {
-    let args = args.as_args();
-    let attachments = args.attachments().iter().map(bytes::Bytes::len);
-    args.json().len() + attachments.sum::<usize>()
 }
 
 /// The id of an event: its last argument.

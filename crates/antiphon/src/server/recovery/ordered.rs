@@ -194,23 +194,21 @@ impl Ordered {
         target: &Target,
         sending: Sending,
     ) {
-        {
-            if sending.volatile {
-                let mut draft = self.shared.draft();
-                if self.encode(&mut draft, event, self.delivered()).is_ok() {
-                    burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
-                }
-                return;
+        if sending.volatile {
+            let mut draft = self.shared.draft();
+            if self.encode(&mut draft, event, self.delivered()).is_ok() {
+                burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
             }
-            let appending = self.log.append(event, target);
-            match appending {
-                Appending::Done(Ok(sequence)) if waiting.is_empty() => {
-                    self.deliver_to_many(event, target, sequence, sending.policy);
-                }
-                appending => {
-                    let many = Receivers::Many(target.clone());
-                    self.wait(waiting, event, many, sending.policy, appending);
-                }
+            return;
+        }
+        let appending = self.log.append(event, target);
+        match appending {
+            Appending::Done(Ok(sequence)) if waiting.is_empty() => {
+                self.deliver_to_many(event, target, sequence, sending.policy);
+            }
+            appending => {
+                let many = Receivers::Many(target.clone());
+                self.wait(waiting, event, many, sending.policy, appending);
             }
         }
     }

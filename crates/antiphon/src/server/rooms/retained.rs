@@ -60,7 +60,7 @@ impl Retained {
         self.remove(&room);
         let number = self.next;
         self.next += 1;
-        self.bytes += size(event);
+        self.bytes += event.len_bytes();
         self.by_room.insert(room.clone(), (number, event.clone()));
         self.order.push_back((room, number));
         while self.by_room.len() > MOST_ROOMS || self.bytes > MOST_BYTES {
@@ -90,14 +90,9 @@ impl Retained {
 
     fn remove(&mut self, room: &Option<Room>) {
         if let Some((_, event)) = self.by_room.remove(room) {
-            self.bytes -= size(&event);
+            self.bytes -= event.len_bytes();
         }
     }
-}
-
-fn size(event: &Outgoing) -> usize {
-    let attachments = event.attachments().map(|one| one.len());
-    event.written().0.len() + attachments.sum::<usize>()
 }
 
 #[cfg(test)]

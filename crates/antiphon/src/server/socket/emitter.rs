@@ -117,9 +117,7 @@ impl<'s> Emitter<'s> {
     fn keep(&self, draft: &mut Draft) -> Result<(), EmitError> {
         let event = draft.finish_event();
         let shared = self.socket.namespace().shared();
-        if shared.has_outgoing_listeners() {
-            self.socket.note_outgoing(&event);
-        }
+        self.socket.note_if_asked(&event);
         let pause = self.timeout.unwrap_or(shared.ack_timeout);
         Kept::emit(self.socket, &event, pause)
     }

@@ -51,10 +51,7 @@ impl Entry {
     /// About how many bytes it takes.
     pub(super) fn size(&self) -> usize {
         let rooms = self.target.rooms.iter().chain(&self.target.except);
-        let attachments = self.event.attachments().map(|one| one.len());
-        64 + self.event.written().0.len()
-            + rooms.map(|room| room.len()).sum::<usize>()
-            + attachments.sum::<usize>()
+        64 + self.event.len_bytes() + rooms.map(|room| room.len()).sum::<usize>()
     }
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {

@@ -97,8 +97,7 @@ impl Events {
     ) -> u64 {
         let sequence = self.next;
         let address = self.address(target, sequence);
-        let size =
-            event.written().0.len() + event.attachments().map(|one| one.len()).sum::<usize>();
+        let size = event.len_bytes();
         if self.begins_segment(now, size) {
             if let Some(last) = self.segments.back_mut() {
                 last.close();
