@@ -92,25 +92,33 @@ impl Outgoing {
     ) -> Result<Self, DecodeError> {
         let name = serde_json::Value::from(name).to_string();
         let comma = if json.is_empty() { "" } else { "," };
-        let text = format!("[{name}{comma}{json}]");
         // One more than the limit is enough to see that there are too many.
         let most = limits.attachments.saturating_add(1);
-        let attachments: Vec<_> = attachments.into_iter().take(most).collect();
-        let list = proof::prove(&text, attachments.len(), limits)?;
+        let attachments = attachments.into_iter().take(most);
+        let attachments = attachments.map(|data| EncodedPacket::binary(&data, Revision::V4));
+        let list = Bytes::from(format!("{name}{comma}{json}"));
+        Self::new(list, name.len(), attachments.collect()).proven(limits)
+    }
+
+    /// Proves an event of which somebody else has [written](Self::written) the parts, as a packet's
+    /// are: see [`from_parts`](Self::from_parts).
+    ///
+    /// # Errors
+    /// As [`from_parts`](Self::from_parts).
+    pub fn proven(self, limits: &Limits) -> Result<Self, DecodeError> {
+        let text = format!("[{}]", self.list());
+        let list = proof::prove(&text, self.packets().len(), limits)?;
         let first = list.first.ok_or(DecodeError::MissingEventName)?;
         packet::event_name(&text, first, limits)?;
-        let packets = attachments.iter();
-        let packets = packets.map(|data| EncodedPacket::binary(data, Revision::V4));
-        let end = text.len() - 1;
-        Ok(Self::new(
-            Bytes::from(text).slice(1..end),
-            name.len(),
-            packets.collect(),
-        ))
+        // The list is behind a bracket.
+        if (first.start, first.end) != (1, 1 + self.name) {
+            return Err(DecodeError::MissingEventName);
+        }
+        Ok(self)
     }
 
     /// An event as [`written`](Self::written) gave it, from where nobody has changed it: nothing is
-    /// proven. What may have been changed comes by [`from_parts`](Self::from_parts).
+    /// proven. What may have been changed is to be [proven](Self::proven).
     ///
     /// Returns `None` if it can't have been given by that.
     #[must_use]

@@ -136,6 +136,18 @@ impl ConflateKey {
         key.copy_from_slice(&digest[..16]);
         Self(key)
     }
+
+    /// The key with these bytes, as another server has it.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes, for other servers.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
 }
 
 impl fmt::Debug for ConflateKey {

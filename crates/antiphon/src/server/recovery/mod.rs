@@ -19,7 +19,6 @@ mod durable;
 mod log;
 mod memory;
 mod ordered;
-mod record;
 mod sessions;
 mod stays;
 

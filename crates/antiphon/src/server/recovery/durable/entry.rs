@@ -3,17 +3,16 @@
 //! Written by the writer, read when a namespace is opened. What can't be read gives `None`; the
 //! reader says that something is missing.
 
-use antiphon_protocol::socket::Outgoing;
-use bytes::Bytes;
+use antiphon_protocol::{
+    record::{Reader, write, write_event, write_texts},
+    socket::Outgoing,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::server::{
-    Room, SocketId, Target,
-    recovery::{
-        log::{SavedSession, Stay, Stays},
-        record::{Reader, write, write_bytes},
-    },
+    SocketId, Target,
+    recovery::log::{SavedSession, Stay, Stays},
 };
 
 /// The first byte of an event, by which another form could be told from this one.
@@ -32,19 +31,9 @@ impl Entry {
     pub(super) fn write(&self) -> Vec<u8> {
         let mut to = vec![FORM];
         write(&mut to, self.at);
-        for rooms in [&self.target.rooms, &self.target.except] {
-            write(&mut to, rooms.len() as u64);
-            rooms
-                .iter()
-                .for_each(|room| write_bytes(&mut to, room.as_bytes()));
-        }
-        let (list, name) = self.event.written();
-        write(&mut to, name as u64);
-        write_bytes(&mut to, list.as_bytes());
-        write(&mut to, self.event.attachments().count() as u64);
-        for attachment in self.event.attachments() {
-            write_bytes(&mut to, &attachment);
-        }
+        write_texts(&mut to, &self.target.rooms);
+        write_texts(&mut to, &self.target.except);
+        write_event(&mut to, &self.event);
         to
     }
 
@@ -56,11 +45,7 @@ impl Entry {
 
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let (at, target, mut rest) = Self::read_address(bytes)?;
-        let name = usize::try_from(rest.number()?).ok()?;
-        let list = Bytes::copy_from_slice(rest.bytes()?);
-        let attachments = (0..rest.number()?).map(|_| rest.bytes().map(Bytes::copy_from_slice));
-        let attachments = attachments.collect::<Option<Vec<_>>>()?;
-        let event = Outgoing::from_written(list, name, attachments)?;
+        let event = rest.event()?;
         Some(Self { at, target, event })
     }
 
@@ -70,16 +55,11 @@ impl Entry {
     }
 
     fn read_address(bytes: &[u8]) -> Option<(u64, Target, Reader<'_>)> {
-        let mut rest = Reader(bytes.strip_prefix(&[FORM])?);
+        let mut rest = Reader::new(bytes.strip_prefix(&[FORM])?);
         let at = rest.number()?;
-        let mut rooms = || {
-            let names = (0..rest.number()?)
-                .map(|_| Some(Room::from(std::str::from_utf8(rest.bytes()?).ok()?)));
-            names.collect::<Option<Vec<_>>>()
-        };
         let target = Target {
-            rooms: rooms()?,
-            except: rooms()?,
+            rooms: rest.texts()?,
+            except: rest.texts()?,
         };
         Some((at, target, rest))
     }

@@ -6,18 +6,14 @@
 //! beyond its own. The log alone writes records, so reading one can't fail; what isn't there is
 //! `None`.
 
-use std::{
-    iter,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use antiphon_protocol::{
+    record::{Reader, write, write_bytes, write_event},
+    socket::Outgoing,
 };
 
-use antiphon_protocol::socket::Outgoing;
-use bytes::Bytes;
-
-use crate::server::recovery::{
-    log::{LoggedEvent, Offset},
-    record::{Reader, write, write_bytes},
-};
+use crate::server::recovery::log::{LoggedEvent, Offset};
 
 /// The key of a room among those of its log.
 pub(super) type RoomKey = u32;
@@ -106,40 +102,27 @@ impl Segment {
         for room in &address.except {
             write_bytes(records, room.as_bytes());
         }
-        let (list, name) = event.written();
-        write(records, name as u64);
-        write_bytes(records, list.as_bytes());
-        write(records, event.attachments().count() as u64);
-        for attachment in event.attachments() {
-            write_bytes(records, &attachment);
-        }
+        write_event(records, event);
     }
 
     fn record(&self, sequence: u64) -> Option<Reader<'_>> {
         let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
         let start = *self.starts.get(index)? as usize;
-        Some(Reader(self.records.get(start..)?))
+        Some(Reader::new(self.records.get(start..)?))
     }
 
     /// What an event is for.
     pub(super) fn address(&self, sequence: u64) -> Option<Address> {
-        self.record(sequence)?.address(sequence).map(|(_, it)| it)
+        address(&mut self.record(sequence)?, sequence).map(|(_, it)| it)
     }
 
     /// An event, and how many bytes it has.
     pub(super) fn event(&self, offset: Offset) -> Option<(LoggedEvent, usize)> {
         let mut record = self.record(offset.sequence)?;
-        let (after, _) = record.address(offset.sequence)?;
+        let (after, _) = address(&mut record, offset.sequence)?;
         let at = UNIX_EPOCH.checked_add(Duration::from_millis(self.began + after))?;
-        let name = record.number()? as usize;
-        let list = record.bytes()?;
-        let count = record.number()?;
-        let attachments = iter::repeat_with(|| record.bytes().map(Bytes::copy_from_slice));
-        let attachments = attachments
-            .take(count as usize)
-            .collect::<Option<Vec<_>>>()?;
-        let bytes = list.len() + attachments.iter().map(Bytes::len).sum::<usize>();
-        let event = Outgoing::from_written(Bytes::copy_from_slice(list), name, attachments)?;
+        let event = record.event()?;
+        let bytes = event.len_bytes();
         Some((LoggedEvent::new(offset, at, event), bytes))
     }
 }
@@ -155,31 +138,27 @@ const fn distance(sequence: u64, before: u64) -> u64 {
     if before == 0 { 0 } else { sequence - before }
 }
 
-impl Reader<'_> {
-    /// When the event came after the segment's first, and what it is for.
-    fn address(&mut self, sequence: u64) -> Option<(u64, Address)> {
-        let mut address = Address::default();
-        let after = self.number()?;
-        for _ in 0..self.number()? {
-            let room = self.number()? as RoomKey;
-            address.rooms.push((room, self.before(sequence)?));
-        }
-        if address.rooms.is_empty() {
-            address.everyone_before = self.before(sequence)?;
-        }
-        for _ in 0..self.number()? {
-            let room = String::from_utf8_lossy(self.bytes()?);
-            address.except.push(room.into());
-        }
-        Some((after, address))
+/// When the event came after the segment's first, and what it is for.
+fn address(record: &mut Reader<'_>, sequence: u64) -> Option<(u64, Address)> {
+    let mut address = Address::default();
+    let after = record.number()?;
+    for _ in 0..record.number()? {
+        let room = record.number()? as RoomKey;
+        address.rooms.push((room, before(record, sequence)?));
     }
+    if address.rooms.is_empty() {
+        address.everyone_before = before(record, sequence)?;
+    }
+    for _ in 0..record.number()? {
+        address.except.push(record.text()?.into());
+    }
+    Some((after, address))
+}
 
-    fn before(&mut self, sequence: u64) -> Option<u64> {
-        let distance = self.number()?;
-        Some(if distance == 0 {
-            0
-        } else {
-            sequence.checked_sub(distance)?
-        })
+/// The event before one, from the record of this.
+fn before(record: &mut Reader<'_>, sequence: u64) -> Option<u64> {
+    match record.number()? {
+        0 => Some(0),
+        distance => sequence.checked_sub(distance),
     }
 }

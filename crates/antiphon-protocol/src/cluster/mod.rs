@@ -1,0 +1,3 @@
+//! What servers of a cluster say to each other, as bytes.
+
+pub mod native;

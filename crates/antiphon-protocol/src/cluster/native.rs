@@ -1,0 +1,758 @@
+//! What servers of antiphon say to each other: our own wire format.
+//!
+//! A frame has the version of this format, the sender, the namespace and one message. Numbers,
+//! texts and events are written as in [`record`](crate::record). What has been read is proven as a
+//! client's packet is: whoever can publish at a broker may send anything.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use crate::{
+    engine::{ConflateKey, QueuePolicy},
+    record::{Reader, write, write_attachments, write_bytes, write_event, write_texts},
+    socket::{DecodeError, Limits, Outgoing, OwnedArgs},
+};
+
+/// The version of this format: the first byte of each frame.
+pub const VERSION: u8 = 1;
+
+/// What a server says, and of which namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The name of the sender.
+    pub from: Arc<str>,
+    /// The namespace. Empty for what concerns the server.
+    pub namespace: Arc<str>,
+    /// What it says.
+    pub message: Message,
+}
+
+/// Which sockets: those in any of the rooms (in all if there are none), less those in any of the
+/// excepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Sockets {
+    /// Rooms, among them the ids of sockets.
+    pub rooms: Vec<Arc<str>>,
+    /// Rooms whose sockets are left out.
+    pub except: Vec<Arc<str>>,
+}
+
+/// How an event is to be delivered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Delivery {
+    /// Receivers that can't take it at once don't get it.
+    pub volatile: bool,
+    /// Who joins one of the rooms later gets it.
+    pub retain: bool,
+    /// What becomes of it for receivers that read slowly, if the event says so.
+    pub policy: Option<QueuePolicy>,
+    /// It is kept until it is acknowledged, and sent again after this pause, in ms.
+    pub at_least_once: Option<Duration>,
+}
+
+/// What a server says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// It has come: others shall say that they are there.
+    Hello(Digest),
+    /// It is there.
+    Heartbeat(Digest),
+    /// It goes.
+    Bye,
+    /// An event for sockets.
+    Broadcast {
+        /// For which.
+        to: Sockets,
+        /// How it is to be delivered.
+        delivery: Delivery,
+        /// The event.
+        event: Outgoing,
+    },
+    /// Sockets shall join rooms.
+    Join {
+        /// Which.
+        who: Sockets,
+        /// The rooms.
+        rooms: Vec<Arc<str>>,
+    },
+    /// Sockets shall leave rooms.
+    Leave {
+        /// Which.
+        who: Sockets,
+        /// The rooms.
+        rooms: Vec<Arc<str>>,
+    },
+    /// Sockets shall leave the namespace.
+    Disconnect {
+        /// Which.
+        who: Sockets,
+        /// Whether their connections shall be closed, too.
+        close: bool,
+    },
+    /// An event for the servers themselves.
+    Emit {
+        /// The event.
+        event: Outgoing,
+    },
+    /// A question to each server.
+    Ask {
+        /// Its number, among those of the sender.
+        question: u64,
+        /// How long the sender waits, in ms.
+        time: Duration,
+        /// What is asked.
+        what: Asked,
+    },
+    /// An answer, or a part of one.
+    Reply {
+        /// The number of the question.
+        question: u64,
+        /// The number of this reply, among those of the sender to this question, from 0.
+        number: u32,
+        /// The answer.
+        reply: Reply,
+    },
+    /// The sender has replied so many times, and says no more.
+    Total {
+        /// The number of the question.
+        question: u64,
+        /// How many replies there were.
+        replies: u32,
+    },
+}
+
+/// What a server says of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Digest {
+    /// What must be alike on all servers, hashed.
+    pub config: u64,
+    /// How many sockets it has.
+    pub sockets: u64,
+}
+
+/// What is asked of a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asked {
+    /// Acknowledgements of an event by sockets.
+    Acks {
+        /// Of which.
+        to: Sockets,
+        /// How it is to be delivered.
+        delivery: Delivery,
+        /// The event.
+        event: Outgoing,
+    },
+    /// Which sockets there are.
+    Fetch {
+        /// Among which.
+        who: Sockets,
+    },
+    /// What its handlers answer to an event.
+    Handle {
+        /// The event.
+        event: Outgoing,
+    },
+}
+
+/// What a server replies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// So many sockets have got the event.
+    Count(u64),
+    /// The acknowledgement of a socket.
+    Ack {
+        /// The id of the socket.
+        socket: Arc<str>,
+        /// Its answer.
+        args: OwnedArgs,
+    },
+    /// Sockets that were found: their ids, and their rooms.
+    Found(Vec<(Arc<str>, Vec<Arc<str>>)>),
+    /// What a handler has answered.
+    Handled(OwnedArgs),
+}
+
+/// Why a frame isn't understood.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Malformed {
+    /// It is of another version, or of somebody else.
+    #[error("a frame of version {0}: make the versions of all servers alike")]
+    Version(u8),
+    /// It ends too early, goes on behind its end, or has a number that stands for nothing.
+    #[error("not a frame")]
+    Garbage,
+    /// An event or arguments in it are none.
+    #[error("{0}")]
+    Contents(#[from] DecodeError),
+}
+
+/// What servers take of each other: more than clients may send, since servers emit without these
+/// limits.
+fn limits() -> Limits {
+    let limits = Limits::new().attachments(crate::socket::MAX_ATTACHMENTS);
+    limits.depth(127).values(10_000_000).event_name(65_536)
+}
+
+// The first byte of a message.
+const HELLO: u8 = 0;
+const HEARTBEAT: u8 = 1;
+const BYE: u8 = 2;
+const BROADCAST: u8 = 3;
+const JOIN: u8 = 4;
+const LEAVE: u8 = 5;
+const DISCONNECT: u8 = 6;
+const EMIT: u8 = 7;
+const ASK_ACKS: u8 = 8;
+const ASK_FETCH: u8 = 9;
+const ASK_HANDLE: u8 = 10;
+const REPLY_COUNT: u8 = 11;
+const REPLY_ACK: u8 = 12;
+const REPLY_FOUND: u8 = 13;
+const REPLY_HANDLED: u8 = 14;
+const TOTAL: u8 = 15;
+
+// The bits of a delivery.
+const VOLATILE: u8 = 1;
+const RETAIN: u8 = 2;
+const AT_LEAST_ONCE: u8 = 4;
+/// What begins here is the number of the policy.
+const POLICY: u8 = 3;
+
+impl Frame {
+    /// The bytes of a frame.
+    ///
+    /// ```
+    /// use antiphon_protocol::cluster::native::{Frame, Message};
+    ///
+    /// let frame = Frame {
+    ///     from: "server-1".into(),
+    ///     namespace: "/chat".into(),
+    ///     message: Message::Bye,
+    /// };
+    /// assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+    /// ```
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut to = vec![VERSION];
+        write_bytes(&mut to, self.from.as_bytes());
+        write_bytes(&mut to, self.namespace.as_bytes());
+        self.message.write(&mut to);
+        to.into()
+    }
+
+    /// A frame from its bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`] if they are none, or what they hold isn't what a server can have sent.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut rest = Reader::new(bytes);
+        match rest.byte().ok_or(Malformed::Garbage)? {
+            VERSION => {}
+            version => return Err(Malformed::Version(version)),
+        }
+        let mut text = || rest.text().map(Arc::from).ok_or(Malformed::Garbage);
+        let (from, namespace) = (text()?, text()?);
+        let message = Message::read(&mut rest)?;
+        if !rest.rest().is_empty() {
+            return Err(Malformed::Garbage);
+        }
+        Ok(Self {
+            from,
+            namespace,
+            message,
+        })
+    }
+}
+
+impl Message {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Hello(digest) => digest.write(HELLO, to),
+            Self::Heartbeat(digest) => digest.write(HEARTBEAT, to),
+            Self::Bye => to.push(BYE),
+            Self::Broadcast {
+                to: sockets,
+                delivery,
+                event,
+            } => {
+                to.push(BROADCAST);
+                sockets.write(to);
+                delivery.write(to);
+                write_event(to, event);
+            }
+            Self::Join { who, rooms } => {
+                to.push(JOIN);
+                who.write(to);
+                write_texts(to, rooms);
+            }
+            Self::Leave { who, rooms } => {
+                to.push(LEAVE);
+                who.write(to);
+                write_texts(to, rooms);
+            }
+            Self::Disconnect { who, close } => {
+                to.push(DISCONNECT);
+                who.write(to);
+                to.push(u8::from(*close));
+            }
+            Self::Emit { event } => {
+                to.push(EMIT);
+                write_event(to, event);
+            }
+            Self::Ask {
+                question,
+                time,
+                what,
+            } => {
+                to.push(match what {
+                    Asked::Acks { .. } => ASK_ACKS,
+                    Asked::Fetch { .. } => ASK_FETCH,
+                    Asked::Handle { .. } => ASK_HANDLE,
+                });
+                write(to, *question);
+                write_time(to, *time);
+                what.write(to);
+            }
+            Self::Reply {
+                question,
+                number,
+                reply,
+            } => {
+                to.push(match reply {
+                    Reply::Count(_) => REPLY_COUNT,
+                    Reply::Ack { .. } => REPLY_ACK,
+                    Reply::Found(_) => REPLY_FOUND,
+                    Reply::Handled(_) => REPLY_HANDLED,
+                });
+                write(to, *question);
+                write(to, u64::from(*number));
+                reply.write(to);
+            }
+            Self::Total { question, replies } => {
+                to.push(TOTAL);
+                write(to, *question);
+                write(to, u64::from(*replies));
+            }
+        }
+    }
+
+    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match rest.byte().ok_or(Malformed::Garbage)? {
+            HELLO => Self::Hello(Digest::read(rest)?),
+            HEARTBEAT => Self::Heartbeat(Digest::read(rest)?),
+            BYE => Self::Bye,
+            BROADCAST => Self::Broadcast {
+                to: Sockets::read(rest)?,
+                delivery: Delivery::read(rest)?,
+                event: read_event(rest)?,
+            },
+            JOIN => Self::Join {
+                who: Sockets::read(rest)?,
+                rooms: rest.texts().ok_or(Malformed::Garbage)?,
+            },
+            LEAVE => Self::Leave {
+                who: Sockets::read(rest)?,
+                rooms: rest.texts().ok_or(Malformed::Garbage)?,
+            },
+            DISCONNECT => Self::Disconnect {
+                who: Sockets::read(rest)?,
+                close: match rest.byte() {
+                    Some(0) => false,
+                    Some(1) => true,
+                    _ => return Err(Malformed::Garbage),
+                },
+            },
+            EMIT => Self::Emit {
+                event: read_event(rest)?,
+            },
+            kind @ (ASK_ACKS | ASK_FETCH | ASK_HANDLE) => Self::Ask {
+                question: rest.number().ok_or(Malformed::Garbage)?,
+                time: read_time(rest)?,
+                what: Asked::read(kind, rest)?,
+            },
+            kind @ (REPLY_COUNT | REPLY_ACK | REPLY_FOUND | REPLY_HANDLED) => Self::Reply {
+                question: rest.number().ok_or(Malformed::Garbage)?,
+                number: read_small(rest)?,
+                reply: Reply::read(kind, rest)?,
+            },
+            TOTAL => Self::Total {
+                question: rest.number().ok_or(Malformed::Garbage)?,
+                replies: read_small(rest)?,
+            },
+            _ => return Err(Malformed::Garbage),
+        })
+    }
+}
+
+impl Digest {
+    fn write(self, kind: u8, to: &mut Vec<u8>) {
+        to.push(kind);
+        write(to, self.config);
+        write(to, self.sockets);
+    }
+
+    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut number = || rest.number().ok_or(Malformed::Garbage);
+        Ok(Self {
+            config: number()?,
+            sockets: number()?,
+        })
+    }
+}
+
+impl Sockets {
+    fn write(&self, to: &mut Vec<u8>) {
+        write_texts(to, &self.rooms);
+        write_texts(to, &self.except);
+    }
+
+    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let mut texts = || rest.texts().ok_or(Malformed::Garbage);
+        Ok(Self {
+            rooms: texts()?,
+            except: texts()?,
+        })
+    }
+}
+
+impl Delivery {
+    fn write(&self, to: &mut Vec<u8>) {
+        let mut bits = 0;
+        for (is_set, bit) in [
+            (self.volatile, VOLATILE),
+            (self.retain, RETAIN),
+            (self.at_least_once.is_some(), AT_LEAST_ONCE),
+        ] {
+            bits |= if is_set { bit } else { 0 };
+        }
+        let policy = match self.policy {
+            None => 0,
+            Some(QueuePolicy::Close) => 1,
+            Some(QueuePolicy::DropNewest) => 2,
+            Some(QueuePolicy::DropOldest) => 3,
+            Some(QueuePolicy::Conflate(_)) => 4,
+        };
+        to.push(bits | policy << POLICY);
+        if let Some(QueuePolicy::Conflate(key)) = self.policy {
+            to.extend_from_slice(key.as_bytes());
+        }
+        if let Some(pause) = self.at_least_once {
+            write_time(to, pause);
+        }
+    }
+
+    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let bits = rest.byte().ok_or(Malformed::Garbage)?;
+        let policy = match bits >> POLICY {
+            0 => None,
+            1 => Some(QueuePolicy::Close),
+            2 => Some(QueuePolicy::DropNewest),
+            3 => Some(QueuePolicy::DropOldest),
+            4 => {
+                let key = rest.array().ok_or(Malformed::Garbage)?;
+                Some(QueuePolicy::Conflate(ConflateKey::from_bytes(key)))
+            }
+            _ => return Err(Malformed::Garbage),
+        };
+        let pause = (bits & AT_LEAST_ONCE != 0).then(|| read_time(rest));
+        Ok(Self {
+            volatile: bits & VOLATILE != 0,
+            retain: bits & RETAIN != 0,
+            policy,
+            at_least_once: pause.transpose()?,
+        })
+    }
+}
+
+impl Asked {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Acks {
+                to: sockets,
+                delivery,
+                event,
+            } => {
+                sockets.write(to);
+                delivery.write(to);
+                write_event(to, event);
+            }
+            Self::Fetch { who } => who.write(to),
+            Self::Handle { event } => write_event(to, event),
+        }
+    }
+
+    fn read(kind: u8, rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match kind {
+            ASK_ACKS => Self::Acks {
+                to: Sockets::read(rest)?,
+                delivery: Delivery::read(rest)?,
+                event: read_event(rest)?,
+            },
+            ASK_FETCH => Self::Fetch {
+                who: Sockets::read(rest)?,
+            },
+            _ => Self::Handle {
+                event: read_event(rest)?,
+            },
+        })
+    }
+}
+
+impl Reply {
+    fn write(&self, to: &mut Vec<u8>) {
+        match self {
+            Self::Count(count) => write(to, *count),
+            Self::Ack { socket, args } => {
+                write_bytes(to, socket.as_bytes());
+                write_args(to, args);
+            }
+            Self::Found(sockets) => {
+                write(to, sockets.len() as u64);
+                for (id, rooms) in sockets {
+                    write_bytes(to, id.as_bytes());
+                    write_texts(to, rooms);
+                }
+            }
+            Self::Handled(args) => write_args(to, args),
+        }
+    }
+
+    fn read(kind: u8, rest: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(match kind {
+            REPLY_COUNT => Self::Count(rest.number().ok_or(Malformed::Garbage)?),
+            REPLY_ACK => Self::Ack {
+                socket: rest.text().ok_or(Malformed::Garbage)?.into(),
+                args: read_args(rest)?,
+            },
+            REPLY_FOUND => {
+                let count = rest.count().ok_or(Malformed::Garbage)?;
+                let sockets = (0..count).map(|_| Some((rest.text()?.into(), rest.texts()?)));
+                let sockets = sockets.collect::<Option<_>>();
+                Self::Found(sockets.ok_or(Malformed::Garbage)?)
+            }
+            _ => Self::Handled(read_args(rest)?),
+        })
+    }
+}
+
+fn read_event(rest: &mut Reader<'_>) -> Result<Outgoing, Malformed> {
+    let event = rest.event().ok_or(Malformed::Garbage)?;
+    Ok(event.proven(&limits())?)
+}
+
+fn write_args(to: &mut Vec<u8>, args: &OwnedArgs) {
+    let args = args.as_args();
+    write_bytes(to, args.json().as_bytes());
+    write_attachments(to, args.attachments().iter().cloned());
+}
+
+fn read_args(rest: &mut Reader<'_>) -> Result<OwnedArgs, Malformed> {
+    let json = rest.text().ok_or(Malformed::Garbage)?;
+    let attachments = rest.attachments().ok_or(Malformed::Garbage)?;
+    Ok(OwnedArgs::from_parts(json, attachments, &limits())?)
+}
+
+fn write_time(to: &mut Vec<u8>, time: Duration) {
+    write(to, u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+}
+
+fn read_time(rest: &mut Reader<'_>) -> Result<Duration, Malformed> {
+    let time = rest.number().ok_or(Malformed::Garbage)?;
+    Ok(Duration::from_millis(time))
+}
+
+/// A number that 32 bits hold.
+fn read_small(rest: &mut Reader<'_>) -> Result<u32, Malformed> {
+    let number = rest.number().and_then(|number| number.try_into().ok());
+    number.ok_or(Malformed::Garbage)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts() -> impl Strategy<Value = Vec<Arc<str>>> {
+        prop::collection::vec("\\PC{0,12}".prop_map(Arc::from), 0..4)
+    }
+
+    fn sockets() -> impl Strategy<Value = Sockets> {
+        (texts(), texts()).prop_map(|(rooms, except)| Sockets { rooms, except })
+    }
+
+    fn time() -> impl Strategy<Value = Duration> {
+        any::<u32>().prop_map(|ms| Duration::from_millis(ms.into()))
+    }
+
+    fn delivery() -> impl Strategy<Value = Delivery> {
+        let policy = prop::option::of(prop_oneof![
+            Just(QueuePolicy::Close),
+            Just(QueuePolicy::DropNewest),
+            Just(QueuePolicy::DropOldest),
+            any::<[u8; 16]>().prop_map(|key| QueuePolicy::Conflate(ConflateKey::from_bytes(key))),
+        ]);
+        let parts = (
+            any::<bool>(),
+            any::<bool>(),
+            policy,
+            prop::option::of(time()),
+        );
+        parts.prop_map(|(volatile, retain, policy, at_least_once)| Delivery {
+            volatile,
+            retain,
+            policy,
+            at_least_once,
+        })
+    }
+
+    /// Arguments with and without attachments.
+    fn event() -> impl Strategy<Value = Outgoing> {
+        (
+            "ev\\PC{0,8}",
+            any::<i64>(),
+            "\\PC{0,12}",
+            any::<Option<Vec<u8>>>(),
+        )
+            .prop_map(|(name, number, text, binary)| {
+                match binary {
+                    Some(binary) => Outgoing::event(&name, &(number, Bytes::from(binary), text)),
+                    None => Outgoing::event(&name, &(text, number)),
+                }
+                .unwrap()
+            })
+    }
+
+    fn args() -> impl Strategy<Value = OwnedArgs> {
+        (any::<i64>(), any::<Vec<u8>>())
+            .prop_map(|(number, binary)| OwnedArgs::new(&(number, Bytes::from(binary))).unwrap())
+    }
+
+    fn digest() -> impl Strategy<Value = Digest> {
+        (any::<u64>(), any::<u64>()).prop_map(|(config, sockets)| Digest { config, sockets })
+    }
+
+    fn asked() -> impl Strategy<Value = Asked> {
+        prop_oneof![
+            (sockets(), delivery(), event()).prop_map(|(to, delivery, event)| Asked::Acks {
+                to,
+                delivery,
+                event
+            }),
+            sockets().prop_map(|who| Asked::Fetch { who }),
+            event().prop_map(|event| Asked::Handle { event }),
+        ]
+    }
+
+    fn reply() -> impl Strategy<Value = Reply> {
+        prop_oneof![
+            any::<u64>().prop_map(Reply::Count),
+            ("\\PC{0,20}", args()).prop_map(|(socket, args)| Reply::Ack {
+                socket: socket.into(),
+                args
+            }),
+            prop::collection::vec(("\\PC{0,20}".prop_map(Arc::from), texts()), 0..4)
+                .prop_map(Reply::Found),
+            args().prop_map(Reply::Handled),
+        ]
+    }
+
+    fn message() -> impl Strategy<Value = Message> {
+        prop_oneof![
+            digest().prop_map(Message::Hello),
+            digest().prop_map(Message::Heartbeat),
+            Just(Message::Bye),
+            (sockets(), delivery(), event()).prop_map(|(to, delivery, event)| Message::Broadcast {
+                to,
+                delivery,
+                event
+            }),
+            (sockets(), texts()).prop_map(|(who, rooms)| Message::Join { who, rooms }),
+            (sockets(), texts()).prop_map(|(who, rooms)| Message::Leave { who, rooms }),
+            (sockets(), any::<bool>()).prop_map(|(who, close)| Message::Disconnect { who, close }),
+            event().prop_map(|event| Message::Emit { event }),
+            (any::<u64>(), time(), asked()).prop_map(|(question, time, what)| Message::Ask {
+                question,
+                time,
+                what
+            }),
+            (any::<u64>(), any::<u32>(), reply()).prop_map(|(question, number, reply)| {
+                Message::Reply {
+                    question,
+                    number,
+                    reply,
+                }
+            }),
+            (any::<u64>(), any::<u32>())
+                .prop_map(|(question, replies)| Message::Total { question, replies }),
+        ]
+    }
+
+    prop_compose! {
+        fn frame()(from in "\\PC{0,12}", namespace in "/\\PC{0,12}", message in message()) -> Frame {
+            Frame { from: from.into(), namespace: namespace.into(), message }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_encoded_is_decoded(frame in frame()) {
+            prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
+        }
+
+        #[test]
+        fn a_frame_that_was_cut_or_continued_is_malformed(frame in frame(), cut: prop::sample::Index) {
+            let bytes = frame.encode();
+            prop_assert!(Frame::decode(&bytes[..cut.index(bytes.len())]).is_err());
+            prop_assert!(Frame::decode(&[&bytes[..], &[0]].concat()).is_err());
+        }
+
+        /// A changed byte gives an error, or another frame: never a panic, and never one that would
+        /// be written otherwise.
+        #[test]
+        fn a_frame_that_was_changed_is_another_or_none(
+            frame in frame(),
+            at: prop::sample::Index,
+            byte: u8,
+        ) {
+            let mut bytes = frame.encode().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(frame) = Frame::decode(&bytes) {
+                prop_assert_eq!(frame.encode(), bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn counts_beyond_what_is_there_allocate_nothing() {
+        let mut bytes = vec![VERSION, 1, b'a', 1, b'/', JOIN];
+        write(&mut bytes, u64::MAX / 2);
+        assert_eq!(Frame::decode(&bytes), Err(Malformed::Garbage));
+    }
+
+    #[test]
+    fn arguments_that_are_none_are_refused() {
+        let event = Outgoing::from_written("\"ev\",1],[2".into(), 4, []).unwrap();
+        let message = Message::Emit { event };
+        let frame = Frame {
+            from: "a".into(),
+            namespace: "/".into(),
+            message,
+        };
+        assert!(matches!(
+            Frame::decode(&frame.encode()),
+            Err(Malformed::Contents(_))
+        ));
+    }
+
+    #[test]
+    fn another_version_is_told() {
+        assert_eq!(
+            Frame::decode(&[VERSION + 1]),
+            Err(Malformed::Version(VERSION + 1))
+        );
+    }
+}
