@@ -247,20 +247,37 @@ impl Frame {
     /// # Errors
     /// [`Malformed`] if they are none, or what they hold isn't what a server can have sent.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let (from, rest) = Self::open(bytes)?;
+        Self::read(from, rest)
+    }
+
+    /// A frame from its bytes, unless `me` has sent it: that isn't looked at.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_of_others(bytes: &[u8], me: &str) -> Result<Option<Self>, Malformed> {
+        let (from, rest) = Self::open(bytes)?;
+        (from != me).then(|| Self::read(from, rest)).transpose()
+    }
+
+    fn open(bytes: &[u8]) -> Result<(&str, Reader<'_>), Malformed> {
         let mut rest = Reader::new(bytes);
         match rest.byte().ok_or(Malformed::Garbage)? {
             VERSION => {}
             version => return Err(Malformed::Version(version)),
         }
-        let mut text = || rest.text().map(Arc::from).ok_or(Malformed::Garbage);
-        let (from, namespace) = (text()?, text()?);
+        Ok((rest.text().ok_or(Malformed::Garbage)?, rest))
+    }
+
+    fn read(from: &str, mut rest: Reader<'_>) -> Result<Self, Malformed> {
+        let namespace = rest.text().ok_or(Malformed::Garbage)?;
         let message = Message::read(&mut rest)?;
         if !rest.rest().is_empty() {
             return Err(Malformed::Garbage);
         }
         Ok(Self {
-            from,
-            namespace,
+            from: from.into(),
+            namespace: namespace.into(),
             message,
         })
     }

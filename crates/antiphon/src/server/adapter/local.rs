@@ -77,6 +77,26 @@ impl Local {
         &self.inner.name
     }
 
+    /// How many sockets the namespace has on this server.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rooms().len()
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it keeps events for sockets that come back
+    /// ([`ServerBuilder::recovery`](crate::ServerBuilder::recovery)): they are for rooms, too, that
+    /// have nobody here now.
+    #[must_use]
+    pub fn has_recovery(&self) -> bool {
+        self.recovery().is_some()
+    }
+
     pub(crate) fn rooms(&self) -> &Arc<Rooms> {
         &self.inner.rooms
     }

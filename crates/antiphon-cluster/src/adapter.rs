@@ -1,0 +1,303 @@
+//! The adapter of one namespace: its own sockets at once, and the others by the router.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use antiphon::{
+    RemoteSocket, Room, Target,
+    adapter::{
+        Adapter, AdapterError, Answers, BoxFuture, Flags, Local, Membership, Outgoing, OwnedArgs,
+        ServerAnswer, SocketAnswer, Watch,
+    },
+};
+use antiphon_protocol::cluster::native::{Asked, Message, Reply};
+use tokio::sync::mpsc;
+
+use crate::{
+    message::{self, Asking},
+    router::Router,
+    topics::Routes,
+};
+
+/// About so many bytes of sockets are told in one frame.
+const FOUND: usize = 64 * 1_024;
+
+/// The adapter of one namespace.
+#[derive(Debug)]
+pub(crate) struct Namespaced(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    name: Arc<str>,
+    local: Local,
+    router: Arc<Router>,
+    routes: Routes,
+}
+
+impl Namespaced {
+    pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
+        let name: Arc<str> = local.name().into();
+        let routes = Routes::new(router.topics.namespace(&name));
+        Self(Arc::new(Inner {
+            name,
+            local,
+            router,
+            routes,
+        }))
+    }
+
+    /// Tells the other servers that have the namespace, if that is wanted.
+    fn tell(&self, flags: Flags, message: impl FnOnce() -> Message) -> Result<(), AdapterError> {
+        if flags.local {
+            return Ok(());
+        }
+        let this = &self.0;
+        this.router
+            .publish(this.routes.namespace(), &this.name, message())
+    }
+}
+
+impl Inner {
+    pub(crate) const fn local(&self) -> &Local {
+        &self.local
+    }
+
+    /// Another server has said something about this namespace.
+    pub(crate) fn heard(self: &Arc<Self>, message: Message) {
+        let local = &self.local;
+        match message {
+            Message::Broadcast {
+                to,
+                delivery,
+                event,
+            } => local.broadcast(&event, &message::target(to), message::flags(delivery)),
+            Message::Join { who, rooms } => local.join(&message::target(who), &rooms),
+            Message::Leave { who, rooms } => local.leave(&message::target(who), &rooms),
+            Message::Disconnect { who, close } => local.disconnect(&message::target(who), close),
+            Message::Emit { event } => {
+                tokio::spawn(local.server_side_emit(&event));
+            }
+            // What concerns the server itself is the router's.
+            _ => {}
+        }
+    }
+
+    /// Another server asks something. Its replies are numbered, in the order of the channel.
+    pub(crate) fn asked(
+        self: &Arc<Self>,
+        what: Asked,
+        time: Duration,
+        replies: mpsc::UnboundedSender<Reply>,
+    ) {
+        let reply = move |reply| {
+            // The task that sends them reads until this end is dropped.
+            let _ = replies.send(reply);
+        };
+        match what {
+            Asked::Acks {
+                to,
+                delivery,
+                event,
+            } => {
+                let (answers, mut answered) = Answers::channel(time);
+                let (to, flags) = (message::target(to), message::flags(delivery));
+                let count = self.local.broadcast_with_ack(&event, &to, flags, &answers);
+                drop(answers);
+                reply(Reply::Count(count as u64));
+                tokio::spawn(async move {
+                    while let Some((socket, args)) = answered.next().await {
+                        let socket = socket.as_str().into();
+                        reply(Reply::Ack { socket, args });
+                    }
+                });
+            }
+            Asked::Fetch { who } => {
+                let found = self.local.fetch(&message::target(who));
+                message::found(found, FOUND).into_iter().for_each(reply);
+            }
+            Asked::Handle { event } => {
+                let handled = self.local.server_side_emit(&event);
+                tokio::spawn(async move {
+                    let answer: Option<OwnedArgs> = handled.await;
+                    answer.into_iter().map(Reply::Handled).for_each(reply);
+                });
+            }
+        }
+    }
+}
+
+impl Adapter for Namespaced {
+    fn start(&self) {
+        let this = &self.0;
+        this.router.enter(&this.name, this);
+        this.router.wanted.want(this.routes.namespace().clone());
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let router = Arc::clone(&self.0.router);
+        Box::pin(async move { router.close().await })
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::Rooms
+    }
+
+    fn changed(&self, change: Membership<'_>) {
+        let this = &self.0;
+        let topic = |room: &Room| {
+            Routes::has_topic(room).then(|| this.router.topics.room(&this.name, room))
+        };
+        match change {
+            Membership::Created { room } => {
+                topic(room)
+                    .into_iter()
+                    .for_each(|topic| this.router.wanted.want(topic));
+            }
+            Membership::Deleted { room } => {
+                if let Some(topic) = topic(room) {
+                    this.router.give_up(&topic);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn broadcast(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> Result<(), AdapterError> {
+        let this = &self.0;
+        this.local.broadcast(event, target, flags);
+        if flags.local {
+            return Ok(());
+        }
+        let message = Message::Broadcast {
+            to: message::sockets(target),
+            delivery: message::delivery(flags),
+            event: event.clone(),
+        };
+        // What is kept concerns servers that have nobody in the room now.
+        let is_kept = flags.retain || flags.at_least_once.is_some() || this.local.has_recovery();
+        match this.routes.room(target).filter(|_| !is_kept) {
+            Some(room) => {
+                let topic = this.router.topics.room(&this.name, room);
+                this.router.publish(&topic, &this.name, message)
+            }
+            None => self.tell(flags, || message),
+        }
+    }
+
+    fn broadcast_with_ack(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        answers: Answers<SocketAnswer>,
+    ) {
+        let this = &self.0;
+        let local = &this.local;
+        answers.expect(local.broadcast_with_ack(event, target, flags, &answers));
+        if flags.local {
+            return;
+        }
+        let asked = Asked::Acks {
+            to: message::sockets(target),
+            delivery: message::delivery(flags),
+            event: event.clone(),
+        };
+        let (time, closed) = (answers.remaining(), answers.closed());
+        Router::ask(
+            &this.router,
+            &this.name,
+            asked,
+            time,
+            Asking::Acks(answers),
+            closed,
+        );
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
+        let this = &self.0;
+        this.local.join(target, rooms);
+        if !flags.local {
+            this.routes.moves(rooms, Instant::now());
+        }
+        self.tell(flags, || Message::Join {
+            who: message::sockets(target),
+            rooms: rooms.to_vec(),
+        })
+    }
+
+    fn leave(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
+        self.0.local.leave(target, rooms);
+        self.tell(flags, || Message::Leave {
+            who: message::sockets(target),
+            rooms: rooms.to_vec(),
+        })
+    }
+
+    fn disconnect(&self, target: &Target, close: bool, flags: Flags) -> Result<(), AdapterError> {
+        self.0.local.disconnect(target, close);
+        self.tell(flags, || Message::Disconnect {
+            who: message::sockets(target),
+            close,
+        })
+    }
+
+    fn fetch(&self, target: &Target, flags: Flags, found: Answers<RemoteSocket>) {
+        let this = &self.0;
+        let mut given = HashSet::new();
+        for socket in this.local.fetch(target) {
+            given.insert(socket.id.clone());
+            found.give(socket);
+        }
+        if flags.local {
+            return;
+        }
+        let who = message::sockets(target);
+        let (time, closed) = (found.remaining(), found.closed());
+        let asking = Asking::Sockets { found, given };
+        Router::ask(
+            &this.router,
+            &this.name,
+            Asked::Fetch { who },
+            time,
+            asking,
+            closed,
+        );
+    }
+
+    fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
+        let router = Arc::clone(&self.0.router);
+        Box::pin(async move {
+            router.started().await;
+            Ok(router.servers().len())
+        })
+    }
+
+    fn server_side_emit(&self, event: &Outgoing) -> Result<(), AdapterError> {
+        let event = event.clone();
+        self.tell(Flags::default(), || Message::Emit { event })
+    }
+
+    fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>) {
+        let this = &self.0;
+        let event = event.clone();
+        let (time, closed) = (answers.remaining(), answers.closed());
+        let (asked, asking) = (Asked::Handle { event }, Asking::Servers(answers));
+        Router::ask(&this.router, &this.name, asked, time, asking, closed);
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("namespace", &self.name)
+            .finish_non_exhaustive()
+    }
+}

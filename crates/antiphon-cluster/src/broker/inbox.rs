@@ -1,0 +1,204 @@
+//! What a broker has heard, until the router reads it: a bounded queue that never makes anyone wait.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::sync::Notify;
+
+/// So many frames may wait, and so many bytes in them.
+const FRAMES: usize = 65_536;
+const BYTES: usize = 64 * 1_024 * 1_024;
+
+/// What a broker gives to the router.
+///
+/// Frames that find it full are dropped and counted, and the router is told: it knows then that
+/// something was missed. What says how the connection is always gets in.
+pub struct Inbox {
+    state: Mutex<State>,
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<Event>,
+    frames: usize,
+    bytes: usize,
+    /// Since the router was told the last time.
+    dropped: u64,
+}
+
+/// What a broker has heard.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// Somebody has published this.
+    Frame {
+        topic: Arc<str>,
+        bytes: Bytes,
+        came: Instant,
+    },
+    /// What is wanted as of this version has been subscribed to.
+    Subscribed { version: u64 },
+    /// The connection is there.
+    Up,
+    /// The connection is lost.
+    Down { reason: String },
+    /// So many frames found the inbox full.
+    Dropped { frames: u64 },
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            filled: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A frame has come, under a topic of this name.
+    pub fn frame(&self, topic: Arc<str>, bytes: Bytes) {
+        let mut state = self.state();
+        if state.frames >= FRAMES || state.bytes + bytes.len() > BYTES {
+            state.dropped += 1;
+            return;
+        }
+        state.frames += 1;
+        state.bytes += bytes.len();
+        let came = Instant::now();
+        state.events.push_back(Event::Frame { topic, bytes, came });
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// What is wanted as of this version has been subscribed to: frames that are published from now
+    /// on come.
+    pub fn subscribed(&self, version: u64) {
+        self.signal(Event::Subscribed { version });
+    }
+
+    /// The connection is there, and all that is wanted is subscribed to.
+    pub fn up(&self) {
+        self.signal(Event::Up);
+    }
+
+    /// The connection is lost: what has failed, and what to do about it.
+    pub fn down(&self, reason: impl Into<String>) {
+        self.signal(Event::Down {
+            reason: reason.into(),
+        });
+    }
+
+    /// The broker has dropped so many frames by itself.
+    pub fn dropped(&self, frames: u64) {
+        self.state().dropped += frames;
+        self.filled.notify_one();
+    }
+
+    fn signal(&self, event: Event) {
+        self.state().events.push_back(event);
+        self.filled.notify_one();
+    }
+
+    /// Takes up to `limit` events, at least one: waits for it. The second is how long the oldest
+    /// frame of these has waited.
+    pub(crate) async fn take(&self, limit: usize, into: &mut Vec<Event>) -> Duration {
+        loop {
+            if let Some(waited) = self.try_take(limit, into) {
+                return waited;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn try_take(&self, limit: usize, into: &mut Vec<Event>) -> Option<Duration> {
+        let mut state = self.state();
+        if state.dropped > 0 {
+            let frames = std::mem::take(&mut state.dropped);
+            into.push(Event::Dropped { frames });
+        }
+        let count = state.events.len().min(limit);
+        let mut oldest = None;
+        let State {
+            events,
+            frames,
+            bytes: held,
+            ..
+        } = &mut *state;
+        for event in events.drain(..count) {
+            if let Event::Frame { bytes, came, .. } = &event {
+                *frames -= 1;
+                *held -= bytes.len();
+                oldest.get_or_insert(*came);
+            }
+            into.push(event);
+        }
+        let waited = oldest.map(|came| came.elapsed()).unwrap_or_default();
+        (!into.is_empty()).then_some(waited)
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.state();
+        f.debug_struct("Inbox")
+            .field("frames", &state.frames)
+            .field("bytes", &state.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(events: &[Event]) -> usize {
+        let frames = events
+            .iter()
+            .filter(|event| matches!(event, Event::Frame { .. }));
+        frames.count()
+    }
+
+    #[tokio::test]
+    async fn frames_beyond_the_bound_are_dropped_and_told_and_signals_are_not() {
+        let inbox = Inbox::new();
+        let large = Bytes::from(vec![0; BYTES / 4]);
+        for _ in 0..6 {
+            inbox.frame("a".into(), large.clone());
+        }
+        inbox.up();
+        let mut events = Vec::new();
+        inbox.take(100, &mut events).await;
+        assert!(matches!(events[0], Event::Dropped { frames: 2 }));
+        assert!(matches!(events.last(), Some(Event::Up)));
+        assert_eq!(frames(&events), 4);
+        // There is room again.
+        inbox.frame("a".into(), large);
+        events.clear();
+        inbox.take(100, &mut events).await;
+        assert_eq!(events.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn many_small_frames_are_bounded_too() {
+        let inbox = Inbox::new();
+        for _ in 0..FRAMES + 3 {
+            inbox.frame("a".into(), Bytes::new());
+        }
+        let (mut events, mut all) = (Vec::new(), 0);
+        while all < FRAMES {
+            events.clear();
+            inbox.take(1_000, &mut events).await;
+            all += frames(&events);
+        }
+        assert_eq!(all, FRAMES);
+        assert_eq!(inbox.state().frames, 0);
+    }
+}

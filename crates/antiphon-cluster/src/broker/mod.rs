@@ -1,0 +1,98 @@
+//! What carries frames between servers: the line between the router and Redis, NATS, Postgres.
+//!
+//! A [`Broker`] is bytes by topic. It doesn't know what a frame says, keeps no list of
+//! subscriptions of its own, and tries nothing again: the router declares the topics that it wants
+//! ([`Wanted`]), and what the broker hears goes to the router's [`Inbox`], which never waits.
+//!
+//! ```text
+//! Wanted --- since, all ---> Broker::run --- frame, subscribed, up, down ---> Inbox -> router
+//! router --- publish ------> Broker
+//! ```
+
+mod inbox;
+pub mod memory;
+
+use std::sync::Arc;
+
+use antiphon::adapter::{AdapterError, BoxFuture};
+use bytes::Bytes;
+
+pub(crate) use inbox::Event;
+pub use inbox::Inbox;
+
+use crate::{Topic, Wanted};
+
+/// What connects the servers of a cluster.
+pub trait Broker: Send + Sync + 'static {
+    /// What it can do. It is asked once.
+    fn abilities(&self) -> Abilities;
+
+    /// Connects, makes true what is wanted, and gives what comes to the inbox, until it is dropped.
+    /// It is called once.
+    ///
+    /// When a connection is lost it says so, connects again by itself, asks for
+    /// [all that is wanted](Wanted::all), subscribes, and only then says that it is
+    /// [up](Inbox::up). It reads no more slowly than frames come: the inbox drops what it can't
+    /// take.
+    fn run(self: Arc<Self>, wanted: Arc<Wanted>, inbox: Arc<Inbox>) -> BoxFuture<()>;
+
+    /// Sends a frame to all servers that have subscribed to a topic. It never waits: frames are put
+    /// into a queue, which is bounded. Frames of one thread are sent in order.
+    ///
+    /// # Errors
+    /// [`Refused`] if the frame won't be sent.
+    fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused>;
+
+    /// How many connections have subscribed to a topic. `None` if the broker doesn't count.
+    fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>>;
+
+    /// Sends what waits, and gives the connection up.
+    fn close(&self) -> BoxFuture<()>;
+}
+
+/// What a broker can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Abilities {
+    /// The largest frame that it takes, in bytes.
+    pub max_frame: usize,
+    /// Whether who publishes gets its own frame, too, if it has subscribed to the topic. The
+    /// connection is probed by that.
+    pub echoes: bool,
+}
+
+/// Why a broker doesn't send a frame.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// It isn't connected.
+    #[error("not connected: {reason}")]
+    Down {
+        /// What has failed, and what to do about it.
+        reason: String,
+    },
+    /// Too much waits to be sent.
+    #[error("too much waits to be sent")]
+    Full,
+    /// The frame is too large.
+    #[error("a frame of {bytes} bytes is too large: {limit} are possible")]
+    TooLarge {
+        /// The size, in bytes.
+        bytes: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
+    /// It has been closed.
+    #[error("closed")]
+    Closed,
+}
+
+impl From<Refused> for AdapterError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Down { reason } => Self::Unreachable { reason },
+            Refused::Full => Self::Full,
+            Refused::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
+            Refused::Closed => Self::Closed,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What users put into their server's builder.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+};
+
+use antiphon::adapter::{Adapter, AdapterFactory, Local, NodeId};
+use antiphon_protocol::cluster::native;
+use tokio::sync::watch;
+
+use crate::{Health, adapter::Namespaced, broker::Broker, router::Router};
+
+/// Connects a server with others by a broker: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, by which one also
+/// sees how it goes.
+///
+/// One cluster belongs to one server.
+///
+/// ```
+/// use antiphon_cluster::{Cluster, Health, broker::memory::Hub};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let hub = Hub::new();
+/// let cluster = Cluster::new(hub.broker());
+/// let io = antiphon::Server::builder().adapter(cluster.clone()).build();
+/// cluster.started().await;
+/// assert_eq!(cluster.health(), Health::Ready);
+/// assert_eq!(cluster.servers().len(), 1);
+/// # io.close().await;
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Cluster(Arc<Router>);
+
+/// The names of topics begin so.
+const PREFIX: &str = "antiphon";
+
+/// What has happened so far, in frames.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ClusterStats {
+    /// Given to the broker.
+    pub published: u64,
+    /// Not taken by the broker: it was away, or full.
+    pub refused: u64,
+    /// Read, those of this server among them.
+    pub received: u64,
+    /// Dropped, since they came faster than they could be read.
+    pub dropped: u64,
+    /// Not understood.
+    pub malformed: u64,
+    /// Topics that are subscribed to.
+    pub topics: usize,
+}
+
+impl Cluster {
+    /// A server of the cluster that meets at a broker. It begins to connect.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(broker: Arc<dyn Broker>) -> Self {
+        Self::named(broker, PREFIX)
+    }
+
+    /// As [`new`](Self::new), for one of several clusters at the same broker: the names of its
+    /// topics begin with `prefix`.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn named(broker: Arc<dyn Broker>, prefix: &str) -> Self {
+        let config = u64::from(native::VERSION);
+        Self(Router::start(random_id(), prefix, config, broker))
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        self.0.me()
+    }
+
+    /// All servers that are there, this one first.
+    #[must_use]
+    pub fn servers(&self) -> Vec<NodeId> {
+        self.0.servers()
+    }
+
+    /// How it stands to the others now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.watch_health().borrow().clone()
+    }
+
+    /// How it stands to the others, and each change of that.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.0.health()
+    }
+
+    /// Resolves when the broker has been reached and it is known who is there.
+    pub async fn started(&self) {
+        self.0.started().await;
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> ClusterStats {
+        let counts = self.0.counts();
+        ClusterStats {
+            published: counts.published.load(Ordering::Relaxed),
+            refused: counts.refused.load(Ordering::Relaxed),
+            received: counts.received.load(Ordering::Relaxed),
+            dropped: counts.dropped.load(Ordering::Relaxed),
+            malformed: counts.malformed.load(Ordering::Relaxed),
+            topics: self.0.wanted.len(),
+        }
+    }
+}
+
+impl AdapterFactory for Cluster {
+    fn make(&self, _: &str, local: Local) -> Arc<dyn Adapter> {
+        Arc::new(Namespaced::new(local, Arc::clone(&self.0)))
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cluster").field(&self.0).finish()
+    }
+}
+
+/// A name that no other server has, now or later.
+fn random_id() -> NodeId {
+    let mut random = [0; 8];
+    // Without a source of randomness no id of a session could be made either.
+    let _ = getrandom::fill(&mut random);
+    NodeId::new(format!("{:016x}", u64::from_be_bytes(random)))
+}

@@ -1,0 +1,31 @@
+//! Servers of [`antiphon`] that share their namespaces and rooms: what all brokers have in common.
+//!
+//! A [`Cluster`] is the [adapter](antiphon::adapter) of a server. It carries what is emitted to the
+//! other servers that have sockets for it, and asks them what only they know. Crates for brokers
+//! give it something to carry that with: a [`Broker`](broker::Broker).
+//!
+//! ```text
+//! Namespace -> adapter (one a namespace) -> router (one a server) -> Broker
+//!                                            |  machine: who is there, who owes an answer
+//!                                            |  wanted: the topics that this server listens to
+//! ```
+//!
+//! What is emitted goes to this server's sockets at once, whatever becomes of the others. Events of
+//! one thread reach another server in their order, as far as the broker keeps it. An answer that is
+//! missing is named ([`FetchedSockets::missing`](antiphon::FetchedSockets)). How this server stands
+//! to the others is its [`Health`].
+
+mod adapter;
+pub mod broker;
+mod cluster;
+mod machine;
+mod message;
+mod router;
+mod topic;
+mod topics;
+mod wanted;
+
+pub use cluster::{Cluster, ClusterStats};
+pub use machine::{Health, Trouble};
+pub use topic::Topic;
+pub use wanted::{Change, Wanted};

@@ -1,0 +1,92 @@
+//! How a server stands to the others: a state that one can watch.
+
+use std::fmt;
+
+use antiphon::adapter::NodeId;
+
+/// How a server stands to the others of its cluster.
+///
+/// ```text
+/// Starting -> Ready <-> Degraded -> Resyncing -> Ready .. -> Closed
+/// ```
+///
+/// Its own sockets get what is emitted here in any state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Health {
+    /// The connection is being made, or others haven't had the time to answer yet.
+    Starting,
+    /// All is well: what is wanted is subscribed to, and all known servers are heard.
+    Ready,
+    /// Something is wrong.
+    Degraded(Trouble),
+    /// Trouble is over, and others are being heard again.
+    Resyncing {
+        /// The servers that haven't been heard since.
+        missing: Vec<NodeId>,
+    },
+    /// The server has been closed.
+    Closed,
+}
+
+/// What is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Trouble {
+    /// There is no connection to the broker.
+    Down {
+        /// What has failed, and what to do about it.
+        reason: String,
+    },
+    /// The broker takes frames, but doesn't bring back what this server has published itself.
+    ProbeLost,
+    /// What comes isn't read in time: events of others come late.
+    Lagging,
+    /// More came than could be read: events of others were lost.
+    Dropping,
+    /// Servers that are there answer nothing.
+    NobodyAnswers,
+    /// Another server is configured so differently that they don't understand each other.
+    OtherConfig {
+        /// One of these servers.
+        node: NodeId,
+    },
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => f.write_str("starting"),
+            Self::Ready => f.write_str("ready"),
+            Self::Degraded(trouble) => write!(f, "degraded: {trouble}"),
+            Self::Resyncing { missing } => {
+                write!(f, "resyncing: {} servers not heard yet", missing.len())
+            }
+            Self::Closed => f.write_str("closed"),
+        }
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down { reason } => write!(f, "no connection to the broker: {reason}"),
+            Self::ProbeLost => f.write_str(
+                "the broker doesn't bring back what is published: see whether it is overloaded",
+            ),
+            Self::Lagging => f.write_str(
+                "events of others are handled late: this server has more to do than it can",
+            ),
+            Self::Dropping => {
+                f.write_str("events of others were dropped: this server has more to do than it can")
+            }
+            Self::NobodyAnswers => {
+                f.write_str("servers that are there answer nothing: see their logs")
+            }
+            Self::OtherConfig { node } => write!(
+                f,
+                "the server {node} runs another version or configuration: make them alike"
+            ),
+        }
+    }
+}

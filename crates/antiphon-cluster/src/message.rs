@@ -1,0 +1,137 @@
+//! The words of adapters, as messages have them, and back.
+
+use std::collections::HashSet;
+
+use antiphon::{
+    RemoteSocket, Room, SocketId, Target,
+    adapter::{Answers, Flags, NodeId, ServerAnswer, SocketAnswer},
+};
+use antiphon_protocol::cluster::native::{Delivery, Reply, Sockets};
+
+pub(crate) fn sockets(target: &Target) -> Sockets {
+    Sockets {
+        rooms: target.rooms.clone(),
+        except: target.except.clone(),
+    }
+}
+
+pub(crate) fn target(sockets: Sockets) -> Target {
+    Target {
+        rooms: sockets.rooms,
+        except: sockets.except,
+    }
+}
+
+pub(crate) const fn delivery(flags: Flags) -> Delivery {
+    Delivery {
+        volatile: flags.volatile,
+        retain: flags.retain,
+        policy: flags.policy,
+        at_least_once: flags.at_least_once,
+    }
+}
+
+pub(crate) fn flags(delivery: Delivery) -> Flags {
+    let mut flags = Flags::default();
+    flags.volatile = delivery.volatile;
+    flags.retain = delivery.retain;
+    flags.policy = delivery.policy;
+    flags.at_least_once = delivery.at_least_once;
+    flags
+}
+
+/// Sockets as replies of about so many bytes each: one that has none if there are no sockets.
+pub(crate) fn found(sockets: Vec<RemoteSocket>, bytes: usize) -> Vec<Reply> {
+    let (mut replies, mut part, mut size) = (Vec::new(), Vec::new(), 0);
+    for socket in sockets {
+        let id: Room = socket.id.as_str().into();
+        size += id.len()
+            + socket
+                .rooms
+                .iter()
+                .map(|room| room.len() + 2)
+                .sum::<usize>()
+            + 4;
+        part.push((id, socket.rooms));
+        if size >= bytes {
+            replies.push(Reply::Found(std::mem::take(&mut part)));
+            size = 0;
+        }
+    }
+    if !part.is_empty() {
+        replies.push(Reply::Found(part));
+    }
+    replies
+}
+
+/// Where the answers to a question go.
+#[derive(Debug)]
+pub(crate) enum Asking {
+    Acks(Answers<SocketAnswer>),
+    Sockets {
+        found: Answers<RemoteSocket>,
+        /// Those that have been given: one that changes its server meanwhile is found twice.
+        given: HashSet<SocketId>,
+    },
+    Servers(Answers<ServerAnswer>),
+}
+
+impl Asking {
+    pub(crate) fn is_closed(&self) -> bool {
+        match self {
+            Self::Acks(answers) => answers.is_closed(),
+            Self::Sockets { found, .. } => found.is_closed(),
+            Self::Servers(answers) => answers.is_closed(),
+        }
+    }
+
+    /// This server owes an answer.
+    pub(crate) fn missing(&self, node: NodeId) {
+        match self {
+            Self::Acks(answers) => answers.missing(node),
+            Self::Sockets { found, .. } => found.missing(node),
+            Self::Servers(answers) => answers.missing(node),
+        }
+    }
+
+    /// This server has said all that is waited for by name.
+    pub(crate) fn heard(&self, node: &NodeId) {
+        match self {
+            Self::Acks(answers) => answers.heard(node),
+            Self::Sockets { found, .. } => found.heard(node),
+            Self::Servers(answers) => answers.heard(node),
+        }
+    }
+
+    pub(crate) fn fail(&self, error: antiphon::adapter::AdapterError) {
+        match self {
+            Self::Acks(answers) => answers.fail(error),
+            Self::Sockets { found, .. } => found.fail(error),
+            Self::Servers(answers) => answers.fail(error),
+        }
+    }
+
+    /// A server has replied. What doesn't answer this question is left out.
+    pub(crate) fn take(&mut self, node: &NodeId, reply: Reply) {
+        match (self, reply) {
+            (Self::Acks(answers), Reply::Count(count)) => {
+                answers.expect(usize::try_from(count).unwrap_or(usize::MAX));
+                // From here on its sockets owe answers, and it isn't waited for itself.
+                answers.heard(node);
+            }
+            (Self::Acks(answers), Reply::Ack { socket, args }) => {
+                answers.give((SocketId::new(&*socket), args));
+            }
+            (Self::Sockets { found, given }, Reply::Found(sockets)) => {
+                for (id, rooms) in sockets {
+                    let id = SocketId::new(&*id);
+                    if given.insert(id.clone()) {
+                        found.give(RemoteSocket::new(id, rooms));
+                    }
+                }
+            }
+            (Self::Servers(answers), Reply::Handled(args)) => answers.give((node.clone(), args)),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,581 @@
+//! The router of a server: one for all its namespaces, between their adapters and the broker.
+//!
+//! Adapters publish through it and ask by it; what the broker hears is read by its one task, in
+//! order, and given to the namespace that it concerns. The [`Machine`] says who is there and who
+//! owes an answer; it isn't asked for events, which cost no lock here.
+//!
+//! The adapters own the router, and so does the user's [`Cluster`](crate::Cluster). Its tasks don't:
+//! they end with it.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use antiphon::adapter::{AdapterError, BoxFuture, NodeId};
+use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Malformed, Message, Reply};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, watch},
+    task::AbortHandle,
+};
+
+use crate::{
+    Health, Topic, Wanted,
+    adapter::Inner,
+    broker::{Broker, Event, Inbox},
+    machine::{Machine, Notice, Output, QuestionId},
+    message::Asking,
+    topics::Topics,
+};
+
+/// So many events of the broker are handled before others get their turn.
+const BATCH: usize = 64;
+
+/// Frames that have waited for so long are late.
+const LATE: Duration = Duration::from_secs(1);
+
+/// What a server's adapters have in common.
+pub(crate) struct Router {
+    me: NodeId,
+    pub(crate) topics: Topics,
+    pub(crate) wanted: Arc<Wanted>,
+    broker: Arc<dyn Broker>,
+    state: Mutex<State>,
+    namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+    health: watch::Sender<Health>,
+    counts: Counts,
+    /// The task has to look at the time again.
+    wake: Arc<Notify>,
+    runtime: Handle,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+struct State {
+    machine: Machine,
+    asking: HashMap<QuestionId, Asking>,
+    /// Questions that nobody waits for are looked for when there are so many.
+    swept_at: usize,
+}
+
+/// What has happened so far.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) published: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) received: AtomicU64,
+    pub(crate) dropped: AtomicU64,
+    pub(crate) malformed: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, more: u64) -> u64 {
+    counter.fetch_add(more, Ordering::Relaxed)
+}
+
+impl Router {
+    /// A router with its tasks, on the current runtime.
+    pub(crate) fn start(
+        me: NodeId,
+        prefix: &str,
+        config: u64,
+        broker: Arc<dyn Broker>,
+    ) -> Arc<Self> {
+        let topics = Topics::new(prefix);
+        let wanted = Arc::new(Wanted::new());
+        wanted.want(topics.control.clone());
+        wanted.want(topics.inbox(me.as_str()));
+        let echoes = broker.abilities().echoes;
+        let router = Arc::new(Self {
+            state: Mutex::new(State {
+                machine: Machine::new(me.clone(), config, echoes, Instant::now()),
+                asking: HashMap::new(),
+                swept_at: 64,
+            }),
+            me,
+            topics,
+            wanted: Arc::clone(&wanted),
+            broker: Arc::clone(&broker),
+            namespaces: RwLock::default(),
+            health: watch::Sender::new(Health::Starting),
+            counts: Counts::default(),
+            wake: Arc::default(),
+            runtime: Handle::current(),
+            tasks: Mutex::default(),
+        });
+        let inbox = Arc::new(Inbox::new());
+        let runs = broker.run(wanted, Arc::clone(&inbox));
+        let reads = Self::read(Arc::downgrade(&router), inbox, Arc::clone(&router.wake));
+        let spawned = [router.runtime.spawn(runs), router.runtime.spawn(reads)];
+        let handles = spawned.iter().map(tokio::task::JoinHandle::abort_handle);
+        router.tasks().extend(handles);
+        router
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) const fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    pub(crate) const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// All servers that are there, this one first.
+    pub(crate) fn servers(&self) -> Vec<NodeId> {
+        let state = self.state();
+        let others = state.machine.others().map(|(node, _)| node.clone());
+        [self.me.clone()].into_iter().chain(others).collect()
+    }
+
+    /// Resolves when it is known who is there.
+    pub(crate) async fn started(&self) {
+        let mut health = self.health();
+        // The sender is here.
+        let _ = health.wait_for(|health| *health != Health::Starting).await;
+    }
+
+    /// A namespace begins to hear.
+    pub(crate) fn enter(&self, name: &Arc<str>, namespace: &Arc<Inner>) {
+        let mut namespaces = self
+            .namespaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
+        if before.is_some_and(|before| before.strong_count() > 0) {
+            tracing::error!(
+                namespace = &**name,
+                "two servers have been given one cluster"
+            );
+        }
+    }
+
+    fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
+        let namespaces = self
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        namespaces.get(name)?.upgrade()
+    }
+
+    /// A topic isn't wanted any more.
+    pub(crate) fn give_up(&self, topic: &Topic) {
+        self.wanted.give_up(topic, Instant::now());
+        self.wake.notify_one();
+    }
+
+    /// Sends a message of a namespace to those that have subscribed to a topic.
+    pub(crate) fn publish(
+        &self,
+        topic: &Topic,
+        namespace: &Arc<str>,
+        message: Message,
+    ) -> Result<(), AdapterError> {
+        let frame = Frame {
+            from: self.me.as_str().into(),
+            namespace: Arc::clone(namespace),
+            message,
+        };
+        let published = self.broker.publish(topic, frame.encode());
+        let counter = match published {
+            Ok(()) => &self.counts.published,
+            Err(_) => &self.counts.refused,
+        };
+        count(counter, 1);
+        Ok(published?)
+    }
+
+    /// Asks all other servers. `closed` resolves when nobody waits for answers any more.
+    pub(crate) fn ask(
+        this: &Arc<Self>,
+        namespace: &Arc<str>,
+        what: Asked,
+        time: Duration,
+        asking: Asking,
+        closed: BoxFuture<()>,
+    ) {
+        if *this.health.borrow() != Health::Starting {
+            return this.ask_now(namespace, what, time, asking);
+        }
+        // It isn't known yet who is there: it would be a guess that nobody is.
+        let (router, namespace) = (Arc::clone(this), Arc::clone(namespace));
+        let begun = Instant::now();
+        this.runtime.spawn(async move {
+            tokio::select! {
+                () = router.started() => {
+                    let time = time.saturating_sub(begun.elapsed());
+                    router.ask_now(&namespace, what, time, asking);
+                }
+                () = closed => {}
+            }
+        });
+    }
+
+    fn ask_now(&self, namespace: &Arc<str>, what: Asked, time: Duration, asking: Asking) {
+        let question = {
+            let mut state = self.state();
+            let (question, nodes) = state.machine.ask(Instant::now() + time);
+            if nodes.is_empty() {
+                return;
+            }
+            nodes.into_iter().for_each(|node| asking.missing(node));
+            state.sweep();
+            state.asking.insert(question, asking);
+            question
+        };
+        let message = Message::Ask {
+            question,
+            time,
+            what,
+        };
+        if let Err(error) = self.publish(&self.topics.control, namespace, message) {
+            let mut state = self.state();
+            state.machine.cancel(question);
+            if let Some(asking) = state.asking.remove(&question) {
+                asking.fail(error);
+            }
+        }
+    }
+
+    /// Says to the others that this server goes, and gives up the connection.
+    pub(crate) async fn close(&self) {
+        let outputs = self.with_machine(Machine::close);
+        self.act(outputs);
+        self.broker.close().await;
+        self.tasks().drain(..).for_each(|task| task.abort());
+    }
+
+    // What comes.
+
+    /// Reads what the broker hears, and looks at the time, as long as there is a router.
+    async fn read(router: Weak<Self>, inbox: Arc<Inbox>, wake: Arc<Notify>) {
+        let mut events = Vec::with_capacity(BATCH);
+        loop {
+            let Some(deadline) = router.upgrade().map(|router| router.tick()) else {
+                return;
+            };
+            let waited = tokio::select! {
+                waited = inbox.take(BATCH, &mut events) => waited,
+                () = tokio::time::sleep_until(deadline.into()) => continue,
+                () = wake.notified() => continue,
+            };
+            let Some(router) = router.upgrade() else {
+                return;
+            };
+            for event in events.drain(..) {
+                router.event(event);
+            }
+            let outputs = router.with_machine(|machine| machine.lagging(waited > LATE));
+            router.act(outputs);
+            drop(router);
+            // Many frames may wait, and others want to run.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Does what it is time for, and returns when to look again.
+    fn tick(&self) -> Instant {
+        let now = Instant::now();
+        let lingers = self.wanted.expire(now);
+        let version = self.wanted.version();
+        let outputs = self.with_machine(|machine| machine.tick(version, now));
+        self.act(outputs);
+        let deadline = self.state().machine.deadline();
+        lingers.map_or(deadline, |lingers| lingers.min(deadline))
+    }
+
+    fn event(self: &Arc<Self>, event: Event) {
+        let now = Instant::now();
+        let version = self.wanted.version();
+        let outputs = match event {
+            Event::Frame { topic, bytes, .. } => return self.frame(&topic, &bytes),
+            Event::Subscribed { version } => {
+                self.with_machine(|machine| machine.subscribed(version, now))
+            }
+            Event::Up => self.with_machine(|machine| machine.up(version, now)),
+            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
+            Event::Dropped { frames } => {
+                count(&self.counts.dropped, frames);
+                self.with_machine(|machine| machine.dropped(version, now))
+            }
+        };
+        self.act(outputs);
+    }
+
+    fn frame(self: &Arc<Self>, topic: &str, bytes: &[u8]) {
+        count(&self.counts.received, 1);
+        match Frame::decode_of_others(bytes, self.me.as_str()) {
+            Ok(Some(frame)) => self.heard(frame),
+            Ok(None) => {}
+            Err(error) => self.malformed(topic, &error),
+        }
+    }
+
+    fn malformed(&self, topic: &str, error: &Malformed) {
+        // The first of many says what is to be said.
+        let before = count(&self.counts.malformed, 1);
+        if before.is_power_of_two() || before == 0 {
+            tracing::warn!(
+                topic,
+                %error,
+                count = before + 1,
+                "ignored a frame that isn't understood: see who else publishes under this topic"
+            );
+        }
+    }
+
+    fn heard(self: &Arc<Self>, frame: Frame) {
+        let from = NodeId::new(frame.from);
+        match frame.message {
+            Message::Hello(digest) => self.notice(&from, Notice::Hello, digest),
+            Message::Heartbeat(digest) => self.notice(&from, Notice::Heartbeat, digest),
+            Message::Bye => self.notice(&from, Notice::Bye, Digest::default()),
+            Message::Ask {
+                question,
+                time,
+                what,
+            } => self.asked(&from, &frame.namespace, question, time, what),
+            Message::Reply {
+                question,
+                number,
+                reply,
+            } => self.replied(&from, question, number, reply),
+            Message::Total { question, replies } => self.total(&from, question, replies),
+            message => {
+                if let Some(namespace) = self.namespace(&frame.namespace) {
+                    namespace.heard(message);
+                }
+            }
+        }
+    }
+
+    fn notice(&self, from: &NodeId, notice: Notice, digest: Digest) {
+        let now = Instant::now();
+        let outputs = self.with_machine(|machine| machine.heard(from, notice, digest, now));
+        self.act(outputs);
+    }
+
+    /// Another server asks: what the namespace replies is sent to it, numbered, and then how much
+    /// that was.
+    fn asked(
+        self: &Arc<Self>,
+        from: &NodeId,
+        name: &Arc<str>,
+        question: QuestionId,
+        time: Duration,
+        what: Asked,
+    ) {
+        let (sender, mut replies) = mpsc::unbounded_channel();
+        match self.namespace(name) {
+            Some(namespace) => namespace.asked(what, time, sender),
+            // Without the namespace there is nothing to reply.
+            None => drop(sender),
+        }
+        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
+        let inbox = self.topics.inbox(from.as_str());
+        let answer = move |message| {
+            let router = router.upgrade()?;
+            // Who asks will say that something is missing.
+            router.publish(&inbox, &name, message).ok()
+        };
+        self.runtime.spawn(async move {
+            let mut number = 0;
+            while let Some(reply) = replies.recv().await {
+                let reply = Message::Reply {
+                    question,
+                    number,
+                    reply,
+                };
+                number += 1;
+                answer(reply)?;
+            }
+            let replies = number;
+            answer(Message::Total { question, replies })
+        });
+    }
+
+    fn replied(&self, from: &NodeId, question: QuestionId, number: u32, reply: Reply) {
+        let mut state = self.state();
+        let heard = state.machine.reply(question, from, number);
+        if heard.is_new
+            && let Some(asking) = state.asking.get_mut(&question)
+        {
+            asking.take(from, reply);
+        }
+        self.done(state, from, question, heard.is_done, heard.is_over);
+    }
+
+    fn total(&self, from: &NodeId, question: QuestionId, replies: u32) {
+        let mut state = self.state();
+        let heard = state.machine.total(question, from, replies);
+        self.done(state, from, question, heard.is_done, heard.is_over);
+    }
+
+    fn done(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        from: &NodeId,
+        question: QuestionId,
+        is_done: bool,
+        is_over: bool,
+    ) {
+        if is_done && let Some(asking) = state.asking.get(&question) {
+            asking.heard(from);
+        }
+        if is_over {
+            state.asking.remove(&question);
+        }
+        let outputs = self.outputs(&mut state);
+        drop(state);
+        self.act(outputs);
+    }
+
+    // What the machine wants.
+
+    /// Changes the machine, and returns what is to be done without the lock.
+    fn with_machine(&self, change: impl FnOnce(&mut Machine)) -> Vec<Output> {
+        let mut state = self.state();
+        change(&mut state.machine);
+        self.outputs(&mut state)
+    }
+
+    /// What the machine wants done without the lock. What is known to be so is told under it.
+    fn outputs(&self, state: &mut State) -> Vec<Output> {
+        let outputs = state.outputs();
+        if outputs
+            .iter()
+            .any(|output| matches!(output, Output::Health(_)))
+        {
+            self.health.send_replace(state.machine.health().clone());
+        }
+        outputs
+    }
+
+    fn act(&self, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Say(notice) => self.say(notice),
+                Output::Health(health @ (Health::Ready | Health::Closed)) => {
+                    tracing::info!("cluster: {health}");
+                }
+                Output::Health(health) => tracing::warn!("cluster: {health}"),
+                Output::Joined { node } => tracing::info!(%node, "a server has joined the cluster"),
+                Output::Gone {
+                    node,
+                    is_dead: false,
+                } => {
+                    tracing::info!(%node, "a server has left the cluster");
+                }
+                Output::Gone {
+                    node,
+                    is_dead: true,
+                } => {
+                    tracing::warn!(%node, "a server hasn't been heard for too long: it counts as dead");
+                }
+                // Those that wait for answers have been told.
+                Output::Owes { .. } | Output::Expired { .. } => {}
+            }
+        }
+    }
+
+    fn say(&self, notice: Notice) {
+        let digest = Digest {
+            sockets: self.sockets(),
+            config: self.state().machine.config(),
+        };
+        let message = match notice {
+            Notice::Hello => Message::Hello(digest),
+            Notice::Heartbeat => Message::Heartbeat(digest),
+            Notice::Bye => Message::Bye,
+        };
+        // Refused, others miss it, and the health says why.
+        let _ = self.publish(&self.topics.control, &Arc::default(), message);
+    }
+
+    fn sockets(&self) -> u64 {
+        let namespaces = self
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let namespaces = namespaces.values().filter_map(Weak::upgrade);
+        namespaces
+            .map(|namespace| namespace.local().len() as u64)
+            .sum()
+    }
+}
+
+impl State {
+    /// What the machine wants done. Those that wait for answers are told here.
+    fn outputs(&mut self) -> Vec<Output> {
+        let mut outputs = Vec::new();
+        while let Some(output) = self.machine.poll() {
+            match &output {
+                Output::Owes {
+                    question,
+                    node,
+                    is_over,
+                } => {
+                    if let Some(asking) = self.asking.get(question) {
+                        asking.missing(node.clone());
+                    }
+                    if *is_over {
+                        self.asking.remove(question);
+                    }
+                }
+                Output::Expired { question } => {
+                    self.asking.remove(question);
+                }
+                _ => outputs.push(output),
+            }
+        }
+        outputs
+    }
+
+    /// Forgets questions that nobody waits for, now and then.
+    fn sweep(&mut self) {
+        if self.asking.len() < self.swept_at {
+            return;
+        }
+        let Self {
+            machine, asking, ..
+        } = self;
+        asking.retain(|question, asking| {
+            let is_closed = asking.is_closed();
+            if is_closed {
+                machine.cancel(*question);
+            }
+            !is_closed
+        });
+        self.swept_at = 64.max(2 * self.asking.len());
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        self.tasks().drain(..).for_each(|task| task.abort());
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("me", &self.me)
+            .field("health", &*self.health.borrow())
+            .finish_non_exhaustive()
+    }
+}

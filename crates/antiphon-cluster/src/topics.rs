@@ -1,0 +1,184 @@
+//! Under which topic a frame goes.
+//!
+//! | topic | who subscribes | what comes |
+//! |---|---|---|
+//! | control | all servers | heartbeats, questions |
+//! | inbox | one server | answers to its questions |
+//! | namespace | servers that have it | events to all, to several rooms, to single sockets; joins and the like |
+//! | room | servers that have a socket in it | events to it |
+//!
+//! Rooms are spread over [`TAGS`] hash tags, so that a broker of several machines (Redis Cluster)
+//! spreads them over all of these, and still needs few connections to subscribe to many.
+
+use std::collections::HashMap;
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::{Duration, Instant};
+
+use antiphon::{Room, Target};
+
+use crate::Topic;
+
+/// Names of rooms have so many tags.
+const TAGS: u32 = 1_024;
+
+/// Events to rooms that sockets of other servers have been put into go to the whole namespace for
+/// so long: those servers may not have subscribed to them yet.
+const MOVING: Duration = Duration::from_secs(3);
+
+/// How long ids of sockets are.
+const ID: usize = 20;
+
+/// The names of topics of a cluster.
+#[derive(Debug)]
+pub(crate) struct Topics {
+    prefix: Box<str>,
+    pub(crate) control: Topic,
+}
+
+impl Topics {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+            control: Topic::new(format!("{prefix}:control")),
+        }
+    }
+
+    pub(crate) fn inbox(&self, node: &str) -> Topic {
+        Topic::new(format!("{}:node:{node}", self.prefix))
+    }
+
+    pub(crate) fn namespace(&self, namespace: &str) -> Topic {
+        Topic::new(format!("{}:namespace:{namespace}", self.prefix))
+    }
+
+    /// The length of the namespace says where the room begins: both may hold any character.
+    pub(crate) fn room(&self, namespace: &str, room: &str) -> Topic {
+        let (prefix, length) = (&self.prefix, namespace.len());
+        let tag = tag(namespace, room);
+        Topic::new(format!("{prefix}:{{{tag}}}room:{length}:{namespace}{room}"))
+    }
+}
+
+/// The same on every server, today and tomorrow: FNV-1a.
+fn tag(namespace: &str, room: &str) -> u32 {
+    let bytes = namespace.bytes().chain([0]).chain(room.bytes());
+    let hash = bytes.fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
+    hash % TAGS
+}
+
+/// The topics of one namespace.
+#[derive(Debug)]
+pub(crate) struct Routes {
+    namespace: Topic,
+    moving: Mutex<HashMap<Room, Instant>>,
+    has_moving: AtomicBool,
+}
+
+impl Routes {
+    pub(crate) fn new(namespace: Topic) -> Self {
+        Self {
+            namespace,
+            moving: Mutex::default(),
+            has_moving: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) const fn namespace(&self) -> &Topic {
+        &self.namespace
+    }
+
+    /// The one room whose topic an event goes under. `None`: it goes to the whole namespace.
+    pub(crate) fn room<'t>(&self, target: &'t Target) -> Option<&'t Room> {
+        let [room] = target.rooms.as_slice() else {
+            return None;
+        };
+        // Nobody subscribes to rooms of own ids: there are too many, and each has one member.
+        let may_be_id = room.len() == ID || room.contains('#');
+        (!may_be_id && !self.is_moving(room)).then_some(room)
+    }
+
+    /// Whether servers subscribe to this room.
+    pub(crate) fn has_topic(room: &str) -> bool {
+        room.len() != ID && !room.contains('#')
+    }
+
+    /// Sockets of other servers are put into these rooms.
+    pub(crate) fn moves(&self, rooms: &[Room], now: Instant) {
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        moving.retain(|_, until| *until > now);
+        let until = now + MOVING;
+        moving.extend(rooms.iter().map(|room| (Room::clone(room), until)));
+        self.has_moving.store(true, Ordering::Release);
+    }
+
+    fn is_moving(&self, room: &Room) -> bool {
+        if !self.has_moving.load(Ordering::Acquire) {
+            return false;
+        }
+        let now = Instant::now();
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_moving = moving.get(room).is_some_and(|until| *until > now);
+        if !is_moving && moving.remove(room).is_some() && moving.is_empty() {
+            self.has_moving.store(false, Ordering::Release);
+        }
+        is_moving
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(rooms: &[&str]) -> Target {
+        Target {
+            rooms: rooms.iter().map(|room| Room::from(*room)).collect(),
+            except: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn rooms_of_two_namespaces_have_two_topics() {
+        let topics = Topics::new("antiphon");
+        assert_ne!(topics.room("/a", "bc"), topics.room("/ab", "c"));
+        assert_ne!(topics.room("/a", "1:b"), topics.room("/a1:", "b"));
+    }
+
+    #[test]
+    fn tags_are_those_of_every_version() {
+        let topics = Topics::new("antiphon");
+        let room = topics.room("/", "lobby");
+        assert_eq!(room.name(), "antiphon:{106}room:1:/lobby");
+    }
+
+    #[test]
+    fn an_event_to_one_room_goes_under_its_topic() {
+        let routes = Routes::new(Topic::new("all"));
+        assert_eq!(routes.room(&target(&["a"])).map(|room| &**room), Some("a"));
+        for rooms in [
+            &[][..],
+            &["a", "b"],
+            &["Zx81kq0vYd4mWn7tAAAB"],
+            &["/chat#abc"],
+        ] {
+            assert_eq!(routes.room(&target(rooms)), None);
+        }
+    }
+
+    #[test]
+    fn a_room_that_others_are_put_into_is_reached_by_the_namespace_for_a_while() {
+        let (routes, now) = (Routes::new(Topic::new("all")), Instant::now());
+        routes.moves(&["a".into()], now);
+        assert_eq!(routes.room(&target(&["a"])), None);
+        assert!(routes.room(&target(&["b"])).is_some());
+        let past = now.checked_sub(2 * MOVING).unwrap();
+        let routes = Routes::new(Topic::new("all"));
+        routes.moves(&["a".into()], past);
+        assert!(routes.room(&target(&["a"])).is_some());
+        assert!(!routes.has_moving.load(Ordering::Relaxed));
+    }
+}
