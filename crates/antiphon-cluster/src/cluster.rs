@@ -105,6 +105,15 @@ impl Cluster {
         self.0.started().await;
     }
 
+    /// Resolves when what this server's sockets have joined so far has been subscribed to: from
+    /// then on no event of others to these rooms is missed, as long as the connection holds.
+    ///
+    /// Who tells others to emit to a room that a socket has just joined, for instance by the
+    /// acknowledgement of its wish to, waits for this before.
+    pub async fn subscribed(&self) {
+        self.0.subscribed().await;
+    }
+
     /// What has happened so far.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {

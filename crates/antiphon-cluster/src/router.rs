@@ -49,6 +49,8 @@ pub(crate) struct Router {
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     health: watch::Sender<Health>,
+    /// The version of what is wanted that has been subscribed to.
+    confirmed: watch::Sender<u64>,
     counts: Counts,
     /// The task has to look at the time again.
     wake: Arc<Notify>,
@@ -92,7 +94,7 @@ impl Router {
         let echoes = broker.abilities().echoes;
         let router = Arc::new(Self {
             state: Mutex::new(State {
-                machine: Machine::new(me.clone(), config, echoes, Instant::now()),
+                machine: Machine::new(config, echoes, Instant::now()),
                 asking: HashMap::new(),
                 swept_at: 64,
             }),
@@ -102,6 +104,7 @@ impl Router {
             broker: Arc::clone(&broker),
             namespaces: RwLock::default(),
             health: watch::Sender::new(Health::Starting),
+            confirmed: watch::Sender::new(0),
             counts: Counts::default(),
             wake: Arc::default(),
             runtime: Handle::current(),
@@ -148,6 +151,14 @@ impl Router {
         let mut health = self.health();
         // The sender is here.
         let _ = health.wait_for(|health| *health != Health::Starting).await;
+    }
+
+    /// Resolves when what is wanted now has been subscribed to.
+    pub(crate) async fn subscribed(&self) {
+        let wanted = self.wanted.version();
+        let mut confirmed = self.confirmed.subscribe();
+        // The sender is here.
+        let _ = confirmed.wait_for(|version| *version >= wanted).await;
     }
 
     /// A namespace begins to hear.
@@ -305,6 +316,7 @@ impl Router {
         let outputs = match event {
             Event::Frame { topic, bytes, .. } => return self.frame(&topic, &bytes),
             Event::Subscribed { version } => {
+                self.confirmed.send_replace(version);
                 self.with_machine(|machine| machine.subscribed(version, now))
             }
             Event::Up => self.with_machine(|machine| machine.up(version, now)),
@@ -321,6 +333,11 @@ impl Router {
         count(&self.counts.received, 1);
         match Frame::decode_of_others(bytes, self.me.as_str()) {
             Ok(Some(frame)) => self.heard(frame),
+            // What all hear comes back, and shows that this server is heard.
+            Ok(None) if topic == self.topics.control.name() => {
+                let outputs = self.with_machine(|machine| machine.echoed(Instant::now()));
+                self.act(outputs);
+            }
             Ok(None) => {}
             Err(error) => self.malformed(topic, &error),
         }

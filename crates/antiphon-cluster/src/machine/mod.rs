@@ -118,7 +118,6 @@ enum Link {
 /// What a server knows of the others.
 #[derive(Debug)]
 pub(crate) struct Machine {
-    me: NodeId,
     config: u64,
     echoes: bool,
     members: BTreeMap<NodeId, Member>,
@@ -139,10 +138,9 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A server of this name, of which nobody knows yet. `echoes`: whether it hears what it says.
-    pub(crate) fn new(me: NodeId, config: u64, echoes: bool, now: Instant) -> Self {
+    /// A server of which nobody knows yet. `echoes`: whether it hears what it says.
+    pub(crate) fn new(config: u64, echoes: bool, now: Instant) -> Self {
         Self {
-            me,
             config,
             echoes,
             members: BTreeMap::new(),
@@ -244,16 +242,21 @@ impl Machine {
         }
     }
 
+    /// Something that this server has said to all has come back to it.
+    pub(crate) fn echoed(&mut self, now: Instant) {
+        self.probe = None;
+        if let Some(resync) = &mut self.resync {
+            resync.has_echo = true;
+        }
+        self.end_resync(now);
+        self.settle_health();
+    }
+
     // Members.
 
     /// A server has said something of itself.
     pub(crate) fn heard(&mut self, from: &NodeId, notice: Notice, digest: Digest, now: Instant) {
-        if *from == self.me {
-            self.probe = None;
-            if let Some(resync) = &mut self.resync {
-                resync.has_echo = true;
-            }
-        } else if notice == Notice::Bye {
+        if notice == Notice::Bye {
             self.gone(from, false);
         } else {
             self.member(from, digest, now);

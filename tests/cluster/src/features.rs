@@ -1,0 +1,225 @@
+//! The features, each seen by the clients of two servers.
+
+use std::time::Duration;
+
+use antiphon::{AckError, Bytes};
+
+use crate::{
+    Pair, answer,
+    support::{Log, Received, until, within},
+};
+
+pub async fn a_broadcast_reaches_the_sockets_of_both_servers(pair: Pair) {
+    let (mut clients, ids) = pair.clients(["a", "b"]).await;
+    let one = pair.one();
+    one.emit("all", (1, "ä\"")).into_result().unwrap();
+    for client in &mut clients {
+        client.expect(r#"42["all",1,"ä\""]"#).await;
+    }
+    one.to("b").emit("b", ());
+    clients[1].expect(r#"42["b"]"#).await;
+    one.except("b").emit("not b", ());
+    clients[0].expect(r#"42["not b"]"#).await;
+    one.to(["a", "b"]).except(&*ids[0]).emit("not one", ());
+    clients[1].expect(r#"42["not one"]"#).await;
+    one.to(&*ids[1]).volatile().emit("two", ());
+    clients[1].expect(r#"42["two"]"#).await;
+    one.broadcast().local().emit("here", ());
+    clients[0].expect(r#"42["here"]"#).await;
+    pair.comes_to_both(&mut clients).await;
+}
+
+pub async fn attachments_and_arguments_as_they_came_travel(pair: Pair) {
+    let (mut clients, _) = pair.clients(["a", "b"]).await;
+    let binary = (
+        "x",
+        Bytes::from_static(b"\0\xff"),
+        [Bytes::from_static(b"2")],
+    );
+    pair.two().emit("binary", binary);
+    for client in &mut clients {
+        let first = r#"{"_placeholder":true,"num":0}"#;
+        let second = r#"[{"_placeholder":true,"num":1}]"#;
+        client
+            .expect(&format!(r#"452-["binary","x",{first},{second}]"#))
+            .await;
+        assert_eq!(client.next().await, Received::Binary(b"\0\xff".to_vec()));
+        assert_eq!(client.next().await, Received::Binary(b"2".to_vec()));
+    }
+}
+
+pub async fn sockets_of_both_servers_acknowledge(pair: Pair) {
+    let (mut clients, ids) = pair.clients(["a", "a"]).await;
+    let asked = pair.one().to("a").emit_with_ack::<(u32, Bytes)>("q", ());
+    answer(&mut clients[0], r#"[1,{"not":"bytes"}]"#).await;
+    let question = clients[1].expect_prefix("42").await;
+    let id = &question[2..question.find('[').unwrap()];
+    clients[1]
+        .send(&format!(r#"461-{id}[2,{{"_placeholder":true,"num":0}}]"#))
+        .await;
+    clients[1]
+        .send_frame(antiphon_protocol::websocket::Opcode::Binary, b"two")
+        .await;
+    let answered = within("the answers", asked).await.unwrap();
+    assert!(answered.is_complete(), "{answered:?}");
+    assert_eq!(answered.expected, Some(2));
+    for (id, answer) in answered.answers {
+        match id.as_str() == ids[0] {
+            true => assert!(matches!(answer, Err(AckError::Data(_))), "{answer:?}"),
+            false => assert_eq!(answer.unwrap(), (2, Bytes::from_static(b"two"))),
+        }
+    }
+}
+
+pub async fn a_socket_that_is_silent_is_counted_and_its_server_isnt_missing(pair: Pair) {
+    let (mut clients, ids) = pair.clients(["a", "a"]).await;
+    let asked = pair.one().emit_with_ack::<u32>("q", ());
+    answer(&mut clients[0], "[1]").await;
+    let answered = within("the time", asked).await.unwrap();
+    assert!(!answered.is_complete());
+    assert_eq!((answered.expected, answered.missing), (Some(2), vec![]));
+    let who: Vec<_> = answered.answers.iter().map(|(id, _)| id.as_str()).collect();
+    assert_eq!(who, [&ids[0]]);
+}
+
+pub async fn a_socket_that_leaves_is_waited_for_no_longer(pair: Pair) {
+    let (mut clients, _) = pair.clients(["a", "a"]).await;
+    let asked = pair.one().broadcast().timeout(Duration::from_secs(60));
+    let asked = asked.emit_with_ack::<u32>("q", ());
+    answer(&mut clients[0], "[1]").await;
+    clients[1].expect_prefix("42").await;
+    clients[1].send("41").await;
+    let answered = within("its leave", asked).await.unwrap();
+    assert_eq!(answered.answers.len(), 1);
+    assert_eq!((answered.expected, answered.missing), (Some(2), vec![]));
+}
+
+pub async fn sockets_of_both_servers_are_found_moved_and_disconnected(pair: Pair) {
+    let (mut clients, ids) = pair.clients(["a", "b"]).await;
+    let one = pair.one();
+    one.to("b").join(["c", "d"]);
+    one.to("c").leave("d");
+    let found = async || {
+        let fetched = one.broadcast().sockets().await.unwrap();
+        assert_eq!(fetched.missing, []);
+        let mut found: Vec<(String, Vec<String>)> = Vec::new();
+        for socket in fetched.sockets {
+            let rooms = socket.rooms.iter().map(|room| (**room).to_owned());
+            found.push((socket.id.as_str().to_owned(), rooms.collect()));
+        }
+        found
+    };
+    let of = |id: &String, rooms: &[&str]| {
+        let rooms = rooms.iter().map(|room| (*room).to_owned());
+        (id.clone(), [id.clone()].into_iter().chain(rooms).collect())
+    };
+    assert_eq!(
+        found().await,
+        [of(&ids[0], &["a"]), of(&ids[1], &["b", "c"])]
+    );
+    let here = one.broadcast().local().sockets().await.unwrap();
+    assert_eq!(here.sockets.len(), 1);
+    one.to("c").disconnect();
+    clients[1].expect("41").await;
+    until("its leave", || pair.two().sockets_count() == 0).await;
+    assert_eq!(found().await, [of(&ids[0], &["a"])]);
+    pair.two().to("a").close_connections();
+    clients[0].expect("41").await;
+    assert!(matches!(
+        clients[0].next().await,
+        Received::Text(_) | Received::Closed(_)
+    ));
+    until("its leave", || pair.one().sockets_count() == 0).await;
+}
+
+pub async fn servers_talk_to_each_other_and_not_to_themselves(pair: Pair) {
+    let log = Log::default();
+    for (name, server) in ["one", "two"].into_iter().zip(&pair.servers) {
+        let log = log.clone();
+        let root = server.of("/");
+        root.on_server_side("hello", move |(who, bytes): (String, Bytes)| {
+            let log = log.clone();
+            async move { log.note(format!("{name} hears {who} {bytes:?}")) }
+        });
+        root.on_server_side("name", move |(): ()| async move { name });
+        root.on_server_side("name", async |(): ()| "not the first");
+        root.on_server_side("fails", async |n: u32| match n {
+            0 => Err::<(), _>("zero"),
+            _ => panic!("as it should"),
+        });
+        root.on_server_side("quiet", async |(): ()| ());
+    }
+    pair.settle().await;
+    let one = pair.one();
+    let args = ("me", Bytes::from_static(b"x"));
+    one.server_side_emit("hello", args).into_result().unwrap();
+    log.until(r#"two hears me b"x""#).await;
+    assert_eq!(log.seen().len(), 1, "{log:?}", log = log.seen());
+
+    let names = one.server_side_emit_with_ack::<String>("name", ());
+    let names = within("the names", names).await.unwrap();
+    let [(_, name)] = &names.answers[..] else {
+        panic!("{names:?}");
+    };
+    assert_eq!(name.as_deref().unwrap(), "two");
+    assert_eq!(names.missing, []);
+
+    let ask = async |event: &str, arg: u32| {
+        let asked = one.server_side_emit_with_ack::<serde_json::Value>(event, arg);
+        let mut asked = within("an answer", asked).await.unwrap();
+        assert_eq!(asked.missing, []);
+        asked.answers.pop().map(|(_, answer)| answer.ok())
+    };
+    assert_eq!(
+        ask("fails", 0).await,
+        Some(Some(serde_json::json!({"error": "zero"})))
+    );
+    let panicked = ask("fails", 1).await.unwrap().unwrap();
+    assert_eq!(panicked["error"]["code"], "internal_error");
+    let one = pair.one();
+    let refused = one.server_side_emit_with_ack::<serde_json::Value>("fails", "text");
+    let refused = within("an answer", refused)
+        .await
+        .unwrap()
+        .answers
+        .remove(0)
+        .1;
+    assert_eq!(refused.unwrap()["error"]["code"], "invalid_arguments");
+    let quiet = one.server_side_emit_with_ack::<()>("quiet", ());
+    assert!(quiet.await.unwrap().answers[0].1.is_ok());
+    // A server without a handler answers nothing, and isn't missing.
+    assert_eq!(ask("unknown", 1).await, None);
+    assert_eq!(one.server_count().await, Ok(2));
+}
+
+pub async fn events_of_a_namespace_stay_in_it(pair: Pair) {
+    let log = Log::default();
+    for server in &pair.servers {
+        let log = log.clone();
+        server.of("/other").on_server_side("e", move |(): ()| {
+            log.note("other");
+            async {}
+        });
+    }
+    let (mut clients, _) = pair.clients(["a", "a"]).await;
+    pair.servers[0].of("/other").emit("e", ());
+    pair.comes_to_both(&mut clients).await;
+    let asked = pair.one().server_side_emit_with_ack::<()>("e", ());
+    assert!(asked.await.unwrap().answers.is_empty());
+    assert!(log.seen().is_empty());
+}
+
+pub async fn outgoing_listeners_hear_what_another_server_emits(pair: Pair) {
+    let log = Log::default();
+    let noted = log.clone();
+    pair.two()
+        .on_any_outgoing(move |antiphon::Event(event): antiphon::Event| {
+            noted.note(event);
+            async {}
+        });
+    let (mut clients, _) = pair.clients(["a", "a"]).await;
+    pair.one().emit("news", ());
+    clients[1].expect(r#"42["news"]"#).await;
+    log.until("news").await;
+    assert_eq!(log.seen().len(), 1);
+}

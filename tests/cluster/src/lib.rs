@@ -1,0 +1,131 @@
+//! What several servers must do together, whatever connects them.
+//!
+//! A test of an adapter or a broker makes a [`Pair`] and calls the [`features`], by
+//! [`test_features!`]: stock behaviour, seen by real WebSocket clients.
+
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    unreachable_pub,
+    clippy::new_without_default,
+    clippy::unwrap_used
+)]
+
+pub mod features;
+#[path = "../../../crates/antiphon/tests/support/mod.rs"]
+pub mod support;
+
+use std::time::Duration;
+
+use antiphon::{
+    Namespace, Server, Socket,
+    adapter::{AdapterFactory, BoxFuture},
+};
+use support::{WEBSOCKET, WebSocket, serve};
+use tokio::net::TcpStream;
+
+pub type Client = WebSocket<TcpStream>;
+
+/// Two servers that something connects.
+pub struct Pair {
+    pub servers: [Server; 2],
+    settle: Box<dyn Fn() -> BoxFuture<()>>,
+}
+
+impl Pair {
+    /// Two servers with these adapters. `settle` resolves when each hears what the other says to
+    /// the rooms that it has.
+    pub fn new<F: AdapterFactory>(
+        adapters: [F; 2],
+        settle: impl Fn() -> BoxFuture<()> + 'static,
+    ) -> Self {
+        let servers = adapters.map(|adapter| {
+            let io = Server::builder()
+                .adapter(adapter)
+                .ack_timeout(Duration::from_secs(2))
+                .build();
+            io.of("/").on(
+                "enter",
+                async |socket: Socket, antiphon::Data(room): antiphon::Data<String>| {
+                    socket.join(room);
+                },
+            );
+            io
+        });
+        let settle = Box::new(settle);
+        Self { servers, settle }
+    }
+
+    pub fn one(&self) -> Namespace {
+        self.servers[0].of("/")
+    }
+
+    pub fn two(&self) -> Namespace {
+        self.servers[1].of("/")
+    }
+
+    pub async fn settle(&self) {
+        (self.settle)().await;
+    }
+
+    /// A client of each server, in these rooms, and their ids.
+    pub async fn clients(&self, rooms: [&str; 2]) -> ([Client; 2], [String; 2]) {
+        let (one, first) = joined(&self.servers[0], rooms[0]).await;
+        let (two, second) = joined(&self.servers[1], rooms[1]).await;
+        self.settle().await;
+        ([one, two], [first, second])
+    }
+
+    /// Nothing has come before this.
+    pub async fn comes_to_both(&self, clients: &mut [Client; 2]) {
+        assert!(self.one().emit("last", ()).is_queued());
+        for client in clients {
+            client.expect(r#"42["last"]"#).await;
+        }
+    }
+}
+
+/// A client in a room, and its id.
+pub async fn joined(io: &Server, room: &str) -> (Client, String) {
+    let mut client = WebSocket::connect(serve(io).await, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.send("40").await;
+    let connected = client.expect_prefix("40{").await;
+    let id = support::sid(&connected).to_owned();
+    client.send(&format!(r#"421["enter","{room}"]"#)).await;
+    client.expect("431[]").await;
+    (client, id)
+}
+
+/// Answers the question that comes next with this.
+pub async fn answer(client: &mut Client, with: &str) {
+    let question = client.expect_prefix("42").await;
+    let id = &question[2..question.find('[').unwrap()];
+    client.send(&format!("43{id}{with}")).await;
+}
+
+/// A test for each of the features, of the pair that an async function gives.
+#[macro_export]
+macro_rules! test_features {
+    ($pair:path) => {
+        $crate::test_features! { $pair;
+            a_broadcast_reaches_the_sockets_of_both_servers
+            attachments_and_arguments_as_they_came_travel
+            sockets_of_both_servers_acknowledge
+            a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
+            a_socket_that_leaves_is_waited_for_no_longer
+            sockets_of_both_servers_are_found_moved_and_disconnected
+            servers_talk_to_each_other_and_not_to_themselves
+            events_of_a_namespace_stay_in_it
+            outgoing_listeners_hear_what_another_server_emits
+        }
+    };
+    ($pair:path; $($feature:ident)*) => {
+        $(
+            #[tokio::test]
+            async fn $feature() {
+                $crate::features::$feature($pair().await).await;
+            }
+        )*
+    };
+}
