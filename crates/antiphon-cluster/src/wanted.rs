@@ -175,7 +175,57 @@ impl fmt::Debug for Wanted {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// A broker that follows, by changes or as a whole, however late, has subscribed to what is
+        /// wanted when it has made the last version true.
+        #[test]
+        fn who_follows_the_changes_has_what_is_wanted(
+            steps in prop::collection::vec((0u8..8, 0u64..700, 0u8..4), 0..200),
+        ) {
+            let (wanted, mut now) = (Wanted::new(), Instant::now());
+            let (mut subscribed, mut version) = (BTreeSet::new(), 0);
+            let mut rooms = BTreeSet::new();
+            for (topic, ms, step) in steps {
+                let topic = Topic::new(topic.to_string());
+                now += Duration::from_millis(ms);
+                match step {
+                    0 if rooms.insert(topic.clone()) => wanted.want(topic),
+                    1 if rooms.remove(&topic) => {
+                        wanted.give_up(&topic, now);
+                    }
+                    2 => {
+                        let (upto, changes) = wanted.since(version).unwrap();
+                        for change in changes {
+                            match change.is_wanted {
+                                true => prop_assert!(subscribed.insert(change.topic)),
+                                false => prop_assert!(subscribed.remove(&change.topic)),
+                            }
+                        }
+                        version = upto;
+                    }
+                    3 => {
+                        let (upto, topics) = wanted.all();
+                        (subscribed, version) = (topics.into_iter().collect(), upto);
+                    }
+                    _ => {}
+                }
+                wanted.expire(now);
+                if version == wanted.version() {
+                    prop_assert!(rooms.is_subset(&subscribed));
+                    prop_assert_eq!(subscribed.len(), wanted.len());
+                }
+            }
+            wanted.expire(now + LINGER);
+            let (_, topics) = wanted.all();
+            prop_assert_eq!(topics.into_iter().collect::<BTreeSet<_>>(), rooms);
+        }
+    }
 
     fn topics(wanted: &Wanted) -> Vec<String> {
         let mut names: Vec<_> = wanted.all().1.iter().map(Topic::to_string).collect();

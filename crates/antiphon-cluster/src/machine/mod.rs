@@ -20,6 +20,8 @@
 
 mod health;
 mod questions;
+#[cfg(test)]
+mod simulation;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
