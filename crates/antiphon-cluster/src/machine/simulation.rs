@@ -112,7 +112,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         // A quarter of the seeds has no faults but those that are steps.
-        let is_clean = seed % 4 == 0;
+        let is_clean = seed.is_multiple_of(4);
         let faults = Faults {
             loss: if is_clean { 0 } else { 5 + random.below(50) },
             double: if is_clean { 0 } else { 5 + random.below(50) },
@@ -397,8 +397,8 @@ impl World {
                 self.nodes.remove(&name);
             }
             3 => {
-                self.nodes.get_mut(&name).unwrap().frozen_until =
-                    Some(self.now + self.random.ms(20_000))
+                let until = self.now + self.random.ms(20_000);
+                self.nodes.get_mut(&name).unwrap().frozen_until = Some(until);
             }
             4 | 5 => self.set_link(&name, false),
             6 | 7 => self.set_link(&name, true),
