@@ -9,7 +9,7 @@
 //! | [`engine`] | packets, payloads, heartbeat, upgrade and session of Engine.IO, revisions 3 and 4 | docs/protocol.md 2 to 13 |
 //! | [`websocket`] | frames, the opening handshake, compressed messages | RFC 6455, RFC 7692, docs/protocol.md 8 |
 //! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | docs/protocol.md 14 to 18 |
-//! | [`cluster`] | what servers say to each other | docs/protocol.md 24 |
+//! | [`cluster`] | what servers say to each other | docs/protocol.md 24, 25 |
 //! | [`record`] | numbers, texts and events one behind the other, as logs and servers write them | |
 
 pub mod cluster;

@@ -1,3 +1,5 @@
-//! What servers of a cluster say to each other, as bytes.
+//! What servers of a cluster say to each other, as bytes: in the [form of our own](native), and in
+//! those of [Node's adapters](node).
 
 pub mod native;
+pub mod node;

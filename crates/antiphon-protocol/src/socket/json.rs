@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 
 /// Levels that the scanner can hold, one bit each. `serde_json` recurses as deep at most.
-pub(super) const MOST_LEVELS: usize = 127;
+pub(crate) const MOST_LEVELS: usize = 127;
 
 /// A part of a text, by the offsets of its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
+pub(crate) struct Span {
     pub(super) start: usize,
     pub(super) end: usize,
 }
@@ -26,7 +26,7 @@ impl Span {
 
 /// Why a text is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Not JSON, seen at this byte.
     Syntax(usize),
     /// Nested deeper than allowed.
@@ -53,7 +53,7 @@ impl Bounds {
 
 /// The elements of an array, without brackets and surrounding whitespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct List {
+pub(crate) struct List {
     /// The first element, if any.
     pub(super) first: Option<Span>,
     /// All elements after the first, with the commas between them.
@@ -141,7 +141,7 @@ fn at_end(bytes: &[u8], at: usize) -> Result<(), Fault> {
 }
 
 /// Where the value that begins at `at` ends.
-pub(super) fn value(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
+pub(crate) fn value(bytes: &[u8], at: usize, depth: usize) -> Result<usize, Fault> {
     scan::<false>(bytes, at, depth, &mut 0)
 }
 
@@ -240,7 +240,7 @@ fn key(bytes: &[u8], at: usize) -> Result<usize, Fault> {
 }
 
 /// The first byte at or after `at` that is not whitespace.
-pub(super) fn whitespace(bytes: &[u8], mut at: usize) -> usize {
+pub(crate) fn whitespace(bytes: &[u8], mut at: usize) -> usize {
     while let Some(b' ' | b'\t' | b'\n' | b'\r') = bytes.get(at) {
         at += 1;
     }
@@ -286,7 +286,7 @@ fn digits(bytes: &[u8], start: usize) -> Result<usize, Fault> {
 }
 
 /// Where the string whose quote is at `start` ends, after its closing quote.
-pub(super) fn string(bytes: &[u8], start: usize) -> Result<usize, Fault> {
+pub(crate) fn string(bytes: &[u8], start: usize) -> Result<usize, Fault> {
     let mut at = start + 1;
     loop {
         at = plain(bytes, at);
@@ -367,7 +367,7 @@ const fn is_special(byte: u8) -> bool {
 
 /// The text of a string, given with its quotes. A lone surrogate in it is U+FFFD. `None` if it is
 /// no string.
-pub(super) fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn unescape(quoted: &str) -> Option<Cow<'_, str>> {
     let inner = quoted.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains('\\') {
         return Some(Cow::Borrowed(inner));

@@ -39,7 +39,7 @@ mod decoder;
 mod encode;
 mod error;
 mod fanout;
-mod json;
+pub(crate) mod json;
 mod limits;
 mod outgoing;
 mod packet;

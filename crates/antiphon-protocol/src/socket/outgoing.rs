@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, str, sync::Arc};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Args, DecodeError, Draft, EncodeError, Limits, json, packet, proof};
+use super::{Args, DecodeError, Draft, EncodeError, Limits, json, msgpack, packet, proof};
 use crate::engine::{EncodedPacket, Revision};
 
 /// An event that is emitted: its name and its arguments.
@@ -117,6 +117,41 @@ impl Outgoing {
         Ok(self)
     }
 
+    /// An event from a JSON array of its name and its arguments, as servers of Node have it.
+    pub(crate) fn from_json(array: &str, limits: &Limits) -> Result<Self, DecodeError> {
+        let list = proof::prove(array, 0, limits)?;
+        Self::from_list(array, &list, &[], limits)
+    }
+
+    /// An event from an array of MessagePack, with binary values where they belong.
+    pub(crate) fn from_msgpack(array: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+        let (values, list) = msgpack::decode::list(array, limits)?;
+        Self::from_list(&values.text, &list, &values.attachments, limits)
+    }
+
+    /// From a list that has been proven, the name first.
+    fn from_list(
+        text: &str,
+        list: &json::List,
+        attachments: &[Bytes],
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        let first = list.first.ok_or(DecodeError::MissingEventName)?;
+        packet::event_name(text, first, limits)?;
+        let (token, rest) = (first.of(text), list.rest.of(text));
+        let mut event = String::with_capacity(token.len() + rest.len() + 3);
+        // A name that is a number becomes its text.
+        let quote = if token.starts_with('"') { "" } else { "\"" };
+        event.extend([quote, token, quote]);
+        let name = event.len();
+        if !rest.is_empty() {
+            event.extend([",", rest]);
+        }
+        let packets = attachments.iter();
+        let packets = packets.map(|data| EncodedPacket::binary(data, Revision::V4));
+        Ok(Self::new(event.into(), name, packets.collect()))
+    }
+
     /// An event as [`written`](Self::written) gave it, from where nobody has changed it: nothing is
     /// proven. What may have been changed is to be [proven](Self::proven).
     ///
@@ -201,7 +236,7 @@ impl Outgoing {
         read(Args::new(self.json(), &attachments))
     }
 
-    pub(super) fn list(&self) -> &str {
+    pub(crate) fn list(&self) -> &str {
         // A draft takes UTF-8 alone.
         str::from_utf8(&self.list).unwrap_or_default()
     }

@@ -22,7 +22,7 @@ pub use self::error::ArgsError;
 pub(super) use self::ser::{Opening, Output};
 pub use self::shape::Shape;
 use super::error::{DecodeError, EncodeError};
-use super::{Limits, proof};
+use super::{Limits, msgpack, proof};
 use crate::engine::EncodedPacket;
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
@@ -63,7 +63,7 @@ impl<'a> Args<'a> {
     }
 
     /// From JSON values that are known to be valid, separated by commas.
-    pub(super) const fn new(json: &'a str, attachments: &'a [Bytes]) -> Self {
+    pub(crate) const fn new(json: &'a str, attachments: &'a [Bytes]) -> Self {
         Self { json, attachments }
     }
 
@@ -160,6 +160,17 @@ impl OwnedArgs {
             json: json.into(),
             attachments,
         })
+    }
+
+    /// One argument, from its JSON as servers of Node have it.
+    pub(crate) fn from_json(value: &str, limits: &Limits) -> Result<Self, DecodeError> {
+        Self::from_parts(value, Vec::new(), limits)
+    }
+
+    /// One argument, from MessagePack with binary values where they belong.
+    pub(crate) fn from_msgpack(value: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+        let value = msgpack::decode::value(value, limits)?;
+        Ok(Self::written(&value.text, value.attachments))
     }
 
     /// From what a draft has written.

@@ -55,6 +55,53 @@ pub(in crate::socket) fn assemble(
     Ok(Assembled::new(buffer.text, layout, buffer.attachments))
 }
 
+/// What was transcoded without a packet around it: JSON, and the attachments that it names.
+pub(crate) struct Transcoded {
+    pub(crate) text: String,
+    pub(crate) attachments: Vec<Bytes>,
+}
+
+/// Transcodes one array, which the message begins with: its values with commas between them, and
+/// where they stand.
+pub(crate) fn list(message: &[u8], limits: &Limits) -> Result<(Transcoded, List), DecodeError> {
+    transcode(message, limits, |transcoder, depth| {
+        match transcoder.reader.value()? {
+            Value::Array(count) => transcoder.list(count, depth),
+            _ => Err(invalid(0, "no array, where a list of arguments belongs")),
+        }
+    })
+}
+
+/// Transcodes one value, which the message begins with.
+pub(crate) fn value(message: &[u8], limits: &Limits) -> Result<Transcoded, DecodeError> {
+    let (value, ()) = transcode(message, limits, |transcoder, depth| transcoder.value(depth))?;
+    Ok(value)
+}
+
+fn transcode<T>(
+    message: &[u8],
+    limits: &Limits,
+    run: impl FnOnce(&mut Transcoder<'_, '_>, usize) -> Result<T, DecodeError>,
+) -> Result<(Transcoded, T), DecodeError> {
+    let mut attachments = Vec::new();
+    let mut transcoder = Transcoder {
+        reader: Reader::new(message),
+        limits,
+        text: Vec::with_capacity(message.len()),
+        attachments: &mut attachments,
+        values: 0,
+    };
+    let depth = transcoder.depth();
+    let ran = run(&mut transcoder, depth)?;
+    // Can't fail: it has been written as text.
+    let text = String::from_utf8(transcoder.text).map_err(|_| invalid(0, "no text"))?;
+    if !attachments.is_empty() {
+        // All placeholders of ours are there: any other is one too many.
+        placeholder::check(&text, attachments.len())?;
+    }
+    Ok((Transcoded { text, attachments }, ran))
+}
+
 /// Transcodes the message into the buffer, and says where the parts of the packet stand.
 fn parse(message: &[u8], limits: &Limits, buffer: &mut Buffer) -> Result<Layout, DecodeError> {
     if message.is_empty() {
@@ -265,7 +312,7 @@ impl Transcoder<'_, '_> {
 
     fn data(&mut self) -> Result<Data, DecodeError> {
         let start = self.text.len();
-        let depth = usize::from(self.limits.depth).min(json::MOST_LEVELS);
+        let depth = self.depth();
         Ok(match self.reader.value()? {
             Value::Nil | Value::Undefined => Data::Absent,
             Value::Array(count) => Data::Array(self.list(count, depth)?),
@@ -317,6 +364,11 @@ impl Transcoder<'_, '_> {
             start,
             end: self.text.len(),
         }
+    }
+
+    /// Levels that a whole payload may have.
+    fn depth(&self) -> usize {
+        usize::from(self.limits.depth).min(json::MOST_LEVELS)
     }
 
     /// How many levels there may be inside of an array or a map, where this many may begin.

@@ -107,7 +107,11 @@ fn begin(
 }
 
 /// Writes the arguments as an array, the name of an event before them.
-fn list(name: Option<&str>, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn list(
+    name: Option<&str>,
+    args: Args<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
     let mut list = OpenList::new(false, out);
     if let Some(name) = name {
         list.count += 1;
@@ -129,6 +133,17 @@ fn list(name: Option<&str>, args: Args<'_>, out: &mut Vec<u8>) -> Result<(), Enc
         };
     }
     transcoder.close(list)?;
+    transcoder.finish();
+    Ok(())
+}
+
+/// Writes the first of the arguments as a value. There must be one.
+pub(crate) fn first(args: Args<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let mut transcoder = Transcoder {
+        attachments: args.attachments(),
+        ..Transcoder::new(args.json(), out)
+    };
+    transcoder.value(json::whitespace(args.json().as_bytes(), 0))?;
     transcoder.finish();
     Ok(())
 }
@@ -371,7 +386,7 @@ fn number(token: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     Ok(())
 }
 
-fn unsigned(value: u64, out: &mut Vec<u8>) {
+pub(crate) fn unsigned(value: u64, out: &mut Vec<u8>) {
     if let Ok(value @ ..0x80) = u8::try_from(value) {
         out.push(value);
     } else if let Ok(value) = u8::try_from(value) {
@@ -399,7 +414,7 @@ fn negative(value: i64, out: &mut Vec<u8>) {
     }
 }
 
-fn text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+pub(crate) fn text(text: &str, out: &mut Vec<u8>) -> Result<(), EncodeError> {
     match text.len() {
         short @ ..0x20 => out.push(0xa0 | short as u8),
         long => sized(0xd9, long, out)?,

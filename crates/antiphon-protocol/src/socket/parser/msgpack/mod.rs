@@ -62,9 +62,9 @@
 //! A `data` or an `id` that is nil counts as absent, since `python-socketio` writes it. (The stock
 //! parser refuses it from others.) Unknown fields are skipped.
 
-mod decode;
-mod encode;
-mod reader;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod reader;
 mod time;
 
 pub(in crate::socket) use decode::assemble;

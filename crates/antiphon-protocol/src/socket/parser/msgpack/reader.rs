@@ -13,7 +13,7 @@ pub(super) const fn invalid(offset: usize, reason: &'static str) -> DecodeError 
 }
 
 /// A value, without those inside of an array or a map, which follow it.
-pub(super) enum Value<'m> {
+pub(crate) enum Value<'m> {
     Nil,
     Undefined,
     Bool(bool),
@@ -41,22 +41,22 @@ impl Value<'_> {
 }
 
 /// The message, and how far it has been read.
-pub(super) struct Reader<'m> {
+pub(crate) struct Reader<'m> {
     message: &'m [u8],
     at: usize,
 }
 
 impl<'m> Reader<'m> {
-    pub(super) const fn new(message: &'m [u8]) -> Self {
+    pub(crate) const fn new(message: &'m [u8]) -> Self {
         Self { message, at: 0 }
     }
 
     /// How many bytes have been read.
-    pub(super) const fn at(&self) -> usize {
+    pub(crate) const fn at(&self) -> usize {
         self.at
     }
 
-    pub(super) const fn is_at_end(&self) -> bool {
+    pub(crate) const fn is_at_end(&self) -> bool {
         self.at == self.message.len()
     }
 
@@ -109,7 +109,7 @@ impl<'m> Reader<'m> {
     }
 
     /// Takes the value that comes next.
-    pub(super) fn value(&mut self) -> Result<Value<'m>, DecodeError> {
+    pub(crate) fn value(&mut self) -> Result<Value<'m>, DecodeError> {
         let at = self.at;
         Ok(match self.u8()? {
             byte @ 0x00..=0x7f => Value::Unsigned(byte.into()),
@@ -191,7 +191,7 @@ impl<'m> Reader<'m> {
     }
 
     /// Skips the value that comes next, with all that is inside.
-    pub(super) fn skip(&mut self) -> Result<(), DecodeError> {
+    pub(crate) fn skip(&mut self) -> Result<(), DecodeError> {
         // No more than there are bytes times 2^33.
         let mut left = 1_u64;
         while left > 0 {

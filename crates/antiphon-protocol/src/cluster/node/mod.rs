@@ -1,0 +1,43 @@
+//! What servers tell each other by the adapters of Node, so that servers of both kinds can be in
+//! one cluster (docs/protocol.md 25).
+//!
+//! A server tells all others a [`Message`], and one other an [`Answer`]. Both are the same whatever
+//! carries them. Each wire has a codec, which belongs to one server and one namespace, knows their
+//! names and has no state: a message gives a [`Frame`], bytes and the channel that they belong to;
+//! a channel and bytes give [`Received`]. What a codec writes Node's packages read, and the other
+//! way round: the fixtures of the tests were written by them.
+//!
+//! | codec | Node's package | carried by |
+//! |---|---|---|
+//! | [`Classic`] | `@socket.io/redis-adapter`, `createAdapter`; its emitters | Redis, `PUBLISH` |
+//!
+//! What a broker delivers is foreign, since anyone who reaches it can write there, and older or
+//! other programs do. So everything is proven: arguments within the [`Limits`], lists within
+//! bounds, and whatever else it is a [`Malformed`], which names the field. A receiver counts and
+//! skips it. Before arguments are looked at it is known whether a message is this server's own, is
+//! for rooms that it has no members of, or answers what it hasn't asked ([`Interest`]): decoding
+//! gives `None` then.
+
+mod classic;
+mod common;
+mod document;
+mod error;
+mod message;
+mod value;
+
+pub use super::native::Sockets;
+pub use crate::socket::Limits;
+pub use classic::Classic;
+pub use error::{Malformed, Unsendable};
+pub use message::{
+    Answer, Content, Flags, Frame, Interest, Message, Received, Reply, SocketDetails,
+};
+
+/// The name that emitters have, which are no servers: nobody waits for their answers.
+pub const EMITTER: &str = "emitter";
+
+/// Most bytes of the name that a server or a request has.
+const MOST_ID: usize = 128;
+
+/// Most rooms in one list, and most sockets in one answer.
+const MOST_ENTRIES: usize = 1_000_000;
