@@ -18,6 +18,7 @@ use antiphon_protocol::cluster::native::{Asked, Message, Reply};
 use tokio::sync::mpsc;
 
 use crate::{
+    link::Ears as _,
     message::{self, Asking},
     router::Router,
     topics::Routes,
@@ -133,7 +134,10 @@ impl Adapter for Namespaced {
     fn start(&self) {
         let this = &self.0;
         this.router.enter(&this.name, this);
-        this.router.wanted.want(this.routes.namespace().clone());
+        this.router
+            .link()
+            .wanted
+            .want(this.routes.namespace().clone());
     }
 
     fn close(&self) -> BoxFuture<()> {
@@ -154,11 +158,11 @@ impl Adapter for Namespaced {
             Membership::Created { room } => {
                 topic(room)
                     .into_iter()
-                    .for_each(|topic| this.router.wanted.want(topic));
+                    .for_each(|topic| this.router.link().wanted.want(topic));
             }
             Membership::Deleted { room } => {
                 if let Some(topic) = topic(room) {
-                    this.router.give_up(&topic);
+                    this.router.link().give_up(&topic);
                 }
             }
             _ => {}

@@ -1,15 +1,12 @@
 //! What users put into their server's builder.
 
-use std::{
-    fmt,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{fmt, sync::Arc};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local, NodeId};
 use antiphon_protocol::cluster::native;
 use tokio::sync::watch;
 
-use crate::{Health, adapter::Namespaced, broker::Broker, router::Router};
+use crate::{Health, adapter::Namespaced, broker::Broker, link::Ears as _, router::Router};
 
 /// Connects a server with others by a broker: an argument of
 /// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, by which one also
@@ -111,21 +108,13 @@ impl Cluster {
     /// Who tells others to emit to a room that a socket has just joined, for instance by the
     /// acknowledgement of its wish to, waits for this before.
     pub async fn subscribed(&self) {
-        self.0.subscribed().await;
+        self.0.link().subscribed().await;
     }
 
     /// What has happened so far.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {
-        let counts = self.0.counts();
-        ClusterStats {
-            published: counts.published.load(Ordering::Relaxed),
-            refused: counts.refused.load(Ordering::Relaxed),
-            received: counts.received.load(Ordering::Relaxed),
-            dropped: counts.dropped.load(Ordering::Relaxed),
-            malformed: counts.malformed.load(Ordering::Relaxed),
-            topics: self.0.wanted.len(),
-        }
+        self.0.link().stats()
     }
 }
 

@@ -18,6 +18,7 @@
 mod adapter;
 pub mod broker;
 mod cluster;
+mod link;
 mod machine;
 mod message;
 mod router;

@@ -10,52 +10,32 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
 use antiphon::adapter::{AdapterError, BoxFuture, NodeId};
-use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Malformed, Message, Reply};
-use tokio::{
-    runtime::Handle,
-    sync::{Notify, mpsc, watch},
-    task::AbortHandle,
-};
+use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Health, Topic, Wanted,
+    Health, Topic,
     adapter::Inner,
-    broker::{Broker, Event, Inbox},
+    broker::{Broker, Event},
+    link::{Ears, Link},
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
     topics::Topics,
 };
 
-/// So many events of the broker are handled before others get their turn.
-const BATCH: usize = 64;
-
-/// Frames that have waited for so long are late.
-const LATE: Duration = Duration::from_secs(1);
-
 /// What a server's adapters have in common.
 pub(crate) struct Router {
     me: NodeId,
     pub(crate) topics: Topics,
-    pub(crate) wanted: Arc<Wanted>,
-    broker: Arc<dyn Broker>,
+    link: Link,
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     health: watch::Sender<Health>,
-    /// The version of what is wanted that has been subscribed to.
-    confirmed: watch::Sender<u64>,
-    counts: Counts,
-    /// The task has to look at the time again.
-    wake: Arc<Notify>,
-    runtime: Handle,
-    tasks: Mutex<Vec<AbortHandle>>,
 }
 
 struct State {
@@ -65,22 +45,8 @@ struct State {
     swept_at: usize,
 }
 
-/// What has happened so far.
-#[derive(Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) published: AtomicU64,
-    pub(crate) refused: AtomicU64,
-    pub(crate) received: AtomicU64,
-    pub(crate) dropped: AtomicU64,
-    pub(crate) malformed: AtomicU64,
-}
-
-fn count(counter: &AtomicU64, more: u64) -> u64 {
-    counter.fetch_add(more, Ordering::Relaxed)
-}
-
 impl Router {
-    /// A router with its tasks, on the current runtime.
+    /// A router on the current runtime, which begins to connect.
     pub(crate) fn start(
         me: NodeId,
         prefix: &str,
@@ -88,10 +54,10 @@ impl Router {
         broker: Arc<dyn Broker>,
     ) -> Arc<Self> {
         let topics = Topics::new(prefix);
-        let wanted = Arc::new(Wanted::new());
-        wanted.want(topics.control.clone());
-        wanted.want(topics.inbox(me.as_str()));
         let echoes = broker.abilities().echoes;
+        let link = Link::new(broker);
+        link.wanted.want(topics.control.clone());
+        link.wanted.want(topics.inbox(me.as_str()));
         let router = Arc::new(Self {
             state: Mutex::new(State {
                 machine: Machine::new(config, echoes, Instant::now()),
@@ -100,27 +66,12 @@ impl Router {
             }),
             me,
             topics,
-            wanted: Arc::clone(&wanted),
-            broker: Arc::clone(&broker),
+            link,
             namespaces: RwLock::default(),
             health: watch::Sender::new(Health::Starting),
-            confirmed: watch::Sender::new(0),
-            counts: Counts::default(),
-            wake: Arc::default(),
-            runtime: Handle::current(),
-            tasks: Mutex::default(),
         });
-        let inbox = Arc::new(Inbox::new());
-        let runs = broker.run(wanted, Arc::clone(&inbox));
-        let reads = Self::read(Arc::downgrade(&router), inbox, Arc::clone(&router.wake));
-        let spawned = [router.runtime.spawn(runs), router.runtime.spawn(reads)];
-        let handles = spawned.iter().map(tokio::task::JoinHandle::abort_handle);
-        router.tasks().extend(handles);
+        Link::start(&router);
         router
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -129,10 +80,6 @@ impl Router {
 
     pub(crate) const fn me(&self) -> &NodeId {
         &self.me
-    }
-
-    pub(crate) const fn counts(&self) -> &Counts {
-        &self.counts
     }
 
     pub(crate) fn health(&self) -> watch::Receiver<Health> {
@@ -151,14 +98,6 @@ impl Router {
         let mut health = self.health();
         // The sender is here.
         let _ = health.wait_for(|health| *health != Health::Starting).await;
-    }
-
-    /// Resolves when what is wanted now has been subscribed to.
-    pub(crate) async fn subscribed(&self) {
-        let wanted = self.wanted.version();
-        let mut confirmed = self.confirmed.subscribe();
-        // The sender is here.
-        let _ = confirmed.wait_for(|version| *version >= wanted).await;
     }
 
     /// A namespace begins to hear.
@@ -184,12 +123,6 @@ impl Router {
         namespaces.get(name)?.upgrade()
     }
 
-    /// A topic isn't wanted any more.
-    pub(crate) fn give_up(&self, topic: &Topic) {
-        self.wanted.give_up(topic, Instant::now());
-        self.wake.notify_one();
-    }
-
     /// Sends a message of a namespace to those that have subscribed to a topic.
     pub(crate) fn publish(
         &self,
@@ -202,13 +135,7 @@ impl Router {
             namespace: Arc::clone(namespace),
             message,
         };
-        let published = self.broker.publish(topic, frame.encode());
-        let counter = match published {
-            Ok(()) => &self.counts.published,
-            Err(_) => &self.counts.refused,
-        };
-        count(counter, 1);
-        Ok(published?)
+        self.link.publish(topic, frame.encode())
     }
 
     /// Asks all other servers. `closed` resolves when nobody waits for answers any more.
@@ -226,7 +153,7 @@ impl Router {
         // It isn't known yet who is there: it would be a guess that nobody is.
         let (router, namespace) = (Arc::clone(this), Arc::clone(namespace));
         let begun = Instant::now();
-        this.runtime.spawn(async move {
+        this.link.runtime.spawn(async move {
             tokio::select! {
                 () = router.started() => {
                     let time = time.saturating_sub(begun.elapsed());
@@ -267,96 +194,25 @@ impl Router {
     pub(crate) async fn close(&self) {
         let outputs = self.with_machine(Machine::close);
         self.act(outputs);
-        self.broker.close().await;
-        self.tasks().drain(..).for_each(|task| task.abort());
+        self.link.close().await;
     }
 
     // What comes.
 
-    /// Reads what the broker hears, and looks at the time, as long as there is a router.
-    async fn read(router: Weak<Self>, inbox: Arc<Inbox>, wake: Arc<Notify>) {
-        let mut events = Vec::with_capacity(BATCH);
-        loop {
-            let Some(deadline) = router.upgrade().map(|router| router.tick()) else {
-                return;
-            };
-            let waited = tokio::select! {
-                waited = inbox.take(BATCH, &mut events) => waited,
-                () = tokio::time::sleep_until(deadline.into()) => continue,
-                () = wake.notified() => continue,
-            };
-            let Some(router) = router.upgrade() else {
-                return;
-            };
-            for event in events.drain(..) {
-                router.event(event);
-            }
-            let outputs = router.with_machine(|machine| machine.lagging(waited > LATE));
-            router.act(outputs);
-            drop(router);
-            // Many frames may wait, and others want to run.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    /// Does what it is time for, and returns when to look again.
-    fn tick(&self) -> Instant {
-        let now = Instant::now();
-        let lingers = self.wanted.expire(now);
-        let version = self.wanted.version();
-        let outputs = self.with_machine(|machine| machine.tick(version, now));
-        self.act(outputs);
-        let deadline = self.state().machine.deadline();
-        lingers.map_or(deadline, |lingers| lingers.min(deadline))
-    }
-
-    fn event(self: &Arc<Self>, event: Event) {
-        let now = Instant::now();
-        let version = self.wanted.version();
-        let outputs = match event {
-            Event::Frame { topic, bytes, .. } => return self.frame(&topic, &bytes),
-            Event::Subscribed { version } => {
-                self.confirmed.send_replace(version);
-                self.with_machine(|machine| machine.subscribed(version, now))
-            }
-            Event::Up => self.with_machine(|machine| machine.up(version, now)),
-            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
-            Event::Dropped { frames } => {
-                count(&self.counts.dropped, frames);
-                self.with_machine(|machine| machine.dropped(version, now))
-            }
-        };
-        self.act(outputs);
-    }
-
     fn frame(self: &Arc<Self>, topic: &str, bytes: &[u8]) {
-        count(&self.counts.received, 1);
         match Frame::decode_of_others(bytes, self.me.as_str()) {
-            Ok(Some(frame)) => self.heard(frame),
+            Ok(Some(frame)) => self.says(frame),
             // What all hear comes back, and shows that this server is heard.
             Ok(None) if topic == self.topics.control.name() => {
                 let outputs = self.with_machine(|machine| machine.echoed(Instant::now()));
                 self.act(outputs);
             }
             Ok(None) => {}
-            Err(error) => self.malformed(topic, &error),
+            Err(error) => self.link.malformed(topic, &error),
         }
     }
 
-    fn malformed(&self, topic: &str, error: &Malformed) {
-        // The first of many says what is to be said.
-        let before = count(&self.counts.malformed, 1);
-        if before.is_power_of_two() || before == 0 {
-            tracing::warn!(
-                topic,
-                %error,
-                count = before + 1,
-                "ignored a frame that isn't understood: see who else publishes under this topic"
-            );
-        }
-    }
-
-    fn heard(self: &Arc<Self>, frame: Frame) {
+    fn says(self: &Arc<Self>, frame: Frame) {
         let from = NodeId::new(frame.from);
         match frame.message {
             Message::Hello(digest) => self.notice(&from, Notice::Hello, digest),
@@ -410,7 +266,7 @@ impl Router {
             // Who asks will say that something is missing.
             router.publish(&inbox, &name, message).ok()
         };
-        self.runtime.spawn(async move {
+        self.link.runtime.spawn(async move {
             let mut number = 0;
             while let Some(reply) = replies.recv().await {
                 let reply = Message::Reply {
@@ -536,6 +392,39 @@ impl Router {
     }
 }
 
+impl Ears for Router {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn heard(self: &Arc<Self>, event: Event) {
+        let now = Instant::now();
+        let version = self.link.wanted.version();
+        let outputs = match event {
+            Event::Frame { topic, bytes, .. } => return self.frame(&topic, &bytes),
+            Event::Subscribed { version } => {
+                self.with_machine(|machine| machine.subscribed(version, now))
+            }
+            Event::Up => self.with_machine(|machine| machine.up(version, now)),
+            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
+            Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+        };
+        self.act(outputs);
+    }
+
+    fn late(&self, is_late: bool) {
+        let outputs = self.with_machine(|machine| machine.lagging(is_late));
+        self.act(outputs);
+    }
+
+    fn tick(&self, now: Instant) -> Instant {
+        let version = self.link.wanted.version();
+        let outputs = self.with_machine(|machine| machine.tick(version, now));
+        self.act(outputs);
+        self.state().machine.deadline()
+    }
+}
+
 impl State {
     /// What the machine wants done. Those that wait for answers are told here.
     fn outputs(&mut self) -> Vec<Output> {
@@ -579,12 +468,6 @@ impl State {
             !is_closed
         });
         self.swept_at = 64.max(2 * self.asking.len());
-    }
-}
-
-impl Drop for Router {
-    fn drop(&mut self) {
-        self.tasks().drain(..).for_each(|task| task.abort());
     }
 }
 
