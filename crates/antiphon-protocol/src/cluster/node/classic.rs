@@ -35,7 +35,7 @@ mod kind {
 /// whoever has sent them. All other messages of its own a server doesn't get to see.
 ///
 /// ```
-/// use antiphon_protocol::cluster::{Content, Limits, Message, Sockets, node::Classic};
+/// use antiphon_protocol::cluster::node::{Classic, Content, Limits, Message, Sockets};
 /// use antiphon_protocol::socket::Outgoing;
 ///
 /// let (a, b) = (Classic::new("socket.io", "/", "aaaaaa"), Classic::new("socket.io", "/", "bbbbbb"));
