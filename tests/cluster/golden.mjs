@@ -5,8 +5,10 @@
 // Two servers, the asker and the responder with one client, do the same with each adapter. What was
 // published in a step is kept under its name, one line each.
 
-import { createRequire } from "node:module";
+import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 import { Emitter as RedisEmitter } from "@socket.io/redis-emitter";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { adapters, client, countIds, server, settle } from "./node.js";
@@ -105,10 +107,14 @@ async function run(broker, steps) {
     broker.record.length = 0;
     await step();
     await settle();
-    const written = broker.record.map((entry) => JSON.stringify({ name, ...readable(entry) }));
-    fixtures.push(...written);
+    fixtures.push(...written(name, broker));
   }
   return fixtures;
+}
+
+/** What was published since the record was empty. */
+function written(name, broker) {
+  return broker.record.map((entry) => JSON.stringify({ name, ...readable(entry) }));
 }
 
 /** Bytes as text if they are JSON, and else in hexadecimal digits. */
@@ -140,6 +146,37 @@ function write(name, fixtures) {
   writeFileSync(new URL(`${name}.json`, folder), `[\n${fixtures.join(",\n")}\n]\n`);
 }
 
+/** What is done with the adapter for sharded channels alone. */
+async function privateSteps() {
+  const it = await cluster("sharded", { options: { subscriptionMode: "dynamic-private" } });
+  return run(it.broker, {
+    "emit to an own room, dynamic-private": () => it.asker.to(it.socket.id).emit("ev"),
+  });
+}
+
+/** A socket that may be recovered leaves its session behind. */
+async function sessionSteps() {
+  const recovery = { connectionStateRecovery: { skipMiddlewares: true } };
+  const it = await cluster("streams", recovery);
+  const { broker, socket } = it;
+  const leave = (data) => () => {
+    socket.data = data;
+    socket.conn.close();
+  };
+  return run(broker, {
+    "emit with recovery": () => it.asker.emit("ev", 1),
+    "session": leave({ name: "é", key: Buffer.from([5]) }),
+  });
+}
+
+/** What is done with the adapter for Postgres alone. */
+function postgresSteps({ asker }) {
+  return {
+    "emit, large": () => asker.emit("ev", "x".repeat(8000)),
+    "close": () => asker.of("/").adapter.close(),
+  };
+}
+
 async function classic() {
   const it = await cluster("classic");
   const { broker } = it;
@@ -151,6 +188,36 @@ async function classic() {
   ]);
 }
 
-countIds();
-await classic();
+async function sharded() {
+  const it = await cluster("sharded");
+  write("sharded", [...(await run(it.broker, steps(it))), ...(await privateSteps())]);
+}
+
+async function streams() {
+  const it = await cluster("streams");
+  write("streams", [...(await run(it.broker, steps(it))), ...(await sessionSteps())]);
+}
+
+async function postgres() {
+  const it = await cluster("postgres");
+  const { broker } = it;
+  const emitter = new PostgresEmitter(broker.pool());
+  write("postgres", [
+    ...written("start", broker),
+    ...(await run(broker, steps(it))),
+    ...(await run(broker, emitterSteps(emitter))),
+    ...(await run(broker, postgresSteps(it))),
+  ]);
+}
+
+const all = { classic, sharded, streams, postgres };
+if (process.argv[2]) {
+  countIds();
+  await all[process.argv[2]]();
+} else {
+  // A process each, so that ids are counted from the beginning.
+  for (const name of Object.keys(all)) {
+    execFileSync(process.execPath, [fileURLToPath(import.meta.url), name], { stdio: "inherit" });
+  }
+}
 process.exit(0);

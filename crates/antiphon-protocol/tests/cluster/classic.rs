@@ -1,7 +1,5 @@
 //! `@socket.io/redis-adapter`, `createAdapter`.
 
-use std::collections::HashMap;
-
 use antiphon_protocol::cluster::node::{
     Classic, Content, EMITTER, Flags, Interest, Limits, Malformed, Message, Received, Reply,
     Unsendable,
@@ -9,13 +7,9 @@ use antiphon_protocol::cluster::node::{
 
 use crate::expected::{self, answer, event, names, socket, target, value};
 use crate::fixtures::{self, Fixture, shown};
+use crate::interest::{Nothing, all};
 
-/// Wants all rooms and all answers.
-fn all(_: &str) -> bool {
-    true
-}
-
-fn golden() -> Vec<Fixture> {
+fn golden() -> Vec<(Fixture, usize)> {
     fixtures::read(include_str!("../golden/classic.json"))
 }
 
@@ -89,19 +83,17 @@ fn from(name: &str, content: &Content) -> Option<&'static str> {
 
 /// The fixture, the namespace and what it says.
 fn each(mut check: impl FnMut(&Fixture, &'static str, Received)) {
-    let mut seen = HashMap::new();
-    for fixture in golden() {
-        let nth = seen.entry(fixture.name.clone()).or_insert(0_usize);
-        let content = content(&fixture.name, *nth);
+    let golden = golden();
+    assert_eq!(golden.len(), 50, "all steps");
+    for (fixture, nth) in golden {
+        let content = content(&fixture.name, nth);
         let from = from(&fixture.name, &content).map(Into::into);
-        *nth += 1;
         let namespace = match &*fixture.name {
             "emit in a namespace" | "emitter: emit binary" => "/admin",
             _ => "/",
         };
         check(&fixture, namespace, Received { from, content });
     }
-    assert_eq!(seen.len(), 34, "all steps");
 }
 
 #[test]
@@ -156,19 +148,6 @@ fn a_servers_own_messages_come_back_only_where_it_acts_on_them() {
     });
 }
 
-/// Nothing is wanted.
-struct Nothing;
-
-impl Interest for Nothing {
-    fn has_room(&self, _: &str) -> bool {
-        false
-    }
-
-    fn has_asked(&self, _: &str) -> bool {
-        false
-    }
-}
-
 #[test]
 fn without_members_only_what_must_be_answered_is_read() {
     each(|fixture, namespace, received| {
@@ -198,8 +177,10 @@ fn without_members_only_what_must_be_answered_is_read() {
 #[test]
 fn an_event_for_several_rooms_is_read_if_one_has_members() {
     let golden = golden();
-    let fixture = golden.iter().find(|it| it.name == "emit to rooms, flags");
-    let (channel, payload) = fixture.map(|it| (&it.channel, it.payload())).unwrap();
+    let fixture = golden
+        .iter()
+        .find(|(it, _)| it.name == "emit to rooms, flags");
+    let (channel, payload) = fixture.map(|(it, _)| (&it.channel, it.payload())).unwrap();
     let classic = Classic::new("socket.io", "/", "zzzzzz");
     let found = |wanted: &str| {
         let limits = Limits::default();

@@ -1,5 +1,7 @@
 //! The fixtures: what was published, and in which step.
 
+use std::collections::{BTreeMap, HashMap};
+
 use serde::Deserialize;
 
 /// What was published.
@@ -13,6 +15,14 @@ pub(crate) struct Fixture {
     pub(crate) channel: String,
     text: Option<String>,
     hex: Option<String>,
+    /// Or it is an entry of a stream.
+    pub(crate) fields: Option<BTreeMap<String, String>>,
+    /// Or it was kept under this key.
+    pub(crate) key: Option<String>,
+    #[serde(default)]
+    pub(crate) value: String,
+    /// Or it is a row of a table.
+    pub(crate) id: Option<String>,
 }
 
 impl Fixture {
@@ -30,9 +40,20 @@ impl Fixture {
     }
 }
 
-/// The fixtures of a file.
-pub(crate) fn read(json: &str) -> Vec<Fixture> {
-    serde_json::from_str(json).unwrap()
+/// The fixtures of a file, each with its number among those of its step, from 0.
+pub(crate) fn read(json: &str) -> Vec<(Fixture, usize)> {
+    let fixtures: Vec<Fixture> = serde_json::from_str(json).unwrap();
+    let mut seen = HashMap::new();
+    let mut number = |name: &str| {
+        let next = seen.entry(name.to_owned()).or_insert(0);
+        *next += 1;
+        *next - 1
+    };
+    let numbered = fixtures.into_iter().map(|it| {
+        let nth = number(&it.name);
+        (it, nth)
+    });
+    numbered.collect()
 }
 
 /// Bytes as one can read them where they differ.

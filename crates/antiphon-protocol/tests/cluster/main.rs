@@ -7,5 +7,10 @@
 mod classic;
 mod expected;
 mod fixtures;
+mod interest;
+mod members;
+mod postgres;
 mod properties;
+mod sharded;
 mod strategies;
+mod streams;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use antiphon_protocol::cluster::node::{
-    Answer, Content, Flags, Message, Reply, SocketDetails, Sockets,
+    Answer, Content, Flags, Message, Reply, Session, SocketDetails, Sockets,
 };
 use antiphon_protocol::socket::{Limits, Outgoing, OwnedArgs};
 use bytes::Bytes;
@@ -46,9 +46,9 @@ fn values() -> impl Strategy<Value = Vec<Value>> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         number.prop_map(Value::Number),
-        "\\PC{0,300}".prop_map(Value::String),
+        prop_oneof!["\\PC{0,10}", "x{250,270}"].prop_map(Value::String),
     ];
-    let value = leaf.prop_recursive(4, 40, 20, |inner| {
+    let value = leaf.prop_recursive(3, 12, 18, |inner| {
         prop_oneof![
             vec(inner.clone(), 0..20).prop_map(Value::Array),
             vec(("[a-z]{1,5}", inner), 0..5).prop_map(|it| Value::Object(it.into_iter().collect())),
@@ -162,11 +162,7 @@ pub(crate) fn damaged(bytes: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
 
 /// What was written, as anyone may read it: JSON may be written in several ways.
 pub(crate) fn same(content: Content) -> Content {
-    let args = |args: OwnedArgs| {
-        let (json, attachments) = (args.as_args().json(), args.as_args().attachments());
-        let json = normal(json);
-        OwnedArgs::from_parts(&json, attachments.to_vec(), &Limits::default()).unwrap()
-    };
+    let args = same_args;
     let event = |event: Outgoing| {
         let (name, json) = (event.name(), normal(event.json()));
         Outgoing::from_parts(&name, &json, event.attachments(), &Limits::default()).unwrap()
@@ -209,8 +205,25 @@ pub(crate) fn same(content: Content) -> Content {
     }
 }
 
+fn same_args(args: OwnedArgs) -> OwnedArgs {
+    let (json, attachments) = (args.as_args().json(), args.as_args().attachments());
+    let json = normal(json);
+    OwnedArgs::from_parts(&json, attachments.to_vec(), &Limits::default()).unwrap()
+}
+
 fn normal(json: &str) -> String {
     let list: Value = serde_json::from_str(&format!("[{json}]")).unwrap();
     let list = list.to_string();
     list[1..list.len() - 1].to_owned()
+}
+
+/// A session of the adapter for Redis streams, with data as they are read.
+pub(crate) fn session() -> impl Strategy<Value = Session> {
+    let id = || "[a-zA-Z0-9_-]{1,20}";
+    (id(), id(), names(), value()).prop_map(|(id, private_id, rooms, data)| Session {
+        id: id.into(),
+        private_id: private_id.into(),
+        rooms,
+        data: same_args(data),
+    })
 }

@@ -35,7 +35,7 @@ mod kind {
 /// whoever has sent them. All other messages of its own a server doesn't get to see.
 ///
 /// ```
-/// use antiphon_protocol::cluster::{Content, Limits, Message, Sockets, node::Classic};
+/// use antiphon_protocol::cluster::node::{Classic, Content, Limits, Message, Sockets};
 /// use antiphon_protocol::socket::Outgoing;
 ///
 /// let (a, b) = (Classic::new("socket.io", "/", "aaaaaa"), Classic::new("socket.io", "/", "bbbbbb"));
@@ -49,10 +49,10 @@ mod kind {
 /// assert_eq!(frame.channel, "socket.io#/#lobby#");
 ///
 /// let limits = Limits::default();
-/// let received = b.decode(&frame.channel, &frame.payload, &limits, &|room| room == "lobby")?;
+/// let received = b.decode(&frame.channel, &frame.payload, &limits, &|room: &str| room == "lobby")?;
 /// assert_eq!(received.map(|it| it.content), Some(Content::Message(message)));
 /// // A server without members of the room doesn't look at the event.
-/// assert_eq!(b.decode(&frame.channel, &frame.payload, &limits, &|_| false)?, None);
+/// assert_eq!(b.decode(&frame.channel, &frame.payload, &limits, &|_: &str| false)?, None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone)]

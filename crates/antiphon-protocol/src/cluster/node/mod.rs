@@ -10,6 +10,9 @@
 //! | codec | Node's package | carried by |
 //! |---|---|---|
 //! | [`Classic`] | `@socket.io/redis-adapter`, `createAdapter`; its emitters | Redis, `PUBLISH` |
+//! | [`Sharded`] | `@socket.io/redis-adapter`, `createShardedAdapter` | Redis 7, `SPUBLISH` |
+//! | [`Streams`] | `@socket.io/redis-streams-adapter` | Redis, streams and `PUBLISH` |
+//! | [`Postgres`] | `@socket.io/postgres-adapter`; its emitter | Postgres, `NOTIFY` and a table |
 //!
 //! What a broker delivers is foreign, since anyone who reaches it can write there, and older or
 //! other programs do. So everything is proven: arguments within the [`Limits`], lists within
@@ -22,7 +25,11 @@ mod classic;
 mod common;
 mod document;
 mod error;
+mod member;
 mod message;
+mod postgres;
+mod sharded;
+mod streams;
 mod value;
 
 pub use super::native::Sockets;
@@ -32,6 +39,9 @@ pub use error::{Malformed, Unsendable};
 pub use message::{
     Answer, Content, Flags, Frame, Interest, Message, Received, Reply, SocketDetails,
 };
+pub use postgres::{Attachment, Notified, Posted, Postgres};
+pub use sharded::{Mode, Sharded};
+pub use streams::{Entry, Sent, Session, Streams, is_entry_id, stream_of, streams};
 
 /// The name that emitters have, which are no servers: nobody waits for their answers.
 pub const EMITTER: &str = "emitter";

@@ -57,6 +57,14 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether it is an array.
+    pub(super) fn is_array(self) -> bool {
+        match self {
+            Self::Json(text) => text.starts_with('['),
+            Self::Msgpack(_) => matches!(self.token(), Some(Token::Array(_))),
+        }
+    }
+
     /// Whether it is an object.
     pub(super) fn is_object(self) -> bool {
         match self {
