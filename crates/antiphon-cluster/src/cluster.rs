@@ -6,7 +6,9 @@ use antiphon::adapter::{Adapter, AdapterFactory, Local, NodeId};
 use antiphon_protocol::cluster::native;
 use tokio::sync::watch;
 
-use crate::{Health, adapter::Namespaced, broker::Broker, link::Ears as _, router::Router};
+use crate::{
+    Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id, router::Router,
+};
 
 /// Connects a server with others by a broker: an argument of
 /// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, by which one also
@@ -128,12 +130,4 @@ impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Cluster").field(&self.0).finish()
     }
-}
-
-/// A name that no other server has, now or later.
-fn random_id() -> NodeId {
-    let mut random = [0; 8];
-    // Without a source of randomness no id of a session could be made either.
-    let _ = getrandom::fill(&mut random);
-    NodeId::new(format!("{:016x}", u64::from_be_bytes(random)))
 }

@@ -21,6 +21,7 @@ mod cluster;
 mod link;
 mod machine;
 mod message;
+pub mod node;
 mod router;
 mod topic;
 mod topics;
@@ -30,3 +31,11 @@ pub use cluster::{Cluster, ClusterStats};
 pub use machine::{Health, Trouble};
 pub use topic::Topic;
 pub use wanted::{Change, Wanted};
+
+/// A name that no other server has, now or later.
+fn random_id() -> antiphon::adapter::NodeId {
+    let mut random = [0; 8];
+    // Without a source of randomness no id of a session could be made either.
+    let _ = getrandom::fill(&mut random);
+    antiphon::adapter::NodeId::new(format!("{:016x}", u64::from_be_bytes(random)))
+}

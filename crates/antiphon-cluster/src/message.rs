@@ -94,6 +94,15 @@ impl Asking {
         }
     }
 
+    /// So many servers owe an answer, whose names nobody knows.
+    pub(crate) fn unnamed(&self, count: usize) {
+        match self {
+            Self::Acks(answers) => answers.unnamed(count),
+            Self::Sockets { found, .. } => found.unnamed(count),
+            Self::Servers(answers) => answers.unnamed(count),
+        }
+    }
+
     /// This server has said all that is waited for by name.
     pub(crate) fn heard(&self, node: &NodeId) {
         match self {

@@ -343,10 +343,7 @@ impl Router {
         for output in outputs {
             match output {
                 Output::Say(notice) => self.say(notice),
-                Output::Health(health @ (Health::Ready | Health::Closed)) => {
-                    tracing::info!("cluster: {health}");
-                }
-                Output::Health(health) => tracing::warn!("cluster: {health}"),
+                Output::Health(health) => health.log(),
                 Output::Joined { node } => tracing::info!(%node, "a server has joined the cluster"),
                 Output::Gone {
                     node,

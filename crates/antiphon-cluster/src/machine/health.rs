@@ -53,6 +53,16 @@ pub enum Trouble {
     },
 }
 
+impl Health {
+    /// Says so to operators.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Ready | Self::Closed => tracing::info!("cluster: {self}"),
+            _ => tracing::warn!("cluster: {self}"),
+        }
+    }
+}
+
 impl fmt::Display for Health {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

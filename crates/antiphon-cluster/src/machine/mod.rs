@@ -122,6 +122,7 @@ enum Link {
 pub(crate) struct Machine {
     config: u64,
     echoes: bool,
+    is_silent: bool,
     members: BTreeMap<NodeId, Member>,
     questions: Questions,
     link: Link,
@@ -145,6 +146,7 @@ impl Machine {
         Self {
             config,
             echoes,
+            is_silent: false,
             members: BTreeMap::new(),
             questions: Questions::default(),
             link: Link::New,
@@ -160,6 +162,13 @@ impl Machine {
             last_tick: now,
             output: VecDeque::new(),
         }
+    }
+
+    /// A server that says and hears nothing of others: its health is that of its connection.
+    pub(crate) fn silent(now: Instant) -> Self {
+        let mut machine = Self::new(0, false, now);
+        machine.is_silent = true;
+        machine
     }
 
     /// What is to be done next.
@@ -384,7 +393,9 @@ impl Machine {
         if self.echoes {
             self.probe.get_or_insert(now);
         }
-        self.output.push_back(Output::Say(notice));
+        if !self.is_silent {
+            self.output.push_back(Output::Say(notice));
+        }
     }
 
     /// All others are to be heard again.
@@ -398,7 +409,7 @@ impl Machine {
             version,
             has_echo: !self.echoes,
             missing: self.members.keys().cloned().collect(),
-            settled: now + SETTLE,
+            settled: if self.is_silent { now } else { now + SETTLE },
         });
         self.probe = None;
         self.say(Notice::Hello, now);

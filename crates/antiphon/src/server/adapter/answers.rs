@@ -71,6 +71,8 @@ struct Asking<T> {
 struct Told {
     expected: Option<usize>,
     missing: BTreeSet<NodeId>,
+    /// Servers that are missing, too, whose names nobody knows.
+    unnamed: usize,
     error: Option<AdapterError>,
 }
 
@@ -131,8 +133,13 @@ impl<T> Answers<T> {
         self.told().missing.remove(node);
     }
 
-    /// The question could not be asked, or what is missing isn't known by name. What has come
-    /// counts all the same.
+    /// So many servers owe an answer now, whose names the adapter doesn't know. Those that still do
+    /// at the end are [`AdapterError::Missing`].
+    pub fn unnamed(&self, count: usize) {
+        self.told().unnamed = count;
+    }
+
+    /// The question could not be asked. What has come counts all the same.
     pub fn fail(&self, error: AdapterError) {
         self.told().error = Some(error);
     }
@@ -219,9 +226,12 @@ impl<T> Answered<T> {
         self.told().missing.iter().cloned().collect()
     }
 
-    /// Takes the error of the question, if it has failed.
+    /// Takes the error of the question, if it has failed, or servers without names are missing.
     pub fn take_error(&mut self) -> Option<AdapterError> {
-        self.told().error.take()
+        let mut told = self.told();
+        let count = std::mem::take(&mut told.unnamed);
+        let missing = (count > 0).then_some(AdapterError::Missing { count });
+        told.error.take().or(missing)
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {

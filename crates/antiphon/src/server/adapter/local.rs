@@ -89,6 +89,12 @@ impl Local {
         self.len() == 0
     }
 
+    /// Whether it has a socket in this room, which may be that of an own id.
+    #[must_use]
+    pub fn has_room(&self, room: &str) -> bool {
+        self.rooms().has_room(room)
+    }
+
     /// Whether it keeps events for sockets that come back
     /// ([`ServerBuilder::recovery`](crate::ServerBuilder::recovery)): they are for rooms, too, that
     /// have nobody here now.

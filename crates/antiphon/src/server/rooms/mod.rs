@@ -187,6 +187,12 @@ impl Rooms {
         index.members.get(key).map(|member| member.socket.clone())
     }
 
+    /// Whether anybody may be in this room, that of an own id among them.
+    pub(crate) fn has_room(&self, room: &str) -> bool {
+        let index = self.read();
+        index.by_name.contains_key(room) || index.by_id.contains_key(room)
+    }
+
     pub(crate) fn all(&self) -> Vec<Socket> {
         self.sockets(&Target::default())
     }

@@ -1,0 +1,424 @@
+//! The adapter of one namespace in a cluster with Node: what it says and hears by Node's wires.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use antiphon::{
+    RemoteSocket, Room, Target,
+    adapter::{
+        Adapter, AdapterError, Answers, BoxFuture, Flags, Local, Membership, NodeId, Outgoing,
+        ServerAnswer, SocketAnswer, Watch,
+    },
+};
+use antiphon_protocol::{
+    cluster::{
+        native::Sockets,
+        node::{self, Answer, Content, EMITTER, Frame, Interest, Message, Reply, SocketDetails},
+    },
+    socket::OwnedArgs,
+};
+
+use super::{codec::Codec, requests::Requests, router::Router};
+use crate::{
+    Topic,
+    link::Ears as _,
+    message::{self, Asking},
+    random_id,
+};
+
+/// How long sockets have for their acknowledgements where the asking server doesn't say, as in Node.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The adapter of one namespace.
+#[derive(Debug)]
+pub(crate) struct Namespaced(Arc<Inner>);
+
+pub(crate) struct Inner {
+    name: Arc<str>,
+    local: Local,
+    router: Arc<Router>,
+    codec: Codec,
+    requests: Mutex<Requests>,
+}
+
+impl Namespaced {
+    pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
+        let name: Arc<str> = local.name().into();
+        // Each namespace of a server has a name of its own, as in Node.
+        let me = random_id();
+        let codec = Codec::new(&router.wire, &name, me.as_str());
+        Self(Arc::new(Inner {
+            name,
+            local,
+            router,
+            codec,
+            requests: Mutex::new(Requests::new(me.as_str().into())),
+        }))
+    }
+}
+
+impl Interest for Inner {
+    fn has_room(&self, room: &str) -> bool {
+        self.local.has_recovery() || self.local.has_room(room)
+    }
+
+    fn has_asked(&self, request: &str) -> bool {
+        self.requests().has(request)
+    }
+}
+
+impl Inner {
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends requests whose time is up, and returns when to look again.
+    pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
+        let mut requests = self.requests();
+        requests.expire(now);
+        requests.deadline()
+    }
+
+    fn publish(&self, frame: Frame) -> Result<(), AdapterError> {
+        let link = self.router.link();
+        link.publish(&Topic::new(frame.channel), frame.payload.into())
+    }
+
+    fn tell(&self, flags: Flags, message: impl FnOnce() -> Message) -> Result<(), AdapterError> {
+        match flags.local {
+            true => Ok(()),
+            false => self.publish(self.codec.encode(&message())?),
+        }
+    }
+
+    /// Asks all other servers: how many they are is asked for first, as Node's adapter does.
+    fn ask(
+        self: &Arc<Self>,
+        asking: Asking,
+        time: Duration,
+        closed: BoxFuture<()>,
+        message: impl FnOnce(Arc<str>) -> Message + Send + 'static,
+    ) {
+        let this = Arc::clone(self);
+        let begun = Instant::now();
+        self.router.link().runtime.spawn(async move {
+            let asked = tokio::select! {
+                asked = this.others() => asked,
+                () = closed => return,
+            };
+            let others = match asked {
+                Ok(others) => others,
+                Err(error) => return asking.fail(error),
+            };
+            let deadline = begun + time;
+            let Some(name) = this.requests().ask(asking, others, deadline) else {
+                return;
+            };
+            let frame = this.codec.encode(&message(Arc::clone(&name)));
+            if let Err(error) = frame.and_then(|frame| this.publish(frame)) {
+                this.requests().fail(&name, error);
+            }
+            this.router.link().wake();
+        });
+    }
+
+    /// How many other servers there are.
+    async fn others(&self) -> Result<usize, AdapterError> {
+        self.router.started().await;
+        let topics = self.codec.topics();
+        // It has several.
+        let Some(topic) = topics.first() else {
+            return Ok(0);
+        };
+        let count = self.router.link().broker.subscribers(topic).await?;
+        let count = count.ok_or_else(|| AdapterError::Unreachable {
+            reason: "the broker doesn't count the servers, as this wire needs it".to_owned(),
+        })?;
+        Ok(count.saturating_sub(1))
+    }
+
+    /// Something has come for this namespace.
+    pub(crate) fn heard(self: &Arc<Self>, topic: &str, bytes: &[u8]) {
+        let received = match self.codec.decode(topic, bytes, &**self) {
+            Ok(Some(received)) => received,
+            Ok(None) => return,
+            Err(error) => return self.router.link().malformed(topic, &error),
+        };
+        match received.content {
+            Content::Answer(answer) => {
+                let from = received.from.map(NodeId::new);
+                self.requests().answer(from.as_ref(), answer);
+            }
+            Content::Message(message) => self.told(received.from.as_deref(), message),
+        }
+    }
+
+    fn told(self: &Arc<Self>, from: Option<&str>, message: Message) {
+        let local = &self.local;
+        let is_mine = from.is_some_and(|from| self.requests().is_mine(from));
+        match message {
+            // Done already: Node waits for what it has said itself to come back.
+            Message::Join { .. } | Message::Leave { .. } | Message::Disconnect { .. }
+                if is_mine => {}
+            Message::Broadcast {
+                event,
+                target,
+                flags,
+                request: None,
+            } => {
+                let mut delivery = Flags::default();
+                delivery.volatile = flags.volatile;
+                local.broadcast(&event, &message::target(target), delivery);
+            }
+            Message::Broadcast {
+                event,
+                target,
+                flags,
+                request: Some(request),
+            } => self.asked_for_acks(from, &event, target, flags, request),
+            Message::Join { target, rooms } => local.join(&message::target(target), &rooms),
+            Message::Leave { target, rooms } => local.leave(&message::target(target), &rooms),
+            Message::Disconnect { target, close } => {
+                local.disconnect(&message::target(target), close);
+            }
+            Message::Fetch { request, target } => {
+                let sockets = self.local.fetch(&message::target(target)).into_iter();
+                let sockets = sockets.map(details).collect();
+                self.answer(from, request, Reply::Sockets(sockets));
+            }
+            Message::Ids { request, rooms } => {
+                let target = Target {
+                    rooms,
+                    except: Vec::new(),
+                };
+                let sockets = self.local.fetch(&target).into_iter();
+                let ids = sockets.map(|socket| socket.id.as_str().into());
+                self.answer(from, request, Reply::Ids(ids.collect()));
+            }
+            Message::AllRooms { request } => {
+                let sockets = self.local.fetch(&Target::default());
+                let rooms = sockets.into_iter().flat_map(|socket| socket.rooms);
+                let rooms: BTreeSet<_> = rooms.collect();
+                self.answer(from, request, Reply::Rooms(rooms.into_iter().collect()));
+            }
+            Message::ServerSideEmit { event, request } => {
+                let handled = local.server_side_emit(&event);
+                let (this, from) = (Arc::clone(self), from.map(str::to_owned));
+                self.router.link().runtime.spawn(async move {
+                    // Without a handler nothing is answered, as in Node.
+                    if let (Some(args), Some(request)) = (handled.await, request) {
+                        this.answer(from.as_deref(), request, Reply::Emitted(args));
+                    }
+                });
+            }
+            // Of other wires.
+            _ => {}
+        }
+    }
+
+    fn asked_for_acks(
+        self: &Arc<Self>,
+        from: Option<&str>,
+        event: &Outgoing,
+        target: Sockets,
+        flags: node::Flags,
+        request: Arc<str>,
+    ) {
+        let time = flags.timeout.unwrap_or(TIMEOUT);
+        let (answers, mut answered) = Answers::channel(time);
+        let mut delivery = Flags::default();
+        delivery.volatile = flags.volatile;
+        let target = message::target(target);
+        let count = self
+            .local
+            .broadcast_with_ack(event, &target, delivery, &answers);
+        drop(answers);
+        self.answer(from, Arc::clone(&request), Reply::Clients(count as u64));
+        let (this, from) = (Arc::clone(self), from.map(str::to_owned));
+        self.router.link().runtime.spawn(async move {
+            while let Some((_, args)) = answered.next().await {
+                let request = Arc::clone(&request);
+                this.answer(from.as_deref(), request, Reply::Acknowledged(args));
+            }
+        });
+    }
+
+    /// Answers another server. It does without if it can't be told.
+    fn answer(&self, asker: Option<&str>, request: Arc<str>, reply: Reply) {
+        let asker = asker.unwrap_or(EMITTER);
+        let answer = Answer { request, reply };
+        let frame = self.codec.encode_answer(asker, &answer);
+        let _ = frame.and_then(|frame| self.publish(frame));
+    }
+}
+
+/// A socket as Node's servers see it: `handshake` and `data` are objects there.
+fn details(socket: RemoteSocket) -> SocketDetails {
+    let object = || OwnedArgs::from_parts("{}", Vec::new(), &node::Limits::new());
+    SocketDetails {
+        id: socket.id.as_str().into(),
+        rooms: socket.rooms,
+        handshake: object().unwrap_or_default(),
+        data: object().unwrap_or_default(),
+    }
+}
+
+const fn wire_flags(flags: Flags, timeout: Option<Duration>) -> node::Flags {
+    node::Flags::new().volatile(flags.volatile).timeout(timeout)
+}
+
+impl Adapter for Namespaced {
+    fn start(&self) {
+        let this = &self.0;
+        this.router.enter(&this.name, this);
+        for topic in this.codec.topics() {
+            this.router.link().wanted.want(topic);
+        }
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let router = Arc::clone(&self.0.router);
+        Box::pin(async move { router.close().await })
+    }
+
+    fn watch(&self) -> Watch {
+        Watch::Rooms
+    }
+
+    fn changed(&self, change: Membership<'_>) {
+        let this = &self.0;
+        let topic = |room: &Room| this.codec.room(room);
+        match change {
+            Membership::Created { room } => {
+                let topic = topic(room).into_iter();
+                topic.for_each(|topic| this.router.link().wanted.want(topic));
+            }
+            Membership::Deleted { room } => {
+                let topic = topic(room).into_iter();
+                topic.for_each(|topic| this.router.link().give_up(&topic));
+            }
+            _ => {}
+        }
+    }
+
+    fn broadcast(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> Result<(), AdapterError> {
+        self.0.local.broadcast(event, target, flags);
+        self.0.tell(flags, || Message::Broadcast {
+            event: event.clone(),
+            target: message::sockets(target),
+            flags: wire_flags(flags, None),
+            request: None,
+        })
+    }
+
+    fn broadcast_with_ack(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        answers: Answers<SocketAnswer>,
+    ) {
+        let this = &self.0;
+        let local = &this.local;
+        answers.expect(local.broadcast_with_ack(event, target, flags, &answers));
+        if flags.local {
+            return;
+        }
+        let (event, target) = (event.clone(), message::sockets(target));
+        let (time, closed) = (answers.remaining(), answers.closed());
+        let flags = wire_flags(flags, Some(time));
+        this.ask(Asking::Acks(answers), time, closed, move |request| {
+            Message::Broadcast {
+                event,
+                target,
+                flags,
+                request: Some(request),
+            }
+        });
+    }
+
+    fn join(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
+        self.0.local.join(target, rooms);
+        self.0.tell(flags, || Message::Join {
+            target: message::sockets(target),
+            rooms: rooms.to_vec(),
+        })
+    }
+
+    fn leave(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
+        self.0.local.leave(target, rooms);
+        self.0.tell(flags, || Message::Leave {
+            target: message::sockets(target),
+            rooms: rooms.to_vec(),
+        })
+    }
+
+    fn disconnect(&self, target: &Target, close: bool, flags: Flags) -> Result<(), AdapterError> {
+        self.0.local.disconnect(target, close);
+        self.0.tell(flags, || Message::Disconnect {
+            target: message::sockets(target),
+            close,
+        })
+    }
+
+    fn fetch(&self, target: &Target, flags: Flags, found: Answers<RemoteSocket>) {
+        let this = &self.0;
+        let mut given = HashSet::new();
+        for socket in this.local.fetch(target) {
+            given.insert(socket.id.clone());
+            found.give(socket);
+        }
+        if flags.local {
+            return;
+        }
+        let target = message::sockets(target);
+        let (time, closed) = (found.remaining(), found.closed());
+        let asking = Asking::Sockets { found, given };
+        this.ask(asking, time, closed, move |request| Message::Fetch {
+            request,
+            target,
+        });
+    }
+
+    fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
+        let this = Arc::clone(&self.0);
+        Box::pin(async move { Ok(this.others().await? + 1) })
+    }
+
+    fn server_side_emit(&self, event: &Outgoing) -> Result<(), AdapterError> {
+        self.0.tell(Flags::default(), || Message::ServerSideEmit {
+            event: event.clone(),
+            request: None,
+        })
+    }
+
+    fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>) {
+        let event = event.clone();
+        let (time, closed) = (answers.remaining(), answers.closed());
+        let asking = Asking::Servers(answers);
+        self.0.ask(asking, time, closed, move |request| {
+            Message::ServerSideEmit {
+                event,
+                request: Some(request),
+            }
+        });
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("namespace", &self.name)
+            .field("codec", &self.codec)
+            .finish_non_exhaustive()
+    }
+}

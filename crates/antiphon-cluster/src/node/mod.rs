@@ -1,0 +1,135 @@
+//! Clusters with servers of Node: the wires of its adapters, over any broker.
+//!
+//! A [`NodeCluster`] says and understands what `@socket.io/redis-adapter` does, so that servers of
+//! both kinds are one cluster, and one kind can take the place of the other step by step. Such a
+//! wire has limits which our own ([`Cluster`](crate::Cluster)) doesn't have: there are no
+//! heartbeats, so servers are counted and not named, and what is missing is a number; an
+//! acknowledgement doesn't say whose it is, and has one argument; events can't be retained, kept
+//! until they are acknowledged, or replaced by newer ones on other servers.
+
+mod adapter;
+mod codec;
+mod requests;
+mod router;
+
+use std::{fmt, sync::Arc};
+
+use antiphon::adapter::{Adapter, AdapterFactory, Local};
+use antiphon_protocol::cluster::node::Mode;
+use tokio::sync::watch;
+
+use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
+use adapter::Namespaced;
+use router::Router;
+
+/// Which of Node's adapters the other servers have, and its options.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeWire {
+    /// `createAdapter` of `@socket.io/redis-adapter`.
+    Classic {
+        /// The option `key`.
+        key: String,
+        /// The option `publishOnSpecificResponseChannel`.
+        answers_apart: bool,
+    },
+    /// `createShardedAdapter` of `@socket.io/redis-adapter`. The broker has to use the sharded
+    /// channels of Redis 7.
+    Sharded {
+        /// The option `channelPrefix`.
+        prefix: String,
+        /// The option `subscriptionMode`.
+        mode: Mode,
+    },
+}
+
+impl NodeWire {
+    /// The classic adapter with its default options.
+    #[must_use]
+    pub fn classic() -> Self {
+        Self::Classic {
+            key: "socket.io".to_owned(),
+            answers_apart: false,
+        }
+    }
+
+    /// The sharded adapter with its default options.
+    #[must_use]
+    pub fn sharded() -> Self {
+        Self::Sharded {
+            prefix: "socket.io".to_owned(),
+            mode: codec::MODE,
+        }
+    }
+}
+
+/// Connects a server with others, servers of Node among them: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle. One belongs to one
+/// server.
+///
+/// ```
+/// use antiphon_cluster::{broker::memory::Hub, node::{NodeCluster, NodeWire}};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let hub = Hub::new();
+/// let cluster = NodeCluster::new(hub.broker(), NodeWire::classic());
+/// let io = antiphon::Server::builder().adapter(cluster.clone()).build();
+/// cluster.started().await;
+/// # io.close().await;
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct NodeCluster(Arc<Router>);
+
+impl NodeCluster {
+    /// A server of the cluster that meets at a broker. It begins to connect.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn new(broker: Arc<dyn Broker>, wire: NodeWire) -> Self {
+        Self(Router::start(broker, wire))
+    }
+
+    /// How it stands to the others now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.watch_health().borrow().clone()
+    }
+
+    /// How it stands to the others, and each change of that.
+    #[must_use]
+    pub fn watch_health(&self) -> watch::Receiver<Health> {
+        self.0.health()
+    }
+
+    /// Resolves when the broker has been reached.
+    pub async fn started(&self) {
+        self.0.started().await;
+    }
+
+    /// Resolves when what this server's sockets have joined so far has been subscribed to. See
+    /// [`Cluster::subscribed`](crate::Cluster::subscribed).
+    pub async fn subscribed(&self) {
+        self.0.link().subscribed().await;
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> ClusterStats {
+        self.0.link().stats()
+    }
+}
+
+impl AdapterFactory for NodeCluster {
+    fn make(&self, _: &str, local: Local) -> Arc<dyn Adapter> {
+        Arc::new(Namespaced::new(local, Arc::clone(&self.0)))
+    }
+}
+
+impl fmt::Debug for NodeCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NodeCluster").field(&self.0).finish()
+    }
+}

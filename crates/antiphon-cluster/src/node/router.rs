@@ -1,0 +1,152 @@
+//! The router of a server in a cluster with Node: gives what the broker hears to the namespaces.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    time::Instant,
+};
+
+use tokio::sync::watch;
+
+use super::{NodeWire, adapter::Inner};
+use crate::{
+    Health,
+    broker::{Broker, Event},
+    link::{Ears, Link},
+    machine::{Machine, Output},
+};
+
+/// What the adapters of a server have in common.
+pub(crate) struct Router {
+    pub(crate) wire: NodeWire,
+    link: Link,
+    /// Knows nobody, as there are no heartbeats: it says how the connection is.
+    machine: Mutex<Machine>,
+    health: watch::Sender<Health>,
+    namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+}
+
+impl Router {
+    /// A router on the current runtime, which begins to connect.
+    pub(crate) fn start(broker: Arc<dyn Broker>, wire: NodeWire) -> Arc<Self> {
+        let router = Arc::new(Self {
+            wire,
+            link: Link::new(broker),
+            machine: Mutex::new(Machine::silent(Instant::now())),
+            health: watch::Sender::new(Health::Starting),
+            namespaces: RwLock::default(),
+        });
+        Link::start(&router);
+        router
+    }
+
+    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// Resolves when the broker has been reached.
+    pub(crate) async fn started(&self) {
+        let mut health = self.health();
+        // The sender is here.
+        let _ = health.wait_for(|health| *health != Health::Starting).await;
+    }
+
+    /// A namespace begins to hear.
+    pub(crate) fn enter(&self, name: &Arc<str>, namespace: &Arc<Inner>) {
+        let mut namespaces = self
+            .namespaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
+    }
+
+    /// Gives up the connection.
+    pub(crate) async fn close(&self) {
+        self.with_machine(Machine::close);
+        self.link.close().await;
+    }
+
+    fn namespaces(&self) -> Vec<Arc<Inner>> {
+        let namespaces = self
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        namespaces.values().filter_map(Weak::upgrade).collect()
+    }
+
+    fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
+        let namespaces = self
+            .namespaces
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        namespaces.get(name)?.upgrade()
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_machine(&self, change: impl FnOnce(&mut Machine)) {
+        let mut machine = self.machine();
+        change(&mut machine);
+        while let Some(output) = machine.poll() {
+            if let Output::Health(health) = output {
+                health.log();
+                self.health.send_replace(health);
+            }
+        }
+    }
+}
+
+impl Ears for Router {
+    fn link(&self) -> &Link {
+        &self.link
+    }
+
+    fn heard(self: &Arc<Self>, event: Event) {
+        let now = Instant::now();
+        let version = self.link.wanted.version();
+        match event {
+            Event::Frame { topic, bytes, .. } => {
+                let name = self.wire.namespace_of(&topic);
+                // One that this server doesn't have concerns it no more than another's key.
+                if let Some(namespace) = name.and_then(|name| self.namespace(name)) {
+                    namespace.heard(&topic, &bytes);
+                }
+            }
+            Event::Subscribed { version } => {
+                self.with_machine(|machine| machine.subscribed(version, now));
+            }
+            Event::Up => self.with_machine(|machine| machine.up(version, now)),
+            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
+            Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+        }
+    }
+
+    fn late(&self, is_late: bool) {
+        self.with_machine(|machine| machine.lagging(is_late));
+    }
+
+    fn tick(&self, now: Instant) -> Instant {
+        let version = self.link.wanted.version();
+        self.with_machine(|machine| machine.tick(version, now));
+        let namespaces = self.namespaces();
+        let expiries = namespaces
+            .iter()
+            .filter_map(|namespace| namespace.expire(now));
+        let deadline = self.machine().deadline();
+        expiries
+            .min()
+            .map_or(deadline, |expiry| expiry.min(deadline))
+    }
+}
+
+impl fmt::Debug for Router {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Router")
+            .field("wire", &self.wire)
+            .field("health", &*self.health.borrow())
+            .finish_non_exhaustive()
+    }
+}

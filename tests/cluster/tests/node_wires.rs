@@ -1,0 +1,92 @@
+//! The wires of Node's adapters between servers of ours, with the broker in memory: an
+//! acknowledgement has one argument there, and doesn't say whose it is.
+
+#![allow(clippy::unwrap_used)]
+
+use antiphon_cluster::{
+    broker::memory::Hub,
+    node::{NodeCluster, NodeWire},
+};
+use antiphon_test_cluster::{Pair, answer, support::within};
+
+async fn pair(wire: NodeWire) -> Pair {
+    let hub = Hub::new();
+    let clusters = [hub.broker(), hub.broker()];
+    let clusters = clusters.map(|broker| NodeCluster::new(broker, wire.clone()));
+    for cluster in &clusters {
+        cluster.started().await;
+    }
+    let settled = clusters.clone();
+    Pair::new(clusters, move || {
+        let clusters = settled.clone();
+        Box::pin(async move {
+            for cluster in clusters {
+                cluster.subscribed().await;
+            }
+        })
+    })
+}
+
+/// What Node's wires can do, for one of them.
+macro_rules! test_wire {
+    ($module:ident, $wire:expr) => {
+        mod $module {
+            use super::*;
+
+            async fn wired() -> Pair {
+                pair($wire).await
+            }
+
+            antiphon_test_cluster::test_features! { wired;
+                a_broadcast_reaches_the_sockets_of_both_servers
+                attachments_and_arguments_as_they_came_travel
+                a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
+                sockets_of_both_servers_are_found_moved_and_disconnected
+                outgoing_listeners_hear_what_another_server_emits
+            }
+
+            #[tokio::test]
+            async fn sockets_acknowledge_with_their_first_argument() {
+                let pair = wired().await;
+                let (mut clients, _) = pair.clients(["a", "a"]).await;
+                let asked = pair.one().to("a").emit_with_ack::<serde_json::Value>("q", ());
+                answer(&mut clients[0], r#"[{"n":1}]"#).await;
+                answer(&mut clients[1], r#"["two","more"]"#).await;
+                let answered = within("the answers", asked).await.unwrap();
+                assert!(answered.is_complete(), "{answered:?}");
+                let answers = answered.answers.into_iter();
+                let mut answers: Vec<_> = answers.map(|(_, answer)| answer.unwrap()).collect();
+                answers.sort_by_key(|answer| answer.is_string());
+                assert_eq!(answers, [serde_json::json!({"n": 1}), "two".into()]);
+            }
+
+            #[tokio::test]
+            async fn servers_answer_each_other() {
+                let pair = wired().await;
+                for (name, server) in ["one", "two"].into_iter().zip(&pair.servers) {
+                    let root = server.of("/");
+                    root.on_server_side("name", move |(): ()| async move { name });
+                }
+                pair.settle().await;
+                let asked = pair.one().server_side_emit_with_ack::<String>("name", ());
+                let answered = within("the answer", asked).await.unwrap();
+                let answers: Vec<_> = answered.answers.into_iter().map(|(_, it)| it.unwrap()).collect();
+                assert_eq!(answers, ["two"]);
+                assert_eq!(pair.one().server_count().await, Ok(2));
+            }
+
+            #[tokio::test]
+            async fn how_many_servers_are_missing_is_said() {
+                let pair = wired().await;
+                pair.settle().await;
+                // No handler, no answer: as in Node.
+                let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
+                let error = within("its time", asked).await.unwrap_err();
+                assert!(error.to_string().contains("1 servers"), "{error}");
+            }
+        }
+    };
+}
+
+test_wire!(classic, NodeWire::classic());
+test_wire!(sharded, NodeWire::sharded());
