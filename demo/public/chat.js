@@ -488,9 +488,8 @@ function statusText({ state, attempts, comeback }) {
   const { after, recovered, missed, done } = comeback;
   if (!done) return "Connected again. Catching up…";
   const lead = `Back after ${durationText(after)}`;
-  const count = missed === 1 ? "1 message" : `${missed} messages`;
-  if (recovered) return missed ? `${lead}, with the ${count} you missed.` : `${lead}. You missed nothing.`;
-  return `${lead}, but not recovered: this is a new session. ${missed ? `${count} came from the history` : "The rooms’ last messages are here"}; others may be missing.`;
+  if (!recovered) return `${lead}, but as a new session: some of what you missed may be lost.`;
+  return missed ? `${lead}, with the ${missed === 1 ? "message" : `${missed} messages`} you missed.` : `${lead}. You missed nothing.`;
 }
 
 $("try-now").addEventListener("click", () => connection.retry());

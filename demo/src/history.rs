@@ -119,3 +119,6 @@ async fn last(
         ChatError::NoHistory
     })
 }
+
+#[cfg(test)]
+mod tests;

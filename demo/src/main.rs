@@ -344,7 +344,8 @@ async fn run() -> Result<(), String> {
     let listener = host::listen(host::host()?, host::port()?).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
-    let io = server(&host::data()).await?;
+    let folder = host::data();
+    let io = server(&folder).await?;
     let files = vendor
         .fallback_service(ServeDir::new(Path::new(HERE).join("public")))
         // The browser may keep the files, but asks whether they have changed.
@@ -359,6 +360,7 @@ async fn run() -> Result<(), String> {
     } else {
         address.ip().to_string()
     };
+    println!("Messages are kept in {}", folder.display());
     println!(
         "Antiphon chat: http://{host}:{}   (Ctrl-C stops it)",
         address.port()

@@ -51,6 +51,11 @@ export class Demo {
     await this.#exited;
   }
 
+  /** Forgets what it has kept. Not while it runs. */
+  forget() {
+    rmSync(this.#folder, { recursive: true });
+  }
+
   /** Ends it in order; gives its exit status. */
   stop() {
     this.#child.kill("SIGTERM");
