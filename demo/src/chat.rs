@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ use sha2::{Digest, Sha256};
 const PERMANENT_ROOMS: [&str; 3] = ["lobby", "listening", "off-topic"];
 /// Messages of a room that are known when they are sent again.
 const KNOWN_MESSAGES: usize = 100;
+/// How long they are: until each has been stored, and so is known to its author's page, or never
+/// will be. A page that sends it again later has asked what the room has.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// What the page has to know to refuse early and kindly.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -167,8 +170,8 @@ struct Rooms {
 #[derive(Debug)]
 struct Room {
     name: String,
-    /// Authors and nonces of the last messages.
-    said: VecDeque<(String, String)>,
+    /// Authors and nonces of the last messages, and when they came.
+    said: VecDeque<(String, String, Instant)>,
 }
 
 impl Chat {
@@ -235,11 +238,12 @@ impl Chat {
     }
 
     /// Someone who is in the room says something: the message, and the bytes of its file. `None` if
-    /// it had arrived before, and its author's page didn't know.
+    /// it had arrived a moment ago, and its author's page didn't know.
     pub(crate) fn post(
         &self,
         me: &Person,
         new: NewMessage,
+        now: Instant,
     ) -> Result<Option<(Message, Option<Bytes>)>, ChatError> {
         let text = new.text.trim();
         let length = text.chars().count();
@@ -262,7 +266,7 @@ impl Chat {
         let mut state = self.lock();
         let id = state.next_message;
         let room = state.room(&new.room)?;
-        if !room.hears(me, &new.nonce) {
+        if !room.hears(me, &new.nonce, now) {
             return Ok(None);
         }
         let message = Message {
@@ -312,19 +316,22 @@ impl Room {
         PERMANENT_ROOMS.contains(&&*self.name)
     }
 
-    /// Returns `false` if it has heard a message of this author with this nonce before.
-    fn hears(&mut self, author: &Person, nonce: &str) -> bool {
+    /// Returns `false` if it has just heard a message of this author with this nonce.
+    fn hears(&mut self, author: &Person, nonce: &str, now: Instant) -> bool {
         if nonce.is_empty() {
             return true;
         }
-        let is_same = |(by, said): &(String, String)| *by == author.id && said == nonce;
-        if self.said.iter().any(is_same) {
+        self.said
+            .retain(|(_, _, at)| now.duration_since(*at) < KNOWN_FOR);
+        let mut said = self.said.iter();
+        if said.any(|(by, said, _)| *by == author.id && said == nonce) {
             return false;
         }
         if self.said.len() >= KNOWN_MESSAGES {
             self.said.pop_front();
         }
-        self.said.push_back((author.id.clone(), nonce.to_owned()));
+        let said = (author.id.clone(), nonce.to_owned(), now);
+        self.said.push_back(said);
         true
     }
 }

@@ -1,10 +1,11 @@
-//! What was said: the log of recovery keeps it, in a file. There is no other store.
+//! The messages of the chat: the log of recovery keeps them, in a file. There is no other store.
 //!
 //! A message is emitted to the Socket.IO room [`said`], where it is logged before it is delivered.
-//! So the log gives those who were away what they have missed, and those who are new the last
-//! messages. A file is emitted to a room in which nobody is: the log alone keeps it. The list of
-//! rooms is the only event to everyone; its newest says which rooms there were before a restart.
-//! The oldest events are dropped for age and for the log's bounds.
+//! So the log gives those who were away what they have missed, and newcomers the last messages. A
+//! file is emitted to a room in which nobody is: the log alone keeps it. The list of rooms is the
+//! only event to everyone: the newest one says which rooms there were before a restart. Events are
+//! dropped for their age and for the log's bounds, the oldest first; where the disk is full, new
+//! ones are neither stored nor delivered.
 
 use std::{path::Path, time::Duration};
 
@@ -41,13 +42,13 @@ pub(crate) fn recovery(folder: &Path) -> Result<Recovery, String> {
         .duration(KEPT_FOR)
         .max_sessions(AWAY)
         .namespaces(["/chat"])
-        // What anyone has seen outlives a crash.
+        // A message that anyone has seen outlives a crash.
         .durable(file.stored_before_delivery()))
 }
 
 const ANOTHER: &str = "Choose another folder: DATA=folder ./dev demo";
 
-/// The Socket.IO room of what is said in a room of the chat, and of nothing else: its history is
+/// The Socket.IO room of the messages of a room of the chat, and of nothing else: so its history is
 /// the messages.
 pub(crate) fn said(room: &str) -> String {
     format!("said:{room}")

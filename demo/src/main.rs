@@ -9,7 +9,11 @@ mod history;
 mod host;
 mod people;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use antiphon::{
     Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Namespace, Rejection, Server,
@@ -252,7 +256,7 @@ async fn message(
     Data(new): Data<NewMessage>,
 ) -> Result<(), ChatError> {
     must_be_in(&socket, &new.room)?;
-    if let Some((message, file)) = chat.post(&me, new)? {
+    if let Some((message, file)) = chat.post(&me, new, Instant::now())? {
         history::say(socket.namespace(), &message, file);
     }
     Ok(())

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::chat::Person;
 
-/// The Socket.IO room for those who are in a room of the chat: who comes, goes and types. With a
+/// The Socket.IO room that tells people in a room of the chat who comes, goes and types. With a
 /// prefix, so that no room's name is a socket's id.
 pub(crate) fn here(room: &str) -> String {
     format!("{HERE}{room}")

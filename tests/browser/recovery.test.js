@@ -164,7 +164,7 @@ test("kill -9 while someone writes, again and again: each message once, in one o
     await demo.kill(); // some of it is on its way
     await Promise.all(both.map(away));
     await demo.start();
-    for (const person of both) await cameBack(person, "recovered");
+    await Promise.all(both.map((person) => cameBack(person, "recovered")));
   }
   for (const person of both) await person.page.waitForFunction((all) => document.querySelectorAll('[data-testid="message"][data-state="sent"]').length >= all, said.length);
   const texts = await ada.texts();
@@ -187,7 +187,7 @@ test("the server is stopped in order and started: pages come back as the same", 
   assert.equal(await demo.stop(), 0);
   await Promise.all([away(ada), away(ben)]);
   await demo.start();
-  for (const person of [ada, ben]) await cameBack(person, "recovered");
+  await Promise.all([ada, ben].map((person) => cameBack(person, "recovered")));
   assert.deepEqual([await session(ada), await session(ben)], before);
   for (const person of [ada, ben]) await count(person, "person", 2);
   await ben.say("after");

@@ -51,7 +51,7 @@ fn messages_and_files_are_bounded() {
         room: "nowhere".to_owned(),
         ..saying("hello")
     };
-    let error = |new| chat.post(&ada, new).unwrap_err().code();
+    let error = |new| chat.post(&ada, new, Instant::now()).unwrap_err().code();
     assert_eq!(error(elsewhere), "unknown_room");
     assert_eq!(error(saying(" \n ")), "empty");
     assert_eq!(error(saying(&"y".repeat(4_001))), "too_long");
@@ -63,26 +63,28 @@ fn messages_and_files_are_bounded() {
 fn a_message_that_comes_again_is_said_once() {
     let (chat, ada) = chat_with_ada();
     let ben = Chat::person("Ben", "key of Ben").unwrap();
-    let message = || NewMessage {
-        nonce: "n1".to_owned(),
-        ..saying("hello")
+    let began = Instant::now();
+    let is_said = |person, nonce: &str, seconds| {
+        let message = NewMessage {
+            nonce: nonce.to_owned(),
+            ..saying("hello")
+        };
+        let now = began + Duration::from_secs(seconds);
+        chat.post(person, message, now).unwrap().is_some()
     };
-    assert!(chat.post(&ada, message()).unwrap().is_some());
-    assert!(chat.post(&ada, message()).unwrap().is_none());
-    assert!(chat.post(&ben, message()).unwrap().is_some(), "another one");
-    for _ in 0..2 {
-        assert!(
-            chat.post(&ada, saying("without a nonce"))
-                .unwrap()
-                .is_some()
-        );
-    }
+    assert!(is_said(&ada, "n1", 0));
+    assert!(!is_said(&ada, "n1", 9), "the same one");
+    assert!(is_said(&ada, "n2", 9), "another one");
+    assert!(is_said(&ben, "n1", 9), "that of somebody else");
+    assert!(is_said(&ada, "", 9) && is_said(&ada, "", 9), "no nonces");
+    assert!(is_said(&ada, "n1", 10), "the first could not be stored");
 }
 
 #[test]
 fn what_is_kept_of_a_message_has_not_the_bytes_of_its_file() {
     let (chat, ada) = chat_with_ada();
-    let (message, data) = chat.post(&ada, with_file(700_000)).unwrap().unwrap();
+    let posted = chat.post(&ada, with_file(700_000), Instant::now());
+    let (message, data) = posted.unwrap().unwrap();
     assert_eq!(data.unwrap().len(), 700_000);
     assert_eq!(message.file.unwrap().size, 700_000);
 }

@@ -2,6 +2,7 @@ use std::{
     fs,
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
+    time::Instant,
 };
 
 use antiphon::Server;
@@ -35,7 +36,7 @@ fn server(folder: &Folder) -> Server {
 fn posted(chat: &Chat, new: serde_json::Value) -> Message {
     let ada = Chat::person("Ada", "key").unwrap();
     let new: NewMessage = serde_json::from_value(new).unwrap();
-    chat.post(&ada, new).unwrap().unwrap().0
+    chat.post(&ada, new, Instant::now()).unwrap().unwrap().0
 }
 
 #[tokio::test]
