@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { Demo } from "./demo.js";
-import { launch, OUTAGE, Person } from "./person.js";
+import { DEADLINE } from "../lib/wait.js";
+import { LATE_PROBE, launch, OUTAGE, Person } from "./person.js";
 
 let browser;
 let demo;
@@ -35,7 +36,7 @@ async function meet(names, { query, clock = false, ...options } = {}) {
 
 async function arrives(name, { query = "", clock = false, room = "choir", url = demo.url, ...options } = {}) {
   const person = await Person.arrive(browser, options);
-  person.expected = OUTAGE;
+  person.expected = new RegExp(`${OUTAGE.source}|${LATE_PROBE.source}`);
   people.push(person);
   if (clock) await person.page.clock.install();
   await person.open({ url }, "lobby", query);
@@ -62,8 +63,9 @@ const notes = (person) => person.get("note").allTextContents();
 
 /** The bar above the messages, once it says how the page came back. */
 async function cameBack(person, how) {
-  const status = await person.sees("status", { "data-state": "online", "data-comeback": how });
-  await status.filter({ hasText: "Back after" }).waitFor();
+  const status = person.page.locator(`[data-testid="status"][data-state="online"][data-comeback="${how}"]`);
+  // It waits up to 7.5 s between two tries.
+  await status.filter({ hasText: "Back after" }).waitFor({ timeout: 2 * DEADLINE });
   return status.locator("#status-text").textContent();
 }
 
@@ -91,7 +93,6 @@ for (const [transport, query, options] of [["websocket", "", {}], ["polling", "?
     await ada.page.clock.pauseAt(Date.now() + 500);
     await ada.screenshot(`21-away-${transport}`);
     await demo.start();
-    await ben.get("try-now").click();
     assert.match(await cameBack(ben, "recovered"), /You missed nothing\.$/);
     await count(ben, "person", 1);
     const said = ["one", "two", "three"];
@@ -231,7 +232,6 @@ test("a server that has lost its log: the page says that it isn't recovered, and
   await ada.page.clock.pauseAt(Date.now() + 500);
   demo.forget();
   await demo.start();
-  await ben.get("try-now").click();
   assert.match(await cameBack(ben, "new"), /new session/);
   await ben.say("meanwhile");
   await allSent(ben);
