@@ -104,7 +104,8 @@ socket.on("connect", async () => {
   try {
     welcome = await connection.ask("hello");
   } catch (refusal) {
-    if (refusal.code !== "offline") connection.retry();
+    if (refusal.code === "no_answer") connection.retry();
+    else if (refusal.code !== "offline") toast(refusal.message);
     return;
   }
   me = welcome.you;
@@ -150,7 +151,7 @@ socket.on("message", (message) => {
 /** We have lost the connection, and what was missed meanwhile still comes. */
 const catchingUp = () => Boolean(connection.comeback && !connection.comeback.done);
 
-/** A message that was just said, or `missed`, or is part of the history. Gives its item if it's new. */
+/** A message that was just said, or was missed, or is part of the history. Gives its item if it's new. */
 function hear(room, message, { missed, history = false }) {
   const item = room.receive(message, { missed });
   if (!item) return null;
@@ -161,7 +162,7 @@ function hear(room, message, { missed, history = false }) {
 
 const leaving = new Map(); // "room person" -> timer
 
-/** Someone is in a room. True: they haven't just been there. */
+/** Someone is in a room. Returns whether that is news: they haven't just been there. */
 function arrives(room, person) {
   const key = `${room.name} ${person.id}`;
   const back = leaving.has(key);

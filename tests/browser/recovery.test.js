@@ -106,6 +106,8 @@ for (const [transport, query, options] of [["websocket", "", {}], ["polling", "?
     await ada.page.clock.resume();
     assert.match(await cameBack(ada, "recovered"), /^Back after .*, with the 4 messages you missed\.$/);
     await ada.screenshot(`22-back-${transport}`);
+    await ada.page.emulateMedia({ colorScheme: "dark" });
+    await ada.screenshot(`22-back-${transport}-dark`);
     assert.equal(await ada.overflow(), 0);
     await ada.hears("three", "Ben");
     assert.deepEqual(await ada.texts(), ["before", ...said]);
