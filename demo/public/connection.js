@@ -188,8 +188,8 @@ export class Connection extends EventTarget {
     const { comeback } = this;
     if (!comeback) return;
     const { after, recovered, missed } = comeback;
-    const count = missed === 1 ? "1 message" : `${missed} messages`;
-    if (recovered) this.#note("good", `The same session again after ${durationText(after)}; missed and recovered: ${count}`);
+    const count = missed === 1 ? "the message that was" : `${missed} messages that were`;
+    if (recovered) this.#note("good", `The same session again after ${durationText(after)}${missed ? `, with ${count} missed` : ""}`);
     else this.#note("bad", `A new session after ${durationText(after)}: ${why ?? "the server knows no other"}`);
     this.#set({ comeback: { ...comeback, done: true } });
     const shown = this.comeback;

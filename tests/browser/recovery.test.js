@@ -113,6 +113,7 @@ for (const [transport, query, options] of [["websocket", "", {}], ["polling", "?
     assert.deepEqual(await ada.texts(), ["before", ...said]);
     assert.deepEqual(await ada.get("missed").allTextContents(), ["3 messages while you were away"]);
     assert.deepEqual([await session(ada), await session(ben)], before, "the same sockets");
+    assert.match(await ada.get("timeline").textContent(), /The same session again after .*, with 4 messages that were missed/);
     assert.equal(await ada.get("you").textContent(), "Ada");
     await Promise.all([ada, ben].map((person) => count(person, "person", 2)));
     await ada.get("room-listening").filter({ hasText: "1 unread" }).waitFor({ state: "attached" });
