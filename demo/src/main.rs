@@ -1,8 +1,8 @@
 //! A chat in the browser, served by Antiphon.
 //!
 //! The page in `public/` speaks to the namespace `/chat` with the stock `socket.io-client`; the
-//! events are listed in the README. This file has the handlers; `chat.rs` has the rules, `people.rs`
-//! who is where, `history.rs` what was said.
+//! events are listed in the README. This file has the handlers; `chat.rs` has the rules,
+//! `people.rs` knows who is where, `history.rs` what was said.
 
 mod chat;
 mod history;
@@ -88,7 +88,8 @@ impl<K> FromContext<K> for Person {
     }
 }
 
-/// A socket that has recovered is in its rooms, and has had what it missed. Others join on their own.
+/// A socket that has recovered is in its rooms, and has had what it missed. Others join on their
+/// own.
 async fn came(socket: Socket, me: Person, State(chat): State<Chat>) {
     if !socket.recovered() {
         return;
