@@ -1,7 +1,7 @@
 //! The rules of the chat: names, rooms, what a message may be. No sockets here.
 //!
-//! Handlers own a handle. Which rooms there are lives behind one lock, which is held for the time of
-//! one call; who is in them is known by the sockets (`people.rs`), what was said by the log
+//! Each handler has a handle. The list of rooms lives behind one lock, which is held for the time of
+//! one call. The sockets know who is in a room (`people.rs`), and the log what was said
 //! (`history.rs`). Everything has a bound, since whoever is on the network may add to it.
 
 use std::{
