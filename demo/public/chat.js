@@ -3,13 +3,14 @@
 
 import { Composer } from "./composer.js";
 import { Connection, WAYS, transportName } from "./connection.js";
-import { $, avatar, el, icon, memory, paint, reconcile, time } from "./dom.js";
+import { $, avatar, durationText, el, icon, memory, paint, reconcile, time } from "./dom.js";
 import { MessageList } from "./messages.js";
 import { Room } from "./room.js";
 
 const HOME = "lobby";
-const LEFT_NOTE_AFTER_MS = 3_000; // who reloads the page hasn't left
+const LEFT_NOTE_AFTER_MS = 8_000; // who reloads the page hasn't left, nor who comes back when the server does
 const FILE_TIMEOUT_MS = 45_000;
+const KEPT_WITHIN_MS = 15_000;
 
 const connection = new Connection(new URLSearchParams(location.search).get("transport"));
 const { socket } = connection;
@@ -95,15 +96,32 @@ connection.addEventListener("refused", ({ detail }) => {
   openGate(detail.message);
 });
 
-socket.on("welcome", async (welcome) => {
+let rounds = 0;
+/** Asks where we are. What was missed comes before the answer. */
+socket.on("connect", async () => {
+  const round = ++rounds;
+  let welcome;
+  try {
+    welcome = await connection.ask("hello");
+  } catch (refusal) {
+    if (refusal.code === "no_answer") connection.retry();
+    else if (refusal.code !== "offline") toast(refusal.message);
+    return;
+  }
   me = welcome.you;
   memory.set("localStorage", "name", me.name); // offered when this browser opens another tab
   limits = { ...limits, ...welcome.limits };
   allRooms = welcome.rooms;
   drawYou();
-  // Back in where we were. The server may have started anew since, so these rooms are made again where they are gone.
+  // A session that has recovered is in its rooms. Where it hasn't, or on another page of this tab, we join them again,
+  // and make them again where they are gone.
+  const here = new Map(welcome.here.map(({ room, people }) => [room, people]));
   const before = rooms.size ? [...rooms.keys()] : (memory.get("sessionStorage", "rooms") ?? []);
-  await Promise.all(before.map((name) => join(name, { create: true, quiet: true })));
+  const back = (name) => (rooms.has(name) && here.has(name) ? enterAgain(rooms.get(name), here.get(name)) : join(name, { create: true, quiet: true }));
+  await Promise.all([...new Set([...before, ...here.keys()])].map(back));
+  if (round !== rounds) return; // lost meanwhile, and back once more
+  connection.caughtUp(welcome.not_recovered);
+  for (const room of rooms.values()) room.caughtUp();
   const wanted = current ?? roomInAddress() ?? memory.get("sessionStorage", "current") ?? HOME;
   await open(wanted);
 });
@@ -116,11 +134,11 @@ socket.on("rooms", (list) => {
 
 socket.on("message", (message) => {
   const room = rooms.get(message.room);
-  const item = room?.receive(message);
-  if (!item) return;
-  room.setTyping(message.from, false);
+  if (!room) return;
+  const item = hear(room, message, { missed: catchingUp() });
   const shown = room.name === current;
-  if (!shown || document.hidden) room.unread += 1;
+  if (!item) return shown && messages.draw(); // our own
+  room.setTyping(message.from, false);
   if (shown) {
     messages.arrived(item);
     drawEmpty();
@@ -130,25 +148,57 @@ socket.on("message", (message) => {
   drawTyping();
 });
 
+/** We have lost the connection, and what was missed meanwhile still comes. */
+const catchingUp = () => Boolean(connection.comeback && !connection.comeback.done);
+
+/** A message that was just said, or was missed, or is part of the history. Gives its item if it's new. */
+function hear(room, message, { missed, history = false }) {
+  const item = room.receive(message, { missed });
+  if (!item) return null;
+  if (missed) connection.comeback.missed += 1;
+  if (!history && (room.name !== current || document.hidden)) room.unread += 1;
+  return item;
+}
+
 const leaving = new Map(); // "room person" -> timer
+
+/** Someone is in a room. Returns whether that is news: they haven't just been there. */
+function arrives(room, person) {
+  const key = `${room.name} ${person.id}`;
+  const back = leaving.has(key);
+  clearTimeout(leaving.get(key));
+  leaving.delete(key);
+  return room.arrived(person) && !back;
+}
+
+function departs(room, person) {
+  if (!room.departed(person)) return;
+  const key = `${room.name} ${person.id}`;
+  const timer = setTimeout(() => {
+    leaving.delete(key);
+    room.note(`${person.name} left`);
+    drawRoom();
+  }, LEFT_NOTE_AFTER_MS);
+  leaving.set(key, timer);
+}
+
+/** The server's account of who is in a room. */
+function areHere(room, people) {
+  const ids = new Set(people.map(({ id }) => id));
+  for (const person of [...room.people.values()]) if (!ids.has(person.id)) departs(room, person);
+  for (const person of people) arrives(room, person);
+}
+
 socket.on("joined", ({ room: name, person }) => {
   const room = rooms.get(name);
   if (!room) return;
-  const back = leaving.get(`${name} ${person.id}`);
-  clearTimeout(back);
-  leaving.delete(`${name} ${person.id}`);
-  if (room.arrived(person) && !back) room.note(`${person.name} came in`);
+  if (arrives(room, person)) room.note(`${person.name} came in`);
   drawRoom();
 });
 socket.on("left", ({ room: name, person }) => {
   const room = rooms.get(name);
-  if (!room?.departed(person)) return;
-  const timer = setTimeout(() => {
-    leaving.delete(`${name} ${person.id}`);
-    room.note(`${person.name} left`);
-    drawRoom();
-  }, LEFT_NOTE_AFTER_MS);
-  leaving.set(`${name} ${person.id}`, timer);
+  if (!room) return;
+  departs(room, person);
   drawRoom();
 });
 
@@ -159,11 +209,8 @@ socket.on("typing", ({ room: name, person, typing }) => {
 setInterval(drawTyping, 1_000);
 
 socket.on("disconnect", () => {
-  for (const room of rooms.values()) {
-    room.ready = false;
-    room.typing.clear();
-  }
-  drawTyping();
+  for (const room of rooms.values()) room.lost();
+  drawRoom();
 });
 
 // ---- rooms ----
@@ -172,17 +219,26 @@ socket.on("disconnect", () => {
 async function join(name, { create = false, quiet = false } = {}) {
   try {
     const joined = await connection.ask("join", { room: name, create });
-    const room = rooms.get(joined.room) ?? new Room(joined.room);
+    const known = rooms.get(joined.room);
+    const room = known ?? new Room(joined.room);
     rooms.set(room.name, room);
-    room.refresh(joined);
+    const missed = Boolean(known) && catchingUp();
+    for (const message of joined.messages) hear(room, message, { missed, history: !missed });
+    enterAgain(room, joined.people);
     remember();
-    for (const item of room.pending()) deliver(room, item);
     return room;
   } catch (refusal) {
     if (refusal.code === "unknown_room") missing = name;
     else if (!quiet) toast(refusal.message);
     return null;
   }
+}
+
+/** We are in a room, with these people. What waited to be sent goes out. */
+function enterAgain(room, people) {
+  areHere(room, people);
+  room.ready = true;
+  for (const item of room.pending()) deliver(room, item);
 }
 
 /** Puts a room on the screen, joining it first where needed. */
@@ -262,23 +318,28 @@ function say(room, text, file) {
   drawEmpty();
 }
 
-/** Sends a message of ours. What can't be sent now stays pending and goes out after the next join. */
+let attempts = 0;
+/**
+ * Sends a message of ours. It is sent when it comes back as a message of the room, since then it is stored; what has not come
+ * back when the connection is lost, or could not go out, goes out when we are in the room again.
+ */
 async function deliver(room, item) {
   if (!room?.ready || item.sending) return;
-  item.sending = true;
+  const attempt = (item.sending = ++attempts);
   const { nonce, text, file } = item;
   const data = { room: room.name, nonce, text };
   if (file) data.file = { name: file.name, type: file.type, data: file.data };
+  const failed = (error) => {
+    if (item.state !== "pending" || item.sending !== attempt) return; // it has come back, or is on its way again
+    Object.assign(item, { state: "failed", error, sending: false });
+    if (room.name === current) messages.draw();
+  };
   try {
-    room.confirm(item, await connection.ask("message", data, { timeout: file ? FILE_TIMEOUT_MS : 15_000 }));
+    await connection.ask("message", data, { timeout: file ? FILE_TIMEOUT_MS : KEPT_WITHIN_MS });
+    setTimeout(failed, KEPT_WITHIN_MS, "The server could not keep it.");
   } catch (refusal) {
-    if (refusal.code !== "offline") Object.assign(item, { state: "failed", error: refusal.message });
-  } finally {
-    item.sending = false;
+    if (refusal.code !== "offline") failed(refusal.message); // else the loss of the connection says what to do
   }
-  // Lost on the way, and the connection is back already?
-  if (item.state === "pending") deliver(room, item);
-  if (room.name === current) messages.draw();
 }
 
 // ---- drawing ----
@@ -390,7 +451,7 @@ let drawnTimeline = null;
 connection.addEventListener("change", drawConnection);
 
 function drawConnection() {
-  const { state, transport, upgradingTo, latency, timeline, attempts } = connection;
+  const { state, transport, upgradingTo, latency, timeline, comeback } = connection;
   const badge = $("transport");
   badge.dataset.state = upgradingTo ? "upgrading" : state;
   badge.dataset.transport = transport ?? "";
@@ -401,7 +462,7 @@ function drawConnection() {
   const milliseconds = latency == null ? "" : `${latency < 10 ? latency.toFixed(1) : Math.round(latency)} ms`;
   $("transport-latency").textContent = milliseconds;
 
-  const summary = state === "online" ? `${name}${milliseconds && `, answers in ${milliseconds}`}` : statusText(state, attempts);
+  const summary = state === "online" ? `${name}${milliseconds && `, answers in ${milliseconds}`}` : statusText(connection);
   const session = state === "online" ? el("span", { class: "session" }, `Session ${socket.id}`) : null;
   $("connection-summary").replaceChildren(...[summary, session].filter(Boolean));
   if (drawnTimeline !== timeline) {
@@ -410,19 +471,26 @@ function drawConnection() {
   }
 
   const status = $("status");
-  if (status.dataset.state === "reconnecting" && state === "online") announce("Connected again");
   status.dataset.state = state;
-  const text = statusText(state, attempts);
+  status.dataset.comeback = comeback ? (comeback.recovered ? "recovered" : "new") : "";
+  const text = statusText(connection);
   if ($("status-text").textContent !== text) $("status-text").textContent = text;
   $("try-now").hidden = state !== "reconnecting";
 }
 
-function statusText(state, attempts) {
-  if (state === "online") return "Connected";
+function statusText({ state, attempts, comeback }) {
   if (state === "connecting") return "Connecting…";
   if (state === "offline") return "Not connected";
-  const lead = navigator.onLine ? "No connection to the server." : "This device is offline.";
-  return `${lead} Trying again${attempts > 1 ? `, attempt ${attempts}` : ""}…`;
+  if (state === "reconnecting") {
+    const lead = navigator.onLine ? "No connection to the server." : "This device is offline.";
+    return `${lead} Trying again${attempts > 1 ? `, attempt ${attempts}` : ""}…`;
+  }
+  if (!comeback) return "Connected";
+  const { after, recovered, missed, done } = comeback;
+  if (!done) return "Connected again. Catching up…";
+  const lead = `Back after ${durationText(after)}`;
+  if (!recovered) return `${lead}, but as a new session: some of what you missed may be lost.`;
+  return missed ? `${lead}, with the ${missed === 1 ? "message" : `${missed} messages`} you missed.` : `${lead}. You missed nothing.`;
 }
 
 $("try-now").addEventListener("click", () => connection.retry());

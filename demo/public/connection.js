@@ -3,6 +3,7 @@
 
 import { io } from "socket.io-client";
 import { ShortPolling, transports } from "@antiphon/transports";
+import { durationText } from "./dom.js";
 
 /** Ways to connect that a person can force, by the page's `?transport=` or in the connection panel. */
 const [AdaptivePolling, Streaming, WebSocket] = transports;
@@ -49,9 +50,10 @@ export class Refusal extends Error {
 
 const LATENCY_EVERY_MS = 5_000;
 const TIMELINE_LENGTH = 40;
+const COMEBACK_SHOWN_MS = 8_000;
 
 /**
- * Events: `change` when any of `state`, `transport`, `upgradingTo`, `latency` or `timeline` has changed,
+ * Events: `change` when any of `state`, `transport`, `upgradingTo`, `latency`, `timeline` or `comeback` has changed,
  * `refused` (detail: a Refusal) when the server doesn't let this person in.
  */
 export class Connection extends EventTarget {
@@ -61,6 +63,8 @@ export class Connection extends EventTarget {
   latency = null;
   attempts = 0;
   timeline = []; // { at, kind: "good" | "bad" | "plain", text }, newest first
+  lostAt = null; // when the connection was lost, if nobody asked for it
+  comeback = null; // after a loss, for a while: { after (ms), recovered, missed (how many), done (no more will come) }
 
   constructor(way) {
     super();
@@ -132,10 +136,14 @@ export class Connection extends EventTarget {
     });
 
     socket.on("connect", () => {
-      this.#set({ state: "online", attempts: 0 });
+      // Where a connection was lost, what was missed comes now, before anything that we ask for.
+      const comeback = this.lostAt && { after: Date.now() - this.lostAt, recovered: socket.recovered, missed: 0, done: false };
+      this.#set({ state: "online", attempts: 0, comeback, lostAt: null });
       this.#measure();
     });
     socket.on("disconnect", (reason) => {
+      if (reason !== "io client disconnect") this.lostAt = Date.now();
+      this.comeback = null;
       this.#note(reason === "io client disconnect" ? "plain" : "bad", `Connection ended: ${REASONS[reason] ?? reason}`);
       this.#set({ state: "reconnecting", transport: null, upgradingTo: null, latency: null });
       // The client leaves it to us to come back after the server has ended the connection.
@@ -173,6 +181,19 @@ export class Connection extends EventTarget {
       this.#note("plain", `Requests that wait are cut on this network; asking every ${Math.max(wait, 1_000) / 1_000} s`);
       this.#set({ transport: wayOf(engine.transport) });
     });
+  }
+
+  /** What was missed has come, as far as it will. `why` says why the session is a new one, if it should have been the old one. */
+  caughtUp(why) {
+    const { comeback } = this;
+    if (!comeback) return;
+    const { after, recovered, missed } = comeback;
+    const count = missed === 1 ? "the message that was" : `${missed} messages that were`;
+    if (recovered) this.#note("good", `The same session again after ${durationText(after)}${missed ? `, with ${count} missed` : ""}`);
+    else this.#note("bad", `A new session after ${durationText(after)}: ${why ?? "the server knows no other"}`);
+    this.#set({ comeback: { ...comeback, done: true } });
+    const shown = this.comeback;
+    setTimeout(() => this.comeback === shown && this.#set({ comeback: null }), recovered ? COMEBACK_SHOWN_MS : 3 * COMEBACK_SHOWN_MS);
   }
 
   async #measure() {

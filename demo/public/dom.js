@@ -77,6 +77,12 @@ export function time(at, { seconds = false } = {}) {
   return el("time", { datetime: new Date(at).toISOString(), title: full.format(at) }, (seconds ? clockWithSeconds : clock).format(at));
 }
 
+export function durationText(ms) {
+  if (ms < 1_000) return "less than a second";
+  if (ms < 100_000) return `${Math.round(ms / 1_000)} s`;
+  return ms < 6_000_000 ? `${Math.round(ms / 60_000)} min` : `${Math.round(ms / 3_600_000)} h`;
+}
+
 /** What the browser remembers. A browser that forbids storage makes the page forgetful, not broken. */
 export const memory = {
   get(storage, key) {

@@ -45,7 +45,8 @@ export class MessageList {
     const nodes = [];
     let previous = null;
     for (const item of this.#room?.sorted() ?? []) {
-      item.node ??= item.kind === "note" ? el("li", { class: "note" }, item.text) : this.#message(item);
+      item.node ??= item.kind === "message" ? this.#message(item) : el("li", { class: item.kind, "data-testid": item.kind });
+      if (item.kind !== "message") item.node.textContent = item.text;
       if (item.kind === "message") {
         const day = dayText(item.at);
         const newDay = previous?.day !== day;

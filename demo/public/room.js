@@ -11,22 +11,15 @@ export class Room {
   typing = new Map(); // id -> { person, until }
   unread = 0;
   draft = "";
+  missed = null; // the line above what was missed, while that comes
   ready = false; // joined on the present connection
 
   constructor(name) {
     this.name = name;
   }
 
-  /** The server's account of the room, after each join. Older messages that only we still have stay. */
-  refresh({ people, messages }) {
-    this.people = new Map(people.map((person) => [person.id, person]));
-    this.typing.clear();
-    for (const message of messages) this.receive(message);
-    this.ready = true;
-  }
-
-  /** A message from the server. Returns the item when it's new, null when we had it. */
-  receive(message) {
+  /** A message from the server. Returns the item when it's new, null when we had it. A line above the first that was missed says how many were. */
+  receive(message, { missed = false } = {}) {
     const key = `m${message.id}`;
     if (this.items.has(key)) return null;
     const mine = this.items.get(`p${message.nonce}`);
@@ -34,6 +27,7 @@ export class Room {
       this.confirm(mine, message);
       return null;
     }
+    if (missed) this.#countMissed();
     const item = { ...message, kind: "message", key, after: message.id, n: 0, state: "sent" };
     this.#add(item);
     return item;
@@ -47,10 +41,10 @@ export class Room {
     return item;
   }
 
-  /** Our message has been acknowledged: it takes its place among the others. */
+  /** Our message has come back from the server, so it is kept: it takes its place among the others. */
   confirm(item, message) {
     this.items.delete(item.key);
-    Object.assign(item, { key: `m${message.id}`, id: message.id, at: message.at, text: message.text, after: message.id, n: 0, state: "sent", error: null });
+    Object.assign(item, { key: `m${message.id}`, id: message.id, at: message.at, text: message.text, after: message.id, n: 0, state: "sent", error: null, sending: false });
     if (item.address) item.file.data = null; // shown already, so a Blob holds the bytes
     this.#add(item);
   }
@@ -60,6 +54,17 @@ export class Room {
     const item = { kind: "note", key: `n${++sequence}`, after: last?.after ?? 0, n: sequence, text };
     this.#add(item);
     return item;
+  }
+
+  #countMissed() {
+    this.missed ??= Object.assign(this.note(""), { kind: "missed", count: 0 });
+    this.missed.count += 1;
+    this.missed.text = `${this.missed.count} ${this.missed.count === 1 ? "message" : "messages"} while you were away`;
+  }
+
+  /** What comes from now on wasn't missed. */
+  caughtUp() {
+    this.missed = null;
   }
 
   sorted() {
@@ -73,6 +78,13 @@ export class Room {
   forget(item) {
     this.items.delete(item.key);
     item.dispose?.();
+  }
+
+  /** Our connection is lost: who types isn't known, and what was sent may have to be sent again. */
+  lost() {
+    this.ready = false;
+    this.typing.clear();
+    for (const item of this.pending()) item.sending = false;
   }
 
   arrived(person) {

@@ -1,24 +1,26 @@
-//! The chat itself: rooms, who is in them, what was said. No sockets here.
+//! The rules of the chat: names, rooms, what a message may be. No sockets here.
 //!
-//! All of it lives in memory behind one lock, which is held for the time of one call. Everything
-//! has a bound, since whoever is on the network may add to it.
+//! Each handler has a handle. The list of rooms lives behind one lock, which is held for the time of
+//! one call. The sockets know who is in a room (`people.rs`), and the log what was said
+//! (`history.rs`). Everything has a bound, since whoever is on the network may add to it.
 
 use std::{
-    collections::VecDeque,
-    hash::{BuildHasher, RandomState},
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+use sha2::{Digest, Sha256};
 
 /// Rooms that are always there.
 const PERMANENT_ROOMS: [&str; 3] = ["lobby", "listening", "off-topic"];
-/// Messages that a room keeps.
-const KEPT_MESSAGES: usize = 100;
-/// Bytes of files that a room keeps; the files of its oldest messages go first.
-const KEPT_FILE_BYTES: usize = 4_000_000;
+/// Messages of a room that are known when they are sent again.
+const KNOWN_MESSAGES: usize = 100;
+/// How long they are: until each has been stored, and so is known to its author's page, or never
+/// will be. A page that sends it again later has asked what the room has.
+const KNOWN_FOR: Duration = Duration::from_secs(10);
 
 /// What the page has to know to refuse early and kindly.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -66,6 +68,8 @@ pub(crate) enum ChatError {
     BadFile,
     #[error("This file is no longer kept.")]
     FileGone,
+    #[error("What was said here can’t be read right now.")]
+    NoHistory,
     #[error("The nonce is too long.")]
     BadNonce,
 }
@@ -83,6 +87,7 @@ impl ChatError {
             Self::FileTooBig(_) => "file_too_big",
             Self::BadFile => "bad_file",
             Self::FileGone => "file_gone",
+            Self::NoHistory => "no_history",
             Self::BadNonce => "bad_nonce",
         }
     }
@@ -99,48 +104,33 @@ impl Serialize for ChatError {
 }
 
 /// Someone in the chat, in one browser tab or several.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Person {
     pub(crate) id: String,
     pub(crate) name: String,
 }
 
-/// A line of the list of rooms.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub(crate) struct RoomSummary {
-    name: String,
-    people: usize,
-}
-
-/// What someone gets who joins a room. Its messages come without the bytes of their files.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct Joined {
-    pub(crate) room: String,
-    people: Vec<Person>,
-    messages: Vec<Message>,
-}
-
-#[derive(Debug, Clone, Serialize)]
+/// A message as it is delivered and kept. The bytes of its file are kept by themselves.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) id: u64,
     pub(crate) room: String,
     from: Person,
     /// Milliseconds since 1970.
     at: u64,
-    /// Chosen by the author's page, which may send again what was never acknowledged.
+    /// Chosen by the author's page, which may send again what was never confirmed.
     nonce: String,
     text: String,
-    file: Option<FileOfMessage>,
+    file: Option<AttachedFile>,
 }
 
-#[derive(Debug, Clone, Serialize)]
-struct FileOfMessage {
+/// What is said of a file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct AttachedFile {
     name: String,
     #[serde(rename = "type")]
     media_type: String,
     size: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    data: Option<Bytes>,
 }
 
 /// A message as its author sends it.
@@ -163,46 +153,41 @@ struct NewFile {
     data: Bytes,
 }
 
-impl Message {
-    /// Without the bytes of its file, for who has them or may never ask for them.
-    pub(crate) fn brief(&self) -> Self {
-        let mut brief = self.clone();
-        if let Some(file) = &mut brief.file {
-            file.data = None;
-        }
-        brief
-    }
-}
-
 /// A handle to the chat. Clones are the same chat.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chat {
     rooms: Arc<Mutex<Rooms>>,
-    /// Makes public ids out of the keys of people; another one in each run of the server.
-    ids: RandomState,
 }
 
 #[derive(Debug)]
 struct Rooms {
+    /// The oldest first.
     rooms: Vec<Room>,
-    /// Grows from run to run, so that pages that outlive the server see no id twice.
+    /// Grows from run to run, so that no id comes twice in what the log keeps.
     next_message: u64,
 }
 
 #[derive(Debug)]
 struct Room {
     name: String,
-    permanent: bool,
-    /// By socket: a person with two tabs is here twice.
-    members: Vec<(String, Person)>,
-    messages: VecDeque<Message>,
-    empty_since: Instant,
+    /// Authors and nonces of the last messages, and when they came.
+    said: VecDeque<(String, String, Instant)>,
 }
 
 impl Chat {
-    /// The person who comes with this name. Who shows the same `key` again is the same person; the
-    /// others only see what has been made of it.
-    pub(crate) fn person(&self, name: &str, key: &str) -> Result<Person, ChatError> {
+    /// These rooms were there before the server was started.
+    pub(crate) fn restore(&self, rooms: impl IntoIterator<Item = String>) {
+        let mut state = self.lock();
+        for name in rooms {
+            if state.rooms.len() < LIMITS.rooms && state.room(&name).is_err() {
+                state.rooms.push(Room::new(&name));
+            }
+        }
+    }
+
+    /// The person who comes with this name. Who shows the same `key` again is the same person, also
+    /// after a restart of the server; the others only see what has been made of it.
+    pub(crate) fn person(name: &str, key: &str) -> Result<Person, ChatError> {
         let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
         let length = name.chars().count();
         let invisible = |c: char| {
@@ -211,100 +196,78 @@ impl Chat {
         if length == 0 || length > LIMITS.name || name.contains(invisible) {
             return Err(ChatError::BadName);
         }
-        let id = format!("{:016x}", self.ids.hash_one(key));
-        Ok(Person { id, name })
+        let digest = Sha256::digest(key);
+        let id = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+        Ok(Person {
+            id: id.collect(),
+            name,
+        })
     }
 
-    /// All rooms, with how many people are in them.
-    pub(crate) fn rooms(&self) -> Vec<RoomSummary> {
+    /// The names of all rooms.
+    pub(crate) fn rooms(&self) -> Vec<String> {
         let state = self.lock();
-        let summary = |room: &Room| RoomSummary {
-            name: room.name.clone(),
-            people: room.people().len(),
-        };
-        state.rooms.iter().map(summary).collect()
+        state.rooms.iter().map(|room| room.name.clone()).collect()
     }
 
-    /// The proper name of a room that exists, after making it if `create` says so.
-    pub(crate) fn find_room(&self, name: &str, create: bool) -> Result<String, ChatError> {
+    /// The proper name of a room that exists.
+    pub(crate) fn find_room(&self, name: &str) -> Result<String, ChatError> {
+        let name = room_name(name)?;
+        self.lock().room(&name)?;
+        Ok(name)
+    }
+
+    /// The proper name of a room, which is made if it doesn't exist: in place of the oldest that
+    /// nobody is in, where there are too many. `people` says how many are in which rooms.
+    pub(crate) fn make_room(
+        &self,
+        name: &str,
+        people: &HashMap<String, usize>,
+    ) -> Result<String, ChatError> {
         let name = room_name(name)?;
         let mut state = self.lock();
-        match state.room(&name) {
-            Ok(_) => {}
-            Err(_) if create => state.add_room(&name)?,
-            Err(error) => return Err(error),
+        if state.room(&name).is_err() {
+            if state.rooms.len() >= LIMITS.rooms {
+                let may_go = |room: &Room| !room.is_permanent() && !people.contains_key(&room.name);
+                let oldest = state.rooms.iter().position(may_go);
+                state.rooms.remove(oldest.ok_or(ChatError::TooManyRooms)?);
+            }
+            state.rooms.push(Room::new(&name));
         }
         Ok(name)
     }
 
-    /// Someone joins by this socket. True: they weren't in the room by another.
-    pub(crate) fn join(
-        &self,
-        name: &str,
-        socket: &str,
-        me: &Person,
-    ) -> Result<(Joined, bool), ChatError> {
-        let mut state = self.lock();
-        let room = state.room(name)?;
-        let arrived = !room.has(me);
-        room.members.retain(|(member, _)| member != socket);
-        room.members.push((socket.to_owned(), me.clone()));
-        let joined = Joined {
-            room: room.name.clone(),
-            people: room.people(),
-            messages: room.messages.iter().map(Message::brief).collect(),
-        };
-        Ok((joined, arrived))
-    }
-
-    /// This socket leaves. True: its person is not in the room by another.
-    pub(crate) fn leave(&self, name: &str, socket: &str, me: &Person) -> Result<bool, ChatError> {
-        let mut state = self.lock();
-        let room = state.room_of(name, socket)?;
-        room.remove(socket);
-        Ok(!room.has(me))
-    }
-
-    /// This socket leaves all its rooms. Gives those that its person is not in any more.
-    pub(crate) fn leave_all(&self, socket: &str, me: &Person) -> Vec<String> {
-        let mut state = self.lock();
-        let was_in = state.rooms.iter_mut().filter(|room| room.is_member(socket));
-        let left = was_in.filter_map(|room| {
-            room.remove(socket);
-            (!room.has(me)).then(|| room.name.clone())
-        });
-        left.collect()
-    }
-
-    /// Whether this socket is in the room.
-    pub(crate) fn is_member(&self, name: &str, socket: &str) -> bool {
-        self.lock().room_of(name, socket).is_ok()
-    }
-
-    /// Someone says something. False: it had arrived before, but its acknowledgement had not.
+    /// Someone who is in the room says something: the message, and the bytes of its file. `None` if
+    /// it had arrived a moment ago, and its author's page didn't know.
     pub(crate) fn post(
         &self,
-        socket: &str,
         me: &Person,
         new: NewMessage,
-    ) -> Result<(Message, bool), ChatError> {
-        let file = new.file.map(FileOfMessage::try_from).transpose()?;
+        now: Instant,
+    ) -> Result<Option<(Message, Option<Bytes>)>, ChatError> {
         let text = new.text.trim();
         let length = text.chars().count();
         if length > LIMITS.text {
             return Err(ChatError::TooLong(length));
         }
-        if text.is_empty() && file.is_none() {
+        if text.is_empty() && new.file.is_none() {
             return Err(ChatError::Empty);
         }
         if new.nonce.len() > 64 {
             return Err(ChatError::BadNonce);
         }
+        let (file, data) = match new.file {
+            Some(new) => {
+                let (file, data) = new.checked()?;
+                (Some(file), Some(data))
+            }
+            None => (None, None),
+        };
         let mut state = self.lock();
         let id = state.next_message;
-        let room = state.room_of(&new.room, socket)?;
-        if let Some(known) = room.find_nonce(me, &new.nonce) {
-            return Ok((known.clone(), false));
+        let room = state.room(&new.room)?;
+        if !room.hears(me, &new.nonce, now) {
+            return Ok(None);
         }
         let message = Message {
             id,
@@ -315,19 +278,8 @@ impl Chat {
             text: text.to_owned(),
             file,
         };
-        room.keep(message.clone());
         state.next_message += 1;
-        Ok((message, true))
-    }
-
-    /// The bytes of the file of a message.
-    pub(crate) fn file(&self, name: &str, socket: &str, message: u64) -> Result<Bytes, ChatError> {
-        let mut state = self.lock();
-        let room = state.room_of(name, socket)?;
-        let message = room.messages.iter().find(|kept| kept.id == message);
-        let file = message.and_then(|message| message.file.as_ref());
-        file.and_then(|file| file.data.clone())
-            .ok_or(ChatError::FileGone)
+        Ok(Some((message, data)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Rooms> {
@@ -338,9 +290,8 @@ impl Chat {
 
 impl Default for Rooms {
     fn default() -> Self {
-        let permanent = |name: &str| Room::new(name, true);
         Self {
-            rooms: PERMANENT_ROOMS.map(permanent).into(),
+            rooms: PERMANENT_ROOMS.map(Room::new).into(),
             next_message: unix_millis() * 1_000, // below 2^53: JavaScript can count it
         }
     }
@@ -351,112 +302,57 @@ impl Rooms {
         let room = self.rooms.iter_mut().find(|room| room.name == name);
         room.ok_or_else(|| ChatError::UnknownRoom(shortened(name)))
     }
-
-    /// The room, for a socket that is in it.
-    fn room_of(&mut self, name: &str, socket: &str) -> Result<&mut Room, ChatError> {
-        let room = self.room(name)?;
-        if !room.is_member(socket) {
-            return Err(ChatError::NotInRoom(name.to_owned()));
-        }
-        Ok(room)
-    }
-
-    /// Makes a room, in place of the one that has been empty for longest where there are too many.
-    fn add_room(&mut self, name: &str) -> Result<(), ChatError> {
-        if self.rooms.len() >= LIMITS.rooms {
-            let rooms = self.rooms.iter().enumerate();
-            let idle = rooms.filter(|(_, room)| !room.permanent && room.members.is_empty());
-            let oldest = idle.min_by_key(|(_, room)| room.empty_since);
-            let (index, _) = oldest.ok_or(ChatError::TooManyRooms)?;
-            self.rooms.remove(index);
-        }
-        self.rooms.push(Room::new(name, false));
-        Ok(())
-    }
 }
 
 impl Room {
-    fn new(name: &str, permanent: bool) -> Self {
+    fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
-            permanent,
-            members: Vec::new(),
-            messages: VecDeque::new(),
-            empty_since: Instant::now(),
+            said: VecDeque::new(),
         }
     }
 
-    fn is_member(&self, socket: &str) -> bool {
-        self.members.iter().any(|(member, _)| member == socket)
+    fn is_permanent(&self) -> bool {
+        PERMANENT_ROOMS.contains(&&*self.name)
     }
 
-    fn has(&self, person: &Person) -> bool {
-        self.members
-            .iter()
-            .any(|(_, member)| member.id == person.id)
-    }
-
-    fn remove(&mut self, socket: &str) {
-        self.members.retain(|(member, _)| member != socket);
-        self.empty_since = Instant::now();
-    }
-
-    /// Everyone once, under the name that they came with last.
-    fn people(&self) -> Vec<Person> {
-        let mut people: Vec<Person> = Vec::new();
-        for (_, person) in self.members.iter().rev() {
-            if !people.iter().any(|known| known.id == person.id) {
-                people.push(person.clone());
-            }
+    /// Returns `false` if it has just heard a message of this author with this nonce.
+    fn hears(&mut self, author: &Person, nonce: &str, now: Instant) -> bool {
+        if nonce.is_empty() {
+            return true;
         }
-        people.reverse();
-        people
-    }
-
-    fn find_nonce(&self, author: &Person, nonce: &str) -> Option<&Message> {
-        let same = |message: &&Message| message.from.id == author.id && message.nonce == nonce;
-        self.messages
-            .iter()
-            .rev()
-            .find(same)
-            .filter(|_| !nonce.is_empty())
-    }
-
-    /// Keeps a message, and forgets what is over the bounds, the oldest first.
-    fn keep(&mut self, message: Message) {
-        self.messages.push_back(message);
-        if self.messages.len() > KEPT_MESSAGES {
-            self.messages.pop_front();
+        self.said
+            .retain(|(_, _, at)| now.duration_since(*at) < KNOWN_FOR);
+        let mut said = self.said.iter();
+        if said.any(|(by, said, _)| *by == author.id && said == nonce) {
+            return false;
         }
-        let mut bytes = 0;
-        for message in self.messages.iter_mut().rev() {
-            if let Some(file) = &mut message.file {
-                bytes += file.size;
-                if bytes > KEPT_FILE_BYTES {
-                    file.data = None;
-                }
-            }
+        if self.said.len() >= KNOWN_MESSAGES {
+            self.said.pop_front();
         }
+        let said = (author.id.clone(), nonce.to_owned(), now);
+        self.said.push_back(said);
+        true
     }
 }
 
-impl TryFrom<NewFile> for FileOfMessage {
-    type Error = ChatError;
-
-    fn try_from(new: NewFile) -> Result<Self, ChatError> {
-        let size = new.data.len();
+impl NewFile {
+    /// What is said of the file, and its bytes.
+    fn checked(self) -> Result<(AttachedFile, Bytes), ChatError> {
+        let size = self.data.len();
         if size > LIMITS.file {
             return Err(ChatError::FileTooBig(size));
         }
-        if size == 0 || new.name.is_empty() || new.name.len() > 300 || new.media_type.len() > 200 {
+        if size == 0 || self.name.is_empty() || self.name.len() > 300 || self.media_type.len() > 200
+        {
             return Err(ChatError::BadFile);
         }
-        Ok(Self {
-            name: new.name,
-            media_type: new.media_type,
+        let file = AttachedFile {
+            name: self.name,
+            media_type: self.media_type,
             size,
-            data: Some(new.data),
-        })
+        };
+        Ok((file, self.data))
     }
 }
 
@@ -473,7 +369,7 @@ fn room_name(given: &str) -> Result<String, ChatError> {
 }
 
 /// What a client sent, as far as it goes into an error message.
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(LIMITS.room).collect()
 }
 

@@ -1,8 +1,9 @@
-//! Where the program listens, and when it stops.
+//! Where the program listens and keeps what it knows, and when it stops.
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
 };
 
 use tokio::net::TcpListener;
@@ -26,6 +27,14 @@ pub(crate) fn port() -> Result<u16, String> {
             .parse()
             .map_err(|_| format!("PORT is {port:?}, but a port is a number from 0 to 65535.")),
         Err(_) => Ok(3000),
+    }
+}
+
+/// The folder of what is kept: `data` beside the sources, unless `DATA` says otherwise.
+pub(crate) fn data() -> PathBuf {
+    match std::env::var_os("DATA") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("data"),
     }
 }
 

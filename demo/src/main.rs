@@ -1,48 +1,64 @@
 //! A chat in the browser, served by Antiphon.
 //!
 //! The page in `public/` speaks to the namespace `/chat` with the stock `socket.io-client`; the
-//! events are listed in the README. This file has the handlers, `chat.rs` what they work on.
+//! events are listed in the README. This file has the handlers; `chat.rs` has the rules,
+//! `people.rs` knows who is where, `history.rs` what was said.
 
 mod chat;
+mod history;
 mod host;
+mod people;
 
-use std::{path::Path, process::ExitCode, time::Duration};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use antiphon::{
-    Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Rejection, Server, Socket,
-    State, TransportKind,
+    Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Namespace, Rejection, Server,
+    Socket, State, TransportKind, recovery::LogError,
 };
 use axum::{
     Router,
     http::{HeaderValue, header},
 };
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tower_http::{services::ServeDir, set_header::SetResponseHeaderLayer};
 use tracing_subscriber::EnvFilter;
 
-use chat::{Chat, ChatError, Joined, LIMITS, Limits, Message, NewMessage, Person, RoomSummary};
+use chat::{Chat, ChatError, LIMITS, Limits, Message, NewMessage, Person, shortened};
+use history::{FileData, said};
+use people::{RoomSummary, here, people, rooms_of};
 
-fn server() -> Server {
+/// The server, and the chat as it was before it was started.
+async fn server(folder: &Path) -> Result<Server, String> {
+    let chat = Chat::default();
     let io = Server::builder()
         .transports([
             TransportKind::Polling,
             TransportKind::Streaming,
             TransportKind::WebSocket,
         ])
-        .state(Chat::default())
+        .recovery(history::recovery(folder)?)
+        .state(chat.clone())
         .build();
-    io.of("/chat")
+    let namespace = io.of("/chat");
+    let rooms = history::rooms(&namespace).await;
+    chat.restore(rooms.map_err(|error| error.to_string())?);
+    namespace
         .middleware(let_in)
-        .on_connect(welcome)
+        .on_connect(came)
+        .on("hello", hello)
         .on("join", join)
         .on("leave", leave)
         .on("message", message)
         .on("file", file)
         .on("typing", typing)
         .on("latency", async || {}) // the empty acknowledgement is the answer
+        .on_disconnecting(leaving)
         .on_disconnect(gone);
-    io
+    Ok(io)
 }
 
 // ---- coming and going ----
@@ -56,14 +72,9 @@ struct Login {
 }
 
 /// Asked for each socket before it connects: an error is its `connect_error`.
-async fn let_in(
-    socket: Socket,
-    State(chat): State<Chat>,
-    Auth(login): Auth<Login>,
-) -> Result<(), ConnectError> {
+async fn let_in(socket: Socket, Auth(login): Auth<Login>) -> Result<(), ConnectError> {
     let key = login.key.as_deref().unwrap_or(socket.id().as_str());
-    let person = chat
-        .person(&login.name, key)
+    let person = Chat::person(&login.name, key)
         .map_err(|error| ConnectError::new(error.to_string()).with_data(error))?;
     socket.insert(person);
     Ok(())
@@ -77,25 +88,68 @@ impl<K> FromContext<K> for Person {
     }
 }
 
+/// A socket that has recovered is in its rooms, and has had what it missed. Others join on their
+/// own.
+async fn came(socket: Socket, me: Person, State(chat): State<Chat>) {
+    if !socket.recovered() {
+        return;
+    }
+    let namespace = socket.namespace();
+    for room in rooms_of(&socket) {
+        // Made again where it has made place for another one meanwhile.
+        match chat.make_room(&room, &people::counts(namespace)) {
+            Ok(_) => tell_arrival(&socket, "joined", &room, &me),
+            Err(_) => socket.leave([said(&room), here(&room)]),
+        }
+    }
+    tell_rooms(namespace, &chat);
+}
+
 #[derive(Serialize)]
 struct Welcome {
     you: Person,
     rooms: Vec<RoomSummary>,
     limits: Limits,
+    /// The rooms that this socket is in, since it has recovered.
+    here: Vec<Occupied>,
+    /// Why it has not, if the page had hoped so.
+    not_recovered: Option<String>,
 }
 
-async fn welcome(socket: Socket, you: Person, State(chat): State<Chat>) {
-    let rooms = chat.rooms();
-    let limits = LIMITS;
-    socket.emit("welcome", Welcome { you, rooms, limits });
+#[derive(Serialize)]
+struct Occupied {
+    room: String,
+    people: Vec<Person>,
 }
 
-async fn gone(socket: Socket, me: Person, State(chat): State<Chat>, reason: DisconnectReason) {
-    tracing::info!(name = me.name, %reason, "gone");
-    for room in chat.leave_all(socket.id().as_str(), &me) {
-        tell_arrival(&socket, "left", &room, &me);
+/// What a page asks first. An answer isn't logged: it is of use at this moment alone.
+async fn hello(socket: Socket, you: Person, State(chat): State<Chat>) -> Welcome {
+    let namespace = socket.namespace();
+    let occupied = |room: String| Occupied {
+        people: people(namespace, &room),
+        room,
+    };
+    Welcome {
+        you,
+        rooms: people::summaries(namespace, chat.rooms()),
+        limits: LIMITS,
+        here: rooms_of(&socket).into_iter().map(occupied).collect(),
+        not_recovered: socket.not_recovered().map(LogError::to_string),
     }
-    tell_rooms(&socket, &chat);
+}
+
+/// While it is still in its rooms.
+async fn leaving(socket: Socket, me: Person, reason: DisconnectReason) {
+    tracing::info!(name = me.name, %reason, "gone");
+    for room in rooms_of(&socket) {
+        if !is_here(&socket, &room, &me) {
+            tell_arrival(&socket, "left", &room, &me);
+        }
+    }
+}
+
+async fn gone(socket: Socket, State(chat): State<Chat>) {
+    tell_rooms(socket.namespace(), &chat);
 }
 
 // ---- rooms ----
@@ -107,28 +161,38 @@ struct Join {
     create: bool,
 }
 
+/// What someone gets who joins a room.
+#[derive(Serialize)]
+struct Joined {
+    people: Vec<Person>,
+    messages: Vec<Message>,
+    room: String,
+}
+
 async fn join(
     socket: Socket,
     me: Person,
     State(chat): State<Chat>,
     Data(request): Data<Join>,
 ) -> Result<Joined, ChatError> {
-    let room = chat.find_room(&request.room, request.create)?;
-    // Into the Socket.IO room before the history is read: what is said in between comes twice,
+    let namespace = socket.namespace();
+    let room = match request.create {
+        true => chat.make_room(&request.room, &people::counts(namespace))?,
+        false => chat.find_room(&request.room)?,
+    };
+    let arrived = !is_here(&socket, &room, &me);
+    // Into the Socket.IO rooms before the history is read: what is said in between comes twice,
     // which the page notices, rather than never.
-    socket.join(channel(&room));
-    let (joined, arrived) = chat
-        .join(&room, socket.id().as_str(), &me)
-        .inspect_err(|_| socket.leave(channel(&room)))?;
-    if !socket.is_connected() {
-        // It has gone meanwhile, and perhaps `gone` has been called already.
-        chat.leave_all(socket.id().as_str(), &me);
-    }
+    socket.join([said(&room), here(&room)]);
     if arrived {
         tell_arrival(&socket, "joined", &room, &me);
     }
-    tell_rooms(&socket, &chat);
-    Ok(joined)
+    tell_rooms(namespace, &chat);
+    Ok(Joined {
+        people: people(namespace, &room),
+        messages: history::messages(namespace, &room).await?,
+        room,
+    })
 }
 
 #[derive(Deserialize)]
@@ -140,15 +204,23 @@ async fn leave(
     socket: Socket,
     me: Person,
     State(chat): State<Chat>,
-    Data(request): Data<Leave>,
+    Data(Leave { room }): Data<Leave>,
 ) -> Result<(), ChatError> {
-    let left = chat.leave(&request.room, socket.id().as_str(), &me)?;
-    socket.leave(channel(&request.room));
-    if left {
-        tell_arrival(&socket, "left", &request.room, &me);
+    must_be_in(&socket, &room)?;
+    socket.leave([said(&room), here(&room)]);
+    if !is_here(&socket, &room, &me) {
+        tell_arrival(&socket, "left", &room, &me);
     }
-    tell_rooms(&socket, &chat);
+    tell_rooms(socket.namespace(), &chat);
     Ok(())
+}
+
+/// Only those who are in a room may write there, or read.
+fn must_be_in(socket: &Socket, room: &str) -> Result<(), ChatError> {
+    match rooms_of(socket).iter().any(|joined| joined == room) {
+        true => Ok(()),
+        false => Err(ChatError::NotInRoom(shortened(room))),
+    }
 }
 
 #[derive(Serialize)]
@@ -157,38 +229,38 @@ struct Arrival<'a> {
     person: &'a Person,
 }
 
+/// Whether this person is in a room, by this socket or another one.
+fn is_here(socket: &Socket, room: &str, me: &Person) -> bool {
+    let people = people(socket.namespace(), room);
+    people.iter().any(|person| person.id == me.id)
+}
+
 /// Tells the others in a room that someone `joined` or `left`.
 fn tell_arrival(socket: &Socket, event: &str, room: &str, person: &Person) {
-    socket
-        .to(channel(room))
-        .emit(event, Arrival { room, person });
+    socket.to(here(room)).emit(event, Arrival { room, person });
 }
 
-/// Tells everyone which rooms there are, and how many people are in them.
-fn tell_rooms(socket: &Socket, chat: &Chat) {
-    socket.namespace().emit("rooms", chat.rooms());
-}
-
-/// The Socket.IO room of a room of the chat. With a prefix, so that no room's name is a socket's id.
-fn channel(room: &str) -> String {
-    format!("room:{room}")
+/// Tells everyone which rooms there are, and how many people are in them. No other event is for
+/// everyone: see `history.rs`.
+fn tell_rooms(namespace: &Namespace, chat: &Chat) {
+    namespace.emit("rooms", people::summaries(namespace, chat.rooms()));
 }
 
 // ---- what is said ----
 
-/// What this returns is the acknowledgement: the message as it's kept, or an `Err`, of which the
-/// page gets `{ error: { code, message } }`.
+/// The acknowledgement says that the message will do, or `{ error: { code, message } }` why not.
+/// That it is kept is said by the message itself, which comes to its author, too.
 async fn message(
     socket: Socket,
     me: Person,
     State(chat): State<Chat>,
     Data(new): Data<NewMessage>,
-) -> Result<Message, ChatError> {
-    let (message, is_new) = chat.post(socket.id().as_str(), &me, new)?;
-    if is_new {
-        socket.to(channel(&message.room)).emit("message", &message);
+) -> Result<(), ChatError> {
+    must_be_in(&socket, &new.room)?;
+    if let Some((message, file)) = chat.post(&me, new, Instant::now())? {
+        history::say(socket.namespace(), &message, file);
     }
-    Ok(message.brief())
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -197,18 +269,9 @@ struct WhichFile {
     id: u64,
 }
 
-#[derive(Serialize)]
-struct FileData {
-    data: Bytes,
-}
-
-async fn file(
-    socket: Socket,
-    State(chat): State<Chat>,
-    Data(which): Data<WhichFile>,
-) -> Result<FileData, ChatError> {
-    let data = chat.file(&which.room, socket.id().as_str(), which.id)?;
-    Ok(FileData { data })
+async fn file(socket: Socket, Data(which): Data<WhichFile>) -> Result<FileData, ChatError> {
+    must_be_in(&socket, &which.room)?;
+    history::file(socket.namespace(), &which.room, which.id).await
 }
 
 #[derive(Deserialize)]
@@ -227,20 +290,17 @@ struct SomeoneTypes {
 async fn typing(
     socket: Socket,
     person: Person,
-    State(chat): State<Chat>,
     Data(Typing { room, typing }): Data<Typing>,
-) {
-    if chat.is_member(&room, socket.id().as_str()) {
-        let others = socket.to(channel(&room));
-        others.volatile().emit(
-            "typing",
-            SomeoneTypes {
-                room,
-                person,
-                typing,
-            },
-        );
-    }
+) -> Result<(), ChatError> {
+    must_be_in(&socket, &room)?;
+    let others = socket.to(here(&room));
+    let someone = SomeoneTypes {
+        room,
+        person,
+        typing,
+    };
+    others.volatile().emit("typing", someone);
+    Ok(())
 }
 
 // ---- the program ----
@@ -289,7 +349,8 @@ async fn run() -> Result<(), String> {
     let listener = host::listen(host::host()?, host::port()?).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
-    let io = server();
+    let folder = host::data();
+    let io = server(&folder).await?;
     let files = vendor
         .fallback_service(ServeDir::new(Path::new(HERE).join("public")))
         // The browser may keep the files, but asks whether they have changed.
@@ -304,6 +365,7 @@ async fn run() -> Result<(), String> {
     } else {
         address.ip().to_string()
     };
+    println!("Messages are kept in {}", folder.display());
     println!(
         "Antiphon chat: http://{host}:{}   (Ctrl-C stops it)",
         address.port()

@@ -299,7 +299,7 @@ for (const [transport, query] of [["websocket", ""], ["polling", "?transport=pol
     // Also in the server's own account.
     await ben.page.reload();
     await ben.hears("after");
-    assert.deepEqual(await ben.texts(), ["written meanwhile", "after"]);
+    assert.deepEqual(await ben.texts(), ["before", "written meanwhile", "after"]);
   });
 }
 

@@ -1,6 +1,8 @@
-// The demo as a child process, which can be killed and come back on its port.
+// The demo as a child process, which can be killed and come back on its port, with a folder of its own.
 
 import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -13,12 +15,17 @@ export class Demo {
   /** Where the chat is, from the first start on: `http://localhost:PORT`. */
   url = "";
   #port = 0;
+  #folder = mkdtempSync(join(tmpdir(), "antiphon-demo-"));
   #child;
   #exited;
 
+  constructor() {
+    process.on("exit", () => rmSync(this.#folder, { recursive: true, force: true }));
+  }
+
   async start() {
     const program = join(target, "debug", "antiphon-demo");
-    const env = { ...process.env, PORT: String(this.#port), RUST_LOG: "warn" };
+    const env = { ...process.env, PORT: String(this.#port), DATA: this.#folder, RUST_LOG: "warn" };
     const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"], env });
     this.#child = child;
     const killed = () => child.kill("SIGKILL");
@@ -42,6 +49,11 @@ export class Demo {
   async kill() {
     this.#child.kill("SIGKILL");
     await this.#exited;
+  }
+
+  /** Forgets what it has kept. Not while it runs. */
+  forget() {
+    rmSync(this.#folder, { recursive: true });
   }
 
   /** Ends it in order; gives its exit status. */

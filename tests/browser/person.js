@@ -23,10 +23,13 @@ export function launch() {
 }
 
 /** What a browser says of a server that isn't there, or is about to go. */
-export const OUTAGE = /net::ERR_(CONNECTION|EMPTY_RESPONSE|INCOMPLETE|NETWORK)|WebSocket connection to|\b503\b/;
+export const OUTAGE = /net::ERR_(CONNECTION|EMPTY_RESPONSE|INCOMPLETE|INTERNET|NETWORK)|WebSocket connection to|\b503\b/;
 
 /** A client that ends its session early: a poll comes after the end, or a WebSocket has no use any more. */
 export const EARLY_END = /\b400\b.*transport=polling.*sid=|closed before the connection is established/;
+
+/** Streaming's probe, 300 ms after the connect, where WebSocket has won just then. */
+export const LATE_PROBE = /\b400\b.*transport=streaming.*sid=/;
 
 export class Person {
   /** What shouldn't happen: errors on the console, failed requests, answers of an error. */

@@ -1,10 +1,8 @@
 use super::*;
 
-fn chat_with_ada_in_the_lobby() -> (Chat, Person) {
-    let chat = Chat::default();
-    let ada = chat.person("Ada", "key of Ada").unwrap();
-    chat.join("lobby", "socket-1", &ada).unwrap();
-    (chat, ada)
+fn chat_with_ada() -> (Chat, Person) {
+    let ada = Chat::person("Ada", "key of Ada").unwrap();
+    (Chat::default(), ada)
 }
 
 fn saying(text: &str) -> NewMessage {
@@ -27,45 +25,34 @@ fn with_file(bytes: usize) -> NewMessage {
     }
 }
 
-fn history(chat: &Chat) -> Vec<Message> {
-    let reader = chat.person("Reader", "another key").unwrap();
-    chat.join("lobby", "socket-9", &reader).unwrap().0.messages
-}
-
 #[test]
 fn names_are_tidied_and_bounded() {
-    let chat = Chat::default();
     assert_eq!(
-        chat.person("  Ada \n Lovelace ", "k").unwrap().name,
+        Chat::person("  Ada \n Lovelace ", "k").unwrap().name,
         "Ada Lovelace"
     );
     for bad in ["", "   ", &"x".repeat(5_000), "a\u{0}b", "\u{202e}adA"] {
-        assert_eq!(chat.person(bad, "k"), Err(ChatError::BadName), "{bad:.10}");
+        assert_eq!(Chat::person(bad, "k"), Err(ChatError::BadName), "{bad:.10}");
     }
 }
 
 #[test]
-fn a_person_with_two_tabs_is_one_person() {
-    let (chat, ada) = chat_with_ada_in_the_lobby();
-    let again = chat.person("Ada", "key of Ada").unwrap();
-    assert_eq!(again, ada);
-    let (joined, arrived) = chat.join("lobby", "socket-2", &again).unwrap();
-    assert!(!arrived);
-    assert_eq!(joined.people, std::slice::from_ref(&ada));
-    assert!(!chat.leave("lobby", "socket-1", &ada).unwrap());
-    assert_eq!(chat.leave_all("socket-2", &ada), ["lobby"]);
+fn a_key_makes_the_same_person_in_each_run_and_is_not_shown() {
+    let ada = Chat::person("Ada", "key of Ada").unwrap();
+    // The first 8 bytes of its SHA-256.
+    assert_eq!(ada.id, "86a6ebac45ab582d");
+    assert_ne!(Chat::person("Ada", "another key").unwrap().id, ada.id);
 }
 
 #[test]
-fn one_speaks_only_where_one_is() {
-    let (chat, ada) = chat_with_ada_in_the_lobby();
-    let elsewhere = |room: &str| NewMessage {
-        room: room.to_owned(),
+fn messages_and_files_are_bounded() {
+    let (chat, ada) = chat_with_ada();
+    let elsewhere = NewMessage {
+        room: "nowhere".to_owned(),
         ..saying("hello")
     };
-    let error = |new| chat.post("socket-1", &ada, new).unwrap_err().code();
-    assert_eq!(error(elsewhere("listening")), "not_in_room");
-    assert_eq!(error(elsewhere("nowhere")), "unknown_room");
+    let error = |new| chat.post(&ada, new, Instant::now()).unwrap_err().code();
+    assert_eq!(error(elsewhere), "unknown_room");
     assert_eq!(error(saying(" \n ")), "empty");
     assert_eq!(error(saying(&"y".repeat(4_001))), "too_long");
     assert_eq!(error(with_file(700_001)), "file_too_big");
@@ -73,67 +60,65 @@ fn one_speaks_only_where_one_is() {
 }
 
 #[test]
-fn a_message_sent_twice_is_kept_once() {
-    let (chat, ada) = chat_with_ada_in_the_lobby();
-    let message = || NewMessage {
-        nonce: "n1".to_owned(),
-        ..saying("hello")
+fn a_message_that_comes_again_is_said_once() {
+    let (chat, ada) = chat_with_ada();
+    let ben = Chat::person("Ben", "key of Ben").unwrap();
+    let began = Instant::now();
+    let is_said = |person, nonce: &str, seconds| {
+        let message = NewMessage {
+            nonce: nonce.to_owned(),
+            ..saying("hello")
+        };
+        let now = began + Duration::from_secs(seconds);
+        chat.post(person, message, now).unwrap().is_some()
     };
-    let first = chat.post("socket-1", &ada, message()).unwrap();
-    let second = chat.post("socket-1", &ada, message()).unwrap();
-    assert!(first.1);
-    assert!(!second.1);
-    assert_eq!(first.0.id, second.0.id);
-    assert_eq!(history(&chat).len(), 1);
+    assert!(is_said(&ada, "n1", 0));
+    assert!(!is_said(&ada, "n1", 9), "the same one");
+    assert!(is_said(&ada, "n2", 9), "another one");
+    assert!(is_said(&ben, "n1", 9), "that of somebody else");
+    assert!(is_said(&ada, "", 9) && is_said(&ada, "", 9), "no nonces");
+    assert!(is_said(&ada, "n1", 10), "the first could not be stored");
 }
 
 #[test]
-fn the_history_is_bounded_in_messages_and_bytes() {
-    let (chat, ada) = chat_with_ada_in_the_lobby();
-    for _ in 0..10 {
-        chat.post("socket-1", &ada, with_file(700_000)).unwrap();
-    }
-    let kept = history(&chat);
-    assert!(
-        kept.iter()
-            .all(|message| message.file.as_ref().unwrap().data.is_none())
-    );
-    let has_bytes = |message: &&Message| chat.file("lobby", "socket-1", message.id).is_ok();
-    assert_eq!(kept.iter().filter(has_bytes).count(), 5);
-    assert!(has_bytes(&kept.last().unwrap()), "the newest stay");
-
-    for number in 0..200 {
-        chat.post("socket-1", &ada, saying(&number.to_string()))
-            .unwrap();
-    }
-    let kept = history(&chat);
-    assert_eq!(kept.len(), 100);
-    assert_eq!(kept.last().unwrap().text, "199");
+fn what_is_kept_of_a_message_has_not_the_bytes_of_its_file() {
+    let (chat, ada) = chat_with_ada();
+    let posted = chat.post(&ada, with_file(700_000), Instant::now());
+    let (message, data) = posted.unwrap().unwrap();
+    assert_eq!(data.unwrap().len(), 700_000);
+    assert_eq!(message.file.unwrap().size, 700_000);
 }
 
 #[test]
 fn rooms_are_bounded_and_idle_ones_make_place() {
     let chat = Chat::default();
-    let ada = chat.person("Ada", "key").unwrap();
+    let nobody = HashMap::new();
+    let make = |name: &str, people: &HashMap<_, _>| chat.make_room(name, people);
     assert_eq!(
-        chat.find_room("Choir  Berlin", true).as_deref(),
+        make("Choir  Berlin", &nobody).as_deref(),
         Ok("choir-berlin")
     );
-    assert_eq!(chat.find_room("<b>", true), Err(ChatError::BadRoom));
-    assert!(chat.find_room("nowhere", false).is_err());
+    assert_eq!(make("<b>", &nobody), Err(ChatError::BadRoom));
+    assert!(chat.find_room("nowhere").is_err());
+    let mut people = HashMap::new();
     for number in chat.rooms().len()..LIMITS.rooms {
-        let name = chat.find_room(&format!("room-{number}"), true).unwrap();
-        chat.join(&name, "socket-1", &ada).unwrap();
+        let name = make(&format!("room-{number}"), &people).unwrap();
+        people.insert(name, 1);
     }
-    chat.find_room("one-more", true).unwrap();
+    people.insert(make("one-more", &people).unwrap(), 1);
     assert_eq!(chat.rooms().len(), LIMITS.rooms);
-    assert!(
-        chat.find_room("choir-berlin", false).is_err(),
-        "it was empty"
-    );
-    chat.join("one-more", "socket-1", &ada).unwrap();
-    assert_eq!(
-        chat.find_room("too-many", true),
-        Err(ChatError::TooManyRooms)
-    );
+    assert!(chat.find_room("choir-berlin").is_err(), "it was empty");
+    assert!(chat.find_room("lobby").is_ok(), "this one always stays");
+    assert_eq!(make("too-many", &people), Err(ChatError::TooManyRooms));
+}
+
+#[test]
+fn rooms_of_another_run_are_there_again_within_the_bound() {
+    let chat = Chat::default();
+    let before = (0..100).map(|number| format!("room-{number}"));
+    chat.restore(["lobby".to_owned()].into_iter().chain(before));
+    assert_eq!(chat.rooms().len(), LIMITS.rooms);
+    let lobbies = chat.rooms().into_iter().filter(|room| room == "lobby");
+    assert_eq!(lobbies.count(), 1);
+    assert!(chat.find_room("room-0").is_ok());
 }
