@@ -165,7 +165,10 @@ fn publish(adapter: &str, asker: &str, content: &Content) -> Result<Vec<Value>, 
                 Posted::Notification(sent) => vec![frame(sent)],
                 // The test puts the row's id in the place of 0.
                 Posted::Attachment(it) => {
-                    vec![json!({ "row": hex(&it.payload) }), frame(it.notification(0))]
+                    vec![
+                        json!({ "row": hex(&it.payload) }),
+                        frame(it.notification(0)),
+                    ]
                 }
             }
         }
