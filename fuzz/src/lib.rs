@@ -1,5 +1,7 @@
 //! What the fuzz targets share: JSON that is made from the bytes of an input, so that nearly every
-//! input is a value.
+//! input is a value; and what must hold for all that servers tell each other.
+
+pub mod cluster;
 
 /// Texts that mean something to one type or another, as the inside of a string of JSON.
 const TEXTS: [&str; 32] = [

@@ -11,7 +11,7 @@ import { until, within } from "./wait.js";
 
 const tests = fileURLToPath(new URL("..", import.meta.url));
 const target = process.env.CARGO_TARGET_DIR ?? join(tests, "..", "target");
-const examples = process.env.ANTIPHON_EXAMPLES ?? join(target, "debug", "examples");
+export const examples = process.env.ANTIPHON_EXAMPLES ?? join(target, "debug", "examples");
 
 export const isReference = process.env.SERVER === "reference";
 

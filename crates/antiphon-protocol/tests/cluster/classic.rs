@@ -373,3 +373,19 @@ fn what_nobody_writes_is_refused_with_the_fields_name() {
         assert_eq!(field("socket.io-response#/#", payload), name, "{payload}");
     }
 }
+
+#[test]
+fn a_list_is_bounded_whatever_the_broker_lets_through() {
+    let classic = Classic::new("socket.io", "/", "zzzzzz");
+    let rooms = |count: u32| {
+        let head = [
+            &b"\x82\xa9requestId\xa1q\xa5rooms\xdd"[..],
+            &count.to_be_bytes(),
+        ];
+        let payload = [head.concat(), vec![0xa0; count as usize]].concat();
+        classic.decode("socket.io-response#/#", &payload, &Limits::default(), &all)
+    };
+    assert!(rooms(1_000_000).is_ok());
+    let (field, limit) = ("rooms", 1_000_000);
+    assert_eq!(rooms(1_000_001), Err(Malformed::TooMany { field, limit }));
+}

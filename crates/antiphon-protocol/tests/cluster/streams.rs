@@ -235,8 +235,11 @@ fn a_namespace_has_a_stream_that_all_servers_read() {
     assert_eq!(streams("s", 3), ["s-0", "s-1", "s-2", "s--1", "s--2"]);
     assert_eq!(streams("s", u32::MAX).len(), 2047);
     for (namespace, hash) in HASHES {
-        let number = hash.rem_euclid(7);
-        assert_eq!(stream_of("s", 7, namespace), format!("s-{number}"));
+        for count in 2..10_u8 {
+            let number = hash.rem_euclid(count.into());
+            let stream = stream_of("s", count.into(), namespace);
+            assert_eq!(stream, format!("s-{number}"), "{namespace}");
+        }
     }
     assert!(HASHES.iter().any(|(_, hash)| *hash < 0));
 }
