@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon::{EmitError, Server, adapter::AdapterError};
+use antiphon::{Bytes, EmitError, Server, adapter::AdapterError};
 use antiphon_cluster::{Health, Trouble};
 use antiphon_redis::Redis;
 use antiphon_test_cluster::{
@@ -18,7 +18,7 @@ use antiphon_test_cluster::{
     support::{Received, until, within},
 };
 use redis::Value;
-use support::{Two, down, ready};
+use support::{Two, down, down_for, ready};
 
 /// The number of an event `n`.
 async fn number(client: &mut Client) -> u32 {
@@ -114,7 +114,12 @@ async fn a_redis_that_crashes_and_starts_again_is_found_again() {
         let reason = down(node).await;
         assert!(reason.contains("Redis at 127.0.0.1"), "{reason}");
     }
-    for number in 0..3 {
+    // The connection that publishes notices by itself: what it had taken by then is counted as lost.
+    let mut number = 0;
+    while emit_here(&two, &mut here, number).await.is_ok() {
+        number += 1;
+    }
+    for number in number..number + 3 {
         let refused = emit_here(&two, &mut here, number).await;
         assert!(
             matches!(
@@ -154,11 +159,11 @@ async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
     let ([mut here, there], _) = two.pair.clients(["a", "a"]).await;
     drop(there);
     two.redis.freeze();
-    let large = "x".repeat(1 << 20);
+    let large = Bytes::from(vec![0; 8 << 20]);
     // More than the system takes for a connection, and the queue behind it.
-    let full = (0..400).find_map(|_| {
+    let full = (0..40).find_map(|_| {
         let begun = Instant::now();
-        let emitted = two.pair.one().to("nobody here").emit("n", &*large);
+        let emitted = two.pair.one().to("nobody here").emit("n", large.clone());
         assert!(begun.elapsed() < Duration::from_secs(1));
         emitted.into_result().err()
     });
@@ -169,7 +174,7 @@ async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
     let _ = emit_here(&two, &mut here, 1).await;
     assert!(down(&two.nodes[0]).await.contains("hasn't answered in 5 s"));
     let _ = emit_here(&two, &mut here, 2).await;
-    assert!(two.nodes[0].stats().lost > 50);
+    assert!(two.nodes[0].stats().lost > 5);
 
     two.redis.thaw();
     two.ready().await;
@@ -252,7 +257,7 @@ async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
     let node = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
     ready(&node).await;
     redis.command(&[&rights[..], &["&other:*"]].concat());
-    assert!(down(&node).await.contains("&antiphon:*"));
+    down_for(&node, "&antiphon:*").await;
     redis.command(&[&rights[..], &["&antiphon:*"]].concat());
     ready(&node).await;
 }

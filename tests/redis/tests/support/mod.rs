@@ -60,12 +60,17 @@ pub async fn ready(node: &Redis) {
 
 /// Waits until this server has no connection, and gives the reason.
 pub async fn down(node: &Redis) -> String {
+    down_for(node, "").await
+}
+
+/// Waits until this server has no connection for a reason that contains this.
+pub async fn down_for(node: &Redis, part: &str) -> String {
     let mut health = node.watch_health();
     let reason = |health: &Health| match health {
         Health::Degraded(Trouble::Down { reason }) => Some(reason.clone()),
         _ => None,
     };
-    let down = health.wait_for(|health| reason(health).is_some());
+    let down = health.wait_for(|health| reason(health).is_some_and(|reason| reason.contains(part)));
     let down = within("the trouble", down).await.unwrap();
     reason(&down).unwrap()
 }
