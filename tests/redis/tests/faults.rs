@@ -115,11 +115,11 @@ async fn a_redis_that_crashes_and_starts_again_is_found_again() {
         assert!(reason.contains("Redis at 127.0.0.1"), "{reason}");
     }
     // The connection that publishes notices by itself: what it had taken by then is counted as lost.
-    let mut number = 0;
-    while emit_here(&two, &mut here, number).await.is_ok() {
-        number += 1;
+    let mut taken = 0;
+    while emit_here(&two, &mut here, taken).await.is_ok() {
+        taken += 1;
     }
-    for number in number..number + 3 {
+    for number in taken + 1..taken + 4 {
         let refused = emit_here(&two, &mut here, number).await;
         assert!(
             matches!(
