@@ -44,6 +44,8 @@ pub struct ClusterStats {
     pub published: u64,
     /// Not taken by the broker: it was away, or full.
     pub refused: u64,
+    /// Taken by the broker, and lost with its connection: all that may not have been sent.
+    pub lost: u64,
     /// Read, those of this server among them.
     pub received: u64,
     /// Dropped, since they came faster than they could be read.

@@ -58,6 +58,7 @@ pub(crate) struct Link {
     tasks: Mutex<Vec<AbortHandle>>,
     published: AtomicU64,
     refused: AtomicU64,
+    lost: AtomicU64,
     received: AtomicU64,
     dropped: AtomicU64,
     malformed: AtomicU64,
@@ -79,6 +80,7 @@ impl Link {
             tasks: Mutex::default(),
             published: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
             received: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
@@ -156,6 +158,7 @@ impl Link {
         ClusterStats {
             published: read(&self.published),
             refused: read(&self.refused),
+            lost: read(&self.lost),
             received: read(&self.received),
             dropped: read(&self.dropped),
             malformed: read(&self.malformed),
@@ -167,6 +170,9 @@ impl Link {
         match event {
             Event::Frame { .. } => {
                 count(&self.received, 1);
+            }
+            Event::Lost { frames } => {
+                count(&self.lost, *frames);
             }
             Event::Dropped { frames } => {
                 count(&self.dropped, *frames);

@@ -36,6 +36,8 @@ pub(crate) struct Router {
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     health: watch::Sender<Health>,
+    /// It has been known once who is there.
+    begun: watch::Sender<bool>,
 }
 
 struct State {
@@ -69,6 +71,7 @@ impl Router {
             link,
             namespaces: RwLock::default(),
             health: watch::Sender::new(Health::Starting),
+            begun: watch::Sender::new(false),
         });
         Link::start(&router);
         router
@@ -95,9 +98,9 @@ impl Router {
 
     /// Resolves when it is known who is there.
     pub(crate) async fn started(&self) {
-        let mut health = self.health();
+        let mut begun = self.begun.subscribe();
         // The sender is here.
-        let _ = health.wait_for(|health| *health != Health::Starting).await;
+        let _ = begun.wait_for(|begun| *begun).await;
     }
 
     /// A namespace begins to hear.
@@ -147,7 +150,7 @@ impl Router {
         asking: Asking,
         closed: BoxFuture<()>,
     ) {
-        if *this.health.borrow() != Health::Starting {
+        if *this.begun.borrow() {
             return this.ask_now(namespace, what, time, asking);
         }
         // It isn't known yet who is there: it would be a guess that nobody is.
@@ -336,6 +339,9 @@ impl Router {
         {
             self.health.send_replace(state.machine.health().clone());
         }
+        let has_begun = state.machine.has_begun();
+        self.begun
+            .send_if_modified(|begun| std::mem::replace(begun, has_begun) != has_begun);
         outputs
     }
 
@@ -402,6 +408,8 @@ impl Ears for Router {
             Event::Subscribed { version } => {
                 self.with_machine(|machine| machine.subscribed(version, now))
             }
+            // The link has counted it.
+            Event::Lost { .. } => return,
             Event::Up => self.with_machine(|machine| machine.up(version, now)),
             Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),

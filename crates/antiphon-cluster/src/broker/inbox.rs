@@ -49,6 +49,8 @@ pub(crate) enum Event {
     Down { reason: String },
     /// So many frames found the inbox full.
     Dropped { frames: u64 },
+    /// So many frames that the broker had taken weren't sent.
+    Lost { frames: u64 },
 }
 
 impl Inbox {
@@ -100,6 +102,11 @@ impl Inbox {
     pub fn dropped(&self, frames: u64) {
         self.state().dropped += frames;
         self.filled.notify_one();
+    }
+
+    /// So many frames that the broker had taken to publish were, or may have been, lost.
+    pub fn lost(&self, frames: u64) {
+        self.signal(Event::Lost { frames });
     }
 
     fn signal(&self, event: Event) {

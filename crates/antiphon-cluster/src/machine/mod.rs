@@ -132,6 +132,7 @@ pub(crate) struct Machine {
     probe: Option<Instant>,
     dropping: Option<Instant>,
     is_lagging: bool,
+    has_begun: bool,
     is_closed: bool,
     health: Health,
     last_said: Option<Instant>,
@@ -155,6 +156,7 @@ impl Machine {
             probe: None,
             dropping: None,
             is_lagging: false,
+            has_begun: false,
             is_closed: false,
             health: Health::Starting,
             last_said: None,
@@ -192,6 +194,11 @@ impl Machine {
         self.config
     }
 
+    /// Whether it has been known once who else is there, or never will be.
+    pub(crate) const fn has_begun(&self) -> bool {
+        self.has_begun || self.is_closed
+    }
+
     pub(crate) const fn health(&self) -> &Health {
         &self.health
     }
@@ -207,9 +214,8 @@ impl Machine {
 
     /// The connection is there. The subscriptions of `version` are wanted by now.
     pub(crate) fn up(&mut self, version: u64, now: Instant) {
-        let is_start = matches!(self.link, Link::New);
         self.link = Link::Up;
-        self.listen_anew(is_start, version, now);
+        self.listen_anew(!self.has_begun, version, now);
         self.settle_health();
     }
 
@@ -425,6 +431,7 @@ impl Machine {
         });
         if is_over {
             self.resync = None;
+            self.has_begun = true;
         }
     }
 

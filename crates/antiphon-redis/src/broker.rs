@@ -1,0 +1,207 @@
+//! The broker: two connections, of which one publishes and the other listens.
+//!
+//! They are apart because Redis closes a connection that reads too slowly, and what is published
+//! has no share in that. Each has a task that connects again by itself. The router is told that
+//! there is a connection when there are both.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use antiphon::adapter::BoxFuture;
+use antiphon_cluster::{
+    Topic, Wanted,
+    broker::{Abilities, Broker, Inbox, Refused},
+};
+use bytes::Bytes;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::watch;
+
+use crate::{connection::Server, error::Error, publisher, queue::Queue, subscriber};
+
+/// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
+/// (`client-output-buffer-limit pubsub`), so one frame must be well below.
+const MAX_FRAME: usize = 16 * 1_024 * 1_024;
+
+/// The broker of one server.
+pub(crate) struct RedisBroker(pub(crate) Arc<Shared>);
+
+/// What its two tasks have in common.
+pub(crate) struct Shared {
+    pub(crate) server: Server,
+    pub(crate) queue: Queue,
+    /// The connection that publishes, for questions.
+    requests: Mutex<Option<MultiplexedConnection>>,
+    links: watch::Sender<Links>,
+    inbox: OnceLock<Arc<Inbox>>,
+}
+
+/// Which of the two connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Publishing,
+    Subscribing,
+}
+
+/// How the connections are.
+#[derive(Debug, Clone, Default)]
+struct Links {
+    publishing: Link,
+    subscribing: Link,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+enum Link {
+    #[default]
+    New,
+    Up,
+    Down(Error),
+}
+
+impl Links {
+    /// Whether both are there. `None`: not yet, and nothing is wrong so far.
+    fn outcome(&self) -> Option<Result<(), Error>> {
+        match (&self.publishing, &self.subscribing) {
+            (Link::Up, Link::Up) => Some(Ok(())),
+            (Link::Down(error), _) | (_, Link::Down(error)) => Some(Err(error.clone())),
+            _ => None,
+        }
+    }
+}
+
+impl RedisBroker {
+    pub(crate) fn new(server: Server) -> Self {
+        Self(Arc::new(Shared {
+            server,
+            queue: Queue::new(),
+            requests: Mutex::default(),
+            links: watch::Sender::default(),
+            inbox: OnceLock::new(),
+        }))
+    }
+}
+
+impl Shared {
+    /// How the first attempt to connect goes.
+    pub(crate) async fn connected(&self) -> Result<(), Error> {
+        let mut links = self.links.subscribe();
+        // The sender is here.
+        let links = links.wait_for(|links| links.outcome().is_some()).await;
+        let outcome = links.ok().and_then(|links| links.outcome());
+        outcome.unwrap_or(Ok(()))
+    }
+
+    /// The connection that publishes is this one now.
+    pub(crate) fn use_requests(&self, requests: Option<MultiplexedConnection>) {
+        *self.requests() = requests;
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections have subscribed to a topic.
+    async fn subscribers(&self, topic: &Topic) -> Result<usize, Refused> {
+        let requests = self.requests().clone();
+        let Some(mut requests) = requests else {
+            let reason = "Redis isn't connected".to_owned();
+            return Err(Refused::Down { reason });
+        };
+        let asked = redis::cmd("PUBSUB")
+            .arg("NUMSUB")
+            .arg(topic.name())
+            .query_async(&mut requests)
+            .await;
+        let (_, count): (String, usize) = asked.map_err(|error| Refused::Down {
+            reason: self.server.error(&error).to_string(),
+        })?;
+        Ok(count)
+    }
+
+    /// A connection is there.
+    pub(crate) fn up(&self, side: Side) {
+        self.set(side, Link::Up);
+    }
+
+    /// A connection is lost, or couldn't be made.
+    pub(crate) fn down(&self, side: Side, error: Error) {
+        self.set(side, Link::Down(error));
+    }
+
+    fn set(&self, side: Side, link: Link) {
+        self.links.send_if_modified(|links| {
+            let before = links.outcome();
+            match side {
+                Side::Publishing => links.publishing = link,
+                Side::Subscribing => links.subscribing = link,
+            }
+            let after = links.outcome();
+            let has_changed = before != after;
+            // Told under the lock, so that the last word that the router hears is the last one.
+            match (after, self.inbox.get()) {
+                (Some(Ok(())), Some(inbox)) if has_changed => inbox.up(),
+                (Some(Err(error)), Some(inbox)) if has_changed => inbox.down(error.to_string()),
+                _ => {}
+            }
+            has_changed
+        });
+    }
+
+    /// Frames that were to be published are lost.
+    pub(crate) fn lost(&self, frames: usize, error: &Error) {
+        if frames == 0 {
+            return;
+        }
+        tracing::warn!(frames, "lost frames that were to be published: {error}");
+        if let Some(inbox) = self.inbox.get() {
+            inbox.lost(frames as u64);
+        }
+    }
+}
+
+impl Broker for RedisBroker {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            max_frame: MAX_FRAME,
+            echoes: true,
+        }
+    }
+
+    fn run(self: Arc<Self>, wanted: Arc<Wanted>, inbox: Arc<Inbox>) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.0);
+        // It is called once.
+        let _ = shared.inbox.set(Arc::clone(&inbox));
+        Box::pin(async move {
+            let publishes = publisher::run(Arc::clone(&shared));
+            tokio::join!(publishes, subscriber::run(shared, wanted, inbox));
+        })
+    }
+
+    fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
+        let bytes = frame.len();
+        if bytes > MAX_FRAME {
+            let limit = MAX_FRAME;
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        self.0.queue.push(topic, frame)
+    }
+
+    fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
+        let (shared, topic) = (Arc::clone(&self.0), topic.clone());
+        Box::pin(async move { shared.subscribers(&topic).await.map(Some) })
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { shared.queue.close().await })
+    }
+}
+
+impl fmt::Debug for RedisBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("RedisBroker")
+            .field(&self.0.server.context.address)
+            .finish()
+    }
+}

@@ -1,0 +1,147 @@
+//! What users put into their server's builder.
+
+use std::{fmt, ops::Deref, sync::Arc};
+
+use antiphon::adapter::{Adapter, AdapterFactory, Local};
+use antiphon_cluster::Cluster;
+
+use crate::{broker::RedisBroker, connection::Server, error::Error};
+
+/// The names of channels begin so.
+const PREFIX: &str = "antiphon";
+
+/// Connects a server with others by a Redis: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
+/// [`Cluster`], too: by that one sees how it goes.
+///
+/// One of these belongs to one server.
+///
+/// ```no_run
+/// use antiphon::Server;
+/// use antiphon_redis::Redis;
+///
+/// # async fn example() -> Result<(), antiphon_redis::Error> {
+/// let redis = Redis::connect("redis://127.0.0.1").await?;
+/// let io = Server::builder().adapter(redis.clone()).build();
+/// io.to("lobby").emit("news", "for the sockets of all servers");
+/// println!("{}, {} servers", redis.health(), redis.servers().len());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Redis {
+    cluster: Cluster,
+}
+
+impl Redis {
+    /// Connects to the Redis of a URL: `redis://user:password@host:6379`, `rediss://host` with TLS,
+    /// `unix:/path`. The database of a URL is of no matter, since channels belong to none.
+    ///
+    /// Later it connects again by itself, whatever happens.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong and what to do. [`RedisBuilder::wait`] goes on without.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(url).connect().await
+    }
+
+    /// As [`connect`](Self::connect), with options.
+    pub fn builder(url: &str) -> RedisBuilder {
+        RedisBuilder {
+            url: url.to_owned(),
+            prefix: PREFIX.to_owned(),
+            waits: false,
+        }
+    }
+}
+
+impl Deref for Redis {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl AdapterFactory for Redis {
+    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
+        self.cluster.make(namespace, local)
+    }
+}
+
+impl fmt::Debug for Redis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Redis").field(&self.cluster).finish()
+    }
+}
+
+/// Options of a [`Redis`].
+///
+/// ```no_run
+/// use antiphon_redis::Redis;
+///
+/// # async fn example() -> Result<(), antiphon_redis::Error> {
+/// let redis = Redis::builder("redis://10.0.0.7")
+///     .prefix("shop") // another cluster at the same Redis has another one
+///     .wait() // start without the Redis, if it is away
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until connect is called"]
+pub struct RedisBuilder {
+    url: String,
+    prefix: String,
+    waits: bool,
+}
+
+impl RedisBuilder {
+    /// The names of all channels begin with this, and a colon. `antiphon` by default. Servers of one
+    /// cluster have the same, and several clusters at one Redis have others.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Begins without the Redis if that can't be had now, and goes on trying: until then this server
+    /// knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
+    pub const fn wait(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong and what to do. If it [waits](Self::wait), only what no time
+    /// cures is an error: a wrong URL.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(self) -> Result<Redis, Error> {
+        let server = Server::new(&self.url, &self.prefix)?;
+        let broker = Arc::new(RedisBroker::new(server));
+        let shared = Arc::clone(&broker.0);
+        let cluster = Cluster::named(broker, &self.prefix);
+        if !self.waits {
+            // Dropped, the cluster ends the attempts.
+            shared.connected().await?;
+        }
+        Ok(Redis { cluster })
+    }
+}
+
+impl fmt::Debug for RedisBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("RedisBuilder")
+            .field("prefix", &self.prefix)
+            .field("waits", &self.waits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,15 @@
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+mod broker;
+mod builder;
+mod connection;
+mod error;
+mod publisher;
+mod queue;
+mod subscriber;
+#[cfg(feature = "tls")]
+mod tls;
+
+pub use builder::{Redis, RedisBuilder};
+pub use error::Error;

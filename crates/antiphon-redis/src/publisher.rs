@@ -1,0 +1,146 @@
+//! Sends what waits in the queue: one task, one connection, in order.
+//!
+//! Frames are sent in batches, of which some may be unanswered at a time, so that nothing waits for
+//! a round trip. The answers are counted: what hasn't got one when the connection breaks may be
+//! lost, and is told as that.
+
+use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
+
+use redis::{RedisResult, Value, aio::MultiplexedConnection};
+
+use crate::{
+    backoff::Backoff,
+    broker::{Shared, Side},
+    connection::{Connection, PROBE},
+    error::Error,
+    queue::Batch,
+};
+
+/// So many batches may be unanswered. The library's own queue has room for them.
+const UNANSWERED: usize = 16;
+
+type Answers = RedisResult<Vec<RedisResult<Value>>>;
+
+/// A batch that has been sent.
+struct Sent {
+    frames: usize,
+    answers: State,
+}
+
+enum State {
+    Waits(Pin<Box<dyn Future<Output = Answers> + Send>>),
+    Came(Answers),
+}
+
+/// Publishes, and connects again when that fails, until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut backoff = Backoff::new();
+    loop {
+        let error = match connect(&shared).await {
+            Ok(connection) => {
+                backoff.reset();
+                shared.use_requests(Some(connection.requests.clone()));
+                shared.queue.up();
+                shared.up(Side::Publishing);
+                let error = feed(&shared, &connection).await;
+                shared.use_requests(None);
+                error
+            }
+            Err(error) => error,
+        };
+        let lost = shared.queue.down(error.to_string());
+        shared.lost(lost, &error);
+        shared.down(Side::Publishing, error);
+        backoff.pause().await;
+    }
+}
+
+async fn connect(shared: &Shared) -> Result<Connection, Error> {
+    let mut connection = shared.server.connect(|_| {}).await?;
+    shared.server.probe(&mut connection.requests).await?;
+    Ok(connection)
+}
+
+/// Sends what waits until the connection fails.
+async fn feed(shared: &Shared, connection: &Connection) -> Error {
+    let mut sent = VecDeque::new();
+    let mut probes = std::pin::pin!(probe(shared, connection.requests.clone()));
+    loop {
+        tokio::select! {
+            biased;
+            (frames, answers) = answered(&mut sent) => match answers {
+                Ok(answers) => {
+                    shared.queue.done(frames);
+                    note_refusals(shared, answers);
+                }
+                Err(error) => return shared.server.error(&error),
+            },
+            () = connection.closed() => return shared.server.closed(),
+            error = &mut probes => return error,
+            batch = shared.queue.take(), if sent.len() < UNANSWERED => {
+                sent.push_back(send(connection.requests.clone(), batch));
+            }
+        }
+    }
+}
+
+/// Asks again and again whether the connection is there. Resolves when it isn't.
+async fn probe(shared: &Shared, mut requests: MultiplexedConnection) -> Error {
+    loop {
+        tokio::time::sleep(PROBE).await;
+        if let Err(error) = shared.server.probe(&mut requests).await {
+            return error;
+        }
+    }
+}
+
+fn send(mut requests: MultiplexedConnection, batch: Batch) -> Sent {
+    let frames = batch.frames.len();
+    let mut pipeline = redis::Pipeline::with_capacity(frames);
+    pipeline.ignore_errors();
+    for (topic, frame) in batch.frames {
+        pipeline.cmd("PUBLISH").arg(topic.name()).arg(&frame[..]);
+    }
+    let answers = async move { pipeline.query_async(&mut requests).await };
+    Sent {
+        frames,
+        answers: State::Waits(Box::pin(answers)),
+    }
+}
+
+/// The answers to the oldest batch, and how many frames it has. It never resolves without one.
+///
+/// A batch is written when it is looked at for the first time. All are looked at in their order, so
+/// they are written in it.
+async fn answered(sent: &mut VecDeque<Sent>) -> (usize, Answers) {
+    std::future::poll_fn(|cx| {
+        for batch in sent.iter_mut() {
+            if let State::Waits(answers) = &mut batch.answers
+                && let Poll::Ready(answers) = answers.as_mut().poll(cx)
+            {
+                batch.answers = State::Came(answers);
+            }
+        }
+        match sent.pop_front() {
+            Some(Sent {
+                frames,
+                answers: State::Came(answers),
+            }) => Poll::Ready((frames, answers)),
+            Some(waits) => {
+                sent.push_front(waits);
+                Poll::Pending
+            }
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Frames that Redis has refused one by one: the user may not publish under their topics.
+fn note_refusals(shared: &Shared, answers: Vec<RedisResult<Value>>) {
+    let mut refusals = answers.into_iter().filter_map(Result::err);
+    if let Some(first) = refusals.next() {
+        let lost = 1 + refusals.count();
+        shared.lost(lost, &shared.server.error(&first));
+    }
+}

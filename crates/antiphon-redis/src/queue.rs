@@ -1,0 +1,255 @@
+//! What waits to be published: a bounded queue between the threads that emit and the one task that
+//! sends.
+//!
+//! Whether there is a connection is decided here, under the lock of the queue: what is published
+//! while there is none is refused at once, and what waits when it breaks is lost. It isn't kept,
+//! since nobody knows how much of it has been sent, and an event that comes twice is worse than one
+//! that is known to be missing.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use antiphon_cluster::{Topic, broker::Refused};
+use bytes::Bytes;
+use tokio::sync::{Notify, watch};
+
+/// So many frames may wait, and so many bytes in them.
+pub(crate) const FRAMES: usize = 65_536;
+pub(crate) const BYTES: usize = 64 * 1_024 * 1_024;
+
+/// So much is sent in one write, or a single frame that is larger.
+const BATCH_FRAMES: usize = 512;
+const BATCH_BYTES: usize = 256 * 1_024;
+
+/// So long [`Queue::close`] waits for what is still to be sent.
+const CLOSE: Duration = Duration::from_secs(3);
+
+/// What waits to be published.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    filled: Notify,
+    /// Something has been done with. It is sent to without the lock, which those that wait take.
+    settled: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    link: Link,
+    is_closed: bool,
+    frames: VecDeque<(Topic, Bytes)>,
+    bytes: usize,
+    /// Taken, and not done with yet.
+    taken: usize,
+}
+
+#[derive(Debug)]
+enum Link {
+    Up,
+    Down { reason: String },
+}
+
+/// Frames that are sent together.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) frames: Vec<(Topic, Bytes)>,
+}
+
+impl Queue {
+    pub(crate) fn new() -> Self {
+        let reason = "it is being connected to".to_owned();
+        Self {
+            state: Mutex::new(State {
+                link: Link::Down { reason },
+                is_closed: false,
+                frames: VecDeque::new(),
+                bytes: 0,
+                taken: 0,
+            }),
+            filled: Notify::new(),
+            settled: watch::Sender::new(()),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a frame behind the others.
+    pub(crate) fn push(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(Refused::Closed);
+        }
+        if let Link::Down { reason } = &state.link {
+            let reason = reason.clone();
+            return Err(Refused::Down { reason });
+        }
+        let bytes = size(topic, &frame);
+        if state.frames.len() >= FRAMES || state.bytes + bytes > BYTES {
+            return Err(Refused::Full);
+        }
+        state.bytes += bytes;
+        state.frames.push_back((topic.clone(), frame));
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Takes what comes next, at least one frame: waits for it. What is taken is to be
+    /// [done](Self::done) with, or [lost](Self::down).
+    pub(crate) async fn take(&self) -> Batch {
+        loop {
+            let batch = self.try_take();
+            if !batch.frames.is_empty() {
+                return batch;
+            }
+            self.filled.notified().await;
+        }
+    }
+
+    fn try_take(&self) -> Batch {
+        let mut state = self.state();
+        let (mut batch, mut bytes) = (Batch::default(), 0);
+        while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
+            let Some((topic, frame)) = state.frames.pop_front() else {
+                break;
+            };
+            bytes += size(&topic, &frame);
+            batch.frames.push((topic, frame));
+        }
+        state.bytes -= bytes;
+        state.taken += batch.frames.len();
+        batch
+    }
+
+    /// So many frames that were taken have been sent.
+    pub(crate) fn done(&self, frames: usize) {
+        let mut state = self.state();
+        state.taken = state.taken.saturating_sub(frames);
+        drop(state);
+        self.settled.send_replace(());
+    }
+
+    /// There is a connection.
+    pub(crate) fn up(&self) {
+        self.state().link = Link::Up;
+    }
+
+    /// There is none any more. Returns how many frames are lost by that.
+    pub(crate) fn down(&self, reason: String) -> usize {
+        let mut state = self.state();
+        let lost = state.frames.len() + state.taken;
+        state.frames = VecDeque::new();
+        (state.bytes, state.taken) = (0, 0);
+        state.link = Link::Down { reason };
+        drop(state);
+        self.settled.send_replace(());
+        lost
+    }
+
+    /// Refuses what comes from now on, and waits until what is there has been sent.
+    pub(crate) async fn close(&self) {
+        self.state().is_closed = true;
+        let mut settled = self.settled.subscribe();
+        let settled = settled.wait_for(|()| {
+            let state = self.state();
+            state.frames.is_empty() && state.taken == 0
+        });
+        if tokio::time::timeout(CLOSE, settled).await.is_err() {
+            tracing::warn!("closed Redis with frames unsent: it doesn't answer");
+        }
+    }
+}
+
+/// What a frame counts.
+fn size(topic: &Topic, frame: &Bytes) -> usize {
+    topic.name().len() + frame.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Queue {
+        let queue = Queue::new();
+        queue.up();
+        queue
+    }
+
+    fn push(queue: &Queue, frame: impl Into<Bytes>) -> Result<(), Refused> {
+        queue.push(&Topic::new("t"), frame.into())
+    }
+
+    #[test]
+    fn what_comes_without_a_connection_is_refused_with_the_reason() {
+        let queue = Queue::new();
+        assert!(matches!(push(&queue, "a"), Err(Refused::Down { .. })));
+        queue.up();
+        assert_eq!(push(&queue, "a"), Ok(()));
+        queue.down("pulled".to_owned());
+        let reason = "pulled".to_owned();
+        assert_eq!(push(&queue, "a"), Err(Refused::Down { reason }));
+    }
+
+    #[test]
+    fn frames_and_bytes_are_bounded_and_there_is_room_again() {
+        let queue = queue();
+        for _ in 0..FRAMES {
+            assert_eq!(push(&queue, "a"), Ok(()));
+        }
+        assert_eq!(push(&queue, "a"), Err(Refused::Full));
+        let taken = queue.try_take().frames.len();
+        assert_eq!((taken, push(&queue, "a")), (BATCH_FRAMES, Ok(())));
+        queue.down(String::new());
+        queue.up();
+        let half = vec![0; BYTES / 2];
+        assert_eq!(push(&queue, half.clone()), Ok(()));
+        assert_eq!(push(&queue, half), Err(Refused::Full));
+    }
+
+    #[test]
+    fn a_batch_is_bounded_in_bytes_and_has_at_least_one_frame() {
+        let queue = queue();
+        for _ in 0..3 {
+            push(&queue, vec![0; BATCH_BYTES + 1]).unwrap();
+        }
+        for _ in 0..3 {
+            assert_eq!(queue.try_take().frames.len(), 1);
+        }
+        assert_eq!(queue.state().bytes, 0);
+    }
+
+    #[test]
+    fn what_waits_and_what_was_taken_is_lost_with_the_connection() {
+        let queue = queue();
+        for _ in 0..BATCH_FRAMES + 3 {
+            push(&queue, "a").unwrap();
+        }
+        queue.try_take();
+        queue.done(1);
+        assert_eq!(queue.down(String::new()), BATCH_FRAMES + 2);
+        queue.up();
+        assert!(queue.try_take().frames.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closing_waits_for_what_is_being_sent_and_not_for_ever() {
+        let queue = queue();
+        push(&queue, "a").unwrap();
+        let sends = async {
+            assert_eq!(queue.take().await.frames.len(), 1);
+            queue.done(1);
+        };
+        let start = tokio::time::Instant::now();
+        tokio::join!(queue.close(), sends);
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(push(&queue, "a"), Err(Refused::Closed));
+        queue.state().taken = 1;
+        queue.close().await;
+        assert_eq!(start.elapsed(), CLOSE);
+    }
+}

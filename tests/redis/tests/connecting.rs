@@ -1,0 +1,170 @@
+//! How the first connection goes: what is wrong is an error that says what to do.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read, Write};
+
+use antiphon::Server;
+use antiphon_cluster::Health;
+use antiphon_redis::{Error, Redis};
+use antiphon_test_cluster::{
+    joined,
+    support::{until, within},
+};
+use antiphon_test_redis::{RedisServer, free_port};
+use support::{Two, down, ready};
+
+async fn error(url: &str) -> Error {
+    within("an error", Redis::connect(url)).await.unwrap_err()
+}
+
+/// What listens here answers everything with this, or nothing.
+fn listens(answer: Option<&'static [u8]>) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            if let Some(answer) = answer {
+                let _ = stream.read(&mut [0; 1_024]);
+                let _ = stream.write_all(answer);
+            }
+            held.push(stream);
+        }
+    });
+    format!("redis://{address}")
+}
+
+#[tokio::test]
+async fn a_wrong_url_is_an_error_also_for_those_that_wait() {
+    let wrong = Redis::builder("http://127.0.0.1").wait().connect().await;
+    assert!(matches!(wrong, Err(Error::Url { .. })), "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_says_so_and_the_right_one_is_taken() {
+    let redis = RedisServer::with(&["--requirepass", "secret"]);
+    for login in ["", ":wrong@", "nobody:secret@"] {
+        let error = error(&redis.url_of(login)).await;
+        assert!(matches!(error, Error::Login { .. }), "{login}: {error:?}");
+    }
+    Redis::connect(&redis.url()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redis_that_is_away_is_an_error() {
+    let error = error(&format!("redis://127.0.0.1:{}", free_port())).await;
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    let error = self::error("redis://no-such-host.invalid").await;
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_redis_that_doesnt_answer_is_an_error_in_time() {
+    let error = error(&listens(None)).await;
+    assert!(
+        matches!(error, Error::Silent { seconds: 5, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_old_redis_is_told_by_its_age() {
+    let answer = b"-ERR unknown command `HELLO`, with args beginning with: `3`, \r\n\
+        -ERR unknown subcommand\r\n-ERR unknown subcommand\r\n";
+    let error = error(&listens(Some(answer))).await;
+    assert!(matches!(error, Error::TooOld { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_redis_is_an_error() {
+    let answer = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+    let error = error(&listens(Some(answer))).await;
+    let text = error.to_string();
+    assert!(text.starts_with("Redis at 127.0.0.1:"), "{text}");
+}
+
+#[tokio::test]
+async fn a_replica_is_refused() {
+    let primary = RedisServer::start();
+    let of = format!("127.0.0.1 {}", primary.port());
+    let replica = RedisServer::with(&["--replicaof", &of]);
+    let error = error(&replica.url()).await;
+    assert!(matches!(error, Error::Replica { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_user_without_rights_learns_which_are_needed_and_with_these_it_works() {
+    let redis = RedisServer::start();
+    let allow = |user: &str, rights: &[&str]| {
+        let words = ["ACL", "SETUSER", user, "on", ">secret", "resetchannels"];
+        redis.command(&[&words[..], rights].concat());
+    };
+    allow("mute", &["+@all", "-publish", "&antiphon:*"]);
+    allow("deaf", &["+@all", "-subscribe", "&antiphon:*"]);
+    allow("elsewhere", &["+@all", "&other:*"]);
+    for user in ["mute", "deaf", "elsewhere"] {
+        let error = error(&redis.url_of(&format!("{user}:secret@"))).await;
+        assert!(
+            matches!(error, Error::Forbidden { .. }),
+            "{user}: {error:?}"
+        );
+        let text = error.to_string();
+        assert!(text.contains("&antiphon:*"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+    // The rights of the text are enough.
+    let text = error(&redis.url_of("mute:secret@")).await.to_string();
+    let (_, rights) = text.split_once("ACL SETUSER .. ").unwrap();
+    let rights: Vec<_> = rights.split_ascii_whitespace().collect();
+    allow("able", &rights);
+    let able = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
+    ready(&able).await;
+}
+
+#[tokio::test]
+async fn who_waits_begins_alone_and_finds_the_redis_when_it_comes() {
+    let mut redis = RedisServer::start();
+    redis.kill();
+    let builder = Redis::builder(&redis.url()).wait();
+    let [one, two] = [
+        builder.clone().connect().await.unwrap(),
+        builder.connect().await.unwrap(),
+    ];
+    assert!(down(&one).await.contains("can't be reached"));
+    let servers = [&one, &two].map(|node| {
+        let io = Server::builder().adapter(node.clone()).build();
+        io.of("/").on("enter", async || ());
+        io
+    });
+    let (mut client, _) = joined(&servers[0], "a").await;
+    assert!(servers[0].emit("here", 1).into_result().is_err());
+    client.expect(r#"42["here",1]"#).await;
+    // It isn't known that there are no others.
+    let mut started = std::pin::pin!(one.started());
+    let begun = tokio::time::timeout(std::time::Duration::ZERO, &mut started);
+    assert!(begun.await.is_err());
+
+    redis.restart();
+    started.await;
+    for node in [&one, &two] {
+        ready(node).await;
+        until("both servers", || node.servers().len() == 2).await;
+    }
+    servers[1].emit("all", 1).into_result().unwrap();
+    client.expect(r#"42["all",1]"#).await;
+}
+
+#[tokio::test]
+async fn clusters_with_two_prefixes_dont_hear_each_other() {
+    let two = Two::new().await;
+    let other = Redis::builder(&two.redis.url()).prefix("shop");
+    let other = other.connect().await.unwrap();
+    within("its start", other.started()).await;
+    assert_eq!(other.health(), Health::Ready);
+    assert_eq!(other.servers().len(), 1);
+    assert_eq!(two.nodes[0].servers().len(), 2);
+}

@@ -1,0 +1,344 @@
+//! What becomes of two servers when their Redis, or the connection to it, fails.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use antiphon::{Bytes, EmitError, Server, adapter::AdapterError};
+use antiphon_cluster::{Health, Trouble};
+use antiphon_redis::Redis;
+use antiphon_test_cluster::{
+    Client, joined,
+    support::{Received, until, within},
+};
+use redis::Value;
+use support::{Two, down, down_for, ready};
+
+/// The number of an event `n`.
+async fn number(client: &mut Client) -> u32 {
+    match client.next().await {
+        Received::Text(text) => {
+            let number = text
+                .strip_prefix(r#"42["n","#)
+                .unwrap_or_else(|| panic!("{text}"));
+            number.trim_end_matches(']').parse().unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Emits and waits until the client of the same server has it, so that none falls behind.
+async fn emit_here(two: &Two, here: &mut Client, number: u32) -> Result<(), EmitError> {
+    let emitted = two.pair.one().emit("n", number).into_result();
+    assert_eq!(self::number(here).await, number);
+    emitted.map(drop)
+}
+
+/// What the client of the other server gets, as it comes.
+fn collect(mut client: Client) -> Arc<Mutex<Vec<u32>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let number = number(&mut client).await;
+            into.lock().unwrap().push(number);
+        }
+    });
+    seen
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_connections_double_nothing_and_nothing_is_lost_once_all_is_well() {
+    let two = Two::new().await;
+    let ([mut here, there], _) = two.pair.clients(["a", "a"]).await;
+    let seen = collect(there);
+    let troubles = Arc::new(Mutex::new(HashSet::new()));
+    let mut health = two.nodes[1].watch_health();
+    let noted = Arc::clone(&troubles);
+    tokio::spawn(async move {
+        while health.changed().await.is_ok() {
+            let now = health.borrow_and_update().clone();
+            noted.lock().unwrap().insert(std::mem::discriminant(&now));
+        }
+    });
+
+    let mut next = 0;
+    for round in 0..20 {
+        let kind = if round % 5 == 4 { "normal" } else { "pubsub" };
+        two.redis.command(&["CLIENT", "KILL", "TYPE", kind]);
+        for _ in 0..50 {
+            // While the connection is lost this is refused, and those here get it all the same.
+            let _ = emit_here(&two, &mut here, next).await;
+            next += 1;
+        }
+        if round % 3 == 0 {
+            two.ready().await;
+        }
+    }
+    two.ready().await;
+    let first = next;
+    for _ in 0..200 {
+        emit_here(&two, &mut here, next).await.unwrap();
+        next += 1;
+    }
+    until("the last", || {
+        seen.lock().unwrap().last() == Some(&(next - 1))
+    })
+    .await;
+    let seen = seen.lock().unwrap();
+    assert!(seen.is_sorted_by(|one, other| one < other), "{seen:?}");
+    let since: Vec<_> = seen.iter().filter(|number| **number >= first).collect();
+    assert_eq!(since.len(), 200);
+    let degraded = Health::Degraded(Trouble::ProbeLost);
+    let troubles = troubles.lock().unwrap();
+    for state in [degraded, Health::Ready] {
+        assert!(
+            troubles.contains(&std::mem::discriminant(&state)),
+            "{state}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_crashes_and_starts_again_is_found_again() {
+    let mut two = Two::new().await;
+    let ([mut here, mut there], ids) = two.pair.clients(["a", "b"]).await;
+    two.redis.kill();
+    for node in &two.nodes {
+        let reason = down(node).await;
+        assert!(reason.contains("Redis at 127.0.0.1"), "{reason}");
+    }
+    // The connection that publishes notices by itself: what it had taken by then is counted as lost.
+    let mut taken = 0;
+    while emit_here(&two, &mut here, taken).await.is_ok() {
+        taken += 1;
+    }
+    for number in taken + 1..taken + 4 {
+        let refused = emit_here(&two, &mut here, number).await;
+        assert!(
+            matches!(
+                refused,
+                Err(EmitError::Adapter(AdapterError::Unreachable { .. }))
+            ),
+            "{refused:?}"
+        );
+    }
+    // Nothing waits for the connection.
+    let fetched = within("an error", two.pair.one().broadcast().sockets());
+    assert!(matches!(
+        fetched.await,
+        Err(AdapterError::Unreachable { .. })
+    ));
+    assert!(two.nodes[0].stats().refused >= 4);
+
+    two.redis.restart();
+    two.ready().await;
+    two.pair.one().to("b").emit("n", 10).into_result().unwrap();
+    assert_eq!(number(&mut there).await, 10);
+    two.pair.two().to("a").emit("n", 11).into_result().unwrap();
+    assert_eq!(number(&mut here).await, 11);
+    let fetched = two.pair.one().broadcast().sockets().await.unwrap();
+    assert_eq!(fetched.missing, []);
+    let found: HashSet<_> = fetched
+        .sockets
+        .iter()
+        .map(|one| one.id.as_str().to_owned())
+        .collect();
+    assert_eq!(found, ids.into_iter().collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
+    let two = Two::new().await;
+    let ([mut here, there], _) = two.pair.clients(["a", "a"]).await;
+    drop(there);
+    two.redis.freeze();
+    let large = Bytes::from(vec![0; 8 << 20]);
+    // More than the system takes for a connection, and the queue behind it.
+    let full = (0..40).find_map(|_| {
+        let begun = Instant::now();
+        let emitted = two.pair.one().to("nobody here").emit("n", large.clone());
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        emitted.into_result().err()
+    });
+    assert!(
+        matches!(full, Some(EmitError::Adapter(AdapterError::Full))),
+        "{full:?}"
+    );
+    let _ = emit_here(&two, &mut here, 1).await;
+    assert!(down(&two.nodes[0]).await.contains("hasn't answered in 5 s"));
+    let _ = emit_here(&two, &mut here, 2).await;
+    assert!(two.nodes[0].stats().lost > 5);
+
+    two.redis.thaw();
+    two.ready().await;
+    let (mut there, _) = joined(&two.pair.servers[1], "b").await;
+    two.pair.settle().await;
+    emit_here(&two, &mut here, 3).await.unwrap();
+    assert_eq!(number(&mut there).await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_overflows_the_buffers_of_redis_is_survived_and_explained() {
+    let two = Two::new().await;
+    let limit = [
+        "CONFIG",
+        "SET",
+        "client-output-buffer-limit",
+        "pubsub 1mb 0 0",
+    ];
+    two.redis.command(&limit);
+    let ([_, mut there], _) = two.pair.clients(["a", "b"]).await;
+    let seen = Arc::new(Mutex::new(String::new()));
+    let (mut health, noted) = (two.nodes[1].watch_health(), Arc::clone(&seen));
+    tokio::spawn(async move {
+        while health.changed().await.is_ok() {
+            let now = health.borrow_and_update().to_string();
+            noted.lock().unwrap().push_str(&now);
+        }
+    });
+    let large = "x".repeat(4 << 20);
+    two.pair.one().to("b").emit("n", &*large);
+    let explained = || seen.lock().unwrap().contains("client-output-buffer-limit");
+    until("the reason", explained).await;
+    two.ready().await;
+    two.pair.one().to("b").emit("n", 1).into_result().unwrap();
+    assert_eq!(number(&mut there).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frame_that_no_redis_takes_is_refused_and_the_connection_stays() {
+    let two = Two::new().await;
+    let ([_, mut there], _) = two.pair.clients(["a", "b"]).await;
+    let large = "x".repeat(17 << 20);
+    let refused = two.pair.one().to("b").emit("n", &*large).into_result();
+    assert!(
+        matches!(
+            refused,
+            Err(EmitError::Adapter(AdapterError::TooLarge { .. }))
+        ),
+        "{refused:?}"
+    );
+    two.pair.one().to("b").emit("n", 1).into_result().unwrap();
+    assert_eq!(number(&mut there).await, 1);
+    assert_eq!(two.nodes[1].health(), Health::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_becomes_a_replica_is_left() {
+    let primary = antiphon_test_redis::RedisServer::start();
+    let two = Two::new().await;
+    let port = primary.port().to_string();
+    two.redis.command(&["REPLICAOF", "127.0.0.1", &port]);
+    assert!(down(&two.nodes[0]).await.contains("is a replica"));
+    two.redis.command(&["REPLICAOF", "NO", "ONE"]);
+    two.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
+    let redis = antiphon_test_redis::RedisServer::start();
+    let rights = [
+        "ACL",
+        "SETUSER",
+        "able",
+        "on",
+        ">secret",
+        "+@all",
+        "resetchannels",
+    ];
+    redis.command(&[&rights[..], &["&antiphon:*"]].concat());
+    let node = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
+    ready(&node).await;
+    redis.command(&[&rights[..], &["&other:*"]].concat());
+    down_for(&node, "&antiphon:*").await;
+    redis.command(&[&rights[..], &["&antiphon:*"]].concat());
+    ready(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_dies_is_missing_until_it_counts_as_dead() {
+    let two = Two::new().await;
+    let ([_here, _there], _) = two.pair.clients(["a", "a"]).await;
+    // It ends without a word, as a crash does: its tasks are gone with their runtime.
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let url = two.redis.url();
+    let third = runtime.spawn(async move {
+        let redis = Redis::connect(&url).await.unwrap();
+        let io = Server::builder().adapter(redis.clone()).build();
+        io.of("/").on("enter", async || ());
+        ready(&redis).await;
+        (io, redis)
+    });
+    let (io, third) = third.await.unwrap();
+    let node = third.node().clone();
+    until("three servers", || two.nodes[0].servers().len() == 3).await;
+    runtime.shutdown_background();
+    let fetched = within("the answers", two.pair.one().broadcast().sockets());
+    let fetched = fetched.await.unwrap();
+    assert_eq!(fetched.sockets.len(), 2);
+    assert_eq!(fetched.missing, [node]);
+    until("its death", || two.nodes[0].servers().len() == 2).await;
+    let fetched = two.pair.one().broadcast().sockets().await.unwrap();
+    assert_eq!((fetched.sockets.len(), fetched.missing), (2, vec![]));
+    drop((io, third));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_emitted_before_the_end_is_sent() {
+    let two = Two::new().await;
+    let ([here, there], _) = two.pair.clients(["b", "a"]).await;
+    drop(here);
+    let seen = collect(there);
+    for number in 0..2_000 {
+        two.pair.one().to("a").emit("n", number);
+    }
+    within("the end", two.pair.servers[0].close()).await;
+    until("the last", || seen.lock().unwrap().last() == Some(&1_999)).await;
+    assert_eq!(seen.lock().unwrap().len(), 2_000);
+    let refused = two.pair.one().emit("n", 1).into_result();
+    assert!(matches!(
+        refused,
+        Err(EmitError::Adapter(AdapterError::Closed))
+    ));
+    let gone = || two.redis.clients("pubsub").len() == 1;
+    until("its connection", gone).await;
+}
+
+/// The channels of Redis that somebody has subscribed to.
+fn channels(two: &Two) -> usize {
+    match two.redis.command(&["PUBSUB", "CHANNELS", "*"]) {
+        Value::Array(channels) => channels.len(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_rooms_are_subscribed_to_and_given_up_also_after_a_reconnect() {
+    let two = Two::new().await;
+    let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
+    let before = channels(&two);
+    let rooms: Vec<_> = (0..10_000).map(|number| format!("room {number}")).collect();
+    two.pair.two().to("b").local().join(rooms.clone());
+    two.pair.settle().await;
+    assert_eq!(channels(&two), before + 10_000);
+    for number in [0, 4_999, 9_999] {
+        two.pair.one().to(&*rooms[number]).emit("n", number);
+        assert_eq!(self::number(&mut there).await as usize, number);
+    }
+    two.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    down(&two.nodes[1]).await;
+    two.ready().await;
+    assert_eq!(channels(&two), before + 10_000);
+    two.pair.one().to(&*rooms[77]).emit("n", 77);
+    assert_eq!(number(&mut there).await, 77);
+    two.pair.two().to("b").local().leave(rooms);
+    until("the leave", || channels(&two) == before).await;
+    assert_eq!(two.nodes[1].stats().topics, 4);
+}
