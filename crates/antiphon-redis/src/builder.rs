@@ -3,7 +3,10 @@
 use std::{fmt, ops::Deref, sync::Arc};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_cluster::Cluster;
+use antiphon_cluster::{
+    Cluster,
+    node::{NodeCluster, NodeWire},
+};
 
 use crate::{broker::RedisBroker, connection::Server, error::Error};
 
@@ -124,15 +127,85 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Redis, Error> {
+        let prefix = self.prefix.clone();
+        let cluster = self.open(false, |broker| Cluster::named(broker, &prefix));
+        Ok(Redis {
+            cluster: cluster.await?,
+        })
+    }
+
+    /// Connects to a cluster that has servers of Node: says what their adapter says. The prefix is
+    /// the one of `wire`.
+    ///
+    /// ```no_run
+    /// use antiphon::Server;
+    /// use antiphon_redis::{NodeWire, Redis};
+    ///
+    /// # async fn example() -> Result<(), antiphon_redis::Error> {
+    /// // const io = new Server({ adapter: createAdapter(pub, sub) });
+    /// let redis = Redis::builder("redis://127.0.0.1");
+    /// let redis = redis.connect_node(NodeWire::classic()).await?;
+    /// let io = Server::builder().adapter(redis).build();
+    /// io.to("lobby").emit("news", "for the sockets of all servers, of both kinds");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect_node(self, wire: NodeWire) -> Result<NodeRedis, Error> {
+        let is_sharded = matches!(wire, NodeWire::Sharded { .. });
+        let cluster = self.open(is_sharded, |broker| NodeCluster::new(broker, wire));
+        Ok(NodeRedis {
+            cluster: cluster.await?,
+        })
+    }
+
+    async fn open<C>(
+        self,
+        is_sharded: bool,
+        cluster: impl FnOnce(Arc<RedisBroker>) -> C,
+    ) -> Result<C, Error> {
         let server = Server::new(&self.url, &self.prefix)?;
-        let broker = Arc::new(RedisBroker::new(server));
+        let broker = Arc::new(RedisBroker::new(server, is_sharded));
         let shared = Arc::clone(&broker.0);
-        let cluster = Cluster::named(broker, &self.prefix);
+        let cluster = cluster(broker);
         if !self.waits {
             // Dropped, the cluster ends the attempts.
             shared.connected().await?;
         }
-        Ok(Redis { cluster })
+        Ok(cluster)
+    }
+}
+
+/// Connects a server with others by a Redis, servers of Node among them: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
+/// [`NodeCluster`], too. See [`RedisBuilder::connect_node`].
+#[derive(Clone)]
+pub struct NodeRedis {
+    cluster: NodeCluster,
+}
+
+impl Deref for NodeRedis {
+    type Target = NodeCluster;
+
+    fn deref(&self) -> &NodeCluster {
+        &self.cluster
+    }
+}
+
+impl AdapterFactory for NodeRedis {
+    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
+        self.cluster.make(namespace, local)
+    }
+}
+
+impl fmt::Debug for NodeRedis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NodeRedis").field(&self.cluster).finish()
     }
 }
 

@@ -11,5 +11,6 @@ mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use builder::{Redis, RedisBuilder};
+pub use antiphon_cluster::node::NodeWire;
+pub use builder::{NodeRedis, Redis, RedisBuilder};
 pub use error::Error;

@@ -78,7 +78,7 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
             () = connection.closed() => return shared.server.closed(),
             error = &mut probes => return error,
             batch = shared.queue.take(), if sent.len() < UNANSWERED => {
-                sent.push_back(send(connection.requests.clone(), batch));
+                sent.push_back(send(connection.requests.clone(), shared.is_sharded, batch));
             }
         }
     }
@@ -94,12 +94,13 @@ async fn probe(shared: &Shared, mut requests: MultiplexedConnection) -> Error {
     }
 }
 
-fn send(mut requests: MultiplexedConnection, batch: Batch) -> Sent {
+fn send(mut requests: MultiplexedConnection, is_sharded: bool, batch: Batch) -> Sent {
+    let publish = if is_sharded { "SPUBLISH" } else { "PUBLISH" };
     let frames = batch.frames.len();
     let mut pipeline = redis::Pipeline::with_capacity(frames);
     pipeline.ignore_errors();
     for (topic, frame) in batch.frames {
-        pipeline.cmd("PUBLISH").arg(topic.name()).arg(&frame[..]);
+        pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
     }
     let answers = async move { pipeline.query_async(&mut requests).await };
     Sent {

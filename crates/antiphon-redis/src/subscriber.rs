@@ -49,7 +49,7 @@ pub(crate) async fn run(shared: Arc<Shared>, wanted: Arc<Wanted>, inbox: Arc<Inb
 fn hear(inbox: &Inbox, info: PushInfo) {
     // message: channel, payload; pmessage: pattern, channel, payload.
     let skip = match info.kind {
-        PushKind::Message => 0,
+        PushKind::Message | PushKind::SMessage => 0,
         PushKind::PMessage => 1,
         _ => return,
     };
@@ -146,6 +146,19 @@ impl Subscriptions<'_> {
         let names: Vec<_> = topics.iter().map(channel).collect();
         let requests = &mut self.connection.requests;
         let said = match (is_wanted, is_pattern) {
+            (_, false) if self.shared.is_sharded => {
+                // One name each: names of one command must have one slot.
+                let command = if is_wanted {
+                    "SSUBSCRIBE"
+                } else {
+                    "SUNSUBSCRIBE"
+                };
+                let mut pipeline = redis::Pipeline::with_capacity(names.len());
+                for name in names {
+                    pipeline.cmd(command).arg(name);
+                }
+                pipeline.exec_async(requests).await
+            }
             (true, false) => requests.subscribe(names).await,
             (true, true) => requests.psubscribe(names).await,
             (false, false) => requests.unsubscribe(names).await,
