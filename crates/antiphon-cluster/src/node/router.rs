@@ -121,6 +121,7 @@ impl Ears for Router {
             Event::Up => self.with_machine(|machine| machine.up(version, now)),
             Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+            // The link has counted it.
             Event::Lost { .. } => {}
         }
     }
