@@ -3,28 +3,34 @@
 
 #![allow(clippy::unwrap_used)]
 
+use antiphon::Bytes;
 use antiphon_cluster::{
+    Topic,
     broker::memory::Hub,
     node::{NodeCluster, NodeWire},
 };
 use antiphon_test_cluster::{Pair, answer, support::within};
 
 async fn pair(wire: NodeWire) -> Pair {
-    let hub = Hub::new();
+    on(&Hub::new(), wire).await.0
+}
+
+async fn on(hub: &Hub, wire: NodeWire) -> (Pair, [NodeCluster; 2]) {
     let clusters = [hub.broker(), hub.broker()];
     let clusters = clusters.map(|broker| NodeCluster::new(broker, wire.clone()));
     for cluster in &clusters {
         cluster.started().await;
     }
-    let settled = clusters.clone();
-    Pair::new(clusters, move || {
+    let (settled, seen) = (clusters.clone(), clusters.clone());
+    let pair = Pair::new(clusters, move || {
         let clusters = settled.clone();
         Box::pin(async move {
             for cluster in clusters {
                 cluster.subscribed().await;
             }
         })
-    })
+    });
+    (pair, seen)
 }
 
 /// What Node's wires can do, for one of them.
@@ -58,6 +64,21 @@ macro_rules! test_wire {
                 let mut answers: Vec<_> = answers.map(|(_, answer)| answer.unwrap()).collect();
                 answers.sort_by_key(|answer| answer.is_string());
                 assert_eq!(answers, [serde_json::json!({"n": 1}), "two".into()]);
+            }
+
+            #[tokio::test]
+            async fn garbage_is_left_out_and_counted() {
+                let hub = Hub::new();
+                let (pair, clusters) = on(&hub, $wire).await;
+                let (mut clients, _) = pair.clients(["a", "a"]).await;
+                let garbage = [&b""[..], b"{", b"[]", &[0x93, 1, 2, 3], &[0xdd; 64], &[0xc1]];
+                for bytes in garbage {
+                    hub.publish(&Topic::new("socket.io#/#"), &Bytes::from_static(bytes));
+                }
+                pair.comes_to_both(&mut clients).await;
+                for cluster in clusters {
+                    assert_eq!(cluster.stats().malformed, garbage.len() as u64);
+                }
             }
 
             #[tokio::test]

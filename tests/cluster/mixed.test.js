@@ -1,0 +1,259 @@
+// Two servers of Node and two of ours on one Redis: each feature from each side. Node's servers
+// have its own adapters, one by node-redis and one by ioredis.
+
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Redis } from "ioredis";
+import { Emitter } from "@socket.io/redis-emitter";
+import { io as connect } from "sio4";
+import { Server, examples } from "../lib/server.js";
+import { until } from "../lib/wait.js";
+
+const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
+
+/** A redis-server of one's own, and its URL. */
+async function startRedis() {
+  const port = await new Promise((done) => {
+    const probe = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = probe.address();
+      probe.close(() => done(port));
+    });
+  });
+  const folder = mkdtempSync(join(tmpdir(), "antiphon-redis-"));
+  const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
+  const child = spawn("redis-server", options.map(String), { stdio: "ignore" });
+  process.on("exit", () => child.kill("SIGKILL"));
+  const url = `redis://127.0.0.1:${port}`;
+  const client = new Redis(url, { lazyConnect: false, retryStrategy: () => 50 });
+  client.on("error", () => {});
+  await client.ping();
+  return {
+    url,
+    client,
+    async stop() {
+      client.disconnect();
+      child.kill("SIGKILL");
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
+
+/** Servers by their names: n1 and n2 are Node's, a1 and a2 are ours. */
+async function startServers(wire, url) {
+  const node = (name, client) =>
+    new Server(process.execPath, [peer, "--redis", url, "--wire", wire, "--name", name, "--client", client]);
+  const ours = (name) =>
+    new Server(join(examples, "cluster_peer"), ["--redis", url, "--wire", wire, "--name", name]);
+  const servers = { n1: node("n1", "redis"), n2: node("n2", "ioredis"), a1: ours("a1"), a2: ours("a2") };
+  await Promise.all(Object.values(servers).map((server) => server.listening));
+  return servers;
+}
+
+/** A client of a server, which notes what it gets and answers what it is asked. */
+async function join4(server, name, namespace = "/") {
+  const client = connect(server.url + namespace, { transports: ["websocket"], forceNew: true });
+  client.name = name;
+  client.got = [];
+  client.onAny((event, ...args) => {
+    const answer = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    client.got.push([event, ...args]);
+    answer?.({ from: name, args });
+  });
+  await until(() => client.connected, `${name} is connected`);
+  client.do = (op, task = {}) => client.timeout(15_000).emitWithAck("do", { op, ...task });
+  return client;
+}
+
+for (const wire of ["classic", "sharded"]) {
+  describe(`${wire}: servers of Node and ours in one cluster`, { timeout: 120_000 }, () => {
+    let redis, servers, clients;
+    const all = () => Object.values(clients);
+
+    before(async () => {
+      redis = await startRedis();
+      servers = await startServers(wire, redis.url);
+      clients = {};
+      for (const [name, server] of Object.entries(servers)) {
+        clients[name] = await join4(server, name);
+      }
+      // Each server hears each other.
+      for (const client of all()) {
+        await until(async () => (await client.do("count")) === 4, `${client.name} counts 4`);
+        await client.do("emit", { event: "warm" });
+      }
+      await until(() => all().every((client) => client.got.length === 4), "all hear all");
+    });
+
+    after(async () => {
+      all().forEach((client) => client.disconnect());
+      await Promise.all(Object.values(servers).map((server) => server.stop()));
+      await redis.stop();
+    });
+
+    /** What each client has got of an event, by the clients' names. */
+    const got = (event) =>
+      Object.fromEntries(all().map(({ name, got }) => [name, got.filter(([name]) => name === event)]));
+
+    /** Everyone has heard all that was said before, whoever said it. */
+    async function settle() {
+      for (const client of all()) {
+        const mark = `mark ${Math.random()}`;
+        await client.do("emit", { event: mark });
+        await until(() => all().every(({ got }) => got.some(([name]) => name === mark)), mark);
+      }
+    }
+
+    let next = 0;
+    const unique = (what) => `${what} ${++next}`;
+
+    for (const from of ["n1", "n2", "a1", "a2"]) {
+      test(`${from} emits to all, with text and binary`, async () => {
+        const event = unique("all");
+        await clients[from].do("emit", { event, arg: { text: 'ä "q"', list: [1, null, true] } });
+        await clients[from].do("emit", { event, bytes: [0, 255, 128], arg: "behind" });
+        await until(() => Object.values(got(event)).every((all) => all.length === 2), "both events");
+        for (const [first, second] of Object.values(got(event))) {
+          assert.deepEqual(first, [event, { text: 'ä "q"', list: [1, null, true] }]);
+          assert.deepEqual([...second[1]], [0, 255, 128]);
+          assert.equal(second[2], "behind");
+        }
+      });
+
+      test(`${from} puts sockets of all into rooms, emits to them, and takes them out`, async () => {
+        const [room, other, event] = [unique("room"), unique("other"), unique("event")];
+        const ids = Object.fromEntries(all().map((client) => [client.name, client.id]));
+        await clients[from].do("join", { rooms: [ids.n1, ids.a1], join: [room] });
+        await clients[from].do("join", { rooms: [ids.a2, ids.n2], join: [other] });
+        // Both kinds of server know by now who is where.
+        for (const who of ["n2", "a2"]) {
+          await until(async () => {
+            const found = await clients[who].do("fetch", { rooms: [room] });
+            return found.length === 2 && found.every(({ rooms }) => rooms.includes(room));
+          }, `${who} finds them`);
+        }
+        await settle();
+        const emit = (task) => clients[from].do("emit", { event, ...task });
+        // A server subscribes to a room when it gets its first member.
+        await until(async () => {
+          await emit({ rooms: [room], arg: "probe" });
+          const had = got(event);
+          return had.n1.length > 0 && had.a1.length > 0;
+        }, "the room is heard");
+        await settle();
+        all().forEach((client) => (client.got = []));
+        await emit({ rooms: [room], arg: 1 });
+        await emit({ rooms: [room, other], arg: 2 });
+        await emit({ rooms: [room, other], except: [ids.n1], arg: 3 });
+        await emit({ rooms: [ids.a2], arg: 4 });
+        await emit({ rooms: [ids.n2], arg: 5 });
+        await emit({ except: [room], arg: 6 });
+        await clients[from].do("leave", { rooms: [room], join: [room] });
+        await settle();
+        await emit({ rooms: [room], arg: 7 });
+        await settle();
+        const args = Object.entries(got(event)).map(([name, all]) => [name, all.map(([, arg]) => arg).sort()]);
+        assert.deepEqual(Object.fromEntries(args), {
+          n1: [1, 2],
+          n2: [2, 3, 5, 6],
+          a1: [1, 2, 3],
+          a2: [2, 3, 4, 6],
+        });
+      });
+
+      test(`${from} asks the sockets of all, and gets each one's answer`, async () => {
+        const event = unique("ask");
+        const { answers, isComplete } = await clients[from].do("ask", { event, arg: "what?" });
+        assert.equal(isComplete, true);
+        const names = answers.map(({ from, args }) => [from, ...args]).sort();
+        assert.deepEqual(names, ["a1", "a2", "n1", "n2"].map((name) => [name, "what?"]));
+      });
+
+      test(`${from} emits to local sockets alone`, async () => {
+        const event = unique("local");
+        await clients[from].do("emit", { event, local: true });
+        await settle();
+        const names = Object.entries(got(event)).flatMap(([name, all]) => all.map(() => name));
+        assert.deepEqual(names, [from]);
+      });
+
+      test(`${from} talks to the other servers`, async () => {
+        const note = unique("note");
+        await clients[from].do("note", { arg: { note } });
+        for (const client of all()) {
+          const has = async () => (await client.do("heard")).some((heard) => heard.note === note);
+          if (client.name === from) assert.equal(await has(), false);
+          else await until(has, `${client.name} hears it`);
+        }
+        const answers = await clients[from].do("who", { arg: note });
+        const expected = ["a1", "a2", "n1", "n2"].filter((name) => name !== from);
+        assert.deepEqual(
+          answers.sort((a, b) => (a.name < b.name ? -1 : 1)),
+          expected.map((name) => ({ name, asked: note })),
+        );
+      });
+
+      test(`${from} disconnects sockets of others`, async () => {
+        for (const [at, close] of [["n1", false], ["a1", true], ["a2", false], ["n2", true]]) {
+          const guest = await join4(servers[at], "guest");
+          let reason;
+          guest.on("disconnect", (why) => (reason = why));
+          await clients[from].do("disconnect", { rooms: [guest.id], close });
+          await until(() => reason, `the guest of ${at} is disconnected`);
+          assert.equal(reason, "io server disconnect");
+          guest.disconnect();
+        }
+      });
+    }
+
+    test("namespaces are apart", async () => {
+      const guests = [await join4(servers.n1, "n1", "/chat"), await join4(servers.a1, "a1", "/chat")];
+      for (const guest of guests) {
+        await until(async () => (await guest.do("count")) === 4, "the namespace is on all");
+        await guest.do("emit", { event: "chat" });
+      }
+      await until(() => guests.every(({ got }) => got.length === 2), "both hear both");
+      await settle();
+      assert.ok(Object.values(got("chat")).every((all) => all.length === 0));
+      guests.forEach((guest) => guest.disconnect());
+    });
+  });
+}
+
+describe("Node's emitter", { timeout: 60_000 }, () => {
+  test("emits, joins, leaves and disconnects on servers of both kinds", async () => {
+    const redis = await startRedis();
+    const servers = await startServers("classic", redis.url);
+    const clients = {};
+    for (const [name, server] of Object.entries(servers)) clients[name] = await join4(server, name);
+    const all = Object.values(clients);
+    const emitter = new Emitter(redis.client);
+    const heard = (event) => all.filter(({ got }) => got.some(([name]) => name === event));
+    await until(() => {
+      emitter.emit("all", 1, Buffer.from([7]));
+      return heard("all").length === 4;
+    }, "all hear it");
+    const { n1, a1, a2 } = clients;
+    emitter.in([n1.id, a1.id]).socketsJoin("room");
+    emitter.to("room").emit("room");
+    await until(() => heard("room").length === 2, "both in the room hear it");
+    emitter.in("room").socketsLeave("room");
+    emitter.to("room").emit("gone");
+    emitter.in([a2.id]).disconnectSockets();
+    await until(() => !a2.connected, "it is disconnected");
+    emitter.serverSideEmit("note", "from outside");
+    for (const client of [n1, a1]) {
+      await until(async () => (await client.do("heard")).includes("from outside"), "servers hear it");
+    }
+    assert.deepEqual(heard("gone"), []);
+    assert.deepEqual([...a1.got.find(([name]) => name === "all")[2]], [7]);
+    all.forEach((client) => client.disconnect());
+    await Promise.all(Object.values(servers).map((server) => server.stop()));
+    await redis.stop();
+  });
+});

@@ -1,0 +1,77 @@
+// A server of Node in a cluster, for the tests: it does what its clients ask for by the event `do`,
+// as the example `cluster_peer` does with ours.
+//
+// node peer.mjs --redis URL --wire classic|sharded --name NAME --client redis|ioredis
+
+import { createServer } from "node:http";
+import { Redis } from "ioredis";
+import { createClient } from "redis";
+import { Server } from "socket.io";
+import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+
+const flags = {};
+for (let at = 2; at < process.argv.length; at += 2) flags[process.argv[at].slice(2)] = process.argv[at + 1];
+
+async function client() {
+  if (flags.client === "ioredis") return new Redis(flags.redis);
+  const redis = createClient({ url: flags.redis });
+  await redis.connect();
+  return redis;
+}
+
+const make = { classic: createAdapter, sharded: createShardedAdapter }[flags.wire];
+const http = createServer();
+const io = new Server(http, { adapter: make(await client(), await client()) });
+
+for (const name of ["/", "/chat"]) {
+  const namespace = io.of(name);
+  const heard = [];
+  namespace.on("note", (value) => heard.push(value));
+  namespace.on("who", (asked, answer) => answer({ name: flags.name, asked }));
+  namespace.on("connection", (socket) => {
+    socket.on("do", async (task, answer) => {
+      try {
+        answer(await run(namespace, task, heard));
+      } catch (error) {
+        answer({ error: error.message });
+      }
+    });
+  });
+}
+
+async function run(namespace, task, heard) {
+  const { op, rooms = [], except = [], timeout = 3000, event, arg = null } = task;
+  let to = namespace.to(rooms).except(except);
+  if (task.local) to = to.local;
+  if (task.volatile) to = to.volatile;
+  switch (op) {
+    case "emit":
+      return task.bytes ? to.emit(event, Buffer.from(task.bytes), arg) : to.emit(event, arg), "ok";
+    case "ask": {
+      const [error, answers] = await new Promise((done) =>
+        to.timeout(timeout).emit(event, arg, (error, answers) => done([error, answers])),
+      );
+      return { answers, isComplete: !error };
+    }
+    case "fetch":
+      return (await to.fetchSockets()).map(({ id, rooms }) => ({ id, rooms: [...rooms] }));
+    case "join":
+      return to.socketsJoin(task.join), "ok";
+    case "leave":
+      return to.socketsLeave(task.join), "ok";
+    case "disconnect":
+      return to.disconnectSockets(task.close ?? false), "ok";
+    case "count":
+      return namespace.adapter.serverCount();
+    case "note":
+      return namespace.serverSideEmit("note", arg), "ok";
+    case "who":
+      return namespace.serverSideEmitWithAck("who", arg);
+    case "heard":
+      return heard;
+    default:
+      throw new Error(`no task ${op}`);
+  }
+}
+
+http.listen(0, "127.0.0.1", () => console.log(`listening on 127.0.0.1:${http.address().port}`));
