@@ -81,6 +81,11 @@ async fn killed_connections_double_nothing_and_nothing_is_lost_once_all_is_well(
             two.ready().await;
         }
     }
+    // Both have noticed: whoever lost a connection has another one.
+    until("their connections", || {
+        two.redis.clients("pubsub").len() == 2 && two.redis.clients("normal").len() == 3
+    })
+    .await;
     two.ready().await;
     let first = next;
     for _ in 0..200 {
