@@ -31,8 +31,6 @@ pub(crate) struct RedisBroker(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) server: Server,
     pub(crate) queue: Queue,
-    /// Whether channels are those of Redis 7 that a cluster of Redis spreads by their slots.
-    pub(crate) is_sharded: bool,
     /// The connection that publishes, for questions.
     requests: Mutex<Option<MultiplexedConnection>>,
     links: watch::Sender<Links>,
@@ -73,10 +71,9 @@ impl Links {
 }
 
 impl RedisBroker {
-    pub(crate) fn new(server: Server, is_sharded: bool) -> Self {
+    pub(crate) fn new(server: Server) -> Self {
         Self(Arc::new(Shared {
             server,
-            is_sharded,
             queue: Queue::new(),
             requests: Mutex::default(),
             links: watch::Sender::default(),
@@ -112,7 +109,7 @@ impl Shared {
             return Err(Refused::Down { reason });
         };
         let asked = redis::cmd("PUBSUB")
-            .arg(match self.is_sharded {
+            .arg(match self.server.channels.are_sharded {
                 true => "SHARDNUMSUB",
                 false => "NUMSUB",
             })

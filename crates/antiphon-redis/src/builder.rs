@@ -8,7 +8,11 @@ use antiphon_cluster::{
     node::{NodeCluster, NodeWire},
 };
 
-use crate::{broker::RedisBroker, connection::Server, error::Error};
+use crate::{
+    broker::RedisBroker,
+    connection::{Channels, Server},
+    error::Error,
+};
 
 /// The names of channels begin so.
 const PREFIX: &str = "antiphon";
@@ -128,7 +132,12 @@ impl RedisBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Redis, Error> {
         let prefix = self.prefix.clone();
-        let cluster = self.open(false, |broker| Cluster::named(broker, &prefix));
+        let channels = Channels {
+            are_sharded: false,
+            probe: format!("{prefix}:probe"),
+            right: format!("&{prefix}:*"),
+        };
+        let cluster = self.open(channels, |broker| Cluster::named(broker, &prefix));
         Ok(Redis {
             cluster: cluster.await?,
         })
@@ -157,8 +166,18 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect_node(self, wire: NodeWire) -> Result<NodeRedis, Error> {
-        let is_sharded = matches!(wire, NodeWire::Sharded { .. });
-        let cluster = self.open(is_sharded, |broker| NodeCluster::new(broker, wire));
+        let are_sharded = matches!(wire, NodeWire::Sharded { .. });
+        let prefix = wire.prefix();
+        let channels = Channels {
+            are_sharded,
+            probe: format!("{prefix}-probe"),
+            right: match are_sharded {
+                true => format!("&{prefix}*"),
+                // A right to patterns has to name each of them, and there is one a namespace.
+                false => "allchannels".to_owned(),
+            },
+        };
+        let cluster = self.open(channels, |broker| NodeCluster::new(broker, wire));
         Ok(NodeRedis {
             cluster: cluster.await?,
         })
@@ -166,11 +185,11 @@ impl RedisBuilder {
 
     async fn open<C>(
         self,
-        is_sharded: bool,
+        channels: Channels,
         cluster: impl FnOnce(Arc<RedisBroker>) -> C,
     ) -> Result<C, Error> {
-        let server = Server::new(&self.url, &self.prefix)?;
-        let broker = Arc::new(RedisBroker::new(server, is_sharded));
+        let server = Server::new(&self.url, channels)?;
+        let broker = Arc::new(RedisBroker::new(server));
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker);
         if !self.waits {

@@ -29,7 +29,38 @@ const REQUESTS: usize = 64;
 pub(crate) struct Server {
     client: Client,
     pub(crate) context: Context,
-    probe_channel: String,
+    pub(crate) channels: Channels,
+}
+
+/// Which channels a server uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Channels {
+    /// Whether they are those of Redis 7 that a cluster of Redis spreads by their slots.
+    pub(crate) are_sharded: bool,
+    /// One that nobody listens to.
+    pub(crate) probe: String,
+    /// The right to them all.
+    pub(crate) right: String,
+}
+
+impl Channels {
+    /// The command that publishes.
+    pub(crate) const fn publish(&self) -> &'static str {
+        if self.are_sharded {
+            "SPUBLISH"
+        } else {
+            "PUBLISH"
+        }
+    }
+
+    /// What a user has to be allowed, in words of `ACL SETUSER`.
+    fn rights(&self) -> String {
+        let commands = match self.are_sharded {
+            true => "+spublish +ssubscribe +sunsubscribe +pubsub|shardnumsub",
+            false => "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub",
+        };
+        format!("+hello +ping {commands} {}", self.right)
+    }
 }
 
 /// A connection that has been logged in.
@@ -39,8 +70,8 @@ pub(crate) struct Connection {
 }
 
 impl Server {
-    /// The Redis of this URL, for channels whose names begin with `prefix`.
-    pub(crate) fn new(url: &str, prefix: &str) -> Result<Self, Error> {
+    /// The Redis of this URL.
+    pub(crate) fn new(url: &str, channels: Channels) -> Result<Self, Error> {
         let wrong = |error: RedisError| {
             let problem = error.to_string();
             match problem.contains("TLS") {
@@ -64,13 +95,13 @@ impl Server {
         crate::tls::choose_provider();
         let context = Context {
             address,
-            prefix: prefix.to_owned(),
+            rights: channels.rights(),
             seconds: DEADLINE.as_secs(),
         };
         Ok(Self {
             client: Client::open(info).map_err(wrong)?,
             context,
-            probe_channel: format!("{prefix}:probe"),
+            channels,
         })
     }
 
@@ -126,7 +157,8 @@ impl Server {
     /// primary, without which nobody else would hear. Unlike `ROLE`, all users may say `HELLO`.
     pub(crate) async fn probe(&self, requests: &mut MultiplexedConnection) -> Result<(), Error> {
         let mut pipeline = redis::pipe();
-        pipeline.cmd("PUBLISH").arg(&self.probe_channel).arg("");
+        let Channels { probe, .. } = &self.channels;
+        pipeline.cmd(self.channels.publish()).arg(probe).arg("");
         pipeline.cmd("HELLO");
         let (_, about): (Value, Value) = pipeline
             .query_async(requests)
@@ -176,8 +208,17 @@ fn plain(error: &RedisError) -> String {
 mod tests {
     use super::*;
 
+    fn server(url: &str) -> Result<Server, Error> {
+        let channels = Channels {
+            are_sharded: false,
+            probe: "antiphon:probe".to_owned(),
+            right: "&antiphon:*".to_owned(),
+        };
+        Server::new(url, channels)
+    }
+
     fn wrong(url: &str) -> Error {
-        Server::new(url, "antiphon").err().unwrap()
+        server(url).err().unwrap()
     }
 
     #[test]
@@ -209,7 +250,7 @@ mod tests {
             ("redis://[::1]:7000", "::1:7000"),
             ("unix:/run/redis.sock", "/run/redis.sock"),
         ] {
-            let server = Server::new(url, "antiphon").unwrap();
+            let server = server(url).unwrap();
             assert_eq!(server.context.address, address);
         }
     }

@@ -62,25 +62,30 @@ pub enum Error {
         /// What it says.
         answer: String,
     },
-    /// Its version is older than 6.0.
-    #[error("Redis at {address} is too old: it doesn't know HELLO. Version 6.0 or later is needed")]
+    /// It is older than what is needed: 6.0, or 7.0 for the sharded channels of Node's adapter.
+    #[error(
+        "Redis at {address} is too old: version {needed} or later is needed. It says: {answer}"
+    )]
     TooOld {
         /// Host and port, or the path of its socket.
         address: String,
+        /// The version that is needed.
+        needed: &'static str,
+        /// What it says.
+        answer: String,
     },
     /// Its user lacks a right.
     #[error(
         "Redis at {address} doesn't allow its user enough: {answer}. This is needed: ACL SETUSER \
-         .. +hello +ping +publish +subscribe +unsubscribe +psubscribe +punsubscribe \
-         +pubsub|numsub &{prefix}:*"
+         .. {rights}"
     )]
     Forbidden {
         /// Host and port, or the path of its socket.
         address: String,
         /// What it says.
         answer: String,
-        /// The names of all channels begin so.
-        prefix: String,
+        /// What it has to be allowed.
+        rights: String,
     },
     /// It is a replica. What is published there doesn't reach those that subscribe elsewhere.
     #[error(
@@ -113,7 +118,8 @@ pub enum Error {
 #[derive(Debug, Clone)]
 pub(crate) struct Context {
     pub(crate) address: String,
-    pub(crate) prefix: String,
+    /// What the user has to be allowed.
+    pub(crate) rights: String,
     /// So long answers are waited for.
     pub(crate) seconds: u64,
 }
@@ -123,22 +129,33 @@ impl Error {
     pub(crate) fn of(error: &RedisError, context: &Context) -> Self {
         let Context {
             address,
-            prefix,
+            rights,
             seconds,
         } = context.clone();
         let answer = answer(error);
         let lower = answer.to_ascii_lowercase();
         match error.kind() {
-            ErrorKind::RESP3NotSupported => Self::TooOld { address },
-            // Redis 5 spells it with quotes of another kind.
-            _ if lower.contains("unknown command") && lower.contains("hello") => {
-                Self::TooOld { address }
-            }
+            // What Redis 5 says of HELLO, which the library puts into words of its own, and Redis 6
+            // of the sharded commands.
+            ErrorKind::RESP3NotSupported => Self::TooOld {
+                address,
+                needed: "6.0",
+                answer,
+            },
+            _ if lower.contains("unknown command") => Self::TooOld {
+                address,
+                needed: if lower.contains("hello") {
+                    "6.0"
+                } else {
+                    "7.0"
+                },
+                answer,
+            },
             ErrorKind::AuthenticationFailed => Self::Login { address, answer },
             ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Forbidden {
                 address,
                 answer,
-                prefix,
+                rights,
             },
             ErrorKind::Server(
                 ServerErrorKind::BusyLoading

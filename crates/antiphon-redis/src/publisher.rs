@@ -13,7 +13,7 @@ use crate::{
     broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,
-    queue::Batch,
+    queue::{Batch, Size},
 };
 
 /// So many batches may be unanswered. The library's own queue has room for them.
@@ -23,7 +23,7 @@ type Answers = RedisResult<Vec<RedisResult<Value>>>;
 
 /// A batch that has been sent.
 struct Sent {
-    frames: usize,
+    size: Size,
     answers: State,
 }
 
@@ -68,9 +68,9 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
     loop {
         tokio::select! {
             biased;
-            (frames, answers) = answered(&mut sent) => match answers {
+            (size, answers) = answered(&mut sent) => match answers {
                 Ok(answers) => {
-                    shared.queue.done(frames);
+                    shared.queue.done(size);
                     note_refusals(shared, answers);
                 }
                 Err(error) => return shared.server.error(&error),
@@ -78,7 +78,7 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
             () = connection.closed() => return shared.server.closed(),
             error = &mut probes => return error,
             batch = shared.queue.take(), if sent.len() < UNANSWERED => {
-                sent.push_back(send(connection.requests.clone(), shared.is_sharded, batch));
+                sent.push_back(send(shared, connection.requests.clone(), batch));
             }
         }
     }
@@ -94,26 +94,26 @@ async fn probe(shared: &Shared, mut requests: MultiplexedConnection) -> Error {
     }
 }
 
-fn send(mut requests: MultiplexedConnection, is_sharded: bool, batch: Batch) -> Sent {
-    let publish = if is_sharded { "SPUBLISH" } else { "PUBLISH" };
-    let frames = batch.frames.len();
-    let mut pipeline = redis::Pipeline::with_capacity(frames);
+fn send(shared: &Shared, mut requests: MultiplexedConnection, batch: Batch) -> Sent {
+    let publish = shared.server.channels.publish();
+    let size = batch.size;
+    let mut pipeline = redis::Pipeline::with_capacity(size.frames);
     pipeline.ignore_errors();
     for (topic, frame) in batch.frames {
         pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
     }
     let answers = async move { pipeline.query_async(&mut requests).await };
     Sent {
-        frames,
+        size,
         answers: State::Waits(Box::pin(answers)),
     }
 }
 
-/// The answers to the oldest batch, and how many frames it has. It never resolves without one.
+/// The answers to the oldest batch, and how much that is. It never resolves without one.
 ///
 /// A batch is written when it is looked at for the first time. All are looked at in their order, so
 /// they are written in it.
-async fn answered(sent: &mut VecDeque<Sent>) -> (usize, Answers) {
+async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
     std::future::poll_fn(|cx| {
         for batch in sent.iter_mut() {
             if let State::Waits(answers) = &mut batch.answers
@@ -124,9 +124,9 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (usize, Answers) {
         }
         match sent.pop_front() {
             Some(Sent {
-                frames,
+                size,
                 answers: State::Came(answers),
-            }) => Poll::Ready((frames, answers)),
+            }) => Poll::Ready((size, answers)),
             Some(waits) => {
                 sent.push_front(waits);
                 Poll::Pending

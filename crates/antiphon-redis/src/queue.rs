@@ -16,7 +16,7 @@ use antiphon_cluster::{Topic, broker::Refused};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-/// So many frames may wait, and so many bytes in them.
+/// So many frames may wait or be unanswered, and so many bytes in them.
 pub(crate) const FRAMES: usize = 65_536;
 pub(crate) const BYTES: usize = 64 * 1_024 * 1_024;
 
@@ -41,9 +41,15 @@ struct State {
     link: Link,
     is_closed: bool,
     frames: VecDeque<(Topic, Bytes)>,
-    bytes: usize,
-    /// Taken, and not done with yet.
-    taken: usize,
+    /// Those that wait and those that were taken and aren't done with yet.
+    held: Size,
+}
+
+/// How much something is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) frames: usize,
+    pub(crate) bytes: usize,
 }
 
 #[derive(Debug)]
@@ -56,6 +62,7 @@ enum Link {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) frames: Vec<(Topic, Bytes)>,
+    pub(crate) size: Size,
 }
 
 impl Queue {
@@ -66,8 +73,7 @@ impl Queue {
                 link: Link::Down { reason },
                 is_closed: false,
                 frames: VecDeque::new(),
-                bytes: 0,
-                taken: 0,
+                held: Size::default(),
             }),
             filled: Notify::new(),
             settled: watch::Sender::new(()),
@@ -89,10 +95,11 @@ impl Queue {
             return Err(Refused::Down { reason });
         }
         let bytes = size(topic, &frame);
-        if state.frames.len() >= FRAMES || state.bytes + bytes > BYTES {
+        if state.held.frames >= FRAMES || state.held.bytes + bytes > BYTES {
             return Err(Refused::Full);
         }
-        state.bytes += bytes;
+        state.held.frames += 1;
+        state.held.bytes += bytes;
         state.frames.push_back((topic.clone(), frame));
         drop(state);
         self.filled.notify_one();
@@ -113,23 +120,24 @@ impl Queue {
 
     fn try_take(&self) -> Batch {
         let mut state = self.state();
-        let (mut batch, mut bytes) = (Batch::default(), 0);
-        while batch.frames.len() < BATCH_FRAMES && bytes < BATCH_BYTES {
+        let mut batch = Batch::default();
+        while batch.size.frames < BATCH_FRAMES && batch.size.bytes < BATCH_BYTES {
             let Some((topic, frame)) = state.frames.pop_front() else {
                 break;
             };
-            bytes += size(&topic, &frame);
+            batch.size.frames += 1;
+            batch.size.bytes += size(&topic, &frame);
             batch.frames.push((topic, frame));
         }
-        state.bytes -= bytes;
-        state.taken += batch.frames.len();
         batch
     }
 
-    /// So many frames that were taken have been sent.
-    pub(crate) fn done(&self, frames: usize) {
+    /// So much of what was taken has been sent.
+    pub(crate) fn done(&self, sent: Size) {
         let mut state = self.state();
-        state.taken = state.taken.saturating_sub(frames);
+        let held = &mut state.held;
+        held.frames = held.frames.saturating_sub(sent.frames);
+        held.bytes = held.bytes.saturating_sub(sent.bytes);
         drop(state);
         self.settled.send_replace(());
     }
@@ -142,9 +150,8 @@ impl Queue {
     /// There is none any more. Returns how many frames are lost by that.
     pub(crate) fn down(&self, reason: String) -> usize {
         let mut state = self.state();
-        let lost = state.frames.len() + state.taken;
+        let lost = std::mem::take(&mut state.held).frames;
         state.frames = VecDeque::new();
-        (state.bytes, state.taken) = (0, 0);
         state.link = Link::Down { reason };
         drop(state);
         self.settled.send_replace(());
@@ -155,10 +162,7 @@ impl Queue {
     pub(crate) async fn close(&self) {
         self.state().is_closed = true;
         let mut settled = self.settled.subscribe();
-        let settled = settled.wait_for(|()| {
-            let state = self.state();
-            state.frames.is_empty() && state.taken == 0
-        });
+        let settled = settled.wait_for(|()| self.state().held.frames == 0);
         if tokio::time::timeout(CLOSE, settled).await.is_err() {
             tracing::warn!("closed Redis with frames unsent: it doesn't answer");
         }
@@ -202,8 +206,12 @@ mod tests {
             assert_eq!(push(&queue, "a"), Ok(()));
         }
         assert_eq!(push(&queue, "a"), Err(Refused::Full));
-        let taken = queue.try_take().frames.len();
-        assert_eq!((taken, push(&queue, "a")), (BATCH_FRAMES, Ok(())));
+        let taken = queue.try_take();
+        assert_eq!(taken.frames.len(), BATCH_FRAMES);
+        // What is being sent has its place yet.
+        assert_eq!(push(&queue, "a"), Err(Refused::Full));
+        queue.done(taken.size);
+        assert_eq!(push(&queue, "a"), Ok(()));
         queue.down(String::new());
         queue.up();
         let half = vec![0; BYTES / 2];
@@ -218,9 +226,11 @@ mod tests {
             push(&queue, vec![0; BATCH_BYTES + 1]).unwrap();
         }
         for _ in 0..3 {
-            assert_eq!(queue.try_take().frames.len(), 1);
+            let batch = queue.try_take();
+            assert_eq!(batch.frames.len(), 1);
+            queue.done(batch.size);
         }
-        assert_eq!(queue.state().bytes, 0);
+        assert_eq!(queue.state().held, Size::default());
     }
 
     #[test]
@@ -230,7 +240,10 @@ mod tests {
             push(&queue, "a").unwrap();
         }
         queue.try_take();
-        queue.done(1);
+        queue.done(Size {
+            frames: 1,
+            bytes: 2,
+        });
         assert_eq!(queue.down(String::new()), BATCH_FRAMES + 2);
         queue.up();
         assert!(queue.try_take().frames.is_empty());
@@ -241,14 +254,15 @@ mod tests {
         let queue = queue();
         push(&queue, "a").unwrap();
         let sends = async {
-            assert_eq!(queue.take().await.frames.len(), 1);
-            queue.done(1);
+            let batch = queue.take().await;
+            assert_eq!(batch.frames.len(), 1);
+            queue.done(batch.size);
         };
         let start = tokio::time::Instant::now();
         tokio::join!(queue.close(), sends);
         assert_eq!(start.elapsed(), Duration::ZERO);
         assert_eq!(push(&queue, "a"), Err(Refused::Closed));
-        queue.state().taken = 1;
+        queue.state().held.frames = 1;
         queue.close().await;
         assert_eq!(start.elapsed(), CLOSE);
     }

@@ -146,7 +146,7 @@ impl Subscriptions<'_> {
         let names: Vec<_> = topics.iter().map(channel).collect();
         let requests = &mut self.connection.requests;
         let said = match (is_wanted, is_pattern) {
-            (_, false) if self.shared.is_sharded => {
+            (_, false) if self.shared.server.channels.are_sharded => {
                 // One name each: names of one command must have one slot.
                 let command = if is_wanted {
                     "SSUBSCRIBE"

@@ -61,6 +61,15 @@ impl NodeWire {
             mode: codec::MODE,
         }
     }
+
+    /// What the names of all its channels begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        match self {
+            Self::Classic { key, .. } => key,
+            Self::Sharded { prefix, .. } => prefix,
+        }
+    }
 }
 
 /// Connects a server with others, servers of Node among them: an argument of
