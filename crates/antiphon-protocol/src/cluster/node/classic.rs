@@ -82,7 +82,7 @@ impl Classic {
 
     /// Whether answers are published on the asker's own channel and not on that of all servers:
     /// the option `publishOnSpecificResponseChannel`, by default `false`. Servers listen to both,
-    /// from version 8 on. Answers to server-side emits use the channel of all in any case.
+    /// from version 7.1 on. Answers to server-side emits use the channel of all in any case.
     #[must_use]
     pub const fn answers_apart(mut self, apart: bool) -> Self {
         self.answers_apart = apart;
