@@ -26,20 +26,23 @@ export function countIds() {
     `socket${String(++sockets).padStart(14, "0")}`;
 }
 
+/** A client of the package that `REDIS` names: `redis` or `ioredis`. */
+const redis = (broker) => (process.env.REDIS === "ioredis" ? broker.ioredis() : broker.client());
+
 /** The adapters: what each makes of a broker. */
 export const adapters = {
   classic: {
     broker: () => new Redis(),
-    factory: (broker, options) => classic.createAdapter(broker.client(), broker.client(), options),
+    factory: (broker, options) => classic.createAdapter(redis(broker), redis(broker), options),
   },
   sharded: {
     broker: () => new Redis(),
     factory: (broker, options) =>
-      classic.createShardedAdapter(broker.client(), broker.client(), options),
+      classic.createShardedAdapter(redis(broker), redis(broker), options),
   },
   streams: {
     broker: () => new Redis(),
-    factory: (broker, options) => streams.createAdapter(broker.client(), options),
+    factory: (broker, options) => streams.createAdapter(redis(broker), options),
   },
   postgres: {
     broker: () => new Postgres(),
