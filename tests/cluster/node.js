@@ -57,14 +57,15 @@ export function server(adapter, broker, { namespaces = ["/"], options, ...rest }
   return io;
 }
 
-/** A client of it, and the socket that it has there. */
-export async function client(io, options = {}) {
+/** A client of it, and the socket that it has there. `prepare` gets it before it is connected. */
+export async function client(io, options = {}, prepare = () => {}) {
   const http = createServer();
   io.attach(http);
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
   const url = `http://127.0.0.1:${http.address().port}`;
   const connected = new Promise((done) => io.once("connection", done));
   const client = connect(url, { transports: ["websocket"], ...options });
+  prepare(client);
   const socket = await connected;
   await until(() => client.connected);
   return { client, socket };

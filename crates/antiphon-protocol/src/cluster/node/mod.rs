@@ -50,5 +50,5 @@ pub const EMITTER: &str = "emitter";
 /// Most bytes of the name that a server or a request has.
 const MOST_ID: usize = 128;
 
-/// Most rooms in one list, and most sockets in one answer.
+/// Most rooms in one list, and most sockets with their rooms in one answer.
 const MOST_ENTRIES: usize = 1_000_000;
