@@ -2,11 +2,11 @@
 //! requests and responses on two of their own (docs/protocol.md 25.2).
 
 use super::common::{Packet, argument, flags, sockets};
-use crate::cluster::node::document::{Document, count};
-use crate::cluster::node::value::{Options, Value, id, need, optional_id, some};
+use super::document::{Document, count};
+use super::value::{Options, Value, id, need, optional_id, some};
 use std::sync::Arc;
 
-use crate::cluster::node::{
+use super::{
     Answer, Content, Frame, Interest, Limits, Malformed, Message, Received, Reply, Sockets,
     Unsendable,
 };

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use crate::cluster::node::value::{Value, id, need, some};
-use crate::cluster::node::{Flags, MOST_ENTRIES, Malformed, SocketDetails};
+use super::value::{Value, id, need, some};
+use super::{Flags, MOST_ENTRIES, Malformed, SocketDetails};
 use crate::socket::{Limits, Outgoing, OwnedArgs};
 
 /// The types of packets that are events. The second one, with binary values, is written by old
