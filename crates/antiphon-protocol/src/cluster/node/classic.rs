@@ -1,11 +1,11 @@
 //! `@socket.io/redis-adapter`, `createAdapter`: broadcasts on channels that a pattern takes in,
-//! requests and responses on two of their own (docs/protocol.md 25.2).
+//! requests and responses on two of their own (docs/protocol.md 25.7 to 25.10).
+
+use std::sync::Arc;
 
 use super::common::{Packet, argument, flags, sockets};
 use super::document::{Document, count};
 use super::value::{Options, Value, id, need, optional_id, some};
-use std::sync::Arc;
-
 use super::{
     Answer, Content, Frame, Interest, Limits, Malformed, Message, Received, Reply, Sockets,
     Unsendable,
