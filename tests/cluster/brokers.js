@@ -2,9 +2,11 @@
 // published is noted down, and given to those that have subscribed. Of use where bytes are to be
 // seen, and nothing else is asked: tests of a cluster use real ones.
 
+import { EventEmitter } from "node:events";
+
 const encode = (payload) => (typeof payload === "string" ? Buffer.from(payload) : payload);
 
-/** Redis, for a client of the package `redis` from version 4 on. */
+/** Redis, for clients of the package `redis` from version 4 on, and of `ioredis`. */
 export class Redis {
   /** What was published: `{ channel, payload }`, or `{ fields }` of a stream's entry, or `{ key, value }`. */
   record = [];
@@ -14,6 +16,7 @@ export class Redis {
   #values = new Map();
   #readers = [];
 
+  /** A client of the package `redis`. */
   client() {
     const add = (map) => async (names, listener) => {
       for (const name of [names].flat()) map.set(name, [...(map.get(name) ?? []), listener]);
@@ -68,6 +71,50 @@ export class Redis {
           },
           exec: async () => results,
         };
+      },
+    };
+  }
+
+  /** A client of the package `ioredis`, which is told by events what came on all its channels. */
+  ioredis() {
+    const { xAdd, xRead, xRange, multi, sendCommand, ...client } = this.client();
+    const events = new EventEmitter();
+    const told = (event) => (payload, channel) => events.emit(event, Buffer.from(channel), payload);
+    const entry = ({ id, message }) => [id, Object.entries(message).flat()];
+    return {
+      publish: client.publish,
+      spublish: client.sPublish,
+      set: client.set,
+      options: {},
+      duplicate: () => this.ioredis(),
+      disconnect() {},
+      on: (event, listener) => events.on(event, listener),
+      off: (event, listener) => events.off(event, listener),
+      listenerCount: (event) => events.listenerCount(event),
+      subscribe: (channels) => client.subscribe(channels, told("messageBuffer")),
+      unsubscribe: client.unsubscribe,
+      ssubscribe: (channel) => client.sSubscribe(channel, told("smessageBuffer")),
+      sunsubscribe: client.sUnsubscribe,
+      psubscribe: (pattern) =>
+        client.pSubscribe(pattern, (payload, channel) =>
+          events.emit("pmessageBuffer", Buffer.from(pattern), Buffer.from(channel), payload),
+        ),
+      punsubscribe: client.pUnsubscribe,
+      send_command: (name, args, then) =>
+        sendCommand([name, ...args]).then((result) => then(null, result)),
+      xadd: ([stream, , , , id, ...pairs]) => {
+        const names = pairs.filter((_, index) => index % 2 === 0);
+        const fields = names.map((name, index) => [name, pairs[2 * index + 1]]);
+        return xAdd(stream, id, Object.fromEntries(fields));
+      },
+      xread: async (...args) => {
+        const [{ messages }] = await xRead([{ id: args.at(-1) }]);
+        return [[args.at(-2), messages.map(entry)]];
+      },
+      xrange: async (...args) => (await xRange(...args)).map(entry),
+      multi: () => {
+        const { exec, ...commands } = multi();
+        return { ...commands, exec: async () => (await exec()).map((result) => [null, result]) };
       },
     };
   }

@@ -1,6 +1,7 @@
 // Writes the fixtures of the crate `antiphon-protocol`: what Node's own packages publish.
 //
 //   node cluster/golden.mjs    # in tests/, with its packages installed
+//   GOLDEN=folder node cluster/golden.mjs    # into another folder, to compare
 //
 // Two servers, the asker and the responder with one client, do the same with each adapter. What was
 // published in a step is kept under its name, one line each.
@@ -8,7 +9,7 @@
 import { execFileSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { Emitter as RedisEmitter } from "@socket.io/redis-emitter";
 import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { adapters, client, countIds, server, settle } from "./node.js";
@@ -19,7 +20,9 @@ const notepack = require.resolve("notepack.io", {
 });
 const { encode } = require(notepack);
 
-const folder = new URL("../../crates/antiphon-protocol/tests/golden/", import.meta.url);
+const folder = process.env.GOLDEN
+  ? pathToFileURL(`${process.env.GOLDEN}/`)
+  : new URL("../../crates/antiphon-protocol/tests/golden/", import.meta.url);
 
 const long = "x".repeat(300);
 

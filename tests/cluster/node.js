@@ -26,20 +26,23 @@ export function countIds() {
     `socket${String(++sockets).padStart(14, "0")}`;
 }
 
+/** A client of the package that `REDIS` names: `redis` or `ioredis`. */
+const redis = (broker) => (process.env.REDIS === "ioredis" ? broker.ioredis() : broker.client());
+
 /** The adapters: what each makes of a broker. */
 export const adapters = {
   classic: {
     broker: () => new Redis(),
-    factory: (broker, options) => classic.createAdapter(broker.client(), broker.client(), options),
+    factory: (broker, options) => classic.createAdapter(redis(broker), redis(broker), options),
   },
   sharded: {
     broker: () => new Redis(),
     factory: (broker, options) =>
-      classic.createShardedAdapter(broker.client(), broker.client(), options),
+      classic.createShardedAdapter(redis(broker), redis(broker), options),
   },
   streams: {
     broker: () => new Redis(),
-    factory: (broker, options) => streams.createAdapter(broker.client(), options),
+    factory: (broker, options) => streams.createAdapter(redis(broker), options),
   },
   postgres: {
     broker: () => new Postgres(),
@@ -54,14 +57,15 @@ export function server(adapter, broker, { namespaces = ["/"], options, ...rest }
   return io;
 }
 
-/** A client of it, and the socket that it has there. */
-export async function client(io, options = {}) {
+/** A client of it, and the socket that it has there. `prepare` gets it before it is connected. */
+export async function client(io, options = {}, prepare = () => {}) {
   const http = createServer();
   io.attach(http);
   await new Promise((done) => http.listen(0, "127.0.0.1", done));
   const url = `http://127.0.0.1:${http.address().port}`;
   const connected = new Promise((done) => io.once("connection", done));
   const client = connect(url, { transports: ["websocket"], ...options });
+  prepare(client);
   const socket = await connected;
   await until(() => client.connected);
   return { client, socket };

@@ -70,6 +70,30 @@ function answered(broker, count) {
   return until(() => answers().length >= count, "answers to our request");
 }
 
+test("streams: a client of ours is recovered by Node, and gets what it has missed", async () => {
+  const broker = adapters.streams.broker();
+  const io = server("streams", broker, { connectionStateRecovery: { skipMiddlewares: true } });
+  const frames = ours("streams");
+  const { key, value } = frames.find(({ step }) => step === "session");
+  const { fields } = frames.find(({ step }) => step === "emit");
+  broker.keep(key, value);
+  const [offset, missed] = [broker.append(fields), broker.append(fields)];
+
+  const { client: peer, socket } = await client(io, { auth: { pid: "secret", offset } }, (peer) => {
+    peer.events = [];
+    peer.onAny((...args) => peer.events.push(args));
+  });
+  after(() => {
+    peer.disconnect();
+    io.close();
+  });
+  assert.equal(socket.recovered, true);
+  assert.equal(peer.id, "ours");
+  assert.deepEqual(socket.rooms, new Set(["ours", "lobby"]));
+  assert.deepEqual(socket.data, { name: "é" });
+  assert.deepEqual(peer.events, [["ev", 1, bytes, missed]]);
+});
+
 for (const adapter of Object.keys(adapters)) {
   test(`${adapter}: our messages`, async () => {
     const { io, broker, peer, socket, deliver } = await cluster(adapter);

@@ -13,7 +13,7 @@ use std::error::Error;
 
 use antiphon_protocol::cluster::node::{
     Answer, Classic, Content, Flags, Frame, Limits, Message, Mode, Posted, Postgres, Reply, Sent,
-    Sharded, SocketDetails, Sockets, Streams,
+    Session, Sharded, SocketDetails, Sockets, Streams,
 };
 use antiphon_protocol::socket::{Outgoing, OwnedArgs};
 use bytes::Bytes;
@@ -39,7 +39,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{line}");
         }
     }
+    if adapter == "streams" {
+        let (key, value) = session()?;
+        println!(
+            "{}",
+            json!({ "step": "session", "key": key, "value": value })
+        );
+    }
     Ok(())
+}
+
+/// The session of a socket of ours, and the key under which it is kept.
+fn session() -> Result<(String, String), Box<dyn Error>> {
+    let session = Session {
+        id: "ours".into(),
+        private_id: "secret".into(),
+        rooms: vec!["ours".into(), "lobby".into()],
+        data: OwnedArgs::new(&json!({ "name": "é" }))?,
+    };
+    let key = format!("sio:session:{}", session.private_id);
+    Ok((key, session.encode()?))
 }
 
 /// The steps, in their order.

@@ -375,6 +375,21 @@ fn what_nobody_writes_is_refused_with_the_fields_name() {
 }
 
 #[test]
+fn sockets_are_bounded_together_with_their_rooms() {
+    let classic = Classic::new("socket.io", "/", "zzzzzz");
+    let sockets = |rooms: u32| {
+        let socket = [&b"\x82\xa2id\xa1a\xa5rooms\xdd"[..], &rooms.to_be_bytes()];
+        let socket = [socket.concat(), vec![0xa0; rooms as usize]].concat();
+        let head = &b"\x82\xa9requestId\xa1q\xa7sockets\x92"[..];
+        let payload = [head, &socket, &socket].concat();
+        classic.decode("socket.io-response#/#", &payload, &Limits::default(), &all)
+    };
+    assert!(sockets(499_999).is_ok());
+    let (field, limit) = ("sockets", 1_000_000);
+    assert_eq!(sockets(500_000), Err(Malformed::TooMany { field, limit }));
+}
+
+#[test]
 fn a_list_is_bounded_whatever_the_broker_lets_through() {
     let classic = Classic::new("socket.io", "/", "zzzzzz");
     let rooms = |count: u32| {

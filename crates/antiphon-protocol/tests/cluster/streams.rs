@@ -206,6 +206,22 @@ fn what_nobody_writes_is_refused_with_the_fields_name() {
 }
 
 #[test]
+fn an_entry_may_not_say_who_has_sent_it() {
+    let from = |from: Option<&str>| {
+        let fields = [("nsp", "/"), ("type", "2")].into_iter();
+        let fields = fields.chain(from.map(|from| ("uid", from)));
+        let fields = fields.map(|(key, value)| (key.as_bytes(), value.as_bytes()));
+        let entry = Entry::from_fields(fields).unwrap().unwrap();
+        let found = Streams::new("socket.io", "/", "me").decode_entry(&entry, &limits(), &all);
+        found.map(|received| received.unwrap().from)
+    };
+    assert_eq!(from(None), Ok(None));
+    assert_eq!(from(Some("a")), Ok(Some("a".into())));
+    let long = from(Some(&"a".repeat(129)));
+    assert!(matches!(long, Err(Malformed::Field { field: "uid", .. })));
+}
+
+#[test]
 fn a_heartbeat_has_no_data() {
     let found = decode_entry("2", "").unwrap().unwrap();
     assert_eq!(found.content, Content::Message(Message::Heartbeat));

@@ -1,12 +1,12 @@
 //! `@socket.io/redis-adapter`, `createAdapter`: broadcasts on channels that a pattern takes in,
-//! requests and responses on two of their own (docs/protocol.md 25.2).
+//! requests and responses on two of their own (docs/protocol.md 25.7 to 25.10).
 
-use super::common::{Packet, argument, flags, sockets};
-use crate::cluster::node::document::{Document, count};
-use crate::cluster::node::value::{Options, Value, id, need, optional_id, some};
 use std::sync::Arc;
 
-use crate::cluster::node::{
+use super::common::{Packet, argument, flags, sockets};
+use super::document::{Document, count};
+use super::value::{Options, Value, id, need, optional_id, some};
+use super::{
     Answer, Content, Frame, Interest, Limits, Malformed, Message, Received, Reply, Sockets,
     Unsendable,
 };
@@ -82,7 +82,7 @@ impl Classic {
 
     /// Whether answers are published on the asker's own channel and not on that of all servers:
     /// the option `publishOnSpecificResponseChannel`, by default `false`. Servers listen to both,
-    /// from version 8 on. Answers to server-side emits use the channel of all in any case.
+    /// from version 7.1 on. Answers to server-side emits use the channel of all in any case.
     #[must_use]
     pub const fn answers_apart(mut self, apart: bool) -> Self {
         self.answers_apart = apart;

@@ -1,9 +1,10 @@
 //! What the messages of all of Node's adapters have in common: packets, flags, lists of sockets.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use crate::cluster::node::value::{Value, id, need, some};
-use crate::cluster::node::{Flags, Malformed, SocketDetails};
+use super::value::{Value, id, need, some};
+use super::{Flags, MOST_ENTRIES, Malformed, SocketDetails};
 use crate::socket::{Limits, Outgoing, OwnedArgs};
 
 /// The types of packets that are events. The second one, with binary values, is written by old
@@ -67,16 +68,24 @@ pub(super) fn argument(value: Option<Value<'_>>, limits: &Limits) -> Result<Owne
     value.map_or_else(|| Ok(OwnedArgs::default()), |value| value.argument(limits))
 }
 
-/// The sockets that another server has found.
+/// The sockets that another server has found, with so many rooms altogether as one list may have.
 pub(super) fn sockets(list: Value<'_>, limits: &Limits) -> Result<Vec<SocketDetails>, Malformed> {
+    let entries = Cell::new(0);
+    let limit = MOST_ENTRIES;
     list.elements("sockets", |socket| {
         let [name, handshake, rooms, data] =
             socket.fields("sockets", ["id", "handshake", "rooms", "data"])?;
         let rooms = need(some(rooms), "sockets.rooms", "an array")?;
+        let rooms = rooms.rooms("sockets.rooms")?;
+        entries.set(entries.get() + 1 + rooms.len());
+        if entries.get() > limit {
+            let field = "sockets";
+            return Err(Malformed::TooMany { field, limit });
+        }
         Ok(SocketDetails {
             id: id(need(name, "sockets.id", "a string")?, "sockets.id")?,
             handshake: argument(handshake, limits)?,
-            rooms: rooms.rooms("sockets.rooms")?,
+            rooms,
             data: argument(data, limits)?,
         })
     })

@@ -35,10 +35,10 @@ pub(super) struct Member {
 }
 
 /// The envelope of a message: where its parts stand.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Envelope<'a> {
     pub(super) kind: u64,
-    pub(super) from: Option<Value<'a>>,
+    pub(super) from: Option<Arc<str>>,
     pub(super) namespace: Option<Value<'a>>,
     pub(super) data: Option<Value<'a>>,
 }
@@ -53,7 +53,7 @@ impl<'a> Envelope<'a> {
         })?;
         Ok(Self {
             kind,
-            from: some(from),
+            from: optional_id(from, "uid")?,
             namespace: some(namespace),
             data: some(data),
         })
@@ -135,8 +135,7 @@ impl Member {
         limits: &Limits,
         interest: &dyn Interest,
     ) -> Result<Option<Received>, Malformed> {
-        let from = optional_id(envelope.from, "uid")?;
-        if from.as_ref() == Some(&self.me) {
+        if envelope.from.as_ref() == Some(&self.me) {
             return Ok(None);
         }
         self.read_logged(envelope, limits, interest)
@@ -149,13 +148,13 @@ impl Member {
         limits: &Limits,
         interest: &dyn Interest,
     ) -> Result<Option<Received>, Malformed> {
-        let from = optional_id(envelope.from, "uid")?;
         // An emitter doesn't write it. The channel is this namespace's, then.
         let namespace = envelope.namespace.map(|it| it.text());
         if namespace.is_some_and(|it| it.as_deref() != Some(&*self.namespace)) {
             return Ok(None);
         }
         let content = read(envelope.kind, envelope.data, limits, interest)?;
+        let from = envelope.from;
         Ok(content.map(|content| Received { from, content }))
     }
 }

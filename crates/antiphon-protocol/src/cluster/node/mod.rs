@@ -43,11 +43,12 @@ pub use postgres::{Attachment, Notified, Posted, Postgres};
 pub use sharded::{Mode, Sharded};
 pub use streams::{Entry, Sent, Session, Streams, is_entry_id, stream_of, streams};
 
-/// The name that emitters have, which are no servers: nobody waits for their answers.
+/// The name that emitters have: programs that emit, join, leave and disconnect without a server. A
+/// codec with this name writes for one. Nobody counts it, and it gets no answers.
 pub const EMITTER: &str = "emitter";
 
 /// Most bytes of the name that a server or a request has.
 const MOST_ID: usize = 128;
 
-/// Most rooms in one list, and most sockets in one answer.
+/// Most rooms in one list, and most sockets with their rooms in one answer.
 const MOST_ENTRIES: usize = 1_000_000;

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::common::argument;
 use super::document::{Document, count};
 use super::member::{self, Envelope, Member};
-use super::value::{Value, id, need, some};
+use super::value::{Value, checked_id, id, need, some};
 use super::{Answer, Frame, Interest, Limits, Malformed, Message, Received, Unsendable};
 use crate::socket::OwnedArgs;
 
@@ -58,7 +58,7 @@ pub enum Sent {
 pub struct Entry<'a> {
     /// The namespace.
     pub namespace: Cow<'a, str>,
-    from: Cow<'a, str>,
+    from: Option<Cow<'a, str>>,
     kind: u64,
     data: Option<Cow<'a, str>>,
 }
@@ -90,7 +90,7 @@ impl<'a> Entry<'a> {
         let kind = kind.and_then(|kind| kind.parse().ok());
         Ok(Some(Self {
             namespace: namespace.into(),
-            from: from.unwrap_or_default().into(),
+            from: from.map(Into::into),
             kind: kind.ok_or(Malformed::Field {
                 field: "type",
                 expected: "the type of a message",
@@ -101,13 +101,13 @@ impl<'a> Entry<'a> {
 
     /// The fields with their values, for `XADD`.
     pub fn fields(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let from = self.from.as_deref().map(|from| ("uid", from.into()));
         let data = self.data.as_deref().map(|data| ("data", data.into()));
         let fields = [
-            ("uid", self.from.as_ref().into()),
             ("nsp", self.namespace.as_ref().into()),
             ("type", self.kind.to_string().into()),
         ];
-        fields.into_iter().chain(data)
+        from.into_iter().chain(fields).chain(data)
     }
 }
 
@@ -169,7 +169,7 @@ impl Streams {
         }
         Ok(Sent::Entry(Entry {
             namespace: self.member.namespace.to_string().into(),
-            from: self.member.me.to_string().into(),
+            from: Some(self.member.me.to_string().into()),
             kind,
             data: data.map(Into::into),
         }))
@@ -226,7 +226,7 @@ impl Streams {
         limits: &Limits,
         interest: &dyn Interest,
     ) -> Result<Option<Received>, Malformed> {
-        if *entry.from == *self.member.me {
+        if entry.from.as_deref() == Some(&*self.member.me) {
             return Ok(None);
         }
         self.decode_logged(entry, limits, interest)
@@ -255,15 +255,15 @@ impl Streams {
                 Some(Value::of_msgpack(&bytes)?)
             }
         };
+        let from = entry.from.as_deref().map(Cow::Borrowed);
+        let from = from.map(|from| checked_id(Some(from), "uid")).transpose()?;
         let envelope = Envelope {
             kind: entry.kind,
-            from: None,
+            from,
             namespace: None,
             data,
         };
-        let received = self.member.read_logged(envelope, limits, interest)?;
-        let from = Some(entry.from.as_ref().into());
-        Ok(received.map(|received| Received { from, ..received }))
+        self.member.read_logged(envelope, limits, interest)
     }
 }
 

@@ -298,9 +298,17 @@ pub(super) const fn need<'a>(
     }
 }
 
-/// The name of a server or a request.
+/// The name of a server, a request or a socket.
 pub(super) fn id(value: Value<'_>, field: &'static str) -> Result<Arc<str>, Malformed> {
-    let id = value.text().filter(|id| id.len() <= MOST_ID);
+    checked_id(value.text(), field)
+}
+
+/// [`id`] of a text.
+pub(super) fn checked_id(
+    text: Option<Cow<'_, str>>,
+    field: &'static str,
+) -> Result<Arc<str>, Malformed> {
+    let id = text.filter(|id| id.len() <= MOST_ID);
     let expected = "a string of up to 128 bytes";
     id.map(Into::into)
         .ok_or(Malformed::Field { field, expected })
