@@ -103,3 +103,24 @@ test("a server that closes in order and starts again: what was missed comes", { 
   await server.stop();
 });
 
+test("what comes behind an event keeps its place while it is stored", { skip: oursOnly }, async () => {
+  const server = await startServer(["--durable", join(folder, "order.redb")]);
+  for (const mode of Object.keys(modes)) {
+    const subject = await connected(open(client, server, { mode }), mode);
+    const seen = [];
+    // "auth" comes at the connect.
+    subject.onAny((event, value) => event !== "auth" && seen.push(`${event} ${value}`));
+    // In one batch: the server does the next long before the one before is on the disk.
+    subject.emit("join", "room");
+    subject.emit("io-to", ["room"], [], "n", 1);
+    subject.emit("leave", "room");
+    subject.emit("io-to", ["room"], [], "n", 2);
+    subject.emit("message", 3);
+    subject.emit("message-with-ack", 4, (value) => seen.push(`ack ${value}`));
+    subject.emit("message", 5);
+    subject.emit("disconnect-me");
+    assert.equal((await next(subject, "disconnect"))[0], "io server disconnect");
+    assert.deepEqual(seen, ["n 1", "message-back 3", "ack 4", "message-back 5"]);
+  }
+  await server.stop();
+});

@@ -208,10 +208,7 @@ impl Sessions {
             let State::Parked(parked) = &mut entry.state else {
                 return None;
             };
-            let joined = parked.stays.rooms(pid);
-            let is_in = |rooms: &[Room]| joined.iter().any(|room| rooms.contains(room));
-            let is_meant = target.rooms.is_empty() || is_in(&target.rooms);
-            if !is_meant || is_in(&target.except) {
+            if !target.selects(&parked.stays.rooms(pid)) {
                 return None;
             }
             let values = parked.data.get_or_insert_default();

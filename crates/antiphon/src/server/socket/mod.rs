@@ -18,7 +18,7 @@ use std::{
 };
 
 use antiphon_protocol::{
-    engine::{Revision, TransportKind},
+    engine::{EncodedMessage, Revision, TransportKind},
     socket::{self as codec, Draft, Fanout, Outgoing},
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -32,7 +32,7 @@ use crate::server::{
     delivery::kept::Kept,
     handlers::listeners::Listeners,
     handlers::{dispatch, handler, permits::Permits},
-    recovery::{LogError, Recoverable},
+    recovery::{LogError, Ordered, Recoverable},
     socket::emitter::Emitter,
     socket::{inbox::Inbox, peer::Peer, values::Values},
 };
@@ -476,6 +476,9 @@ impl Socket {
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
     /// or the connection has ended.
     pub async fn flushed(&self) {
+        if let Some(ordered) = self.namespace().recovery() {
+            ordered.caught_up().await;
+        }
         if let Some(session) = self.peer().session() {
             session.flushed().await;
         }
@@ -520,7 +523,39 @@ impl Socket {
             }
             draft.outgoing(self.namespace().name(), id, &event)?;
         }
+        self.send_in_order(draft, sending)
+    }
+
+    /// Sends what isn't logged, and must not overtake what is.
+    pub(crate) fn send_in_order(
+        &self,
+        draft: &mut Draft,
+        sending: Sending,
+    ) -> Result<(), EmitError> {
+        if !sending.volatile
+            && let Some(ordered) = self.namespace().joins().behind()
+        {
+            return self.send_behind(ordered, draft.finish(), sending);
+        }
         self.send(&mut Fanout::new(draft), sending)?;
+        Ok(())
+    }
+
+    /// Sends a message behind what waits for the log.
+    pub(crate) fn send_behind(
+        &self,
+        ordered: &Arc<Ordered>,
+        message: EncodedMessage,
+        sending: Sending,
+    ) -> Result<(), EmitError> {
+        if self.is_disconnected() {
+            return Err(EmitError::Disconnected);
+        }
+        let socket = self.clone();
+        ordered.behind(message.len_bytes(), move || {
+            // A socket that has left by then has no use for it.
+            let _ = socket.send(&mut message.into(), sending);
+        });
         Ok(())
     }
 
@@ -546,7 +581,7 @@ impl Socket {
         sending: Sending,
     ) -> Result<Sent, EmitError> {
         let session = self.peer().session().ok_or(EmitError::Disconnected)?;
-        let sent = session.send_if(|| !self.is_disconnected(), message, sending);
+        let sent = session.send_if(|| !self.has_left(), message, sending);
         sent.map_err(|error| match error {
             SendError::Closed if self.is_disconnected() => EmitError::Disconnected,
             error => error.into(),
