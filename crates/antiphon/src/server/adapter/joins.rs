@@ -162,9 +162,13 @@ impl Local {
         }
     }
 
-    /// A socket that resumes its session is in its rooms again.
+    /// A socket that resumes its session is in its rooms again. It may have left that of its id.
     pub(crate) fn add_again(&self, socket: &Socket, rooms: &[Room]) {
         self.rooms().add(socket.clone(), rooms);
+        let own = socket.id().as_shared();
+        if !rooms.contains(own) {
+            self.rooms().leave_one(socket, &[own.clone()]);
+        }
     }
 
     /// A socket enters rooms. Returns `false` if it isn't in the namespace.
