@@ -261,6 +261,12 @@ impl Local {
         }
     }
 
+    /// Whether changes of memberships wait for the log.
+    pub(super) fn may_change(&self) -> bool {
+        let ordered = self.behind();
+        ordered.is_some_and(|ordered| ordered.in_order(|waiting| waiting.has_changes()))
+    }
+
     /// The sockets of `target`, as they are when all has been done that waits.
     pub(super) fn sockets(&self, target: &Target) -> Vec<Socket> {
         match self.behind() {

@@ -99,10 +99,11 @@ impl Local {
         self.len() == 0
     }
 
-    /// Whether it has a socket in this room, which may be that of an own id.
+    /// Whether it has a socket in this room, which may be that of an own id, or may have one when
+    /// what waits for its log has been done.
     #[must_use]
     pub fn has_room(&self, room: &str) -> bool {
-        self.rooms().has_room(room)
+        self.rooms().has_room(room) || self.may_change()
     }
 
     /// Whether it keeps events for sockets that come back

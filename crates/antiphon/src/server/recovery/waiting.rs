@@ -243,6 +243,11 @@ impl Waiting {
         Poll::Ready(Some(due))
     }
 
+    /// Whether memberships are going to change.
+    pub(crate) const fn has_changes(&self) -> bool {
+        self.changes > 0
+    }
+
     fn changes(&self) -> impl Iterator<Item = &Change> {
         // Mostly there are none.
         let steps = (self.changes > 0).then(|| self.hurried.iter().chain(&self.steps));
