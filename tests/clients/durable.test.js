@@ -77,6 +77,88 @@ test(`${KILLS} kills under load: each event once and in order, each socket the s
   await server.stop();
 });
 
+/** A client that joins its room again whenever it isn't recovered, and notes where that was. */
+function rejoining(server, mode) {
+  const socket = open(client, server, { mode, ...again });
+  const seen = { socket, isIn: false, numbers: [], anew: [], why: [] };
+  socket.on("n", (number) => seen.numbers.push(number));
+  let isFirst = true;
+  socket.on("connect", () => {
+    if (!socket.recovered) {
+      seen.anew.push(seen.numbers.length);
+      seen.isIn = false;
+      socket.emit("join", "room", () => (seen.isIn = true));
+      if (!isFirst) socket.emit("recovered", (recovered, why) => seen.why.push([recovered, why]));
+    }
+    isFirst = false;
+  });
+  return seen;
+}
+
+test("kills of a server that stores later: nothing comes twice, and what is lost is told", { skip: oursOnly }, async () => {
+  const flags = ["--durable-later", join(folder, "later.redb")];
+  let server = await startServer(flags);
+  const { port } = server;
+  const all = Object.keys(modes).map((mode) => rejoining(server, mode));
+  const teller = open(client, server, again);
+  await connected(teller);
+  let told = 0;
+  let telling = true;
+  let pausing = false;
+  const tell = (async () => {
+    while (telling) {
+      if (teller.connected && !pausing) teller.emit("io-to", ["room"], [], "n", told++);
+      await new Promise((resolve) => setTimeout(resolve, 2));
+    }
+  })();
+  for (let kill = 0; kill < KILLS; kill++) {
+    const before = all.map(({ numbers }) => numbers.length);
+    await until(() => all.every(({ numbers }, i) => numbers.length > before[i] + 20), "events come");
+    // Half of the time all is stored by then, half of the time much is not.
+    pausing = kill % 2 === 0;
+    if (pausing) {
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    } else {
+      const some = told + 10;
+      for (let i = 0; i < 500; i++) teller.emit("io-to", ["room"], [], "n", told++);
+      await until(() => all[1].numbers.at(-1) >= some, "the first of a burst");
+    }
+    const anew = all.map((seen) => seen.anew.length);
+    const lost = Promise.all(all.map(({ socket }) => next(socket, "disconnect", 60_000)));
+    await server.kill();
+    server = await startServer(flags, { port });
+    await lost;
+    await until(() => all.every(({ socket, isIn }) => socket.connected && isIn), "all are back");
+    const recovered = all.filter((seen, i) => seen.anew.length === anew[i]).length;
+    if (pausing) assert.equal(recovered, all.length, "nothing was missing");
+    pausing = false;
+  }
+  telling = false;
+  await tell;
+  await until(() => teller.connected, "the teller is back");
+  teller.emit("io-to", ["room"], [], "n", told);
+  await until(() => all.every(({ numbers }) => numbers.at(-1) === told), "the end");
+  const anyone = [...new Set(all.flatMap(({ numbers }) => numbers))].sort((a, b) => a - b);
+  for (const { numbers, anew, why } of all) {
+    for (let i = 1; i < numbers.length; i++) assert.ok(numbers[i] > numbers[i - 1], `${numbers[i]} behind ${numbers[i - 1]}`);
+    // Between two connects at which it began anew it has had all that anyone has had.
+    anew.forEach((from, i) => {
+      const part = numbers.slice(from, anew[i + 1]);
+      const [first, last] = [part.at(0), part.at(-1)];
+      assert.deepEqual(part, anyone.filter((number) => number >= first && number <= last));
+    });
+    assert.equal(why.length, anew.length - 1);
+    for (const [recovered, reason] of why) {
+      assert.equal(recovered, false);
+      assert.match(reason, /not in the log/);
+    }
+  }
+  assert.ok(all.some(({ why }) => why.length > 0), "something was lost, too");
+  for (const { socket } of all) socket.disconnect();
+  teller.disconnect();
+  await server.stop();
+});
+
 test("a server that closes in order and starts again: what was missed comes", { skip: oursOnly }, async () => {
   const flags = ["--durable", join(folder, "close.redb")];
   let server = await startServer(flags);
@@ -103,3 +185,24 @@ test("a server that closes in order and starts again: what was missed comes", { 
   await server.stop();
 });
 
+test("what comes behind an event keeps its place while it is stored", { skip: oursOnly }, async () => {
+  const server = await startServer(["--durable", join(folder, "order.redb")]);
+  for (const mode of Object.keys(modes)) {
+    const subject = await connected(open(client, server, { mode }), mode);
+    const seen = [];
+    // "auth" comes at the connect.
+    subject.onAny((event, value) => event !== "auth" && seen.push(`${event} ${value}`));
+    // In one batch: the server does the next long before the one before is on the disk.
+    subject.emit("join", "room");
+    subject.emit("io-to", ["room"], [], "n", 1);
+    subject.emit("leave", "room");
+    subject.emit("io-to", ["room"], [], "n", 2);
+    subject.emit("message", 3);
+    subject.emit("message-with-ack", 4, (value) => seen.push(`ack ${value}`));
+    subject.emit("message", 5);
+    subject.emit("disconnect-me");
+    assert.equal((await next(subject, "disconnect"))[0], "io server disconnect");
+    assert.deepEqual(seen, ["n 1", "message-back 3", "ack 4", "message-back 5"]);
+  }
+  await server.stop();
+});

@@ -86,6 +86,10 @@ export class Server {
     return until(() => this.log.find(fits), `the log entry ${JSON.stringify(wanted)}`);
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   /** SIGKILL: the server ends at once. */
   async kill() {
     this.#child.kill("SIGKILL");
@@ -104,19 +108,20 @@ export class Server {
   }
 }
 
-async function start(program, referenceFlags, flags, port) {
+async function start(program, referenceFlags, flags, port, wrapper = []) {
   const command = isReference ? process.execPath : join(examples, program);
   const script = isReference ? [join(tests, "reference", "server.js")] : [];
   const own = isReference ? referenceFlags : [];
-  const server = new Server(command, [...script, String(port), ...own, ...flags.map(String)]);
+  const line = [...wrapper, command, ...script, String(port), ...own, ...flags.map(String)];
+  const server = new Server(line[0], line.slice(1));
   await within(server.listening, () => `${program} listens`);
   return server;
 }
 
-/** Starts the server under test with these flags. */
-export function startServer(flags = [], { port = 0 } = {}) {
+/** Starts the server under test with these flags, by a wrapper's command if there is one. */
+export function startServer(flags = [], { port = 0, wrapper } = {}) {
   const serving = process.env.SERVER === "per-core" ? ["--per-core"] : [];
-  return start("e2e_server", [], [...serving, ...flags], port);
+  return start("e2e_server", [], [...serving, ...flags], port, wrapper);
 }
 
 /** Starts the conformance server: 300/200 ms. */

@@ -176,8 +176,12 @@ fn options(
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
             #[cfg(feature = "redb")]
-            "--durable" => {
-                let file = LogFile::open(value()?)?.stored_before_delivery();
+            "--durable" | "--durable-later" => {
+                let file = LogFile::open(value()?)?;
+                let file = match flag.as_str() {
+                    "--durable" => file.stored_before_delivery(),
+                    _ => file,
+                };
                 let recovery = Recovery::new().data::<String>("text");
                 builder.recovery(recovery.durable(file))
             }

@@ -133,7 +133,8 @@ impl Server {
         self.service().layer(self.path())
     }
 
-    /// Shuts down: every socket is disconnected with the reason `server shutting down`, new
+    /// Shuts down: what waits for a log that [stores first](recovery::Log) is delivered, for 5 s at the
+    /// most. Then every socket is disconnected with the reason `server shutting down`, new
     /// connections are refused, and what is queued may still leave. Resolves when the last
     /// connection and the last handler have ended, disconnect handlers too: after 5 s at the most.
     /// Then logs of [recovery] have 5 s to store what is left, and [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to
@@ -141,6 +142,7 @@ impl Server {
     ///
     /// Clients take this for a lost connection and connect again.
     pub async fn close(&self) {
+        self.namespaces.catch_up().await;
         self.namespaces.disconnect_everyone();
         self.engine.close().await;
         self.namespaces.flush_logs().await;

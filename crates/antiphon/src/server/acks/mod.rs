@@ -17,9 +17,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{
-    self as codec, Args as RawArgs, Draft, EncodeError, Fanout, OwnedArgs,
-};
+use antiphon_protocol::socket::{self as codec, Args as RawArgs, Draft, EncodeError, OwnedArgs};
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
@@ -153,7 +151,7 @@ impl Pending {
         match &self.asker {
             // A socket that has left has no use for it.
             Asker::Client { socket, .. } => {
-                drop(socket.send(&mut Fanout::new(&mut draft), Sending::SURE));
+                drop(socket.send_in_order(&mut draft, Sending::SURE));
             }
             Asker::Caller(caller) => caller.answer(Ok(draft.finish_args())),
         }
@@ -171,7 +169,10 @@ impl Pending {
                 let refused = codec::ack_error(socket.namespace().name(), *id, rejection);
                 if let Ok(message) = refused {
                     // A socket that has left has no use for it.
-                    let _ = socket.send(&mut message.into(), Sending::SURE);
+                    let _ = match socket.namespace().joins().behind() {
+                        Some(ordered) => socket.send_behind(ordered, message, Sending::SURE),
+                        None => socket.send(&mut message.into(), Sending::SURE).map(drop),
+                    };
                 }
             }
             Asker::Caller(caller) => caller.answer(Err(rejection.clone())),

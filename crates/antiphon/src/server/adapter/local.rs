@@ -13,14 +13,17 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{Draft, EncodeError, Fanout};
+use antiphon_protocol::{
+    engine::EncodedMessage,
+    socket::{Draft, EncodeError, Fanout},
+};
 use arc_swap::ArcSwap;
 
 use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, SocketAnswer, Watcher};
 use crate::{
     engine::{QueuePolicy, Sending, session::turn},
     server::{
-        EmitError, Room, Shared, Target,
+        EmitError, Shared, Socket, Target,
         delivery::kept::Kept,
         handlers::server_side::ServerSide,
         namespace::namespaces::Namespaces,
@@ -54,7 +57,14 @@ impl Local {
         let rooms = Arc::default();
         let recovery = shared.recovery.as_ref().and_then(|options| {
             let log = options.open(name)?;
-            Some(Ordered::new(name, log, shared, &rooms, options))
+            Some(Ordered::new(
+                name,
+                Weak::clone(&namespaces),
+                log,
+                shared,
+                &rooms,
+                options,
+            ))
         });
         Self {
             inner: Arc::new(Inner {
@@ -89,10 +99,11 @@ impl Local {
         self.len() == 0
     }
 
-    /// Whether it has a socket in this room, which may be that of an own id.
+    /// Whether it has a socket in this room, which may be that of an own id, or may have one when
+    /// what waits for its log has been done.
     #[must_use]
     pub fn has_room(&self, room: &str) -> bool {
-        self.rooms().has_room(room)
+        self.rooms().has_room(room) || self.may_change()
     }
 
     /// Whether it keeps events for sockets that come back
@@ -143,7 +154,7 @@ impl Local {
     /// Tells the catch-all listeners of each recipient on this server.
     fn note_outgoing(&self, target: &Target, event: &Outgoing) {
         if self.inner.shared.has_outgoing_listeners() {
-            for socket in self.rooms().sockets(target) {
+            for socket in self.sockets(target) {
                 socket.note_outgoing(event);
             }
         }
@@ -194,7 +205,7 @@ impl Local {
                 tracing::warn!(event = &*event, %error, "an event isn't kept for a client");
             }
         };
-        for socket in self.rooms().sockets(target) {
+        for socket in self.sockets(target) {
             keep(Kept::emit(&socket, event, pause));
         }
         let namespace = self.inner.namespaces.upgrade();
@@ -224,33 +235,47 @@ impl Local {
         let Ok(mut draft) = self.packet(event, Some(id)).inspect_err(too_large) else {
             return 0;
         };
-        let mut message = Fanout::new(&mut draft);
         let sending = self.sending(flags);
+        if !sending.volatile
+            && let Some(ordered) = self.behind()
+        {
+            return self.ask_behind(ordered, (draft.finish(), id), target, sending, answers);
+        }
+        let mut message = Fanout::new(&mut draft);
         let mut count = 0;
         turn::scope(|| {
             self.rooms().for_each(target, |socket| {
-                if !socket.is_connected() {
-                    return;
-                }
-                socket.awaited().one_of_many(id, answers.clone());
-                if socket.send(&mut message, sending).is_ok() {
-                    count += 1;
-                } else {
-                    socket.awaited().forget(id);
-                }
+                count += usize::from(ask(socket, (&mut message, id), sending, answers));
             });
         });
         count
     }
 
-    /// See [`Adapter::leave`](super::Adapter::leave).
-    pub fn leave(&self, target: &Target, rooms: &[Room]) {
-        self.rooms().leave(target, rooms);
+    /// As [`broadcast_with_ack`](Self::broadcast_with_ack), behind what waits for the log.
+    fn ask_behind(
+        &self,
+        ordered: &Arc<Ordered>,
+        (message, id): (EncodedMessage, u64),
+        target: &Target,
+        sending: Sending,
+        answers: &Answers<SocketAnswer>,
+    ) -> usize {
+        let mut sockets = self.sockets(target);
+        sockets.retain(Socket::is_connected);
+        let (count, answers) = (sockets.len(), answers.clone());
+        let bytes = message.len_bytes() + count * size_of::<Socket>();
+        ordered.behind(bytes, move || {
+            let mut message = message.into();
+            for socket in sockets {
+                ask(&socket, (&mut message, id), sending, &answers);
+            }
+        });
+        count
     }
 
     /// See [`Adapter::disconnect`](super::Adapter::disconnect).
     pub fn disconnect(&self, target: &Target, close: bool) {
-        for socket in self.rooms().sockets(target) {
+        for socket in self.sockets(target) {
             if close {
                 socket.close_connection();
             } else {
@@ -262,7 +287,15 @@ impl Local {
     /// See [`Adapter::fetch`](super::Adapter::fetch).
     #[must_use]
     pub fn fetch(&self, target: &Target) -> Vec<RemoteSocket> {
-        let fetched = self.rooms().with_rooms(target).into_iter();
+        let fetched = match self.behind() {
+            None => self.rooms().with_rooms(target),
+            Some(_) => {
+                let sockets = self.sockets(target).into_iter();
+                let sockets = sockets.map(|it| (it.id().clone(), self.rooms_of(&it)));
+                sockets.collect()
+            }
+        };
+        let fetched = fetched.into_iter();
         fetched
             .map(|(id, rooms)| RemoteSocket::new(id, rooms))
             .collect()
@@ -287,6 +320,24 @@ impl fmt::Debug for Local {
             .field("sockets", &self.rooms().len())
             .finish_non_exhaustive()
     }
+}
+
+/// Asks one socket. Returns `false` if it has gone.
+fn ask(
+    socket: &Socket,
+    (message, id): (&mut Fanout<'_>, u64),
+    sending: Sending,
+    answers: &Answers<SocketAnswer>,
+) -> bool {
+    if !socket.is_connected() && !socket.is_leaving() {
+        return false;
+    }
+    socket.awaited().one_of_many(id, answers.clone());
+    let is_asked = socket.send(message, sending).is_ok();
+    if !is_asked {
+        socket.awaited().forget(id);
+    }
+    is_asked
 }
 
 /// Servers of a cluster may be configured differently.

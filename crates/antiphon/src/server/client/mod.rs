@@ -80,12 +80,12 @@ enum Admission {
 }
 
 impl ClientState {
-    /// The socket of a namespace that the client has joined.
+    /// The socket of a namespace that the client has joined, as far as it knows.
     fn joined(&self, namespace: &str) -> Option<Socket> {
         let mut sockets = self.sockets.iter();
         let in_namespace = |socket: &&Socket| socket.namespace().name() == namespace;
         let socket = sockets.find(in_namespace)?;
-        socket.is_connected().then(|| socket.clone())
+        (socket.is_connected() || socket.is_leaving()).then(|| socket.clone())
     }
 
     /// The socket of a namespace that waits behind another one.
@@ -301,7 +301,9 @@ impl Client {
     /// The server disconnects the client from everything.
     pub(crate) fn disconnect_all(&self, session: &Arc<Session>) {
         let sockets = self.lock().sockets.clone();
-        sockets.iter().for_each(Socket::disconnect);
+        for socket in sockets {
+            socket.close(DisconnectReason::ServerNamespaceDisconnect);
+        }
         session.close();
     }
 
@@ -478,23 +480,30 @@ async fn admit(
         socket.join_as_wished();
         return Ok(());
     }
-    let namespace = socket.namespace();
-    namespace.joins().exclusively(|joins| {
-        if !socket.connected() {
-            return Err(ConnectError::new("disconnected"));
-        }
+    let entered = {
+        let (session, socket) = (Arc::clone(session), socket.clone());
+        move || connected(&session, &socket)
+    };
+    if !socket.namespace().joins().let_in(socket, entered).await {
+        return Err(ConnectError::new("disconnected"));
+    }
+    socket.join_as_wished();
+    Ok(())
+}
+
+/// The socket is connected, and its client is told. Returns `false` if it has been disconnected.
+fn connected(session: &Arc<Session>, socket: &Socket) -> bool {
+    let is_connected = socket.connected();
+    if is_connected {
         session.admit();
         // The client learns of it before anything that its rooms bring: what is sent in this batch
         // of work leaves at its end, when the socket is in its rooms.
         let knows_id = socket.revision().dialect().derives_ids;
         let sid = (!knows_id).then(|| socket.id().as_str());
-        let connect = codec::connect(namespace.name(), sid);
+        let connect = codec::connect(socket.namespace().name(), sid);
         let _ = socket.send(&mut connect.into(), Sending::SURE);
-        socket.enter(joins, None);
-        Ok(())
-    })?;
-    socket.join_as_wished();
-    Ok(())
+    }
+    is_connected
 }
 
 /// Asks whether a socket may join its namespace.

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{Fanout, Outgoing};
+use antiphon_protocol::socket::Outgoing;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -208,10 +208,7 @@ impl Kept {
                 number: event.number,
             },
         );
-        if socket
-            .send(&mut Fanout::new(&mut draft), Sending::SURE)
-            .is_err()
-        {
+        if socket.send_in_order(&mut draft, Sending::SURE).is_err() {
             socket.awaited().forget(id);
             return;
         }

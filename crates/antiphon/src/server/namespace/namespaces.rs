@@ -14,7 +14,7 @@ use tokio::{task::JoinSet, time::timeout};
 
 use crate::{
     engine::Engine,
-    server::{DisconnectReason, Namespace, Shared, namespace::with_slash},
+    server::{DisconnectReason, Namespace, Shared, namespace::with_slash, recovery::Ordered},
 };
 
 /// How long adapters may take to close, and logs to store what is left.
@@ -100,14 +100,34 @@ impl Namespaces {
         logs.map(|ordered| ordered.failures()).sum()
     }
 
+    /// Delivers what waits for logs that store first.
+    pub(crate) async fn catch_up(&self) {
+        let caught_up = |ordered: Arc<Ordered>| async move { ordered.caught_up().await };
+        self.with_logs(
+            caught_up,
+            "events that wait for a log aren't delivered in time",
+        )
+        .await;
+    }
+
     /// Stores what the logs of all namespaces still have to store.
     pub(crate) async fn flush_logs(&self) {
+        let flushed = |ordered: Arc<Ordered>| ordered.flush();
+        self.with_logs(flushed, "a log has not been stored in time")
+            .await;
+    }
+
+    /// Does something with all logs, side by side.
+    async fn with_logs<F>(&self, work: impl Fn(Arc<Ordered>) -> F, late: &str)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let all = self.all();
         let logs = all.iter().filter_map(Namespace::recovery);
-        let mut flushing: JoinSet<()> = logs.map(|ordered| ordered.flush()).collect();
-        let flushed = async { while flushing.join_next().await.is_some() {} };
-        if timeout(CLOSE_TIMEOUT, flushed).await.is_err() {
-            tracing::error!("a log has not been stored in time: going on without it");
+        let mut working: JoinSet<()> = logs.map(|ordered| work(Arc::clone(ordered))).collect();
+        let worked = async { while working.join_next().await.is_some() {} };
+        if timeout(CLOSE_TIMEOUT, worked).await.is_err() {
+            tracing::error!("{late}: going on without it");
         }
     }
 

@@ -26,7 +26,7 @@ use serde_json::{Map, Value};
 
 use super::{
     log::{LogError, Missed, Offset, Page, Stays},
-    ordered::{ALL, Ordered, Recoverable, Waiting},
+    ordered::{ALL, Ordered, Recoverable},
     sessions::{Parked, Taking},
     stays::Tracked,
 };
@@ -209,9 +209,9 @@ impl Resumption {
             None => None,
         };
         let joining = Joining {
-            ordered: &ordered,
-            session,
-            socket,
+            ordered: Arc::clone(&ordered),
+            session: Arc::clone(session),
+            socket: socket.clone(),
         };
         let failed = match (after, &mut taken) {
             (Some(Ok(after)), Some(taken)) => match joining.resume(taken, after).await? {
@@ -222,7 +222,7 @@ impl Resumption {
             (Some(Err(error)), _) => Some(error),
             (None, _) => None,
         };
-        joining.begin(taken, failed)
+        joining.begin(taken, failed).await
     }
 }
 
@@ -263,27 +263,30 @@ impl Claim {
 }
 
 /// A socket that is about to join.
-struct Joining<'j> {
-    ordered: &'j Arc<Ordered>,
-    session: &'j Arc<Session>,
-    socket: &'j Socket,
+#[derive(Clone)]
+struct Joining {
+    ordered: Arc<Ordered>,
+    session: Arc<Session>,
+    socket: Socket,
 }
 
-impl Joining<'_> {
+impl Joining {
     /// Resumes a session that was taken, from the event behind `after`.
     async fn resume(
         &self,
         taken: &mut Taken,
         after: u64,
     ) -> Result<Result<(), LogError>, NotAdmitted> {
-        let ordered = self.ordered;
+        let ordered = &self.ordered;
+        // What was asked of rooms before it came back is not for it.
+        ordered.caught_up().await;
         let parked = taken.parked.as_ref();
         let stays = parked.map_or_else(Stays::default, |parked| parked.stays.clone());
         let page = match ordered.log.read(ordered.missed(&stays, after)).await {
             Ok(page) => page,
             Err(error) => return Ok(Err(error)),
         };
-        let entered = ordered.in_order(|waiting| {
+        let entered = ordered.in_order(|_| {
             if !taken.claim.is_latest() {
                 return Err(NotAdmitted::Superseded);
             }
@@ -306,7 +309,7 @@ impl Joining<'_> {
                 taken.parked = Some(parked);
                 return Err(error);
             }
-            Ok(Ok(self.replay(waiting, page, &stays, after)))
+            Ok(Ok(self.replay(page, &stays, after)))
         });
         let mut replayed = match entered? {
             Ok(replayed) => replayed,
@@ -322,9 +325,9 @@ impl Joining<'_> {
                 break;
             }
             let read = ordered.log.read(ordered.missed(&stays, after)).await;
-            let sent = ordered.in_order(|waiting| {
+            let sent = ordered.in_order(|_| {
                 let page = self.newest(read?, &stays, after)?;
-                Ok::<_, LogError>(self.replay(waiting, page, &stays, after))
+                Ok::<_, LogError>(self.replay(page, &stays, after))
             });
             match sent {
                 Ok(upto) => replayed = upto,
@@ -335,6 +338,10 @@ impl Joining<'_> {
                     break;
                 }
             }
+        }
+        if matches!(replayed, Replayed::All) {
+            // Not in order: it has a lock of its own, under which others emit.
+            self.socket.resumed();
         }
         Ok(Ok(()))
     }
@@ -356,8 +363,8 @@ impl Joining<'_> {
 
     /// Sends a portion of what was missed. The socket enters its rooms with the last. Called in
     /// order.
-    fn replay(&self, waiting: &mut Waiting, page: Page, stays: &Stays, mut after: u64) -> Replayed {
-        let socket = self.socket;
+    fn replay(&self, page: Page, stays: &Stays, mut after: u64) -> Replayed {
+        let socket = &self.socket;
         for missed in page.events {
             after = missed.offset.sequence;
             // A session that has ended comes again.
@@ -374,14 +381,18 @@ impl Joining<'_> {
             it.has_replayed(ALL);
             stays.rooms(&it.pid)
         });
-        self.enter(waiting, Some(&rooms));
-        socket.resumed();
+        socket.namespace().joins().add_again(socket, &rooms);
+        recoverable.inspect(|it| it.inserted(socket));
         Replayed::All
     }
 
     /// Joins as a new socket.
-    fn begin(&self, taken: Option<Taken>, failed: Option<LogError>) -> Result<(), NotAdmitted> {
-        let (ordered, socket) = (self.ordered, self.socket);
+    async fn begin(
+        &self,
+        taken: Option<Taken>,
+        failed: Option<LogError>,
+    ) -> Result<(), NotAdmitted> {
+        let (ordered, socket) = (&self.ordered, &self.socket);
         if let Some(error) = &failed {
             let counters = socket.peer().engine().counters();
             match error {
@@ -402,11 +413,12 @@ impl Joining<'_> {
             replayed: AtomicU64::new(ALL),
             left_own: AtomicBool::new(false),
         };
-        ordered.in_order(|waiting| {
-            self.connect(recoverable, None)?;
-            self.enter(waiting, None);
-            Ok(())
-        })?;
+        let joining = self.clone();
+        let connect = move || joining.connect(recoverable, None).is_ok();
+        if !socket.namespace().joins().let_in(socket, connect).await {
+            return Err(NotAdmitted::Disconnected);
+        }
+        socket.recoverable().inspect(|it| it.inserted(socket));
         if let Some(mut taken) = taken {
             // Its client begins anew.
             let values = taken.parked.take().and_then(|parked| parked.data);
@@ -425,7 +437,7 @@ impl Joining<'_> {
         }
         for kind in &self.ordered.options.data {
             if let Some(value) = parked.stored.get(&*kind.name)
-                && let Err(error) = (kind.restore)(self.socket, value.clone())
+                && let Err(error) = (kind.restore)(&self.socket, value.clone())
             {
                 tracing::warn!(name = &*kind.name, %error, "a stored value of a session doesn't fit its type");
             }
@@ -438,7 +450,7 @@ impl Joining<'_> {
         recoverable: Recoverable,
         parked: Option<&Parked>,
     ) -> Result<(), NotAdmitted> {
-        let (ordered, socket) = (self.ordered, self.socket);
+        let (ordered, socket) = (&self.ordered, &self.socket);
         let pid = recoverable.pid.clone();
         let before = ordered.sessions().insert(&pid, socket);
         socket.set_recoverable(recoverable);
@@ -460,16 +472,6 @@ impl Joining<'_> {
         }
         ordered.settled.notify_waiters();
         Ok(())
-    }
-
-    /// The socket enters the rooms of the session that it has resumed, or those that it was to enter.
-    fn enter(&self, waiting: &mut Waiting, resumed: Option<&[Room]>) {
-        let socket = self.socket;
-        let local = socket.namespace().joins();
-        local.in_order(waiting, |joins| socket.enter(joins, resumed));
-        if let Some(recoverable) = socket.recoverable() {
-            recoverable.inserted(socket);
-        }
     }
 }
 

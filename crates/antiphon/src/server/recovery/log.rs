@@ -205,8 +205,9 @@ pub struct SavedSession {
 pub enum Appending {
     /// It has its place.
     Done(Result<u64, LogError>),
-    /// It will have one when this resolves: it isn't delivered before. The work goes on whether it
-    /// is polled or not.
+    /// It will have one when this resolves: it isn't delivered before, and what its sender does next
+    /// waits, too. The work goes on whether it is polled or not. A log bounds how many wait: what it
+    /// can't take is `Done` with an error.
     Waiting(BoxFuture<Result<u64, LogError>>),
 }
 

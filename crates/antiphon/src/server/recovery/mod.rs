@@ -19,8 +19,11 @@ mod durable;
 mod log;
 mod memory;
 mod ordered;
+mod seldom;
 mod sessions;
 mod stays;
+mod waiting;
+mod worker;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -41,7 +44,8 @@ pub use log::{
 pub use memory::MemoryLog;
 
 pub(crate) use admit::Resumption;
-pub(crate) use ordered::{Ordered, Recoverable, Waiting};
+pub(crate) use ordered::{Ordered, Recoverable};
+pub(crate) use waiting::{Change, Members, Waiting};
 
 /// How clients recover what they miss while they are away: see
 /// [`ServerBuilder::recovery`](crate::ServerBuilder::recovery).

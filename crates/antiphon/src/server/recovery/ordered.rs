@@ -3,33 +3,39 @@
 //! One lock is held from the append to the last queue: so sockets get logged events in the order of
 //! their offsets, and so does each thread that emits. Volatile events carry the offset before them,
 //! since stock clients take whatever text an event ends with for one. Where a log needs time to
-//! store an event, this event and all behind it wait in a queue, which whoever stores wakes.
+//! store an event, this event and all behind it wait in a queue ([`Waiting`]). Volatile events
+//! don't.
 
 use std::{
-    collections::VecDeque,
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicBool, AtomicU64, Ordering, fence},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout, Outgoing};
 use serde_json::{Map, Value};
-use tokio::sync::Notify;
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+};
 
 use super::{
     Recovery,
     log::{Appending, Log, LogError, LoggedEvent, Offset, SavedSession, Stays},
+    seldom::Seldom,
     sessions::{self, Over, Parked, Sessions},
     stays::Tracked,
+    waiting::{Change, Delivery, Receivers, Waiting},
+    worker::Worker,
 };
 use crate::{
     engine::{QueuePolicy, SendError, Sending, session::turn},
     server::{
         DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
         handlers::handler::BoxFuture,
+        namespace::namespaces::Namespaces,
         rooms::{Rooms, burst},
         socket::values::Values,
     },
@@ -41,34 +47,19 @@ pub(crate) struct Ordered {
     pub(super) options: Arc<Recovery>,
     pub(super) log: Arc<dyn Log>,
     shared: Arc<Shared>,
-    rooms: Arc<Rooms>,
+    pub(super) rooms: Arc<Rooms>,
+    namespaces: Weak<Namespaces>,
     waiting: Mutex<Waiting>,
-    /// Somebody has stored something.
-    is_woken: AtomicBool,
+    /// Whether something waits, as all ask before they do what must not overtake it.
+    is_behind: AtomicBool,
     /// The last event that has been queued for all its sockets.
     delivered: Arc<AtomicU64>,
     sessions: Mutex<Sessions>,
+    /// Events that could not be stored, and so aren't delivered.
+    undelivered: Seldom,
     /// Somebody has resumed a session, or has put it back.
     pub(super) settled: Notify,
     pub(super) is_swept: AtomicBool,
-}
-
-/// What is appended and not delivered yet, in its order.
-pub(crate) type Waiting = VecDeque<Delivery>;
-
-/// An event that waits to be stored.
-pub(crate) struct Delivery {
-    event: Outgoing,
-    receivers: Receivers,
-    policy: QueuePolicy,
-    appending: BoxFuture<Result<u64, LogError>>,
-}
-
-/// Who gets an event.
-pub(super) enum Receivers {
-    /// With the rooms under which it is logged.
-    One(Socket, Target),
-    Many(Target),
 }
 
 /// What a socket of a namespace with recovery has: its private id, and where it has been.
@@ -93,6 +84,7 @@ pub(super) const ALL: u64 = u64::MAX;
 impl Ordered {
     pub(crate) fn new(
         namespace: &str,
+        namespaces: Weak<Namespaces>,
         log: Arc<dyn Log>,
         shared: &Arc<Shared>,
         rooms: &Arc<Rooms>,
@@ -125,10 +117,12 @@ impl Ordered {
             log,
             shared: Arc::clone(shared),
             rooms: Arc::clone(rooms),
+            namespaces,
             waiting: Mutex::default(),
-            is_woken: AtomicBool::new(false),
+            is_behind: AtomicBool::new(false),
             delivered,
             sessions: Mutex::new(sessions),
+            undelivered: Seldom::default(),
             settled: Notify::new(),
             is_swept: AtomicBool::new(false),
         })
@@ -168,17 +162,62 @@ impl Ordered {
         Ok(self.log.newest(room, after, limit).await?.events)
     }
 
+    pub(super) fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Does something while no event is delivered, as part of a turn: what is queued leaves when
     /// the lock has been let go.
     pub(crate) fn in_order<R>(self: &Arc<Self>, work: impl FnOnce(&mut Waiting) -> R) -> R {
         turn::scope(|| {
-            let done = {
-                let waiting = self.waiting.lock();
-                work(&mut waiting.unwrap_or_else(PoisonError::into_inner))
-            };
-            self.advance();
+            let mut waiting = self.waiting();
+            let done = work(&mut waiting);
+            if !waiting.is_empty() && !waiting.has_worker {
+                waiting.has_worker = true;
+                self.is_behind.store(true, Ordering::Release);
+                drop(waiting);
+                Worker::start(self);
+            }
             done
         })
+    }
+
+    /// Whether something waits for the log: what must not overtake it is put behind it. Costs one
+    /// look at an atomic.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.is_behind.load(Ordering::Acquire)
+    }
+
+    /// All has been done that waited. Called in order.
+    pub(super) fn nothing_waits(&self) {
+        self.is_behind.store(false, Ordering::Release);
+    }
+
+    /// Does something behind what waits. It keeps about so many bytes meanwhile.
+    pub(crate) fn behind(self: &Arc<Self>, bytes: usize, work: impl FnOnce() + Send + 'static) {
+        self.in_order(|waiting| waiting.push_work(bytes, Box::new(work)));
+    }
+
+    /// Changes memberships behind what waits.
+    pub(crate) fn change(self: &Arc<Self>, change: Change) {
+        self.in_order(|waiting| waiting.push_change(change));
+    }
+
+    /// Resolves when all has been delivered and done that was emitted or asked for before.
+    pub(crate) async fn caught_up(self: &Arc<Self>) {
+        if self.is_behind() {
+            let (told, done) = oneshot::channel();
+            self.behind(0, move || {
+                let _ = told.send(());
+            });
+            let _ = done.await;
+        }
+    }
+
+    /// Where its work is done.
+    pub(super) fn runtime(&self) -> Option<Handle> {
+        let current = Handle::try_current().ok();
+        current.or_else(|| self.namespaces.upgrade()?.engine()?.runtime())
     }
 
     /// Emits an event to the sockets of `target`.
@@ -201,14 +240,17 @@ impl Ordered {
             }
             return;
         }
-        let appending = self.log.append(event, target);
-        match appending {
+        match self.log.append(event, target) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_many(event, target, sequence, sending.policy);
             }
             appending => {
-                let many = Receivers::Many(target.clone());
-                self.wait(waiting, event, many, sending.policy, appending);
+                let delivery = Delivery {
+                    event: event.clone(),
+                    receivers: Receivers::Many(target.clone()),
+                    policy: sending.policy,
+                };
+                self.wait(waiting, delivery, appending);
             }
         }
     }
@@ -221,6 +263,9 @@ impl Ordered {
         event: &Outgoing,
         sending: Sending,
     ) -> Result<(), EmitError> {
+        if socket.is_leaving() {
+            return Err(EmitError::Disconnected);
+        }
         if sending.volatile || !self.is_kept(socket) {
             return self.in_order(|_| self.send_to(socket, event, self.place(socket), sending));
         }
@@ -248,8 +293,12 @@ impl Ordered {
                 self.deliver_to_one(socket, event, &target, sequence, sending)
             }
             appending => {
-                let one = Receivers::One(socket.clone(), target);
-                self.wait(waiting, event, one, sending.policy, appending);
+                let delivery = Delivery {
+                    event: event.clone(),
+                    receivers: Receivers::One(socket.clone(), target),
+                    policy: sending.policy,
+                };
+                self.wait(waiting, delivery, appending);
                 Ok(())
             }
         }
@@ -287,71 +336,30 @@ impl Ordered {
         recoverable.is_some_and(|it| socket.is_connected() || it.is_kept())
     }
 
-    /// An event waits until it is stored.
-    fn wait(
-        self: &Arc<Self>,
-        waiting: &mut Waiting,
-        event: &Outgoing,
-        receivers: Receivers,
-        policy: QueuePolicy,
-        appending: Appending,
-    ) {
-        let appending: BoxFuture<_> = match appending {
-            Appending::Done(result) => Box::pin(std::future::ready(result)),
-            Appending::Waiting(appending) => appending,
-        };
-        waiting.push_back(Delivery {
-            event: event.clone(),
-            receivers,
-            policy,
-            appending,
-        });
-        // Polled by `advance`, which asks to be woken.
-        self.is_woken.store(true, Ordering::Release);
-    }
-
-    /// Delivers what has been stored, as far as it is next.
-    fn advance(self: &Arc<Self>) {
-        // Behind whatever was done under the lock. Together with the fence below: of one that lets the
-        // lock go and one that fails to get it, at least one sees what the other has done.
-        fence(Ordering::SeqCst);
-        while self.is_woken.load(Ordering::Relaxed) && self.is_woken.swap(false, Ordering::AcqRel) {
-            let mut waiting = match self.waiting.try_lock() {
-                Ok(waiting) => waiting,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    // Whoever has it looks at this when they let it go; unless they just have.
-                    self.is_woken.store(true, Ordering::Release);
-                    fence(Ordering::SeqCst);
-                    match self.waiting.try_lock() {
-                        Err(TryLockError::WouldBlock) => return,
-                        _ => continue,
-                    }
-                }
-            };
-            let waker = Waker::from(Arc::clone(self));
-            let mut context = Context::from_waker(&waker);
-            while let Some(next) = waiting.front_mut()
-                && let Poll::Ready(stored) = next.appending.as_mut().poll(&mut context)
-            {
-                if let Some(next) = waiting.pop_front() {
-                    self.deliver(&next, stored);
-                }
+    /// An event waits until it is stored. One that can't be is not delivered, whatever waits.
+    fn wait(&self, waiting: &mut Waiting, delivery: Delivery, appending: Appending) {
+        match appending {
+            Appending::Done(Err(error)) => self.deliver(&delivery, Err(error)),
+            Appending::Done(stored) => {
+                waiting.push_event(delivery, Box::pin(std::future::ready(stored)));
             }
+            Appending::Waiting(stored) => waiting.push_event(delivery, stored),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery, stored: Result<u64, LogError>) {
+    /// Delivers an event whose turn it is. Called in order.
+    pub(super) fn deliver(&self, delivery: &Delivery, stored: Result<u64, LogError>) {
         let Delivery {
             event,
             receivers,
             policy,
-            ..
         } = delivery;
         let sequence = match stored {
             Ok(sequence) => sequence,
             Err(error) => {
-                tracing::error!(namespace = &*self.namespace, event = &*event.name(), %error, "an event isn't delivered: its log can't store it");
+                if let Some(times) = self.undelivered.happened(1) {
+                    tracing::error!(namespace = &*self.namespace, event = &*event.name(), %error, times, "events aren't delivered: the log can't store them");
+                }
                 return;
             }
         };
@@ -375,7 +383,8 @@ impl Ordered {
         sending: Sending,
     ) -> Result<(), EmitError> {
         let is_replayed_to = || socket.recoverable()?.replayed();
-        if !socket.is_connected() || is_replayed_to().is_some() {
+        let is_there = socket.is_connected() || socket.is_leaving();
+        if !is_there || is_replayed_to().is_some() {
             // Another socket may have resumed its session; or this one gets it behind what it has
             // missed. Known under the lock alone: nobody resumes it meanwhile.
             self.deliver_to_many(event, target, sequence, sending.policy);
@@ -433,13 +442,6 @@ impl Ordered {
             sequence,
         };
         draft.logged(&self.namespace, event, &offset.to_string())
-    }
-}
-
-impl Wake for Ordered {
-    fn wake(self: Arc<Self>) {
-        self.is_woken.store(true, Ordering::Release);
-        turn::scope(|| self.advance());
     }
 }
 
@@ -527,8 +529,21 @@ impl Recoverable {
         self.outcome.as_ref()
     }
 
-    /// Its socket has ended.
+    /// Its socket has ended. The session is parked when that has had what waits for it, so that it
+    /// knows what it has joined and left.
     pub(crate) fn ended(&self, socket: &Socket, reason: DisconnectReason) {
+        if !self.ordered.is_behind() {
+            return self.park(socket, reason);
+        }
+        let socket = socket.clone();
+        self.ordered.behind(0, move || {
+            if let Some(recoverable) = socket.recoverable() {
+                recoverable.park(&socket, reason);
+            }
+        });
+    }
+
+    fn park(&self, socket: &Socket, reason: DisconnectReason) {
         let ordered = &self.ordered;
         let mut sessions = ordered.sessions();
         if sessions.live(&self.pid) != Some(socket) {

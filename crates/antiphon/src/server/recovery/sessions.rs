@@ -208,10 +208,7 @@ impl Sessions {
             let State::Parked(parked) = &mut entry.state else {
                 return None;
             };
-            let joined = parked.stays.rooms(pid);
-            let is_in = |rooms: &[Room]| joined.iter().any(|room| rooms.contains(room));
-            let is_meant = target.rooms.is_empty() || is_in(&target.rooms);
-            if !is_meant || is_in(&target.except) {
+            if !target.selects(&parked.stays.rooms(pid)) {
                 return None;
             }
             let values = parked.data.get_or_insert_default();
@@ -246,4 +243,73 @@ impl Sessions {
 /// When a session's time is up that is parked now.
 pub(super) fn until(duration: Duration) -> Instant {
     Instant::now() + duration
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::{Handshake, Server, handlers::permits::Permits};
+
+    fn parked(until: Instant) -> Parked {
+        Parked {
+            id: SocketId::new("its id"),
+            stays: Stays::default(),
+            data: None,
+            stored: Map::new(),
+            until,
+        }
+    }
+
+    fn socket(io: &Server) -> Socket {
+        let (request, ()) = http::Request::new(()).into_parts();
+        let permits = Arc::new(Permits::new(1));
+        let handshake = Handshake::new(&request, &[]);
+        Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
+    }
+
+    #[test]
+    fn claims_leave_nothing_behind() {
+        let now = Instant::now();
+        let mut sessions = Sessions::default();
+        let pid = Room::from("pid");
+        assert!(sessions.park(&pid, parked(now), 10).is_empty());
+        for _ in 0..1_000 {
+            let claim = sessions.claim(&pid).expect("a session").claim;
+            assert!(sessions.claim("unknown").is_none());
+            // Its time is up, and it stays as long as somebody asks for it.
+            assert!(sessions.expire(now).is_empty());
+            sessions.unclaim(&pid, claim);
+            assert_eq!((sessions.by_pid.len(), sessions.expiring.len()), (1, 1));
+        }
+        // One whose claim was overtaken takes back nothing of the one that counts.
+        let first = sessions.claim(&pid).expect("a session").claim;
+        let second = sessions.claim(&pid).expect("a session").claim;
+        sessions.unclaim(&pid, first);
+        assert!(sessions.is_claimed_by(&pid, second));
+        sessions.unclaim(&pid, second);
+        assert_eq!(sessions.expire(now).len(), 1);
+        assert_eq!((sessions.by_pid.len(), sessions.expiring.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_session_that_is_put_back_belongs_to_its_latest_claim() {
+        let io = Server::new();
+        let socket = socket(&io);
+        let mut sessions = Sessions::default();
+        let pid = Room::from("pid");
+        sessions.park(&pid, parked(until(Duration::from_secs(60))), 10);
+        let first = sessions.claim(&pid).expect("a session").claim;
+        let Taking::Taken(taken) = sessions.take(&pid, first) else {
+            panic!("it is there");
+        };
+        // While it is about to be resumed, its client claims it on another connection.
+        let before = sessions.insert(&pid, &socket);
+        let second = sessions.claim(&pid).expect("a session").claim;
+        sessions.restore(&pid, before);
+        assert!(sessions.is_claimed_by(&pid, second));
+        sessions.park(&pid, taken, 10);
+        assert!(sessions.is_claimed_by(&pid, second));
+        assert!(matches!(sessions.take(&pid, first), Taking::Lost));
+        assert!(matches!(sessions.take(&pid, second), Taking::Taken(_)));
+    }
 }

@@ -53,6 +53,12 @@ impl Target {
     pub const fn is_everyone(&self) -> bool {
         self.rooms.is_empty() && self.except.is_empty()
     }
+
+    /// Whether a socket that is in these rooms is one of those.
+    pub(crate) fn selects(&self, joined: &[Room]) -> bool {
+        let is_in = |rooms: &[Room]| joined.iter().any(|room| rooms.contains(room));
+        (self.rooms.is_empty() || is_in(&self.rooms)) && !is_in(&self.except)
+    }
 }
 
 impl fmt::Debug for Target {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! Waiting -> Connecting -> Connected -> Disconnected
+//! Connected -> Leaving -> Disconnected             the server disconnects it; something still waits for the log
 //! Connecting -> Refused -> Disconnected            a middleware disconnects it; its client is told
 //! Waiting, Connecting, Refused -> Replaced         its client asks anew
 //! Waiting, Connecting, Refused -> Disconnected     its connection ends
@@ -20,7 +21,6 @@ use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
 use crate::engine::Sending;
-use crate::server::adapter::joins::Joins;
 use crate::server::handlers::{dispatch, permits};
 use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
 
@@ -36,6 +36,8 @@ pub(super) const DISCONNECTED: u8 = 3;
 pub(super) const REFUSED: u8 = 4;
 /// Its client has asked anew before it joined: it won't join, and its client isn't told.
 pub(super) const REPLACED: u8 = 5;
+/// The server has disconnected it: it can do nothing any more, and gets what was emitted before.
+pub(super) const LEAVING: u8 = 6;
 
 /// Rooms that a socket is to enter when it joins its namespace. Kept among its values, since few
 /// sockets have any.
@@ -72,8 +74,19 @@ impl Socket {
     }
 
     /// Whether it is neither connected nor about to be.
-    pub(super) fn is_disconnected(&self) -> bool {
+    pub(crate) fn is_disconnected(&self) -> bool {
         self.state() > CONNECTED
+    }
+
+    /// Whether the server has disconnected it and its client isn't told yet.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.state() == LEAVING
+    }
+
+    /// Whether nothing can be sent to it any more.
+    pub(super) fn has_left(&self) -> bool {
+        let state = self.state();
+        state > CONNECTED && state != LEAVING
     }
 
     /// Whether it waits behind another one that leaves the namespace.
@@ -127,12 +140,11 @@ impl Socket {
             return;
         }
         let rooms = rooms.into_rooms();
-        let local = self.namespace().local();
         if self.namespace().joins().join_one(self, &rooms) {
             return;
         }
         self.wish(rooms);
-        if local.contains(self) {
+        if self.namespace().local().contains(self) {
             // It has joined meanwhile, maybe without this wish.
             self.join_as_wished();
         } else if self.is_disconnected() {
@@ -143,7 +155,7 @@ impl Socket {
     /// Leaves rooms.
     pub fn leave(&self, rooms: impl IntoRooms) {
         let rooms = rooms.into_rooms();
-        if !self.namespace().local().leave_one(self, &rooms) && !self.is_disconnected() {
+        if !self.namespace().joins().leave_one(self, &rooms) && !self.is_disconnected() {
             self.with_wishes(|wishes| {
                 for room in &rooms {
                     wishes.rooms.remove(room);
@@ -156,25 +168,13 @@ impl Socket {
     /// going to enter, while it is connecting.
     #[must_use]
     pub fn rooms(&self) -> Vec<Room> {
-        let rooms = self.namespace().local().of_socket(self);
+        let rooms = self.namespace().joins().rooms_of(self);
         if rooms.is_empty() && !self.is_disconnected() && !self.is_connected() {
             return self
                 .with_wishes(|wishes| wishes.in_order())
                 .unwrap_or_default();
         }
         rooms
-    }
-
-    /// Puts it among the sockets of its namespace: in the rooms of the session that it resumes, or in
-    /// those that it was to enter. What it wishes for meanwhile is for
-    /// [`join_as_wished`](Self::join_as_wished).
-    pub(crate) fn enter(&self, joins: &mut Joins<'_>, resumed: Option<&[Room]>) {
-        let local = self.namespace().joins();
-        if let Some(rooms) = resumed {
-            local.add_again(self, rooms);
-            return;
-        }
-        local.add(joins, self, &self.take_wishes());
     }
 
     pub(crate) fn join_as_wished(&self) {
@@ -196,7 +196,7 @@ impl Socket {
         self.values()?.with(false, look)
     }
 
-    fn take_wishes(&self) -> Vec<Room> {
+    pub(crate) fn take_wishes(&self) -> Vec<Room> {
         let wishes = self.take_value::<Wishes>();
         wishes.map_or_else(Vec::new, |wishes| wishes.in_order())
     }
@@ -205,11 +205,12 @@ impl Socket {
         drop(self.take_wishes());
     }
 
-    /// Leaves the namespace; the client gets `io server disconnect`. Its connection goes on, for
-    /// its other namespaces. Events that wait are not handled any more. Nothing else happens where
-    /// it has left already.
+    /// Leaves the namespace; the client gets `io server disconnect`, behind what was emitted before. Its
+    /// connection goes on, for its other namespaces. Events that wait are not handled any more. Nothing
+    /// else happens where it has left already.
     pub fn disconnect(&self) {
-        self.close(DisconnectReason::ServerNamespaceDisconnect);
+        let disconnect = |socket: &Self| socket.close(DisconnectReason::ServerNamespaceDisconnect);
+        self.leave_in_order(disconnect);
     }
 
     /// Leaves all namespaces of its connection and closes that. Nothing happens if the socket has
@@ -218,11 +219,27 @@ impl Socket {
         if self.is_disconnected() {
             return;
         }
-        if let Some(session) = self.peer().session() {
-            match self.peer().connection() {
-                Some(connection) => connection.disconnect_all(session),
-                None => session.close(),
+        self.leave_in_order(|socket| {
+            if let Some(session) = socket.peer().session() {
+                match socket.peer().connection() {
+                    Some(connection) => connection.disconnect_all(session),
+                    None => session.close(),
+                }
             }
+        });
+    }
+
+    /// Leaves at the server's wish. If something waits for the log its client gets that first; the
+    /// socket can do nothing from now on all the same.
+    fn leave_in_order(&self, leave: impl FnOnce(&Self) + Send + 'static) {
+        match self.namespace().joins().behind() {
+            Some(_) if self.is_leaving() => {}
+            Some(ordered) if self.change(&[CONNECTED], LEAVING) => {
+                self.inbox().end();
+                let socket = self.clone();
+                ordered.behind(0, move || leave(&socket));
+            }
+            _ => leave(self),
         }
     }
 
@@ -238,7 +255,7 @@ impl Socket {
     /// Ends it, once. What its handlers do is done elsewhere, since the caller may hold a lock that
     /// they want.
     pub(crate) fn close(&self, reason: DisconnectReason) {
-        if let Some(settled) = self.end(reason) {
+        if let Some((reason, settled)) = self.end(reason) {
             // A client that joins and leaves all the time waits for these handlers too.
             let permit = self.peer().permit(0);
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
@@ -250,15 +267,18 @@ impl Socket {
     /// those of events are: so they are before whatever its client sends next.
     pub(crate) fn leave_namespace(&self) {
         let reason = DisconnectReason::ClientNamespaceDisconnect;
-        if let Some(settled) = self.end(reason) {
+        if let Some((reason, settled)) = self.end(reason) {
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
             permits::run(self, Box::pin(goodbye), 0);
         }
     }
 
-    /// It is disconnected from now on. `Some` if it had joined, and so must be said goodbye to: at
-    /// once, or when what is given resolves.
-    fn end(&self, reason: DisconnectReason) -> Option<Option<oneshot::Receiver<()>>> {
+    /// It is disconnected from now on. `Some` if it had joined, and so must be said goodbye to, for
+    /// this reason: at once, or when what is given resolves.
+    fn end(
+        &self,
+        reason: DisconnectReason,
+    ) -> Option<(DisconnectReason, Option<oneshot::Receiver<()>>)> {
         let by_server = reason == DisconnectReason::ServerNamespaceDisconnect;
         // The middleware that disconnects it is still to be waited for.
         if by_server && (self.change(&[CONNECTING], REFUSED) || self.state() == REFUSED) {
@@ -270,8 +290,14 @@ impl Socket {
             self.inbox().end();
         }
         let before = before?;
+        // Whatever ends it before its client is told, it isn't to come back.
+        let by_server = by_server || before == LEAVING;
+        let reason = match before {
+            LEAVING => DisconnectReason::ServerNamespaceDisconnect,
+            _ => reason,
+        };
         let connection = self.peer().connection();
-        if before != CONNECTED {
+        if !matches!(before, CONNECTED | LEAVING) {
             self.forget();
             connection.inspect(|connection| connection.departed(self));
             return None;
@@ -293,12 +319,15 @@ impl Socket {
         }
         self.awaited().fail();
         connection.inspect(|connection| connection.left(self));
-        Some(self.inbox().leave())
+        Some((reason, self.inbox().leave()))
     }
 
     /// The state before, unless it was disconnected already.
     fn change_to_disconnected(&self) -> Option<u8> {
-        let change = |before| (before <= CONNECTED || before == REFUSED).then_some(DISCONNECTED);
+        let change = |before| {
+            let ends = before <= CONNECTED || matches!(before, REFUSED | LEAVING);
+            ends.then_some(DISCONNECTED)
+        };
         let state = &self.inner.state;
         let changed = state.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
         changed.ok()
@@ -313,7 +342,7 @@ impl Socket {
 
     /// Takes it out of its rooms and of its namespace.
     pub(crate) fn leave_rooms(&self) {
-        self.namespace().local().remove(self);
+        self.namespace().joins().remove(self);
     }
 
     /// Its goodbye is over: another socket of its client may come.

@@ -9,6 +9,7 @@ pub(crate) mod emitter;
 pub(crate) mod inbox;
 mod life;
 pub(crate) mod peer;
+mod sending;
 pub(crate) mod values;
 
 use std::{
@@ -19,19 +20,19 @@ use std::{
 
 use antiphon_protocol::{
     engine::{Revision, TransportKind},
-    socket::{self as codec, Draft, Fanout, Outgoing},
+    socket as codec,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::engine::{Engine, SendError, Sending, Sent, Session, session::id};
+use crate::engine::{Engine, Session, session::id};
 use crate::server::{
-    Acknowledged, Broadcast, Context, DisconnectReason, EmitError, Emitted, FromArgs, Handler,
-    Handshake, IntoArgs, IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
+    Acknowledged, Broadcast, DisconnectReason, Emitted, FromArgs, Handler, Handshake, IntoArgs,
+    IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
     acks::Awaited,
     client::Client,
     delivery::kept::Kept,
     handlers::listeners::Listeners,
-    handlers::{dispatch, handler, permits::Permits},
+    handlers::{handler, permits::Permits},
     recovery::{LogError, Recoverable},
     socket::emitter::Emitter,
     socket::{inbox::Inbox, peer::Peer, values::Values},
@@ -476,6 +477,9 @@ impl Socket {
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
     /// or the connection has ended.
     pub async fn flushed(&self) {
+        if let Some(ordered) = self.namespace().recovery() {
+            ordered.caught_up().await;
+        }
         if let Some(session) = self.peer().session() {
             session.flushed().await;
         }
@@ -499,76 +503,6 @@ impl Socket {
 
     fn own_listeners(&self) -> &Listeners {
         self.inner.listeners.get_or_init(Box::default)
-    }
-
-    /// Sends an event, after the listeners to what goes out have been told.
-    pub(crate) fn send_event(
-        &self,
-        draft: &mut Draft,
-        id: Option<u64>,
-        sending: Sending,
-    ) -> Result<(), EmitError> {
-        let is_noted = self.namespace().shared().has_outgoing_listeners();
-        let ordered = self.namespace().recovery().filter(|_| id.is_none());
-        if is_noted || ordered.is_some() {
-            let event = draft.finish_event();
-            if is_noted {
-                self.note_outgoing(&event);
-            }
-            if let Some(ordered) = ordered {
-                return ordered.emit(self, &event, sending);
-            }
-            draft.outgoing(self.namespace().name(), id, &event)?;
-        }
-        self.send(&mut Fanout::new(draft), sending)?;
-        Ok(())
-    }
-
-    /// Sends an event that has been written, without a log.
-    pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
-        let mut draft = self.namespace().shared().draft();
-        draft.outgoing(self.namespace().name(), None, event)?;
-        self.send(&mut Fanout::new(&mut draft), Sending::SURE)?;
-        Ok(())
-    }
-
-    /// Tells the catch-all listeners of an event that goes out, if there are any.
-    pub(crate) fn note_if_asked(&self, event: &Outgoing) {
-        if self.namespace().shared().has_outgoing_listeners() {
-            self.note_outgoing(event);
-        }
-    }
-
-    /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
-    pub(crate) fn send(
-        &self,
-        message: &mut Fanout<'_>,
-        sending: Sending,
-    ) -> Result<Sent, EmitError> {
-        let session = self.peer().session().ok_or(EmitError::Disconnected)?;
-        let sent = session.send_if(|| !self.is_disconnected(), message, sending);
-        sent.map_err(|error| match error {
-            SendError::Closed if self.is_disconnected() => EmitError::Disconnected,
-            error => error.into(),
-        })
-    }
-
-    /// Tells the catch-all listeners of an event that goes out. Callers ask first whether there are any.
-    pub(crate) fn note_outgoing(&self, event: &Outgoing) {
-        let own = self.listeners().map(Listeners::lists);
-        let shared = self.namespace().listeners().lists();
-        let name = event.name();
-        event.with_args(|args| {
-            let context = Context {
-                event: &name,
-                args,
-                ..Context::connect(self)
-            };
-            let own = own.iter().flat_map(|lists| &lists.any_outgoing);
-            for handler in shared.any_outgoing.iter().chain(own) {
-                dispatch::start(self, handler, &context);
-            }
-        });
     }
 }
 

@@ -16,7 +16,6 @@ mod entry;
 mod front;
 mod mark;
 mod queue;
-mod seldom;
 mod store;
 mod writer;
 
@@ -171,9 +170,16 @@ impl LogFile {
     /// is ever lost. Each waits for one write to the disk, together with all others of that time;
     /// what can't be stored isn't delivered, logged as an error and counted.
     ///
-    /// All events of a namespace that are logged wait in one order. What isn't logged doesn't wait
-    /// behind them: volatile events, emits that ask for an acknowledgement, joins and leaves. A socket
-    /// that leaves a room some milliseconds after an event to that room may miss it.
+    /// Everything else keeps its place behind them: joins and leaves, emits that ask for an
+    /// acknowledgement, acknowledgements, disconnects. So clients get what they would get otherwise, some
+    /// milliseconds later. [`Socket::rooms`](crate::Socket::rooms) and
+    /// [`Broadcast::sockets`](crate::Broadcast::sockets) say at once what will be, while
+    /// [`Namespace::sockets`](crate::Namespace::sockets) and the like say what is. A socket that is
+    /// [disconnected](crate::Socket::disconnect) can do nothing more at once, and its client is told
+    /// in its turn. Volatile events and other namespaces wait for nothing.
+    ///
+    /// If very much waits, as for a disk that stalls, all but the events is done without waiting any
+    /// longer, and a warning says so.
     #[must_use]
     pub fn stored_before_delivery(mut self) -> Self {
         self.stores_first = true;

@@ -19,10 +19,12 @@ use super::{
     front::Front,
     mark::Mark,
     queue::{Group, Promise, Queue},
-    seldom::Seldom,
     store::{self, Failed},
 };
-use crate::server::recovery::log::{Bounds, LogError};
+use crate::server::recovery::{
+    log::{Bounds, LogError},
+    seldom::Seldom,
+};
 
 /// How long nothing is tried after a failure.
 const PAUSE: Duration = Duration::from_millis(200);
