@@ -25,6 +25,11 @@ const LOOK: Duration = Duration::from_millis(100);
 /// while.
 const SILENCE: usize = 150;
 
+/// While a client connects it is sent events of its own so often, so that some fall between what it
+/// has missed and what comes next.
+const HAIL: Duration = Duration::from_millis(7);
+const HAILS: usize = 12;
+
 /// What clients are to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -174,9 +179,16 @@ impl Member {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut whim = Instant::now() + between(&mut self.random, 1_000, 40_000);
         let mut phase = self.phase.clone();
+        let mut hail = interval(HAIL);
+        hail.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut hailed = 0;
         let mut end = loop {
             select! {
                 () = &mut connecting => break End::Lost,
+                _ = hail.tick(), if hailed < HAILS && self.phase() == Phase::Faults => {
+                    hailed += 1;
+                    self.world.emit_own(self.number, false);
+                }
                 _ = phase.changed() => if self.phase() == Phase::Leave {
                     break End::Lost;
                 },

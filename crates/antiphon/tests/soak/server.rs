@@ -181,7 +181,7 @@ pub(crate) async fn emit(
                     .volatile()
                     .emit("volatile", (random(1_000),)),
             ),
-            4..44 => own(&io, &world, client, random(4)),
+            4..44 => world.emit_own(client, random(4) == 0),
             44..60 => {
                 let sid = world.ledger.account(client).sid.clone();
                 if let Some(socket) = sid.and_then(|sid| all.socket(&sid)) {
@@ -216,20 +216,6 @@ pub(crate) async fn emit(
     }
 }
 
-/// Emits to one session, by its room or by a socket that may have gone.
-fn own(io: &Server, world: &World, client: usize, how: usize) {
-    world.ledger.emit_own(client, |socket, mark| {
-        world.tally.emitted.add(1);
-        match how {
-            0 => io.to(socket.id()).emit("own", (mark,)).is_queued(),
-            1 => socket
-                .emit("own", (mark, Bytes::from_static(b"12")))
-                .is_queued(),
-            _ => socket.emit("own", (mark,)).is_queued(),
-        }
-    });
-}
-
 impl World {
     /// Emits events to streams, one behind the other.
     fn emit(&self, to: &[usize], times: usize, mut send: impl FnMut(Mark)) {
@@ -237,5 +223,21 @@ impl World {
             self.tally.emitted.add(1);
             self.ledger.emit(to, None, &mut send);
         }
+    }
+
+    /// Emits to the session that a client has: to its room, or by a socket whose connection may have
+    /// gone.
+    pub(crate) fn emit_own(&self, client: usize, by_room: bool) {
+        self.ledger.emit_own(client, |socket, mark| {
+            self.tally.emitted.add(1);
+            let emitted = match by_room {
+                true => socket
+                    .namespace()
+                    .to(socket.id())
+                    .emit("own", (mark, Bytes::from_static(b"12"))),
+                false => socket.emit("own", (mark,)),
+            };
+            emitted.is_queued()
+        });
     }
 }
