@@ -159,7 +159,7 @@ fn change_room(world: &World, client: usize, socket: &Socket, room: usize) {
     ledger.note(client, format_args!("room {room}: {change:?}"));
 }
 
-/// Emits events, and changes rooms, until it is told to end.
+/// Emits events until it is told to end, and changes rooms, with an event right before and behind.
 pub(crate) async fn emit(
     io: Server,
     world: Arc<World>,
@@ -185,7 +185,14 @@ pub(crate) async fn emit(
             44..60 => {
                 let sid = world.ledger.account(client).sid.clone();
                 if let Some(socket) = sid.and_then(|sid| all.socket(&sid)) {
-                    change_room(&world, client, &socket, 1 + random(ROOMS));
+                    let room = 1 + random(ROOMS);
+                    let tell = || {
+                        let send = |mark| drop(all.to(name(room)).emit("change", (mark,)));
+                        world.emit(&[room], 1, send);
+                    };
+                    tell();
+                    change_room(&world, client, &socket, room);
+                    tell();
                 }
             }
             60..65 => {
