@@ -67,6 +67,20 @@ fn setting<T: FromStr>(name: &str) -> Option<T> {
     env::var(name).ok()?.parse().ok()
 }
 
+/// A client has a listener, and three files for each of its connections: of two polls, or of a poll
+/// and the WebSocket that it upgrades to.
+const FILES: usize = 10;
+
+/// How many files this process may open.
+fn allowed_files() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let soft = line.unwrap().split_whitespace().nth(3).unwrap();
+    soft.parse().unwrap_or(usize::MAX)
+}
+
 /// In memory, or with the log in a file.
 fn recovery() -> Recovery {
     let recovery = Recovery::new().duration(KEPT);
@@ -250,6 +264,11 @@ async fn nothing_is_lost_and_memory_is_flat() {
     let clients = setting("SOAK_CLIENTS").unwrap_or(500);
     let seed = setting("SOAK_SEED").unwrap_or_else(|| u64::from(std::process::id()));
     println!("{clients} clients for {seconds} s, SOAK_SEED={seed}");
+    let files = allowed_files();
+    assert!(
+        files >= clients * FILES,
+        "{files} files are too few: raise `ulimit -n`"
+    );
     let world = Arc::new(World::new(clients));
     let io = server::server(&world, recovery());
     let address = serve(&io).await;

@@ -83,6 +83,8 @@ pub(crate) struct Session {
     /// The last event to everyone that came before its connect handler ran.
     early: Option<u64>,
     own_sent: u64,
+    /// Its client has heard of it.
+    is_known: bool,
     /// Its connection was lost at the moment of a change of its rooms: nobody can say what it is
     /// owed.
     pub(crate) is_void: bool,
@@ -261,6 +263,10 @@ impl Ledger {
         let mut account = self.account(client);
         let sid = socket.id().as_str().to_owned();
         let session = account.sessions.entry(sid).or_default();
+        if session.socket.is_some() {
+            // The one before, of the same id: it could not be resumed after all.
+            *session = Session::default();
+        }
         session.socket = Some(socket.clone());
         session.began = self.now();
         session.enter(ALL, *everyone);
@@ -376,6 +382,11 @@ impl Ledger {
         account.sid = Some(sid.to_owned());
         account.sessions.retain(|known, _| known == sid);
         let session = account.sessions.entry(sid.to_owned()).or_default();
+        if session.is_known {
+            // As in `begun`, which is yet to come.
+            *session = Session::default();
+        }
+        session.is_known = true;
         account.had = match session.socket {
             Some(_) => session.began,
             None => opened,
