@@ -60,6 +60,9 @@ const SETTLING: Duration = Duration::from_secs(60);
 /// A line is printed so often.
 const TOLD: u64 = 10;
 
+/// All connections are lost so often.
+const RESTARTED: u64 = 15;
+
 /// Whether emitters go on.
 type Emitting = watch::Receiver<bool>;
 
@@ -155,7 +158,7 @@ impl Soak {
                     memory >> 10
                 );
             }
-            if random(20) == 0 {
+            if seconds.is_multiple_of(RESTARTED) {
                 tally.fault("restarts of the proxy");
                 let deserted = random(3) == 0;
                 proxies.iter().for_each(|proxy| proxy.end_all(deserted));
