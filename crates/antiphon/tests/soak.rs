@@ -289,8 +289,8 @@ async fn nothing_is_lost_and_memory_is_flat() {
     println!("soaking for {} s", seconds - warm_up);
     let samples = soak.crowd(Duration::from_secs(seconds - warm_up)).await;
     let after = resident();
-    let (tally, faults) = (&soak.world.tally, soak.world.tally.faults());
-    println!("{tally}\nfaults: {faults:?}\n{tally:?}");
+    let tally = &soak.world.tally;
+    println!("{tally}\n{}", tally.more());
     check_stats(&soak.io, tally);
     let third = samples.len() / 3;
     let [middle, last] = [third..2 * third, 2 * third..samples.len()];

@@ -1,12 +1,12 @@
 //! One client of the crowd: it comes, reads, loses its connection and comes back.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::{
     pin, select,
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
 
 use crate::{
@@ -62,6 +62,16 @@ enum End {
     Over,
 }
 
+/// What a client does of its own accord.
+enum Whim {
+    /// It reads nothing for so long, and then goes on.
+    Pause(Duration),
+    /// It leaves the namespace, and begins anew.
+    Goodbye,
+    /// It loses its connection.
+    Loss,
+}
+
 /// Milliseconds between two bounds.
 fn between(random: &mut dyn FnMut(usize) -> usize, from: usize, to: usize) -> Duration {
     Duration::from_millis((from + random(to - from)) as u64)
@@ -84,7 +94,7 @@ impl Member {
     pub(crate) async fn new(
         number: usize,
         world: &Arc<World>,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         seed: u64,
         phase: watch::Receiver<Phase>,
     ) -> Self {
@@ -177,7 +187,7 @@ impl Member {
         pin!(connecting);
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut whim = Instant::now() + between(&mut self.random, 1_000, 40_000);
+        let mut whim = Instant::now() + self.until_whim();
         let mut phase = self.phase.clone();
         let mut hail = interval(HAIL);
         hail.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -200,25 +210,18 @@ impl Member {
                         let _ = said.try_send("42[\"say\"]".to_owned());
                     }
                 }
-                () = sleep_until(whim), if self.phase() == Phase::Faults => {
-                    match (self.random)(4) {
-                        0 => {
-                            // It reads nothing for a while, and then goes on.
-                            self.whim("pauses");
-                            sleep(between(&mut self.random, 500, 3_000)).await;
-                            whim = Instant::now() + between(&mut self.random, 1_000, 40_000);
-                            continue;
-                        }
-                        1 => {
-                            self.whim("goodbyes");
-                            let _ = said.try_send("41".to_owned());
-                            let _ = tokio::time::timeout(LOOK, &mut connecting).await;
-                            break End::Over;
-                        }
-                        _ => self.whim("lost at the client"),
+                () = sleep_until(whim), if self.phase() == Phase::Faults => match self.whim() {
+                    Whim::Pause(time) => {
+                        sleep(time).await;
+                        whim = Instant::now() + self.until_whim();
                     }
-                    break End::Lost;
-                }
+                    Whim::Goodbye => {
+                        let _ = said.try_send("41".to_owned());
+                        let _ = timeout(LOOK, &mut connecting).await;
+                        break End::Over;
+                    }
+                    Whim::Loss => break End::Lost,
+                },
             }
         };
         if self.look(opened) == End::Over {
@@ -227,9 +230,20 @@ impl Member {
         end
     }
 
-    fn whim(&self, what: &'static str) {
+    fn until_whim(&mut self) -> Duration {
+        between(&mut self.random, 1_000, 40_000)
+    }
+
+    fn whim(&mut self) -> Whim {
+        let random = &mut self.random;
+        let (whim, what) = match random(4) {
+            0 => (Whim::Pause(between(random, 500, 3_000)), "pauses"),
+            1 => (Whim::Goodbye, "goodbyes"),
+            _ => (Whim::Loss, "losses at the client"),
+        };
         self.world.tally.fault(what);
         self.world.ledger.note(self.number, what);
+        whim
     }
 
     /// Checks what it has got.

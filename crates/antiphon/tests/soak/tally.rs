@@ -12,7 +12,7 @@ use std::{
 /// So many errors are enough for a reader.
 const ENOUGH: usize = 10;
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Count(AtomicU64);
 
 impl Count {
@@ -31,7 +31,7 @@ impl fmt::Display for Count {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Tally {
     /// Events that were emitted, volatile ones not among them.
     pub(crate) emitted: Count,
@@ -61,8 +61,22 @@ impl Tally {
     }
 
     /// How many faults there were of each kind.
-    pub(crate) fn faults(&self) -> BTreeMap<&'static str, u64> {
+    fn faults(&self) -> BTreeMap<&'static str, u64> {
         self.faults.lock().unwrap().clone()
+    }
+
+    /// What isn't in the line that is printed from time to time.
+    pub(crate) fn more(&self) -> String {
+        format!(
+            "{} volatile events had, {} changes of rooms ({} cut short), {} clients away for long, \
+             {} refused for a later connection; faults: {:?}",
+            self.volatile_had,
+            self.rooms_changed,
+            self.void,
+            self.absences,
+            self.refused,
+            self.faults(),
+        )
     }
 
     pub(crate) fn wrong(&self, what: String) {
