@@ -11,7 +11,7 @@ use std::{collections::HashMap, env, net::SocketAddr, time::Duration};
 
 use antiphon::{Recovery, Server, Socket};
 use serde_json::Value;
-use support::{WEBSOCKET, WebSocket, http, resident, serve, sid, until};
+use support::{Received, WEBSOCKET, WebSocket, http, resident, serve, sid, until};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
@@ -38,10 +38,15 @@ async fn polling(address: SocketAddr) -> String {
     format!("{POLLING}&sid={}", sid(&open))
 }
 
-/// A namespace's answer to a CONNECT, without its name.
-async fn answer(websocket: &mut WebSocket<TcpStream>, prefix: &str) -> Value {
-    let answer = websocket.expect_prefix(prefix).await;
-    serde_json::from_str(&answer[prefix.len()..]).unwrap()
+/// The next message, which must be a text that begins with this. Pings are passed over.
+async fn expect(websocket: &mut WebSocket<TcpStream>, prefix: &str) -> String {
+    loop {
+        match websocket.next().await {
+            Received::Text(ping) if ping == "2" => {}
+            Received::Text(text) if text.starts_with(prefix) => return text,
+            other => panic!("{other:?} instead of {prefix}.."),
+        }
+    }
 }
 
 /// Opens a session and says this; gives the answer that begins with `prefix`, too.
@@ -49,8 +54,9 @@ async fn say(address: SocketAddr, connect: &str, prefix: &str) -> (WebSocket<Tcp
     let mut websocket = WebSocket::connect(address, WEBSOCKET).await;
     websocket.expect_prefix("0{").await;
     websocket.send(connect).await;
-    let answer = answer(&mut websocket, prefix).await;
-    (websocket, answer)
+    let answer = expect(&mut websocket, prefix).await;
+    let answer = serde_json::from_str(&answer[prefix.len()..]);
+    (websocket, answer.unwrap())
 }
 
 /// Sessions that are resumed while they are live: the middlewares are asked; what was missed is sent,
@@ -64,7 +70,7 @@ async fn resumed(address: SocketAddr) -> (Vec<WebSocket<TcpStream>>, String) {
     let (mut filled, answer) = say(address, "40", "40").await;
     filled.send(r#"42["fill"]"#).await;
     for _ in 0..FILL {
-        filled.expect_prefix("42[\"full").await;
+        expect(&mut filled, "42[\"full").await;
     }
     let connect = format!("40{{\"pid\":{}}}", answer["pid"]);
     let (replayed, answer) = say(address, &connect, "40").await;
@@ -80,7 +86,7 @@ async fn begin(address: SocketAddr, request: &str) -> TcpStream {
     stream
 }
 
-/// One session in each state.
+/// One session in each state. The connections are dropped when all are there.
 struct Abandoned {
     /// One was still sent what it had missed.
     is_amidst: bool,
@@ -88,7 +94,6 @@ struct Abandoned {
     _waits: TcpStream,
 }
 
-/// Makes them.
 async fn abandon(address: SocketAddr, io: &Server) -> Abandoned {
     let opened = WebSocket::connect(address, WEBSOCKET).await;
     let mut joined = WebSocket::connect(address, WEBSOCKET).await;
