@@ -249,9 +249,10 @@ fn check_stats(io: &Server, tally: &Tally) {
     assert!(tally.refused.get() <= stats.connects_refused, "{stats:?}");
     assert!(tally.expired.get() <= stats.recoveries_expired, "{stats:?}");
     assert!(tally.evicted.get() <= stats.recoveries_evicted, "{stats:?}");
-    // Each that is not recovered has a cause (`Ledger::not_recovered`), and most are.
-    let not_recovered = tally.expired.get() + tally.evicted.get();
-    assert!(stats.sessions_recovered > not_recovered, "{tally}");
+    // Each that is not recovered has a cause (`Ledger::not_recovered`). That clients are too slow is
+    // one as long as it is seldom.
+    let too_slow = tally.too_slow.get();
+    assert!(too_slow < stats.sessions_recovered, "{tally}");
 }
 
 /// `later` may be so much above `before`: a part of it, and what an allocator rounds.

@@ -160,6 +160,8 @@ pub(crate) struct Account {
     pub(crate) sid: Option<String>,
     /// When the newest event was emitted that it has had.
     had: u64,
+    /// It has stayed away since for longer than the log keeps.
+    is_away: bool,
     /// The last that has happened to it, for whoever reads an error.
     trail: VecDeque<String>,
 }
@@ -313,11 +315,12 @@ impl Ledger {
     }
 
     /// That a session isn't recovered must have a cause: the newest event that its client has had is
-    /// older than the log keeps.
-    pub(crate) fn not_recovered(&self, client: usize, kept: Duration) -> Result<(), String> {
+    /// older than the log keeps. `true` if the client has stayed away for so long; else it could not
+    /// come back in time.
+    pub(crate) fn not_recovered(&self, client: usize, kept: Duration) -> Result<bool, String> {
         let age = self.age(client);
         match age >= kept {
-            true => Ok(()),
+            true => Ok(self.account(client).is_away),
             false => Err(format!("not recovered {age:?} after it had had an event")),
         }
     }
@@ -398,6 +401,7 @@ impl Ledger {
     pub(crate) fn had(&self, client: usize, mark: &Mark) -> Result<(), String> {
         let mut account = self.account(client);
         account.had = account.had.max(mark.1);
+        account.is_away = false;
         let Some(session) = account.session() else {
             return Err("an event before the first CONNECT".to_owned());
         };
@@ -441,6 +445,11 @@ impl Ledger {
             }
         }
         None
+    }
+
+    /// A client stays away for longer than the log keeps.
+    pub(crate) fn leaves(&self, client: usize) {
+        self.account(client).is_away = true;
     }
 
     /// What a client had is over: it begins anew.

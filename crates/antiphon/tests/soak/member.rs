@@ -325,6 +325,7 @@ impl Member {
             (Phase::Faults, 0) if end == End::Lost => {
                 self.world.tally.absences.add(1);
                 self.world.ledger.note(self.number, "stays away for long");
+                self.world.ledger.leaves(self.number);
                 between(random, kept + kept / 4, kept * 2)
             }
             (Phase::Faults, 1..4) => between(random, 500, kept / 2),

@@ -125,7 +125,11 @@ fn arrived(world: &World, client: usize, socket: &Socket) {
         Some(why) => world.check(client, Err(format!("not recovered: {why}"))),
     }
     if socket.not_recovered().is_some() {
-        world.check(client, ledger.not_recovered(client, KEPT));
+        match ledger.not_recovered(client, KEPT) {
+            Ok(true) => {}
+            Ok(false) => world.tally.too_slow.add(1),
+            Err(error) => world.check(client, Err(error)),
+        }
     }
     socket.insert(Tag {
         client,

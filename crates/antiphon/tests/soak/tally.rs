@@ -48,6 +48,9 @@ pub(crate) struct Tally {
     pub(crate) absences: Count,
     pub(crate) expired: Count,
     pub(crate) evicted: Count,
+    /// Those of the expired and the evicted that didn't stay away on purpose: faults have followed
+    /// each other, and this machine was slow.
+    pub(crate) too_slow: Count,
     pub(crate) rooms_changed: Count,
     /// Sessions whose connection was lost at the moment of a change of rooms.
     pub(crate) void: Count,
@@ -101,8 +104,15 @@ impl fmt::Display for Tally {
         let faults: u64 = self.faults().values().sum();
         write!(
             f,
-            "{} events, {} had; {faults} faults; {} sessions, {} recoveries, {} expired, {} evicted",
-            self.emitted, self.had, self.began, self.recovered, self.expired, self.evicted
+            "{} events, {} had; {faults} faults; {} sessions, {} recoveries, {} expired, \
+             {} evicted ({} for slowness)",
+            self.emitted,
+            self.had,
+            self.began,
+            self.recovered,
+            self.expired,
+            self.evicted,
+            self.too_slow
         )
     }
 }
