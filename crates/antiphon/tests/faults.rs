@@ -16,13 +16,16 @@ mod proxy;
 mod script;
 mod support;
 
-use std::{env, sync::Arc};
+use std::{env, sync::Arc, time::Duration};
 
 use client::{MODES, Mode};
 use proxy::{Fault, Kind, Way};
 use script::{Case, Played, play};
 use support::random;
 use tokio::{sync::Semaphore, task::JoinSet};
+
+/// How long what is delayed or stalls takes.
+const PAUSE: Duration = Duration::from_millis(15);
 
 /// Conversations at a time.
 const PARALLEL: usize = 32;
@@ -110,8 +113,8 @@ async fn other_faults_at_some_bytes() {
         Kind::CutOne,
         Kind::Desert,
         Kind::HalfClose,
-        Kind::Stall,
-        Kind::Delay,
+        Kind::Stall(PAUSE),
+        Kind::Delay(PAUSE),
         Kind::Duplicate,
     ];
     let mut random = random(7);

@@ -8,11 +8,13 @@ use std::{
     io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
+use antiphon::recovery::Offset;
 use antiphon_protocol::websocket::Opcode;
-use serde_json::Value;
-use tokio::{net::TcpStream, sync::mpsc};
+use serde_json::{Map, Value};
+use tokio::{net::TcpStream, sync::mpsc, time::sleep};
 
 use crate::support::{Received, WebSocket, try_http_over};
 
@@ -43,6 +45,8 @@ pub(crate) enum Seen {
 /// What stays with a client from one connection to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Kept {
+    /// What its user gives for `auth`.
+    pub(crate) auth: Map<String, Value>,
     pub(crate) pid: Option<String>,
     pub(crate) sid: Option<String>,
     pub(crate) offset: Option<String>,
@@ -55,13 +59,29 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// What goes with the CONNECT.
-    pub(crate) fn auth(&self) -> String {
-        match (&self.pid, &self.offset) {
-            (Some(pid), Some(offset)) => format!("{{\"pid\":\"{pid}\",\"offset\":\"{offset}\"}}"),
-            (Some(pid), None) => format!("{{\"pid\":\"{pid}\"}}"),
-            (None, _) => String::new(),
+    /// The CONNECT, with what goes with it.
+    fn connect(&self) -> String {
+        let mut auth = self.auth.clone();
+        if let Some(pid) = &self.pid {
+            auth.insert("pid".to_owned(), pid.as_str().into());
+            if let Some(offset) = &self.offset {
+                auth.insert("offset".to_owned(), offset.as_str().into());
+            }
         }
+        match auth.is_empty() {
+            true => "40".to_owned(),
+            false => format!("40{}", Value::Object(auth)),
+        }
+    }
+
+    /// It has had an event of this offset, which is behind none that it has had before.
+    fn has_had(&mut self, offset: &str) {
+        if let Some(before) = &self.offset {
+            let [before, now] = [before, offset].map(|it| it.parse::<Offset>().unwrap());
+            let is_ordered = before.epoch != now.epoch || before.sequence <= now.sequence;
+            assert!(is_ordered, "an event of {now} came behind one of {before}");
+        }
+        self.offset = Some(offset.to_owned());
     }
 
     fn connected(&mut self, answer: &Value) {
@@ -94,7 +114,7 @@ impl Kept {
             && !event.asks
             && let Some(Value::String(last)) = args.last()
         {
-            self.offset = Some(last.clone());
+            self.has_had(last);
         }
     }
 }
@@ -137,10 +157,6 @@ impl Client {
         }
     }
 
-    pub(crate) const fn address(&self) -> SocketAddr {
-        self.address
-    }
-
     pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap()
     }
@@ -148,13 +164,32 @@ impl Client {
     /// Opens a connection, and takes what comes until that ends. Packets of `outgoing` are sent
     /// meanwhile.
     pub(crate) async fn connect(&self, mode: Mode, outgoing: &mut mpsc::Receiver<String>) {
-        self.kept().partial = None;
+        {
+            let mut kept = self.kept();
+            kept.partial = None;
+            kept.is_connected = false;
+        }
         // An error is the end of a connection.
         let _ = match mode {
             Mode::WebSocket => self.web_socket(outgoing).await,
             Mode::Polling | Mode::Upgrade => self.poll(mode, outgoing).await,
         };
         self.kept().is_connected = false;
+    }
+
+    /// Another connection says that it is the same session, and is dropped.
+    pub(crate) async fn duplicate(&self) {
+        let twin = Self::new(self.address);
+        {
+            let (kept, mut new) = (self.kept(), twin.kept());
+            new.pid.clone_from(&kept.pid);
+            new.offset.clone_from(&kept.offset);
+        }
+        let (_said, mut outgoing) = mpsc::channel(1);
+        tokio::select! {
+            () = twin.connect(Mode::WebSocket, &mut outgoing) => {}
+            () = sleep(Duration::from_millis(10)) => {}
+        }
     }
 
     async fn web_socket(&self, outgoing: &mut mpsc::Receiver<String>) -> io::Result<()> {
@@ -164,9 +199,10 @@ impl Client {
             Received::Text(open) if open.starts_with('0') => {}
             _ => return Ok(()),
         }
-        let connect = format!("40{}", self.kept().auth());
-        let connect = connect.as_bytes();
-        websocket.try_send_frame(Opcode::Text, connect).await?;
+        let connect = self.kept().connect();
+        websocket
+            .try_send_frame(Opcode::Text, connect.as_bytes())
+            .await?;
         self.drive(websocket, outgoing).await
     }
 
@@ -240,7 +276,7 @@ impl Client {
         };
         tokio::pin!(probing);
         let mut upgraded = None;
-        let mut posts = vec![format!("40{}", self.kept().auth())];
+        let mut posts = vec![self.kept().connect()];
         loop {
             let polling = self.request(&get, "");
             tokio::pin!(polling);

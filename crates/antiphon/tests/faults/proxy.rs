@@ -4,6 +4,9 @@
 //! on all connections together; when it has struck the next one is armed, from zero. Bytes before a
 //! fault are handed on, so that the receiver has seen exactly these.
 
+// The soak doesn't use all of it, and neither do the faults.
+#![allow(dead_code)]
+
 use std::{
     collections::VecDeque,
     io,
@@ -28,9 +31,6 @@ use tokio::{
 
 use crate::support::listener;
 
-/// How long what is delayed takes.
-const DELAY: Duration = Duration::from_millis(15);
-
 /// Which way bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -50,11 +50,12 @@ pub(crate) enum Kind {
     /// Nothing more comes on this way of this connection, and its receiver learns that; the other
     /// way goes on.
     HalfClose,
-    /// Nothing more comes on this way of this connection, for a while; then all end.
-    Stall,
-    /// This way of this connection pauses.
-    Delay,
-    /// The client's CONNECT comes a second time, on a connection of its own.
+    /// Nothing more comes on this way of this connection, for so long; then all end.
+    Stall(Duration),
+    /// This way of this connection pauses for so long.
+    Delay(Duration),
+    /// Nothing happens to the connection: its client comes a second time, on another one. That is
+    /// the test's to do.
     Duplicate,
 }
 
@@ -76,7 +77,7 @@ struct Shared {
     ended: watch::Sender<Ended>,
     struck: watch::Sender<usize>,
     to: SocketAddr,
-    on_duplicate: Box<dyn Fn() + Send + Sync>,
+    on_strike: Box<dyn Fn(Kind) + Send + Sync>,
 }
 
 #[derive(Default)]
@@ -106,11 +107,11 @@ impl Drop for Proxy {
 }
 
 impl Proxy {
-    /// In front of `to`. `on_duplicate` is called where a connection is to be duplicated.
+    /// In front of `to`. `on_strike` is told of each fault when it strikes.
     pub(crate) async fn new(
         to: SocketAddr,
         faults: &[Fault],
-        on_duplicate: impl Fn() + Send + Sync + 'static,
+        on_strike: impl Fn(Kind) + Send + Sync + 'static,
     ) -> Self {
         let (listener, address) = listener().await;
         let shared = Arc::new(Shared {
@@ -122,7 +123,7 @@ impl Proxy {
             ended: watch::Sender::default(),
             struck: watch::Sender::default(),
             to,
-            on_duplicate: Box::new(on_duplicate),
+            on_strike: Box::new(on_strike),
         });
         let accepting = {
             let shared = Arc::clone(&shared);
@@ -139,6 +140,26 @@ impl Proxy {
             shared,
             accepting: accepting.abort_handle(),
         }
+    }
+
+    /// Adds a fault behind those that are still to come.
+    pub(crate) fn add(&self, fault: Fault) {
+        self.shared.faults.lock().unwrap().waiting.push_back(fault);
+    }
+
+    /// How many faults are still to come.
+    pub(crate) fn to_come(&self) -> usize {
+        self.shared.faults.lock().unwrap().waiting.len()
+    }
+
+    /// No more faults come.
+    pub(crate) fn calm(&self) {
+        *self.shared.faults.lock().unwrap() = Faults::default();
+    }
+
+    /// Ends all connections now; if they are deserted the server doesn't hear of it.
+    pub(crate) fn end_all(&self, deserted: bool) {
+        self.shared.end_all(deserted);
     }
 
     /// How many faults have struck.
@@ -210,7 +231,7 @@ async fn carry(
             match kind {
                 Some(Kind::HalfClose) => {
                     to.shutdown().await?;
-                    shared.note();
+                    shared.note(Kind::HalfClose);
                     discard(from).await;
                     return Ok(());
                 }
@@ -242,40 +263,31 @@ impl Shared {
     }
 
     async fn strike(&self, kind: Kind) -> io::Result<()> {
-        let outcome = match kind {
+        if let Kind::Stall(pause) | Kind::Delay(pause) = kind {
+            sleep(pause).await;
+        }
+        let ends_all = matches!(kind, Kind::CutAll | Kind::Desert | Kind::Stall(_));
+        if ends_all {
+            self.end_all(kind == Kind::Desert);
+        }
+        self.note(kind);
+        match kind {
+            // This one too: it is dropped here.
+            _ if ends_all => std::future::pending().await,
             Kind::CutOne => Err(io::ErrorKind::ConnectionAborted.into()),
-            Kind::CutAll => return self.end(false).await,
-            Kind::Desert => return self.end(true).await,
-            Kind::Stall => {
-                sleep(DELAY).await;
-                return self.end(false).await;
-            }
-            Kind::Delay => {
-                sleep(DELAY).await;
-                Ok(())
-            }
-            // Done where bytes are carried.
-            Kind::HalfClose => Ok(()),
-            Kind::Duplicate => {
-                (self.on_duplicate)();
-                Ok(())
-            }
-        };
-        self.note();
-        outcome
+            _ => Ok(()),
+        }
     }
 
-    fn note(&self) {
+    fn note(&self, kind: Kind) {
+        (self.on_strike)(kind);
         self.struck.send_modify(|times| *times += 1);
     }
 
-    /// Ends all connections, this one too.
-    async fn end(&self, deserted: bool) -> io::Result<()> {
+    fn end_all(&self, deserted: bool) {
         self.ended.send_modify(|ended| {
             ended.times += 1;
             ended.deserted = deserted;
         });
-        self.note();
-        std::future::pending().await
     }
 }

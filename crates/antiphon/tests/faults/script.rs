@@ -15,7 +15,7 @@ use tokio::{sync::mpsc, task::yield_now, time::sleep};
 
 use crate::{
     client::{Client, Mode, Seen},
-    proxy::{Fault, Proxy, Way},
+    proxy::{Fault, Kind, Proxy, Way},
     support::{listener, serve_on},
 };
 
@@ -64,7 +64,12 @@ pub(crate) async fn play(case: &Case) -> Played {
     let direct = Client::new(address);
     let proxy = {
         let twin = direct.clone();
-        let duplicate = move || drop(tokio::spawn(duplicate(twin.clone())));
+        let duplicate = move |kind| {
+            let twin = twin.clone();
+            if kind == Kind::Duplicate {
+                tokio::spawn(async move { twin.duplicate().await });
+            }
+        };
         Proxy::new(address, &case.faults, duplicate).await
     };
     let client = direct.at(proxy.address);
@@ -122,21 +127,6 @@ async fn reconnect(client: Client, modes: Vec<Mode>, mut outgoing: mpsc::Receive
         client.connect(mode, &mut outgoing).await;
         mode = modes.next().unwrap_or(mode);
         sleep(Duration::from_millis(1)).await;
-    }
-}
-
-/// Another connection says that it is the same session, and is dropped.
-async fn duplicate(client: Client) {
-    let twin = Client::new(client.address());
-    {
-        let (kept, mut new) = (client.kept(), twin.kept());
-        new.pid.clone_from(&kept.pid);
-        new.offset.clone_from(&kept.offset);
-    }
-    let (_said, mut outgoing) = mpsc::channel(1);
-    tokio::select! {
-        () = twin.connect(Mode::WebSocket, &mut outgoing) => {}
-        () = sleep(Duration::from_millis(10)) => {}
     }
 }
 

@@ -119,6 +119,17 @@ pub fn random(seed: u64) -> impl FnMut(usize) -> usize {
     }
 }
 
+/// What the process has in memory, in KiB.
+#[cfg(target_os = "linux")]
+pub fn resident() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
 /// The session's id in the open packet of a handshake.
 pub fn sid(open: &str) -> &str {
     let (_, rest) = open.split_once("\"sid\":\"").unwrap();

@@ -167,7 +167,7 @@ impl Local {
         self.rooms().add(socket.clone(), rooms);
         let own = socket.id().as_shared();
         if !rooms.contains(own) {
-            self.rooms().leave_one(socket, &[own.clone()]);
+            self.rooms().leave_one(socket, std::slice::from_ref(own));
         }
     }
 
