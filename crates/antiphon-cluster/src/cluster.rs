@@ -34,7 +34,7 @@ use crate::{
 pub struct Cluster(Arc<Router>);
 
 /// The names of topics begin so.
-const PREFIX: &str = "antiphon";
+pub(crate) const PREFIX: &str = "antiphon";
 
 /// What has happened so far, in frames.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

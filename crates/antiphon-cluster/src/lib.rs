@@ -18,6 +18,7 @@
 mod adapter;
 pub mod broker;
 mod cluster;
+mod emitter;
 mod link;
 mod machine;
 mod message;
@@ -28,6 +29,7 @@ mod topics;
 mod wanted;
 
 pub use cluster::{Cluster, ClusterStats};
+pub use emitter::{Emission, Emitter};
 pub use machine::{Health, Trouble};
 pub use topic::Topic;
 pub use wanted::{Change, Wanted};

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
 use antiphon_cluster::{
-    Cluster,
+    Cluster, Emitter,
     node::{NodeCluster, NodeWire},
 };
 
@@ -131,12 +131,7 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Redis, Error> {
-        let prefix = self.prefix.clone();
-        let channels = Channels {
-            are_sharded: false,
-            probe: format!("{prefix}:probe"),
-            right: format!("&{prefix}:*"),
-        };
+        let (prefix, channels) = (self.prefix.clone(), self.channels());
         let cluster = self.open(channels, |broker| Cluster::named(broker, &prefix));
         Ok(Redis {
             cluster: cluster.await?,
@@ -166,21 +161,58 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect_node(self, wire: NodeWire) -> Result<NodeRedis, Error> {
-        let are_sharded = matches!(wire, NodeWire::Sharded { .. });
-        let prefix = wire.prefix();
-        let channels = Channels {
-            are_sharded,
-            probe: format!("{prefix}-probe"),
-            right: match are_sharded {
-                true => format!("&{prefix}*"),
-                // A right to patterns has to name each of them, and there is one a namespace.
-                false => "allchannels".to_owned(),
-            },
-        };
+        let channels = channels_of(&wire);
         let cluster = self.open(channels, |broker| NodeCluster::new(broker, wire));
         Ok(NodeRedis {
             cluster: cluster.await?,
         })
+    }
+
+    /// Connects a program that is no server: see [`Emitter`].
+    ///
+    /// ```no_run
+    /// use antiphon_redis::Redis;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let emitter = Redis::builder("redis://127.0.0.1").emitter().await?;
+    /// emitter.of("/").to("lobby").emit("news", &"from a job")?;
+    /// emitter.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn emitter(self) -> Result<Emitter, Error> {
+        let (prefix, channels) = (self.prefix.clone(), self.channels());
+        self.open(channels, |broker| Emitter::named(broker, &prefix))
+            .await
+    }
+
+    /// As [`emitter`](Self::emitter), for a cluster that has servers of Node.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn node_emitter(self, wire: NodeWire) -> Result<Emitter, Error> {
+        let channels = channels_of(&wire);
+        self.open(channels, |broker| Emitter::node(broker, wire))
+            .await
+    }
+
+    /// The channels of our own wire.
+    fn channels(&self) -> Channels {
+        let prefix = &self.prefix;
+        Channels {
+            are_sharded: false,
+            probe: format!("{prefix}:probe"),
+            right: format!("&{prefix}:*"),
+        }
     }
 
     async fn open<C>(
@@ -197,6 +229,21 @@ impl RedisBuilder {
             shared.connected().await?;
         }
         Ok(cluster)
+    }
+}
+
+/// The channels of one of Node's wires.
+fn channels_of(wire: &NodeWire) -> Channels {
+    let are_sharded = matches!(wire, NodeWire::Sharded { .. });
+    let prefix = wire.prefix();
+    Channels {
+        are_sharded,
+        probe: format!("{prefix}-probe"),
+        right: match are_sharded {
+            true => format!("&{prefix}*"),
+            // A right to patterns has to name each of them, and there is one a namespace.
+            false => "allchannels".to_owned(),
+        },
     }
 }
 

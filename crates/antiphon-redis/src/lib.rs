@@ -11,6 +11,6 @@ mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use antiphon_cluster::node::NodeWire;
+pub use antiphon_cluster::{Emitter, node::NodeWire};
 pub use builder::{NodeRedis, Redis, RedisBuilder};
 pub use error::Error;

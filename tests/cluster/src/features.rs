@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use antiphon::{AckError, Bytes};
+use antiphon_cluster::Emitter;
 
 use crate::{
     Pair, answer,
@@ -222,4 +223,42 @@ pub async fn outgoing_listeners_hear_what_another_server_emits(pair: Pair) {
     clients[1].expect(r#"42["news"]"#).await;
     log.until("news").await;
     assert_eq!(log.seen().len(), 1);
+}
+
+/// What an [`Emitter`] of the same broker can do.
+pub async fn a_program_that_is_no_server_emits(pair: Pair, emitter: Emitter) {
+    emitter.connected().await;
+    let (mut clients, ids) = pair.clients(["a", "b"]).await;
+    let log = Log::default();
+    for server in &pair.servers {
+        let log = log.clone();
+        server.of("/").on_server_side("hello", move |(): ()| {
+            log.note("hello");
+            async {}
+        });
+    }
+    let root = || emitter.of("/");
+    root().emit("all", &(1, Bytes::from_static(b"x"))).unwrap();
+    for client in &mut clients {
+        client.expect_prefix(r#"451-["all",1"#).await;
+        assert_eq!(client.next().await, Received::Binary(b"x".to_vec()));
+    }
+    root().to("a").volatile().emit("a", &()).unwrap();
+    clients[0].expect(r#"42["a"]"#).await;
+    root().to(&*ids[1]).join(["c"]).unwrap();
+    let two = pair.two();
+    let has_room = || two.rooms().iter().any(|(room, _)| &**room == "c");
+    until("it has joined", has_room).await;
+    pair.settle().await;
+    root().except("c").emit("not c", &()).unwrap();
+    clients[0].expect(r#"42["not c"]"#).await;
+    root().to("c").leave("c").unwrap();
+    until("it has left", || !has_room()).await;
+    root().server_side_emit("hello", &()).unwrap();
+    until("both servers", || log.seen().len() == 2).await;
+    pair.comes_to_both(&mut clients).await;
+    root().to("a").disconnect().unwrap();
+    clients[0].expect("41").await;
+    emitter.close().await;
+    assert!(root().emit("late", &()).is_err());
 }

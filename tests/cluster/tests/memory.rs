@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
-use antiphon_cluster::{Cluster, broker::memory::Hub};
-use antiphon_test_cluster::{Pair, test_features};
+use antiphon_cluster::{Cluster, Emitter, broker::memory::Hub};
+use antiphon_test_cluster::{Pair, features, test_features};
 
 async fn pair() -> Pair {
-    let hub = Hub::new();
+    on(&Hub::new()).await
+}
+
+async fn on(hub: &Hub) -> Pair {
     let clusters = [hub.broker(), hub.broker()].map(|broker| Cluster::new(broker));
     for cluster in &clusters {
         cluster.started().await;
@@ -23,3 +26,10 @@ async fn pair() -> Pair {
 }
 
 test_features!(pair);
+
+#[tokio::test]
+async fn a_program_that_is_no_server_emits() {
+    let hub = Hub::new();
+    let (pair, emitter) = (on(&hub).await, Emitter::new(hub.broker()));
+    features::a_program_that_is_no_server_emits(pair, emitter).await;
+}

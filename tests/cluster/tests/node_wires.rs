@@ -5,11 +5,11 @@
 
 use antiphon::Bytes;
 use antiphon_cluster::{
-    Topic,
+    Emitter, Topic,
     broker::memory::Hub,
     node::{NodeCluster, NodeWire},
 };
-use antiphon_test_cluster::{Pair, answer, support::within};
+use antiphon_test_cluster::{Pair, answer, features, support::within};
 
 async fn pair(wire: NodeWire) -> Pair {
     on(&Hub::new(), wire).await.0
@@ -64,6 +64,14 @@ macro_rules! test_wire {
                 let mut answers: Vec<_> = answers.map(|(_, answer)| answer.unwrap()).collect();
                 answers.sort_by_key(|answer| answer.is_string());
                 assert_eq!(answers, [serde_json::json!({"n": 1}), "two".into()]);
+            }
+
+            #[tokio::test]
+            async fn a_program_that_is_no_server_emits() {
+                let hub = Hub::new();
+                let (pair, _) = on(&hub, $wire).await;
+                let emitter = Emitter::node(hub.broker(), $wire);
+                features::a_program_that_is_no_server_emits(pair, emitter).await;
             }
 
             #[tokio::test]

@@ -114,6 +114,15 @@ impl Inbox {
         self.filled.notify_one();
     }
 
+    /// Drops what comes until the connection is there.
+    pub(crate) async fn connected(&self) {
+        let mut events = Vec::new();
+        while !events.iter().any(|event| matches!(event, Event::Up)) {
+            events.clear();
+            self.take(usize::MAX, &mut events).await;
+        }
+    }
+
     /// Takes up to `limit` events, at least one: waits for it. The second is how long the oldest
     /// frame of these has waited.
     pub(crate) async fn take(&self, limit: usize, into: &mut Vec<Event>) -> Duration {

@@ -20,6 +20,7 @@ use tokio::sync::watch;
 
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
 use adapter::Namespaced;
+pub(crate) use codec::Codec;
 use router::Router;
 
 /// Which of Node's adapters the other servers have, and its options.
