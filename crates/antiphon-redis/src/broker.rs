@@ -15,10 +15,10 @@ use antiphon_cluster::{
     broker::{Abilities, Broker, Inbox, Refused},
 };
 use bytes::Bytes;
-use redis::aio::MultiplexedConnection;
+use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::{connection::Server, error::Error, publisher, queue::Queue, subscriber};
+use crate::{error::Error, publisher, queue::Queue, server::Server, subscriber};
 
 /// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
 /// (`client-output-buffer-limit pubsub`), so one frame must be well below.
@@ -108,7 +108,7 @@ impl Shared {
             let reason = "Redis isn't connected".to_owned();
             return Err(Refused::Down { reason });
         };
-        let asked = redis::cmd("PUBSUB")
+        let asked: RedisResult<(String, usize)> = redis::cmd("PUBSUB")
             .arg(match self.server.channels.are_sharded {
                 true => "SHARDNUMSUB",
                 false => "NUMSUB",
@@ -116,8 +116,8 @@ impl Shared {
             .arg(topic.name())
             .query_async(&mut requests)
             .await;
-        let (_, count): (String, usize) = asked.map_err(|error| Refused::Down {
-            reason: self.server.error(&error).to_string(),
+        let (_, count) = asked.map_err(|error| Refused::Down {
+            reason: error.to_string(),
         })?;
         Ok(count)
     }
@@ -204,7 +204,7 @@ impl Broker for RedisBroker {
 impl fmt::Debug for RedisBroker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("RedisBroker")
-            .field(&self.0.server.context.address)
+            .field(&self.0.server.address())
             .finish()
     }
 }

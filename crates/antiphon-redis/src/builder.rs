@@ -10,8 +10,8 @@ use antiphon_cluster::{
 
 use crate::{
     broker::RedisBroker,
-    connection::{Channels, Server},
     error::Error,
+    server::{Channels, Server},
 };
 
 /// The names of channels begin so.
@@ -60,6 +60,7 @@ impl Redis {
         RedisBuilder {
             url: url.to_owned(),
             prefix: PREFIX.to_owned(),
+            sentinels: Vec::new(),
             waits: false,
         }
     }
@@ -104,6 +105,7 @@ impl fmt::Debug for Redis {
 pub struct RedisBuilder {
     url: String,
     prefix: String,
+    sentinels: Vec<String>,
     waits: bool,
 }
 
@@ -112,6 +114,24 @@ impl RedisBuilder {
     /// cluster have the same, and several clusters at one Redis have others.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Asks Redis Sentinels where the primary is, each time that a connection is made. The host of
+    /// the URL is the name that they know it by, and the URL says how to log in there; those of
+    /// the Sentinels say how to log in at them.
+    ///
+    /// ```no_run
+    /// # use antiphon_redis::Redis;
+    /// # async fn example() -> Result<(), antiphon_redis::Error> {
+    /// let sentinels = ["redis://10.0.0.1:26379", "redis://10.0.0.2:26379", "redis://10.0.0.3:26379"];
+    /// let redis = Redis::builder("redis://user:password@mymaster").sentinels(sentinels);
+    /// let redis = redis.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn sentinels<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
+        self.sentinels = urls.into_iter().map(Into::into).collect();
         self
     }
 
@@ -220,7 +240,7 @@ impl RedisBuilder {
         channels: Channels,
         cluster: impl FnOnce(Arc<RedisBroker>) -> C,
     ) -> Result<C, Error> {
-        let server = Server::new(&self.url, channels)?;
+        let server = Server::new(&self.url, &self.sentinels, channels)?;
         let broker = Arc::new(RedisBroker::new(server));
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker);

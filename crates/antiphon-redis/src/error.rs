@@ -96,6 +96,25 @@ pub enum Error {
         /// Host and port, or the path of its socket.
         address: String,
     },
+    /// Another one is the primary now.
+    #[error("Redis at {address} isn't the primary any more: that is {primary} now")]
+    Moved {
+        /// Host and port.
+        address: String,
+        /// Those of the primary.
+        primary: String,
+    },
+    /// No Sentinel says where the primary is.
+    #[error(
+        "no Sentinel knows the primary {name} ({problems}): see whether they run, and by which name \
+         they watch it (SENTINEL MASTERS)"
+    )]
+    NoPrimary {
+        /// The name that they were asked for: the host of the URL.
+        name: String,
+        /// What each has said.
+        problems: String,
+    },
     /// It has been started and isn't ready yet.
     #[error("Redis at {address} isn't ready yet: {answer}")]
     NotReady {

@@ -7,6 +7,8 @@ mod connection;
 mod error;
 mod publisher;
 mod queue;
+mod sentinel;
+mod server;
 mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;

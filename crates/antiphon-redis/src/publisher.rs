@@ -56,26 +56,26 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 async fn connect(shared: &Shared) -> Result<Connection, Error> {
-    let mut connection = shared.server.connect(|_| {}).await?;
-    shared.server.probe(&mut connection.requests).await?;
+    let connection = shared.server.connect(|_| {}).await?;
+    connection.probe(&shared.server.channels).await?;
     Ok(connection)
 }
 
 /// Sends what waits until the connection fails.
 async fn feed(shared: &Shared, connection: &Connection) -> Error {
     let mut sent = VecDeque::new();
-    let mut probes = std::pin::pin!(probe(shared, connection.requests.clone()));
+    let mut probes = std::pin::pin!(probe(shared, connection));
     loop {
         tokio::select! {
             biased;
             (size, answers) = answered(&mut sent) => match answers {
                 Ok(answers) => {
                     shared.queue.done(size);
-                    note_refusals(shared, answers);
+                    note_refusals(shared, connection, answers);
                 }
-                Err(error) => return shared.server.error(&error),
+                Err(error) => return connection.error(&error),
             },
-            () = connection.closed() => return shared.server.closed(),
+            error = connection.ended() => return error,
             error = &mut probes => return error,
             batch = shared.queue.take(), if sent.len() < UNANSWERED => {
                 sent.push_back(send(shared, connection.requests.clone(), batch));
@@ -85,10 +85,10 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
 }
 
 /// Asks again and again whether the connection is there. Resolves when it isn't.
-async fn probe(shared: &Shared, mut requests: MultiplexedConnection) -> Error {
+async fn probe(shared: &Shared, connection: &Connection) -> Error {
     loop {
         tokio::time::sleep(PROBE).await;
-        if let Err(error) = shared.server.probe(&mut requests).await {
+        if let Err(error) = connection.probe(&shared.server.channels).await {
             return error;
         }
     }
@@ -138,10 +138,10 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
 }
 
 /// Frames that Redis has refused one by one: the user may not publish under their topics.
-fn note_refusals(shared: &Shared, answers: Vec<RedisResult<Value>>) {
+fn note_refusals(shared: &Shared, connection: &Connection, answers: Vec<RedisResult<Value>>) {
     let mut refusals = answers.into_iter().filter_map(Result::err);
     if let Some(first) = refusals.next() {
         let lost = 1 + refusals.count();
-        shared.lost(lost, &shared.server.error(&first));
+        shared.lost(lost, &connection.error(&first));
     }
 }

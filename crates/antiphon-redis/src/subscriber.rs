@@ -85,8 +85,8 @@ impl Subscriptions<'_> {
         self.shared.up(Side::Subscribing);
         loop {
             tokio::select! {
-                () = self.connection.closed() => return Err(self.shared.server.closed()),
-                () = tokio::time::sleep(PROBE) => self.probe().await?,
+                error = self.connection.ended() => return Err(error),
+                () = tokio::time::sleep(PROBE) => self.connection.ping().await?,
                 () = wanted.changed(version) => {
                     version = match wanted.since(version) {
                         Some((now, changes)) => {
@@ -164,7 +164,7 @@ impl Subscriptions<'_> {
             (false, false) => requests.unsubscribe(names).await,
             (false, true) => requests.punsubscribe(names).await,
         };
-        said.map_err(|error| self.shared.server.error(&error))?;
+        said.map_err(|error| self.connection.error(&error))?;
         match is_wanted {
             true => self.held.extend(topics.iter().cloned()),
             false => topics.iter().for_each(|topic| {
@@ -172,14 +172,6 @@ impl Subscriptions<'_> {
             }),
         }
         Ok(())
-    }
-
-    /// Asks whether the connection is there.
-    async fn probe(&mut self) -> Result<(), Error> {
-        redis::cmd("PING")
-            .exec_async(&mut self.connection.requests)
-            .await
-            .map_err(|error| self.shared.server.error(&error))
     }
 }
 

@@ -12,7 +12,7 @@
 use std::{
     fs,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -46,6 +46,23 @@ impl RedisServer {
             true => ":secret@".to_owned(),
             false => String::new(),
         };
+        let options = [options, &["--save", "", "--appendonly", "no"]].concat();
+        Self::begin(&options, "", &login)
+    }
+
+    /// Starts a Sentinel that watches this server under a name. What it knows its replicas to be is
+    /// what it is told at the start.
+    pub fn sentinel(&self, name: &str) -> Self {
+        let port = self.port;
+        let config = format!(
+            "sentinel monitor {name} 127.0.0.1 {port} 1\n\
+             sentinel down-after-milliseconds {name} 500\n\
+             sentinel failover-timeout {name} 3000\n"
+        );
+        Self::begin(&["--sentinel"], &config, "")
+    }
+
+    fn begin(options: &[&str], config: &str, login: &str) -> Self {
         let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
         // Another process may take the port that was free a moment ago.
         for _ in 0..10 {
@@ -53,13 +70,14 @@ impl RedisServer {
             let folder = std::env::temp_dir();
             let folder = folder.join(format!("antiphon-redis-{}-{port}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("config"), config).unwrap();
             let child = spawn(port, &folder, &options);
             let mut server = Self {
                 child,
                 port,
                 folder,
                 options: options.clone(),
-                login: login.clone(),
+                login: login.to_owned(),
             };
             if server.is_ready() {
                 return server;
@@ -179,11 +197,11 @@ pub fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-fn spawn(port: u16, folder: &PathBuf, options: &[String]) -> Child {
+fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
     Command::new("redis-server")
+        .arg(folder.join("config"))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-        .args(["--save", "", "--appendonly", "no", "--logfile", "log"])
-        .arg("--dir")
+        .args(["--logfile", "log", "--dir"])
         .arg(folder)
         .args(options)
         .stdin(Stdio::null())

@@ -316,6 +316,57 @@ async fn what_was_emitted_before_the_end_is_sent() {
     until("its connection", gone).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn subscriptions_follow_a_hundred_thousand_joins_and_leaves_with_kills_in_between() {
+    let two = Two::new().await;
+    let (_clients, _) = two.pair.clients(["a", "b"]).await;
+    let before = channels(&two);
+    let all = two.pair.two();
+    let mut random = antiphon_test_cluster::support::random(7);
+    let mut joined = HashSet::new();
+    for step in 0..100_000 {
+        let room = random(2_000);
+        let name = format!("room {room}");
+        match joined.insert(room) {
+            true => drop(all.to("b").local().join(name)),
+            false => {
+                joined.remove(&room);
+                all.to("b").local().leave(name);
+            }
+        }
+        if step % 20_000 == 10_000 {
+            two.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        }
+        if step % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    until("their end", || channels(&two) == before + joined.len()).await;
+    two.ready().await;
+    assert_eq!(two.nodes[1].stats().topics, 4 + joined.len());
+    assert_eq!(two.nodes[1].stats().dropped, 0);
+}
+
+// One thread: the connection sees all of it at once, which is more than is remembered for it.
+#[tokio::test]
+async fn seventy_thousand_changes_at_once_are_subscribed_to_and_given_up() {
+    let two = Two::new().await;
+    let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
+    let before = channels(&two);
+    let rooms: Vec<_> = (0..70_000).map(|number| format!("room {number}")).collect();
+    two.pair.two().to("b").local().join(rooms.clone());
+    two.pair.settle().await;
+    assert_eq!(channels(&two), before + 70_000);
+    two.pair.one().to(&*rooms[69_999]).emit("n", 1);
+    assert_eq!(number(&mut there).await, 1);
+    two.pair.two().to("b").local().leave(rooms);
+    until("the leave", || two.nodes[1].stats().topics == 4).await;
+    two.pair.settle().await;
+    assert_eq!(channels(&two), before);
+    // The connection was never given up for it.
+    assert_eq!(two.nodes[1].health(), Health::Ready);
+}
+
 /// The channels of Redis that somebody has subscribed to.
 fn channels(two: &Two) -> usize {
     match two.redis.command(&["PUBSUB", "CHANNELS", "*"]) {
