@@ -20,7 +20,7 @@ use tower_service::Service as _;
 use crate::{Path, Run, TEXT};
 
 /// All of them.
-pub const PATHS: [Path; 16] = [
+pub const PATHS: [Path; 18] = [
     path("echo_duplex", 200, |n| block_on(echo_duplex(n))),
     path("echo_tcp", 200, |n| block_on(echo_tcp(n, 1))),
     path("echo_tcp_32", 20, |n| block_on(echo_tcp(n, 32))),
@@ -28,12 +28,20 @@ pub const PATHS: [Path; 16] = [
     path("data_duplex", 200, |n| block_on(data_duplex(n))),
     path("binary_tcp", 200, |n| block_on(binary_tcp(n))),
     path("echo_recovery", 200, |n| block_on(echo_recovery(n))),
-    path("broadcast_64", 40, |n| block_on(broadcast(n, None, false))),
+    path("broadcast_64", 40, |n| {
+        block_on(broadcast(n, 64, None, false))
+    }),
     path("broadcast_64_recovery", 40, |n| {
-        block_on(broadcast(n, None, true))
+        block_on(broadcast(n, 64, None, true))
+    }),
+    path("broadcast_1000", 5, |n| {
+        block_on(broadcast(n, 1_000, None, false))
+    }),
+    path("broadcast_1000_recovery", 5, |n| {
+        block_on(broadcast(n, 1_000, None, true))
     }),
     path("broadcast_room_of_8", 100, |n| {
-        block_on(broadcast(n, Some("room"), false))
+        block_on(broadcast(n, 64, Some("room"), false))
     }),
     path("talk_30", 100, |n| block_on(talk(n, 30))),
     path("join_leave", 500, |n| block_on(join_leave(n))),
@@ -268,8 +276,8 @@ async fn ack_duplex(times: u64) {
     client.exchange(times, &send, &expected).await;
 }
 
-/// To all of 64, or to 8 of them who are in a room.
-async fn broadcast(times: u64, room: Option<&'static str>, has_log: bool) {
+/// To all of so many, or to an eighth of them that is in a room.
+async fn broadcast(times: u64, clients: usize, room: Option<&'static str>, has_log: bool) {
     use std::io::Read as _;
     let (io, mut sockets, epoch) = if has_log {
         server_with_recovery().await
@@ -278,7 +286,7 @@ async fn broadcast(times: u64, room: Option<&'static str>, has_log: bool) {
         (io, sockets, 0)
     };
     let mut receivers = Vec::new();
-    for (index, client) in open_tcp(&io, 64).await.into_iter().enumerate() {
+    for (index, client) in open_tcp(&io, clients).await.into_iter().enumerate() {
         let socket = sockets.recv().await.expect("the server lives");
         if let Some(room) = room {
             if index % 8 != 0 {
