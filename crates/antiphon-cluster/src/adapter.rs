@@ -162,7 +162,9 @@ impl Adapter for Namespaced {
             }
             Membership::Deleted { room } => {
                 if let Some(topic) = topic(room) {
-                    this.router.link().give_up(&topic);
+                    this.router
+                        .link()
+                        .give_up(&topic, this.local.recovery_time());
                 }
             }
             _ => {}
@@ -186,7 +188,8 @@ impl Adapter for Namespaced {
             event: event.clone(),
         };
         // What is kept concerns servers that have nobody in the room now.
-        let is_kept = flags.retain || flags.at_least_once.is_some() || this.local.has_recovery();
+        let is_kept =
+            flags.retain || flags.at_least_once.is_some() || this.local.recovery_time().is_some();
         match this.routes.room(target).filter(|_| !is_kept) {
             Some(room) => {
                 let topic = this.router.topics.room(&this.name, room);

@@ -119,9 +119,10 @@ impl Link {
         Ok(published?)
     }
 
-    /// A topic isn't wanted any more.
-    pub(crate) fn give_up(&self, topic: &Topic) {
-        self.wanted.give_up(topic, Instant::now());
+    /// A topic isn't wanted any more, but for sockets that may come back for so long.
+    pub(crate) fn give_up(&self, topic: &Topic, linger: Option<Duration>) {
+        let linger = linger.unwrap_or_default();
+        self.wanted.give_up(topic, linger, Instant::now());
         self.wake.notify_one();
     }
 

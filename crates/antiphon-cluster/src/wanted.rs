@@ -10,7 +10,7 @@
 //! and goes cost no subscription each time.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -40,8 +40,8 @@ struct State {
     version: u64,
     /// The last changes, one a version.
     changes: VecDeque<Change>,
-    /// What is given up, and when. An entry whose time isn't that of its topic is void.
-    lingering: VecDeque<(Instant, Topic)>,
+    /// What is given up, and when.
+    lingering: BTreeSet<(Instant, Topic)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -118,37 +118,43 @@ impl Wanted {
     pub(crate) fn want(&self, topic: Topic) {
         let mut state = self.state();
         match state.topics.insert(topic.clone(), Want::Wanted) {
-            Some(_) => {}
+            Some(Want::Wanted) => {}
+            Some(Want::Lingers { until }) => {
+                state.lingering.remove(&(until, topic));
+            }
             None => self.note(&mut state, topic, true),
         }
     }
 
-    /// This topic isn't wanted any more, but lingers. Returns when it is time to
-    /// [`expire`](Self::expire).
-    pub(crate) fn give_up(&self, topic: &Topic, now: Instant) -> Instant {
-        let until = now + LINGER;
+    /// This topic isn't wanted any more, but lingers for [`LINGER`] at least. It is time to
+    /// [`expire`](Self::expire) then.
+    pub(crate) fn give_up(&self, topic: &Topic, linger: Duration, now: Instant) {
+        let until = now + linger.max(LINGER);
         let mut state = self.state();
-        if let Some(want) = state.topics.get_mut(topic) {
+        let State {
+            topics, lingering, ..
+        } = &mut *state;
+        if let Some(want) = topics.get_mut(topic) {
+            if let Want::Lingers { until } = *want {
+                lingering.remove(&(until, topic.clone()));
+            }
             *want = Want::Lingers { until };
-            state.lingering.push_back((until, topic.clone()));
+            lingering.insert((until, topic.clone()));
         }
-        until
     }
 
     /// Drops what has lingered long enough. Returns when it is time to look again, if ever.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state();
-        while let Some((until, _)) = state.lingering.front() {
+        while let Some((until, _)) = state.lingering.first() {
             if *until > now {
                 return Some(*until);
             }
-            let Some((until, topic)) = state.lingering.pop_front() else {
+            let Some((_, topic)) = state.lingering.pop_first() else {
                 break;
             };
-            if state.topics.get(&topic) == Some(&Want::Lingers { until }) {
-                state.topics.remove(&topic);
-                self.note(&mut state, topic, false);
-            }
+            state.topics.remove(&topic);
+            self.note(&mut state, topic, false);
         }
         None
     }
@@ -175,8 +181,6 @@ impl fmt::Debug for Wanted {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -192,12 +196,13 @@ mod tests {
             let (mut subscribed, mut version) = (BTreeSet::new(), 0);
             let mut rooms = BTreeSet::new();
             for (topic, ms, step) in steps {
+                let step_linger = topic % 3;
                 let topic = Topic::new(topic.to_string());
                 now += Duration::from_millis(ms);
                 match step {
                     0 if rooms.insert(topic.clone()) => wanted.want(topic),
                     1 if rooms.remove(&topic) => {
-                        wanted.give_up(&topic, now);
+                        wanted.give_up(&topic, LINGER * u32::from(step_linger), now);
                     }
                     2 => {
                         let (upto, changes) = wanted.since(version).unwrap();
@@ -221,7 +226,7 @@ mod tests {
                     prop_assert_eq!(subscribed.len(), wanted.len());
                 }
             }
-            wanted.expire(now + LINGER);
+            wanted.expire(now + 2 * LINGER);
             let (_, topics) = wanted.all();
             prop_assert_eq!(topics.into_iter().collect::<BTreeSet<_>>(), rooms);
         }
@@ -237,9 +242,9 @@ mod tests {
     fn a_topic_that_is_wanted_again_in_time_was_never_given_up() {
         let (wanted, start) = (Wanted::new(), Instant::now());
         wanted.want(Topic::new("a"));
-        let until = wanted.give_up(&Topic::new("a"), start);
+        wanted.give_up(&Topic::new("a"), LINGER, start);
         wanted.want(Topic::new("a"));
-        assert_eq!(wanted.expire(until), None);
+        assert_eq!(wanted.expire(start + LINGER), None);
         assert_eq!(
             (wanted.version(), topics(&wanted)),
             (1, vec!["a".to_owned()])
@@ -250,10 +255,11 @@ mod tests {
     fn a_topic_lingers_from_when_it_was_given_up_last() {
         let (wanted, start) = (Wanted::new(), Instant::now());
         wanted.want(Topic::new("a"));
-        wanted.give_up(&Topic::new("a"), start);
+        wanted.give_up(&Topic::new("a"), LINGER, start);
         wanted.want(Topic::new("a"));
         let later = start + LINGER / 2;
-        let until = wanted.give_up(&Topic::new("a"), later);
+        wanted.give_up(&Topic::new("a"), LINGER, later);
+        let until = later + LINGER;
         assert_eq!(wanted.expire(start + LINGER), Some(until));
         assert_eq!(wanted.version(), 1);
         assert_eq!(wanted.expire(until), None);

@@ -16,3 +16,8 @@ mod tls;
 pub use antiphon_cluster::{Emitter, node::NodeWire};
 pub use builder::{NodeRedis, Redis, RedisBuilder};
 pub use error::Error;
+
+/// The code in the guide compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/cluster.md")]
+mod cluster {}

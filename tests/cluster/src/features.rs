@@ -7,7 +7,7 @@ use antiphon_cluster::Emitter;
 
 use crate::{
     Pair, answer,
-    support::{Log, Received, until, within},
+    support::{Log, Received, WEBSOCKET, WebSocket, serve, until, within},
 };
 
 pub async fn a_broadcast_reaches_the_sockets_of_both_servers(pair: Pair) {
@@ -261,4 +261,48 @@ pub async fn a_program_that_is_no_server_emits(pair: Pair, emitter: Emitter) {
     clients[0].expect("41").await;
     emitter.close().await;
     assert!(root().emit("late", &()).is_err());
+}
+
+/// With recovery: who was away gets what another server has emitted meanwhile, also to a room that
+/// nobody else is in.
+pub async fn who_was_away_gets_what_other_servers_have_emitted(pair: Pair) {
+    let address = serve(&pair.servers[1]).await;
+    let come = async |auth: &str| {
+        let mut client = WebSocket::connect(address, WEBSOCKET).await;
+        client.expect_prefix("0{").await;
+        client.send(&format!("40{auth}")).await;
+        let connected = client.expect_prefix("40{").await;
+        let connected: serde_json::Value = serde_json::from_str(&connected[2..]).unwrap();
+        (client, connected)
+    };
+    let (mut client, first) = come("").await;
+    client.send(r#"421["enter","a"]"#).await;
+    client.expect("431[]").await;
+    pair.settle().await;
+    pair.one().to("a").emit("seen", ());
+    let seen = client.expect_prefix(r#"42["seen","#).await;
+    let offset = &seen[r#"42["seen",""#.len()..seen.len() - 2];
+    drop(client);
+    until("it is gone", || pair.two().sockets_count() == 0).await;
+    // A room without members is heard for a second more in any case.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    pair.one().to("a").emit("missed", 1);
+    pair.one().emit("missed", 2);
+    pair.one().to("b").emit("not for it", ());
+    pair.one().to("a").emit("missed", 3);
+    let kept = async || pair.two().history(Some("a"), None, 9).await.unwrap().len();
+    for _ in 0..2_000 {
+        if kept().await == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let login = serde_json::json!({"pid": first["pid"], "offset": offset});
+    let (mut client, second) = come(&login.to_string()).await;
+    assert_eq!(second, first);
+    for number in 1..=3 {
+        client
+            .expect_prefix(&format!(r#"42["missed",{number},"#))
+            .await;
+    }
 }

@@ -18,7 +18,7 @@ pub mod support;
 use std::time::Duration;
 
 use antiphon::{
-    Namespace, Server, Socket,
+    Namespace, Server, ServerBuilder, Socket,
     adapter::{AdapterFactory, BoxFuture},
 };
 use support::{WEBSOCKET, WebSocket, serve};
@@ -39,8 +39,17 @@ impl Pair {
         adapters: [F; 2],
         settle: impl Fn() -> BoxFuture<()> + 'static,
     ) -> Self {
+        Self::built(adapters, settle, Server::builder)
+    }
+
+    /// The same with servers that are built so.
+    pub fn built<F: AdapterFactory>(
+        adapters: [F; 2],
+        settle: impl Fn() -> BoxFuture<()> + 'static,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self {
         let servers = adapters.map(|adapter| {
-            let io = Server::builder()
+            let io = builder()
                 .adapter(adapter)
                 .ack_timeout(Duration::from_secs(2))
                 .build();

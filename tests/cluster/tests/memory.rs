@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use antiphon::{Recovery, Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_cluster::{Cluster, Emitter, broker::memory::Hub};
 use antiphon_test_cluster::{Pair, features, test_features};
 
@@ -10,19 +11,24 @@ async fn pair() -> Pair {
 }
 
 async fn on(hub: &Hub) -> Pair {
+    built(hub, Server::builder).await
+}
+
+async fn built(hub: &Hub, builder: impl Fn() -> ServerBuilder) -> Pair {
     let clusters = [hub.broker(), hub.broker()].map(|broker| Cluster::new(broker));
     for cluster in &clusters {
         cluster.started().await;
     }
     let settled = clusters.clone();
-    Pair::new(clusters, move || {
+    let settle = move || -> BoxFuture<()> {
         let clusters = settled.clone();
         Box::pin(async move {
             for cluster in clusters {
                 cluster.subscribed().await;
             }
         })
-    })
+    };
+    Pair::built(clusters, settle, builder)
 }
 
 test_features!(pair);
@@ -32,4 +38,11 @@ async fn a_program_that_is_no_server_emits() {
     let hub = Hub::new();
     let (pair, emitter) = (on(&hub).await, Emitter::new(hub.broker()));
     features::a_program_that_is_no_server_emits(pair, emitter).await;
+}
+
+#[tokio::test]
+async fn who_was_away_gets_what_other_servers_have_emitted() {
+    let builder = || Server::builder().recovery(Recovery::new());
+    let pair = built(&Hub::new(), builder).await;
+    features::who_was_away_gets_what_other_servers_have_emitted(pair).await;
 }

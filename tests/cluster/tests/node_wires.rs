@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use antiphon::Bytes;
+use antiphon::{Bytes, Recovery, Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_cluster::{
     Emitter, Topic,
     broker::memory::Hub,
@@ -16,21 +16,29 @@ async fn pair(wire: NodeWire) -> Pair {
 }
 
 async fn on(hub: &Hub, wire: NodeWire) -> (Pair, [NodeCluster; 2]) {
+    built(hub, wire, Server::builder).await
+}
+
+async fn built(
+    hub: &Hub,
+    wire: NodeWire,
+    builder: impl Fn() -> ServerBuilder,
+) -> (Pair, [NodeCluster; 2]) {
     let clusters = [hub.broker(), hub.broker()];
     let clusters = clusters.map(|broker| NodeCluster::new(broker, wire.clone()));
     for cluster in &clusters {
         cluster.started().await;
     }
     let (settled, seen) = (clusters.clone(), clusters.clone());
-    let pair = Pair::new(clusters, move || {
+    let settle = move || -> BoxFuture<()> {
         let clusters = settled.clone();
         Box::pin(async move {
             for cluster in clusters {
                 cluster.subscribed().await;
             }
         })
-    });
-    (pair, seen)
+    };
+    (Pair::built(clusters, settle, builder), seen)
 }
 
 /// What Node's wires can do, for one of them.
@@ -72,6 +80,13 @@ macro_rules! test_wire {
                 let (pair, _) = on(&hub, $wire).await;
                 let emitter = Emitter::node(hub.broker(), $wire);
                 features::a_program_that_is_no_server_emits(pair, emitter).await;
+            }
+
+            #[tokio::test]
+            async fn who_was_away_gets_what_other_servers_have_emitted() {
+                let builder = || Server::builder().recovery(Recovery::new());
+                let (pair, _) = built(&Hub::new(), $wire, builder).await;
+                features::who_was_away_gets_what_other_servers_have_emitted(pair).await;
             }
 
             #[tokio::test]

@@ -63,7 +63,7 @@ impl Namespaced {
 
 impl Interest for Inner {
     fn has_room(&self, room: &str) -> bool {
-        self.local.has_recovery() || self.local.has_room(room)
+        self.local.recovery_time().is_some() || self.local.has_room(room)
     }
 
     fn has_asked(&self, request: &str) -> bool {
@@ -298,8 +298,10 @@ impl Adapter for Namespaced {
                 topic.for_each(|topic| this.router.link().wanted.want(topic));
             }
             Membership::Deleted { room } => {
-                let topic = topic(room).into_iter();
-                topic.for_each(|topic| this.router.link().give_up(&topic));
+                if let Some(topic) = topic(room) {
+                    let linger = this.local.recovery_time();
+                    this.router.link().give_up(&topic, linger);
+                }
             }
             _ => {}
         }

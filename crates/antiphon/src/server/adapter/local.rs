@@ -106,12 +106,12 @@ impl Local {
         self.rooms().has_room(room) || self.may_change()
     }
 
-    /// Whether it keeps events for sockets that come back
-    /// ([`ServerBuilder::recovery`](crate::ServerBuilder::recovery)): they are for rooms, too, that
-    /// have nobody here now.
+    /// How long it keeps events for sockets that may come back, if it does
+    /// ([`ServerBuilder::recovery`](crate::ServerBuilder::recovery)): it has to hear for so long what
+    /// goes to rooms that have nobody here any more.
     #[must_use]
-    pub fn has_recovery(&self) -> bool {
-        self.recovery().is_some()
+    pub fn recovery_time(&self) -> Option<Duration> {
+        self.recovery().map(|ordered| ordered.duration())
     }
 
     pub(crate) fn rooms(&self) -> &Arc<Rooms> {

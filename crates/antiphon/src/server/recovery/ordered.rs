@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout, Outgoing};
@@ -135,6 +136,11 @@ impl Ordered {
     /// The last event that has been queued for all its sockets.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Acquire)
+    }
+
+    /// How long a session may be resumed.
+    pub(crate) fn duration(&self) -> Duration {
+        self.options.duration
     }
 
     /// What the log could not store.
