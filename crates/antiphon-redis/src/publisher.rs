@@ -39,12 +39,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let error = match connect(&shared).await {
             Ok(connection) => {
                 backoff.reset();
-                shared.use_requests(Some(connection.requests.clone()));
+                let _asks = shared.ask_by(connection.requests.clone());
                 shared.queue.up();
                 shared.up(Side::Publishing);
-                let error = feed(&shared, &connection).await;
-                shared.use_requests(None);
-                error
+                feed(&shared, &connection).await
             }
             Err(error) => error,
         };
