@@ -162,12 +162,10 @@ impl Shared {
     }
 
     /// Frames that were to be published are lost.
-    pub(crate) fn lost(&self, frames: usize, error: &Error) {
-        if frames == 0 {
-            return;
-        }
-        tracing::warn!(frames, "lost frames that were to be published: {error}");
-        if let Some(inbox) = self.inbox.get() {
+    pub(crate) fn lost(&self, frames: usize) {
+        if let Some(inbox) = self.inbox.get()
+            && frames > 0
+        {
             inbox.lost(frames as u64);
         }
     }

@@ -325,6 +325,39 @@ async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn frames_that_a_user_may_not_publish_are_counted_and_others_are_sent() {
+    let redis = RedisServer::start();
+    let user = [
+        "ACL",
+        "SETUSER",
+        "able",
+        "on",
+        ">secret",
+        "+@all",
+        "resetchannels",
+    ];
+    let rights =
+        ["probe", "control", "node:*", "namespace:*"].map(|name| format!("&antiphon:{name}"));
+    let rights: Vec<_> = rights.iter().map(String::as_str).collect();
+    redis.command(&[&user[..], &rights[..]].concat());
+    let one = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
+    let two = Redis::connect(&redis.url()).await.unwrap();
+    for node in [&one, &two] {
+        until("both servers", || node.servers().len() == 2).await;
+        ready(node).await;
+    }
+    let pair = Pair::new([one.clone(), two], || Box::pin(async {}));
+    let (mut there, _) = joined(&pair.servers[1], "b").await;
+    for number in 0..10 {
+        pair.one().to("b").emit("n", number).into_result().unwrap();
+    }
+    until("the count", || one.stats().lost == 10).await;
+    pair.one().emit("n", 10).into_result().unwrap();
+    assert_eq!(number(&mut there).await, 10);
+    assert_eq!(one.health(), Health::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_dies_is_missing_until_it_counts_as_dead() {
     let two = Two::new().await;
     let ([_here, _there], _) = two.pair.clients(["a", "a"]).await;
