@@ -19,7 +19,7 @@ use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    Health, Topic,
+    Health, Topic, Trouble,
     adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
@@ -152,6 +152,10 @@ impl Router {
     ) {
         if *this.begun.borrow() {
             return this.ask_now(namespace, what, time, asking);
+        }
+        let health = this.health.borrow().clone();
+        if let Health::Degraded(Trouble::Down { reason }) = health {
+            return asking.fail(AdapterError::Unreachable { reason });
         }
         // It isn't known yet who is there: it would be a guess that nobody is.
         let (router, namespace) = (Arc::clone(this), Arc::clone(namespace));

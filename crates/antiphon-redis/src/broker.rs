@@ -37,6 +37,15 @@ pub(crate) struct Shared {
     inbox: OnceLock<Arc<Inbox>>,
 }
 
+/// Questions may be asked. Dropped, also with the task that publishes, it lets the connection go.
+pub(crate) struct Asks<'s>(&'s Shared);
+
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        *self.0.requests() = None;
+    }
+}
+
 /// Which of the two connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -92,9 +101,10 @@ impl Shared {
         outcome.unwrap_or(Ok(()))
     }
 
-    /// The connection that publishes is this one now.
-    pub(crate) fn use_requests(&self, requests: Option<MultiplexedConnection>) {
-        *self.requests() = requests;
+    /// Asks questions by this connection, as long as what is returned is kept.
+    pub(crate) fn ask_by(&self, requests: MultiplexedConnection) -> Asks<'_> {
+        *self.requests() = Some(requests);
+        Asks(self)
     }
 
     fn requests(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
@@ -152,12 +162,10 @@ impl Shared {
     }
 
     /// Frames that were to be published are lost.
-    pub(crate) fn lost(&self, frames: usize, error: &Error) {
-        if frames == 0 {
-            return;
-        }
-        tracing::warn!(frames, "lost frames that were to be published: {error}");
-        if let Some(inbox) = self.inbox.get() {
+    pub(crate) fn lost(&self, frames: usize) {
+        if let Some(inbox) = self.inbox.get()
+            && frames > 0
+        {
             inbox.lost(frames as u64);
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
-use redis::{RedisResult, Value, aio::MultiplexedConnection};
+use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use crate::{
     backoff::Backoff,
@@ -39,17 +39,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let error = match connect(&shared).await {
             Ok(connection) => {
                 backoff.reset();
-                shared.use_requests(Some(connection.requests.clone()));
+                let _asks = shared.ask_by(connection.requests.clone());
                 shared.queue.up();
                 shared.up(Side::Publishing);
-                let error = feed(&shared, &connection).await;
-                shared.use_requests(None);
-                error
+                feed(&shared, &connection).await
             }
             Err(error) => error,
         };
         let lost = shared.queue.down(error.to_string());
-        shared.lost(lost, &error);
+        shared.lost(lost);
+        if lost > 0 {
+            tracing::warn!(lost, "lost frames that were to be published: {error}");
+        }
         shared.down(Side::Publishing, error);
         backoff.pause().await;
     }
@@ -63,7 +64,7 @@ async fn connect(shared: &Shared) -> Result<Connection, Error> {
 
 /// Sends what waits until the connection fails.
 async fn feed(shared: &Shared, connection: &Connection) -> Error {
-    let mut sent = VecDeque::new();
+    let (mut sent, mut refused) = (VecDeque::new(), 0);
     let mut probes = std::pin::pin!(probe(shared, connection));
     loop {
         tokio::select! {
@@ -71,7 +72,8 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
             (size, answers) = answered(&mut sent) => match answers {
                 Ok(answers) => {
                     shared.queue.done(size);
-                    note_refusals(shared, connection, answers);
+                    let refusals = answers.into_iter().filter_map(Result::err).collect();
+                    note_refusals(shared, connection, refusals, &mut refused);
                 }
                 Err(error) => return connection.error(&error),
             },
@@ -138,10 +140,23 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
 }
 
 /// Frames that Redis has refused one by one: the user may not publish under their topics.
-fn note_refusals(shared: &Shared, connection: &Connection, answers: Vec<RedisResult<Value>>) {
-    let mut refusals = answers.into_iter().filter_map(Result::err);
-    if let Some(first) = refusals.next() {
-        let lost = 1 + refusals.count();
-        shared.lost(lost, &connection.error(&first));
+fn note_refusals(
+    shared: &Shared,
+    connection: &Connection,
+    refusals: Vec<RedisError>,
+    refused: &mut usize,
+) {
+    shared.lost(refusals.len());
+    let before = *refused;
+    *refused += refusals.len();
+    // The first of many says what is to be said, and then each time that they have doubled.
+    if let Some(first) = refusals.first()
+        && (before == 0 || before.ilog2() < refused.ilog2())
+    {
+        let error = connection.error(first);
+        tracing::warn!(
+            refused,
+            "Redis refused frames that were to be published: {error}"
+        );
     }
 }

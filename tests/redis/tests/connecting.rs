@@ -6,7 +6,7 @@ mod support;
 
 use std::io::{Read, Write};
 
-use antiphon::Server;
+use antiphon::{Server, adapter::AdapterError};
 use antiphon_cluster::Health;
 use antiphon_redis::{Error, Redis};
 use antiphon_test_cluster::{
@@ -143,6 +143,11 @@ async fn who_waits_begins_alone_and_finds_the_redis_when_it_comes() {
     let (mut client, _) = joined(&servers[0], "a").await;
     assert!(servers[0].emit("here", 1).into_result().is_err());
     client.expect(r#"42["here",1]"#).await;
+    let asked = servers[0].of("/").broadcast().sockets().await;
+    assert!(
+        matches!(asked, Err(AdapterError::Unreachable { .. })),
+        "{asked:?}"
+    );
     // It isn't known that there are no others.
     let mut started = std::pin::pin!(one.started());
     let begun = tokio::time::timeout(std::time::Duration::ZERO, &mut started);

@@ -14,11 +14,16 @@ use antiphon::{Bytes, EmitError, Server, adapter::AdapterError};
 use antiphon_cluster::{Health, Trouble};
 use antiphon_redis::Redis;
 use antiphon_test_cluster::{
-    Client, joined,
+    Client, Pair, joined,
     support::{Received, until, within},
 };
+use antiphon_test_redis::RedisServer;
 use redis::Value;
 use support::{Two, down, down_for, ready};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 /// The number of an event `n`.
 async fn number(client: &mut Client) -> u32 {
@@ -189,6 +194,58 @@ async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
     assert_eq!(number(&mut there).await, 3);
 }
 
+/// Passes connections on to a port. Those that are there at a stall pass nothing on any more, and
+/// nobody is told, as where a firewall forgets them. Returns its port, and what stalls them.
+async fn forgetful(to: u16) -> (u16, watch::Sender<u32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let stall = watch::Sender::new(0);
+    let stalls = stall.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut stalled = stalls.subscribe();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let passes = tokio::io::copy_bidirectional(&mut near, &mut far);
+                tokio::select! {
+                    _ = passes => return,
+                    _ = stalled.changed() => {}
+                }
+                std::future::pending::<()>().await;
+                drop((near, far));
+            });
+        }
+    });
+    (port, stall)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_dead_without_a_word_are_noticed_and_replaced() {
+    let redis = RedisServer::start();
+    let (port, stall) = forgetful(redis.port()).await;
+    let near = Redis::connect(&redis.url()).await.unwrap();
+    let url = format!("redis://127.0.0.1:{port}");
+    let far = Redis::connect(&url).await.unwrap();
+    for node in [&near, &far] {
+        until("both servers", || node.servers().len() == 2).await;
+        ready(node).await;
+    }
+    let pair = Pair::new([near.clone(), far.clone()], || Box::pin(async {}));
+    let (mut clients, _) = pair.clients(["a", "b"]).await;
+    far.subscribed().await;
+    stall.send_replace(1);
+    // Nobody knows yet: it is lost.
+    pair.one().to("b").emit("n", 1).into_result().unwrap();
+    down_for(&far, "hasn't answered in 5 s").await;
+    assert_eq!(near.health(), Health::Ready);
+    ready(&far).await;
+    pair.one().to("b").emit("n", 2).into_result().unwrap();
+    assert_eq!(number(&mut clients[1]).await, 2);
+    pair.two().to("a").emit("n", 3).into_result().unwrap();
+    assert_eq!(number(&mut clients[0]).await, 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frame_that_overflows_the_buffers_of_redis_is_survived_and_explained() {
     let two = Two::new().await;
@@ -237,7 +294,7 @@ async fn a_frame_that_no_redis_takes_is_refused_and_the_connection_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_primary_that_becomes_a_replica_is_left() {
-    let primary = antiphon_test_redis::RedisServer::start();
+    let primary = RedisServer::start();
     let two = Two::new().await;
     let port = primary.port().to_string();
     two.redis.command(&["REPLICAOF", "127.0.0.1", &port]);
@@ -248,7 +305,7 @@ async fn a_primary_that_becomes_a_replica_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
-    let redis = antiphon_test_redis::RedisServer::start();
+    let redis = RedisServer::start();
     let rights = [
         "ACL",
         "SETUSER",
@@ -265,6 +322,39 @@ async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
     down_for(&node, "&antiphon:*").await;
     redis.command(&[&rights[..], &["&antiphon:*"]].concat());
     ready(&node).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_a_user_may_not_publish_are_counted_and_others_are_sent() {
+    let redis = RedisServer::start();
+    let user = [
+        "ACL",
+        "SETUSER",
+        "able",
+        "on",
+        ">secret",
+        "+@all",
+        "resetchannels",
+    ];
+    let rights =
+        ["probe", "control", "node:*", "namespace:*"].map(|name| format!("&antiphon:{name}"));
+    let rights: Vec<_> = rights.iter().map(String::as_str).collect();
+    redis.command(&[&user[..], &rights[..]].concat());
+    let one = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
+    let two = Redis::connect(&redis.url()).await.unwrap();
+    for node in [&one, &two] {
+        until("both servers", || node.servers().len() == 2).await;
+        ready(node).await;
+    }
+    let pair = Pair::new([one.clone(), two], || Box::pin(async {}));
+    let (mut there, _) = joined(&pair.servers[1], "b").await;
+    for number in 0..10 {
+        pair.one().to("b").emit("n", number).into_result().unwrap();
+    }
+    until("the count", || one.stats().lost == 10).await;
+    pair.one().emit("n", 10).into_result().unwrap();
+    assert_eq!(number(&mut there).await, 10);
+    assert_eq!(one.health(), Health::Ready);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -312,8 +402,10 @@ async fn what_was_emitted_before_the_end_is_sent() {
         refused,
         Err(EmitError::Adapter(AdapterError::Closed))
     ));
-    let gone = || two.redis.clients("pubsub").len() == 1;
-    until("its connection", gone).await;
+    // Those of the other server are left, and the one that asks.
+    let are_gone =
+        || two.redis.clients("pubsub").len() == 1 && two.redis.clients("normal").len() == 2;
+    until("its connections", are_gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
