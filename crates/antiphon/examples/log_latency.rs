@@ -20,7 +20,7 @@ mod latency {
         env,
         error::Error,
         fs::{self, File},
-        io::Write,
+        io::{Seek, Write},
         path::{Path, PathBuf},
         sync::{Arc, OnceLock},
         time::{Duration, Instant},
@@ -121,12 +121,13 @@ mod latency {
         Ok(measuring.await??)
     }
 
-    /// How long the disk needs for one small write.
+    /// How long the disk needs for one small write, of a file that doesn't grow.
     fn writes(folder: &Path) -> std::io::Result<Vec<Duration>> {
         let mut file = File::create(folder.join("write"))?;
         let mut writes = Vec::new();
         for _ in 0..500 {
             let began = Instant::now();
+            file.rewind()?;
             file.write_all(&[0; 4_096])?;
             file.sync_data()?;
             writes.push(began.elapsed());

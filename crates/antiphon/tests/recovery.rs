@@ -4,6 +4,8 @@
 // What fails here fails the test.
 #![allow(clippy::unwrap_used)]
 
+#[path = "stored/late.rs"]
+mod late;
 mod support;
 
 use std::{
@@ -17,6 +19,7 @@ use std::{
 };
 
 use antiphon::{ConnectError, Recovery, Server, Socket, recovery::LogError};
+use late::Store;
 use serde_json::Value;
 use socket2::SockRef;
 use support::{Received, WEBSOCKET, WebSocket, serve, until, within};
@@ -194,6 +197,29 @@ async fn of_two_connections_that_claim_a_session_at_once_one_gets_it() {
     let sockets = io.of("/").sockets();
     assert_eq!(sockets.len(), 1);
     assert_eq!(sockets[0].id().as_str(), client.sid);
+}
+
+#[tokio::test]
+async fn a_client_that_claims_its_session_while_it_is_resumed_gets_it() {
+    let store = Store::new(true);
+    let io = Server::builder().recovery(store.recovery()).build();
+    let address = serve(&io).await;
+    let client = Client::new(address).await;
+    let (auth, sid) = (client.auth(), client.sid.clone());
+    drop(client);
+    until("its end", || io.of("/").sockets().is_empty()).await;
+    // The first has taken the session, and waits until this is stored.
+    io.emit("n", 1);
+    let mut one = Client::open(address, &auth).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let other = Client::open(address, &auth).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(store.store(1), 1);
+    one.expect(r#"44{"message":"resumed on another connection"}"#)
+        .await;
+    let mut other = Client::joined(other, None).await;
+    assert_eq!(other.sid, sid);
+    assert_eq!(other.number().await, 1);
 }
 
 #[tokio::test]

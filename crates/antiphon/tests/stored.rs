@@ -402,24 +402,51 @@ async fn a_log_that_needs_time_changes_when_something_comes_and_nothing_else() {
 
 type Raw = WebSocket<tokio::net::TcpStream>;
 
-/// A server whose log stores when the test says so, and a client in the room "a".
-async fn held() -> (Store, Server, Socket, Raw) {
+/// A client that has joined.
+async fn raw(address: SocketAddr, index: usize) -> Raw {
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.send(&format!("40{{\"index\":{index}}}")).await;
+    client.expect_prefix("40{").await;
+    client
+}
+
+/// A server whose log stores when the test says so.
+struct Held {
+    store: Store,
+    io: Server,
+    address: SocketAddr,
+    /// In the room "a".
+    socket: Socket,
+    client: Raw,
+}
+
+async fn held() -> Held {
     let (store, seen) = (Store::new(true), Seen::default());
     let io = server(&store, &seen);
     let address = serve(&io).await;
-    let mut client = WebSocket::connect(address, WEBSOCKET).await;
-    client.expect_prefix("0{").await;
-    client.send("40{\"index\":0}").await;
-    client.expect_prefix("40{").await;
+    let client = raw(address, 0).await;
     until("a socket", || !seen.0.lock().unwrap().sockets.is_empty()).await;
     let socket = seen.0.lock().unwrap().sockets[&0].clone();
     socket.join("a");
-    (store, io, socket, client)
+    Held {
+        store,
+        io,
+        address,
+        socket,
+        client,
+    }
 }
 
 #[tokio::test]
 async fn volatile_events_and_other_namespaces_wait_for_nothing() {
-    let (store, io, socket, mut client) = held().await;
+    let Held {
+        store,
+        io,
+        socket,
+        mut client,
+        ..
+    } = held().await;
     let _ = io.of("/other");
     client.send("40/other,{\"index\":1}").await;
     client.expect_prefix("40/other,").await;
@@ -434,7 +461,13 @@ async fn volatile_events_and_other_namespaces_wait_for_nothing() {
 
 #[tokio::test]
 async fn a_close_delivers_what_waits() {
-    let (store, io, socket, mut client) = held().await;
+    let Held {
+        store,
+        io,
+        socket,
+        mut client,
+        ..
+    } = held().await;
     socket.emit("last", 1);
     let closing = tokio::spawn(async move { io.close().await });
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -447,7 +480,12 @@ async fn a_close_delivers_what_waits() {
 
 #[tokio::test]
 async fn flushed_waits_for_what_is_stored() {
-    let (store, _io, socket, mut client) = held().await;
+    let Held {
+        store,
+        socket,
+        mut client,
+        ..
+    } = held().await;
     socket.emit("first", 1);
     let flushed = tokio::spawn({
         let socket = socket.clone();
@@ -462,7 +500,13 @@ async fn flushed_waits_for_what_is_stored() {
 
 #[tokio::test]
 async fn what_waits_outlives_the_runtime_of_whoever_emitted() {
-    let (store, io, socket, mut client) = held().await;
+    let Held {
+        store,
+        io,
+        socket,
+        mut client,
+        ..
+    } = held().await;
     let emitting = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .build()
@@ -485,7 +529,12 @@ async fn what_waits_outlives_the_runtime_of_whoever_emitted() {
 
 #[tokio::test]
 async fn one_that_is_being_disconnected_may_still_send() {
-    let (store, _io, socket, mut client) = held().await;
+    let Held {
+        store,
+        socket,
+        mut client,
+        ..
+    } = held().await;
     socket.emit("bye", 1);
     socket.disconnect();
     assert!(!socket.is_connected());
@@ -498,4 +547,29 @@ async fn one_that_is_being_disconnected_may_still_send() {
     client.expect("41").await;
     client.send("40{\"index\":0}").await;
     client.expect_prefix("40{").await;
+}
+
+#[tokio::test]
+async fn what_is_done_in_its_turn_may_emit() {
+    let Held {
+        store,
+        io,
+        address,
+        socket,
+        mut client,
+    } = held().await;
+    let told = io.clone();
+    io.of("/")
+        .on_undelivered(move |_| drop(told.emit("given up", ())));
+    let mut other = raw(address, 1).await;
+    socket.at_least_once().emit("kept", 1);
+    client.expect_prefix("420[\"kept\",1,").await;
+    io.emit("news", 1);
+    // Its session is over when the event before has been delivered.
+    client.send("41").await;
+    until("its end", || !socket.is_connected()).await;
+    assert_eq!(store.store(1), 1);
+    other.expect_prefix("42[\"news\",1,").await;
+    until("an emit", || store.store(1) == 1).await;
+    other.expect_prefix("42[\"given up\",").await;
 }

@@ -6,7 +6,10 @@
 //! its log, changes of memberships wait behind them; what is asked meanwhile is answered as if they had
 //! been made.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::{
+    slice,
+    sync::{Arc, MutexGuard, PoisonError},
+};
 
 use tokio::sync::oneshot;
 
@@ -167,7 +170,7 @@ impl Local {
         self.rooms().add(socket.clone(), rooms);
         let own = socket.id().as_shared();
         if !rooms.contains(own) {
-            self.rooms().leave_one(socket, std::slice::from_ref(own));
+            self.rooms().leave_one(socket, slice::from_ref(own));
         }
     }
 

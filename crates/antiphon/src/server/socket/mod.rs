@@ -361,7 +361,8 @@ impl Socket {
 
     /// Whether its client is there, or may come back to its session.
     pub(crate) fn may_come_back(&self) -> bool {
-        self.is_connected() || self.recoverable().is_some_and(Recoverable::is_kept)
+        let is_kept = || self.recoverable().is_some_and(Recoverable::is_kept);
+        self.is_connected() || !self.is_leaving() && is_kept()
     }
 
     /// It has the values of the session that it resumes. Its own count.
