@@ -166,6 +166,12 @@ for (const wire of ["classic", "sharded"]) {
         });
       });
 
+      test(`${from} knows the sockets of all, with their data and handshake`, async () => {
+        const found = await clients[from].do("fetch");
+        const known = Object.fromEntries(found.map(({ id, at, eio }) => [id, `${at} ${eio}`]));
+        assert.deepEqual(known, Object.fromEntries(all().map(({ id, name }) => [id, `${name} 4`])));
+      });
+
       test(`${from} asks the sockets of all, and gets each one's answer`, async () => {
         const event = unique("ask");
         const { answers, isComplete } = await clients[from].do("ask", { event, arg: "what?" });

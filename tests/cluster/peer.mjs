@@ -29,6 +29,7 @@ for (const name of ["/", "/chat"]) {
   namespace.on("note", (value) => heard.push(value));
   namespace.on("who", (asked, answer) => answer({ name: flags.name, asked }));
   namespace.on("connection", (socket) => {
+    socket.data.at = flags.name;
     socket.on("do", async (task, answer) => {
       try {
         answer(await run(namespace, task, heard));
@@ -54,7 +55,12 @@ async function run(namespace, task, heard) {
       return { answers, isComplete: !error };
     }
     case "fetch":
-      return (await to.fetchSockets()).map(({ id, rooms }) => ({ id, rooms: [...rooms] }));
+      return (await to.fetchSockets()).map(({ id, rooms, data, handshake }) => ({
+        id,
+        rooms: [...rooms],
+        at: data.at,
+        eio: handshake.query.EIO,
+      }));
     case "join":
       return to.socketsJoin(task.join), "ok";
     case "leave":

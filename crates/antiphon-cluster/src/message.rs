@@ -3,10 +3,14 @@
 use std::collections::HashSet;
 
 use antiphon::{
-    RemoteSocket, Room, SocketId, Target,
-    adapter::{Answers, Flags, NodeId, ServerAnswer, SocketAnswer},
+    RemoteSocket, SocketId, Target,
+    adapter::{Answers, Flags, NodeId, OwnedArgs, ServerAnswer, SocketAnswer},
 };
-use antiphon_protocol::cluster::native::{Delivery, Reply, Sockets};
+use antiphon_protocol::cluster::{
+    SocketDetails, Sockets,
+    native::{Delivery, Reply},
+};
+use serde_json::{Map, Value};
 
 pub(crate) fn sockets(target: &Target) -> Sockets {
     Sockets {
@@ -40,19 +44,16 @@ pub(crate) fn flags(delivery: Delivery) -> Flags {
     flags
 }
 
-/// Sockets as replies of about so many bytes each: one that has none if there are no sockets.
+/// Sockets as replies of about so many bytes each.
 pub(crate) fn found(sockets: Vec<RemoteSocket>, bytes: usize) -> Vec<Reply> {
     let (mut replies, mut part, mut size) = (Vec::new(), Vec::new(), 0);
     for socket in sockets {
-        let id: Room = socket.id.as_str().into();
-        size += id.len()
-            + socket
-                .rooms
-                .iter()
-                .map(|room| room.len() + 2)
-                .sum::<usize>()
-            + 4;
-        part.push((id, socket.rooms));
+        let socket = details(socket);
+        let rooms = socket.rooms.iter().map(|room| room.len() + 2);
+        let objects = [&socket.handshake, &socket.data];
+        let objects = objects.map(|object| object.as_args().json().len());
+        size += socket.id.len() + rooms.sum::<usize>() + objects.iter().sum::<usize>() + 8;
+        part.push(socket);
         if size >= bytes {
             replies.push(Reply::Found(std::mem::take(&mut part)));
             size = 0;
@@ -62,6 +63,29 @@ pub(crate) fn found(sockets: Vec<RemoteSocket>, bytes: usize) -> Vec<Reply> {
         replies.push(Reply::Found(part));
     }
     replies
+}
+
+/// A socket as others are told of it: `handshake` and `data` are one object each.
+pub(crate) fn details(socket: RemoteSocket) -> SocketDetails {
+    let object = |map: Map<String, Value>| OwnedArgs::new(&(map,)).unwrap_or_default();
+    SocketDetails {
+        id: socket.id.as_str().into(),
+        rooms: socket.rooms,
+        handshake: object(socket.handshake),
+        data: object(socket.data),
+    }
+}
+
+/// A socket as another server tells of it. What is no object there says nothing.
+pub(crate) fn remote(details: SocketDetails) -> RemoteSocket {
+    let object = |args: &OwnedArgs| match args.as_args().deserialize::<(Value,)>() {
+        Ok((Value::Object(map),)) => map,
+        _ => Map::new(),
+    };
+    let mut socket = RemoteSocket::new(SocketId::new(&*details.id), details.rooms);
+    socket.handshake = object(&details.handshake);
+    socket.data = object(&details.data);
+    socket
 }
 
 /// Where the answers to a question go.
@@ -132,10 +156,9 @@ impl Asking {
                 answers.give((SocketId::new(&*socket), args));
             }
             (Self::Sockets { found, given }, Reply::Found(sockets)) => {
-                for (id, rooms) in sockets {
-                    let id = SocketId::new(&*id);
-                    if given.insert(id.clone()) {
-                        found.give(RemoteSocket::new(id, rooms));
+                for socket in sockets.into_iter().map(remote) {
+                    if given.insert(socket.id.clone()) {
+                        found.give(socket);
                     }
                 }
             }

@@ -6,7 +6,7 @@ use antiphon::{AckError, Bytes};
 use antiphon_cluster::Emitter;
 
 use crate::{
-    Pair, answer,
+    Pair, User, answer,
     support::{Log, Received, WEBSOCKET, WebSocket, serve, until, within},
 };
 
@@ -74,7 +74,8 @@ pub async fn sockets_of_both_servers_acknowledge(pair: Pair) {
 
 pub async fn a_socket_that_is_silent_is_counted_and_its_server_isnt_missing(pair: Pair) {
     let (mut clients, ids) = pair.clients(["a", "a"]).await;
-    let asked = pair.one().emit_with_ack::<u32>("q", ());
+    let asked = pair.one().broadcast().timeout(Duration::from_secs(1));
+    let asked = asked.emit_with_ack::<u32>("q", ());
     answer(&mut clients[0], "[1]").await;
     let answered = within("the time", asked).await.unwrap();
     assert!(!answered.is_complete());
@@ -304,5 +305,29 @@ pub async fn who_was_away_gets_what_other_servers_have_emitted(pair: Pair) {
         client
             .expect_prefix(&format!(r#"42["missed",{number},"#))
             .await;
+    }
+}
+
+/// What is known of sockets of other servers: the values that these share, and the handshake.
+pub async fn values_of_other_servers_sockets_are_known(pair: Pair) {
+    let (_clients, ids) = pair.clients(["a", "a"]).await;
+    for server in &pair.servers {
+        for socket in server.of("/").sockets() {
+            socket.insert(User {
+                name: format!("user of {}", socket.id().as_str()),
+            });
+            socket.insert(7_u64);
+        }
+    }
+    let fetched = pair.one().to("a").sockets().await.unwrap();
+    assert_eq!(fetched.sockets.len(), 2);
+    for socket in fetched.sockets {
+        assert!(ids.iter().any(|id| id == socket.id.as_str()));
+        let user = socket.data::<User>("user").unwrap();
+        assert_eq!(user.name, format!("user of {}", socket.id.as_str()));
+        assert_eq!(socket.data.len(), 1, "{:?}", socket.data);
+        assert_eq!(socket.data::<u64>("user"), None);
+        assert_eq!(socket.handshake["query"]["EIO"], "4");
+        assert!(socket.handshake["issued"].is_u64());
     }
 }

@@ -21,10 +21,17 @@ use antiphon::{
     Namespace, Server, ServerBuilder, Socket,
     adapter::{AdapterFactory, BoxFuture},
 };
+use serde::{Deserialize, Serialize};
 use support::{WEBSOCKET, WebSocket, serve};
 use tokio::net::TcpStream;
 
 pub type Client = WebSocket<TcpStream>;
+
+/// A value of sockets that the servers share.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct User {
+    pub name: String,
+}
 
 /// Two servers that something connects.
 pub struct Pair {
@@ -50,8 +57,10 @@ impl Pair {
     ) -> Self {
         let servers = adapters.map(|adapter| {
             let io = builder()
+                .share_data::<User>("user")
                 .adapter(adapter)
-                .ack_timeout(Duration::from_secs(2))
+                // A panic, with its backtrace, takes its time on a busy machine.
+                .ack_timeout(Duration::from_secs(5))
                 .build();
             io.of("/").on(
                 "enter",

@@ -46,3 +46,9 @@ async fn who_was_away_gets_what_other_servers_have_emitted() {
     let pair = built(&Hub::new(), builder).await;
     features::who_was_away_gets_what_other_servers_have_emitted(pair).await;
 }
+
+#[tokio::test]
+async fn values_of_other_servers_sockets_are_known() {
+    let pair = pair().await;
+    features::values_of_other_servers_sockets_are_known(pair).await;
+}

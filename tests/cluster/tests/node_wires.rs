@@ -57,6 +57,7 @@ macro_rules! test_wire {
                 a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
                 sockets_of_both_servers_are_found_moved_and_disconnected
                 outgoing_listeners_hear_what_another_server_emits
+                values_of_other_servers_sockets_are_known
             }
 
             #[tokio::test]

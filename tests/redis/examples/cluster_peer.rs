@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Broadcast, Bytes, Data, Server, adapter::AdapterFactory};
+use antiphon::{Broadcast, Bytes, Data, Server, Socket, adapter::AdapterFactory};
 use antiphon_redis::{NodeWire, Redis};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -82,9 +82,15 @@ async fn main() {
 }
 
 async fn serve(name: String, adapter: impl AdapterFactory) {
-    let io = Server::builder().adapter(adapter).build();
+    let builder = Server::builder().adapter(adapter);
+    let io = builder.share_data::<String>("at").build();
     for namespace in ["/", "/chat"] {
         let namespace = io.of(namespace);
+        let at = name.clone();
+        namespace.on_connect(move |socket: Socket| {
+            socket.insert(at.clone());
+            async {}
+        });
         let heard = Heard::default();
         let noted = Arc::clone(&heard);
         namespace.on_server_side("note", move |value: Value| {
@@ -137,7 +143,14 @@ async fn run(namespace: &antiphon::Namespace, task: Task, heard: &Heard) -> Valu
             Ok(fetched) => {
                 let sockets = fetched.sockets.iter();
                 let sockets: Vec<_> = sockets
-                    .map(|socket| json!({"id": socket.id.as_str(), "rooms": socket.rooms}))
+                    .map(|socket| {
+                        json!({
+                            "id": socket.id.as_str(),
+                            "rooms": socket.rooms,
+                            "at": socket.data::<String>("at"),
+                            "eio": socket.handshake["query"]["EIO"],
+                        })
+                    })
                     .collect();
                 json!(sockets)
             }

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use antiphon_redis::Redis;
-use antiphon_test_cluster::{Pair, support::until, test_features};
+use antiphon_test_cluster::{Pair, features, support::until, test_features};
 use antiphon_test_redis::RedisServer;
 
 async fn pair() -> Pair {
@@ -30,3 +30,9 @@ async fn pair() -> Pair {
 }
 
 test_features!(pair);
+
+#[tokio::test]
+async fn values_of_other_servers_sockets_are_known() {
+    let pair = pair().await;
+    features::values_of_other_servers_sockets_are_known(pair).await;
+}

@@ -14,12 +14,9 @@ use antiphon::{
         ServerAnswer, SocketAnswer, Watch,
     },
 };
-use antiphon_protocol::{
-    cluster::{
-        native::Sockets,
-        node::{self, Answer, Content, EMITTER, Frame, Interest, Message, Reply, SocketDetails},
-    },
-    socket::OwnedArgs,
+use antiphon_protocol::cluster::{
+    Sockets,
+    node::{self, Answer, Content, EMITTER, Frame, Interest, Message, Reply},
 };
 
 use super::{codec::Codec, requests::Requests, router::Router};
@@ -187,7 +184,7 @@ impl Inner {
             }
             Message::Fetch { request, target } => {
                 let sockets = self.local.fetch(&message::target(target)).into_iter();
-                let sockets = sockets.map(details).collect();
+                let sockets = sockets.map(message::details).collect();
                 self.answer(from, request, Reply::Sockets(sockets));
             }
             Message::Ids { request, rooms } => {
@@ -253,17 +250,6 @@ impl Inner {
         let answer = Answer { request, reply };
         let frame = self.codec.encode_answer(asker, &answer);
         let _ = frame.and_then(|frame| self.publish(frame));
-    }
-}
-
-/// A socket as Node's servers see it: `handshake` and `data` are objects there.
-fn details(socket: RemoteSocket) -> SocketDetails {
-    let object = || OwnedArgs::from_parts("{}", Vec::new(), &node::Limits::new());
-    SocketDetails {
-        id: socket.id.as_str().into(),
-        rooms: socket.rooms,
-        handshake: object().unwrap_or_default(),
-        data: object().unwrap_or_default(),
     }
 }
 

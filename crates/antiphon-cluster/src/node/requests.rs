@@ -109,9 +109,7 @@ impl Requests {
             }
             (Asking::Acks(_), Reply::Clients(count)) => Some(native::Reply::Count(count)),
             (Asking::Sockets { .. }, Reply::Sockets(sockets)) => {
-                let sockets = sockets.into_iter();
-                let found = sockets.map(|socket| (socket.id, socket.rooms));
-                Some(native::Reply::Found(found.collect()))
+                Some(native::Reply::Found(sockets))
             }
             (Asking::Servers(_), Reply::Emitted(args)) => Some(native::Reply::Handled(args)),
             _ => return,

@@ -3,3 +3,6 @@
 
 pub mod native;
 pub mod node;
+mod sockets;
+
+pub use sockets::{SocketDetails, Sockets};

@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use super::{SocketDetails, Sockets};
 use crate::{
     engine::{ConflateKey, QueuePolicy},
     record::{Reader, write, write_attachments, write_bytes, write_event, write_texts},
@@ -26,16 +27,6 @@ pub struct Frame {
     pub namespace: Arc<str>,
     /// What it says.
     pub message: Message,
-}
-
-/// Which sockets: those in any of the rooms (in all if there are none), less those in any of the
-/// excepted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sockets {
-    /// Rooms, among them the ids of sockets.
-    pub rooms: Vec<Arc<str>>,
-    /// Rooms whose sockets are left out.
-    pub except: Vec<Arc<str>>,
 }
 
 /// How an event is to be delivered.
@@ -167,8 +158,8 @@ pub enum Reply {
         /// Its answer.
         args: OwnedArgs,
     },
-    /// Sockets that were found: their ids, and their rooms.
-    Found(Vec<(Arc<str>, Vec<Arc<str>>)>),
+    /// Sockets that were found.
+    Found(Vec<SocketDetails>),
     /// What a handler has answered.
     Handled(OwnedArgs),
 }
@@ -527,9 +518,11 @@ impl Reply {
             }
             Self::Found(sockets) => {
                 write(to, sockets.len() as u64);
-                for (id, rooms) in sockets {
-                    write_bytes(to, id.as_bytes());
-                    write_texts(to, rooms);
+                for socket in sockets {
+                    write_bytes(to, socket.id.as_bytes());
+                    write_texts(to, &socket.rooms);
+                    write_args(to, &socket.handshake);
+                    write_args(to, &socket.data);
                 }
             }
             Self::Handled(args) => write_args(to, args),
@@ -545,9 +538,8 @@ impl Reply {
             },
             REPLY_FOUND => {
                 let count = rest.count().ok_or(Malformed::Garbage)?;
-                let sockets = (0..count).map(|_| Some((rest.text()?.into(), rest.texts()?)));
-                let sockets = sockets.collect::<Option<_>>();
-                Self::Found(sockets.ok_or(Malformed::Garbage)?)
+                let sockets = (0..count).map(|_| read_socket(rest));
+                Self::Found(sockets.collect::<Result<_, _>>()?)
             }
             _ => Self::Handled(read_args(rest)?),
         })
@@ -557,6 +549,15 @@ impl Reply {
 fn read_event(rest: &mut Reader<'_>) -> Result<Outgoing, Malformed> {
     let event = rest.event().ok_or(Malformed::Garbage)?;
     Ok(event.proven(&limits())?)
+}
+
+fn read_socket(rest: &mut Reader<'_>) -> Result<SocketDetails, Malformed> {
+    Ok(SocketDetails {
+        id: rest.text().ok_or(Malformed::Garbage)?.into(),
+        rooms: rest.texts().ok_or(Malformed::Garbage)?,
+        handshake: read_args(rest)?,
+        data: read_args(rest)?,
+    })
 }
 
 fn write_args(to: &mut Vec<u8>, args: &OwnedArgs) {
@@ -647,6 +648,17 @@ mod tests {
             .prop_map(|(number, binary)| OwnedArgs::new(&(number, Bytes::from(binary))).unwrap())
     }
 
+    fn details() -> impl Strategy<Value = SocketDetails> {
+        ("\\PC{0,20}", texts(), args(), args()).prop_map(|(id, rooms, handshake, data)| {
+            SocketDetails {
+                id: id.into(),
+                rooms,
+                handshake,
+                data,
+            }
+        })
+    }
+
     fn digest() -> impl Strategy<Value = Digest> {
         (any::<u64>(), any::<u64>()).prop_map(|(config, sockets)| Digest { config, sockets })
     }
@@ -670,8 +682,7 @@ mod tests {
                 socket: socket.into(),
                 args
             }),
-            prop::collection::vec(("\\PC{0,20}".prop_map(Arc::from), texts()), 0..4)
-                .prop_map(Reply::Found),
+            prop::collection::vec(details(), 0..4).prop_map(Reply::Found),
             args().prop_map(Reply::Handled),
         ]
     }

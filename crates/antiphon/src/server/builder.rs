@@ -9,16 +9,17 @@ use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Durat
 
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::{HeaderName, header, request::Parts};
+use serde::Serialize;
 
 use crate::engine::{
     Cookie, Cors, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
 };
 use crate::server::{
-    ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared,
+    ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     namespace::namespaces::Namespaces,
-    shared::StateMap,
+    shared::{SharedData, StateMap},
 };
 
 /// Builds a [`Server`]; every option has Socket.IO's default.
@@ -39,6 +40,7 @@ pub struct ServerBuilder {
     flash: Option<FlashPolicy>,
     state: StateMap,
     adapter: Box<dyn AdapterFactory>,
+    shared_data: Vec<SharedData>,
     recovery: Option<Arc<Recovery>>,
     http_calls: Option<HttpCalls>,
 }
@@ -68,6 +70,7 @@ impl ServerBuilder {
             ],
             flash: None,
             state: StateMap::default(),
+            shared_data: Vec::new(),
             adapter: Box::new(|_: &str, local: Local| -> Arc<dyn Adapter> {
                 Arc::new(InMemory::new(local))
             }),
@@ -448,6 +451,32 @@ impl ServerBuilder {
         self
     }
 
+    /// Tells other servers the [value](crate::Socket::insert) of this type that a socket has, under
+    /// this name: see [`RemoteSocket::data`](crate::RemoteSocket::data).
+    ///
+    /// ```
+    /// use antiphon::{Server, Socket};
+    /// use serde::{Deserialize, Serialize};
+    ///
+    /// #[derive(Clone, Serialize, Deserialize)]
+    /// struct User {
+    ///     name: String,
+    /// }
+    ///
+    /// let io = Server::builder().share_data::<User>("user").build();
+    /// io.of("/").on("who", async |socket: Socket| {
+    ///     let found = socket.namespace().to("lobby").sockets().await;
+    ///     let found = found.unwrap_or_default().sockets;
+    ///     let users = found.iter().filter_map(|socket| socket.data::<User>("user"));
+    ///     users.map(|user| user.name).collect::<Vec<_>>()
+    /// });
+    /// ```
+    pub fn share_data<T: Serialize + Clone + Send + Sync + 'static>(mut self, name: &str) -> Self {
+        let read = |socket: &Socket| serde_json::to_value(socket.get::<T>()?).ok();
+        self.shared_data.push((name.into(), read));
+        self
+    }
+
     /// Lets events be called by `POST {path}/call/{namespace}/{event}`, if no connection can be
     /// made. Off. See the [guide](crate::guide::http_calls).
     pub fn http_calls(mut self, calls: HttpCalls) -> Self {
@@ -477,6 +506,7 @@ impl ServerBuilder {
             state: self.state,
             adapter: self.adapter,
             recovery: self.recovery,
+            shared_data: self.shared_data,
             outgoing_listeners: AtomicUsize::new(0),
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);

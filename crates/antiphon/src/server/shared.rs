@@ -17,8 +17,12 @@ use std::{
 
 use antiphon_protocol::socket::{Draft, Limits};
 use http::HeaderName;
+use serde_json::Value;
 
-use crate::server::{ErrorAcks, FlashPolicy, Recovery, adapter::AdapterFactory};
+use crate::server::{ErrorAcks, FlashPolicy, Recovery, Socket, adapter::AdapterFactory};
+
+/// The name of a type of values, and what a socket has of it.
+pub(crate) type SharedData = (Box<str>, fn(&Socket) -> Option<Value>);
 
 /// The options of a server that are not the engine's.
 pub(crate) struct Shared {
@@ -37,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) state: StateMap,
     pub(crate) adapter: Box<dyn AdapterFactory>,
     pub(crate) recovery: Option<Arc<Recovery>>,
+    /// Values of sockets that other servers are told.
+    pub(crate) shared_data: Vec<SharedData>,
     /// How many catch-all listeners of outgoing events there are: mostly none.
     pub(crate) outgoing_listeners: AtomicUsize,
 }

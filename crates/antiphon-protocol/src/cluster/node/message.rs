@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::cluster::native::Sockets;
+use crate::cluster::{SocketDetails, Sockets};
 use crate::socket::{Outgoing, OwnedArgs};
 
 /// How a broadcast travels, as far as other servers must know.
@@ -181,19 +181,6 @@ impl Reply {
             Self::Clients(_) | Self::Ids(_) | Self::Rooms(_) => false,
         }
     }
-}
-
-/// A socket as other servers see it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SocketDetails {
-    /// Its id.
-    pub id: Arc<str>,
-    /// What its first request said: one value, an object, or none if it isn't known.
-    pub handshake: OwnedArgs,
-    /// Its rooms, that of its own id among them.
-    pub rooms: Vec<Arc<str>>,
-    /// What the application has put there: one value, or none.
-    pub data: OwnedArgs,
 }
 
 /// What came, and from whom.

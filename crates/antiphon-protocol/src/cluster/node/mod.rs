@@ -32,13 +32,12 @@ mod sharded;
 mod streams;
 mod value;
 
-pub use super::native::Sockets;
+pub use super::SocketDetails;
+pub use super::Sockets;
 pub use crate::socket::Limits;
 pub use classic::Classic;
 pub use error::{Malformed, Unsendable};
-pub use message::{
-    Answer, Content, Flags, Frame, Interest, Message, Received, Reply, SocketDetails,
-};
+pub use message::{Answer, Content, Flags, Frame, Interest, Message, Received, Reply};
 pub use postgres::{Attachment, Notified, Posted, Postgres};
 pub use sharded::{Mode, Sharded};
 pub use streams::{Entry, Sent, Session, Streams, is_entry_id, stream_of, streams};

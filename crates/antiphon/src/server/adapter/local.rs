@@ -291,14 +291,20 @@ impl Local {
             None => self.rooms().with_rooms(target),
             Some(_) => {
                 let sockets = self.sockets(target).into_iter();
-                let sockets = sockets.map(|it| (it.id().clone(), self.rooms_of(&it)));
-                sockets.collect()
+                sockets.map(|it| (it.clone(), self.rooms_of(&it))).collect()
             }
         };
-        let fetched = fetched.into_iter();
-        fetched
-            .map(|(id, rooms)| RemoteSocket::new(id, rooms))
-            .collect()
+        let shared = &self.inner.shared.shared_data;
+        let told = fetched.into_iter().map(|(socket, rooms)| {
+            let mut told = RemoteSocket::new(socket.id().clone(), rooms);
+            told.handshake = socket.handshake().told();
+            let values = shared
+                .iter()
+                .filter_map(|(name, read)| Some((String::from(&**name), read(&socket)?)));
+            told.data = values.collect();
+            told
+        });
+        told.collect()
     }
 
     /// Calls the [handlers](crate::Namespace::on_server_side) of an event that another server has

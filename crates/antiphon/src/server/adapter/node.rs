@@ -2,6 +2,9 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
 use crate::server::{Room, SocketId, rooms::RoomNames};
 
 /// The name of a server among those that an adapter connects. The adapter chooses it.
@@ -42,23 +45,42 @@ pub struct RemoteSocket {
     pub id: SocketId,
     /// Its rooms, that of its own id among them.
     pub rooms: Vec<Room>,
+    /// What its server tells of its handshake: `address`, `time` and `issued` (ms since the epoch
+    /// of UNIX), `url`, `query`, and the `headers` that are
+    /// [kept](crate::ServerBuilder::handshake_headers). Servers of Node tell what Node has.
+    pub handshake: Map<String, Value>,
+    /// Its values that are [shared](crate::ServerBuilder::share_data), by their names. Of a server
+    /// of Node, its `socket.data`.
+    pub data: Map<String, Value>,
 }
 
 impl RemoteSocket {
-    /// A socket with this id, in these rooms.
+    /// A socket with this id, in these rooms, of which nothing else is known.
     #[must_use]
-    pub const fn new(id: SocketId, rooms: Vec<Room>) -> Self {
-        Self { id, rooms }
+    pub fn new(id: SocketId, rooms: Vec<Room>) -> Self {
+        Self {
+            id,
+            rooms,
+            handshake: Map::new(),
+            data: Map::new(),
+        }
+    }
+
+    /// The value of this name that its server shares. Returns `None` if there is none, or one of
+    /// another type.
+    #[must_use]
+    pub fn data<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        T::deserialize(self.data.get(name)?).ok()
     }
 }
 
 impl fmt::Debug for RemoteSocket {
-    /// Ids are shortened, as names of rooms too.
+    /// Ids are shortened, as names of rooms too. What else is known is not for logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RemoteSocket")
             .field("id", &self.id)
             .field("rooms", &RoomNames(&self.rooms))
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

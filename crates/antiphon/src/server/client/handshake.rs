@@ -5,9 +5,14 @@
 //! connection. Queries are read when they are asked for. The address is what the HTTP server tells,
 //! and may be a proxy's.
 
-use std::{fmt, net::SocketAddr, time::SystemTime};
+use std::{
+    fmt,
+    net::SocketAddr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use http::{HeaderMap, HeaderName, request::Parts};
+use serde_json::{Map, Value};
 
 use crate::engine::PeerAddr;
 
@@ -89,6 +94,30 @@ impl Handshake {
     #[must_use]
     pub const fn address(&self) -> Option<SocketAddr> {
         self.address
+    }
+
+    /// What other servers are told of it, in the shape that Node has.
+    pub(crate) fn told(&self) -> Map<String, Value> {
+        let issued = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let issued = u64::try_from(issued.as_millis()).unwrap_or_default();
+        let headers = self.headers.iter().filter_map(|(name, value)| {
+            Some((name.as_str().to_owned(), value.to_str().ok()?.into()))
+        });
+        let query = self.url.split_once('?').map_or("", |(_, query)| query);
+        let query = form_urlencoded::parse(query.as_bytes());
+        let query = query.map(|(name, value)| (name.into_owned(), value.into()));
+        let address = self.address.map(|address| address.ip().to_string());
+        [
+            ("address", address.into()),
+            ("headers", Value::Object(headers.collect())),
+            ("issued", issued.into()),
+            ("query", Value::Object(query.collect())),
+            ("time", issued.into()),
+            ("url", (*self.url).into()),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
     }
 
     /// When the connection was opened.

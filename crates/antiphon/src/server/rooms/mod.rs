@@ -266,12 +266,12 @@ impl Rooms {
     }
 
     /// The sockets of `target` and the rooms of each.
-    pub(crate) fn with_rooms(&self, target: &Target) -> Vec<(SocketId, Vec<Room>)> {
+    pub(crate) fn with_rooms(&self, target: &Target) -> Vec<(Socket, Vec<Room>)> {
         let index = self.read();
         let selected = index.select(target).into_iter();
         let members = selected.filter_map(|key| index.members.get(key));
         members
-            .map(|member| (member.socket.id().clone(), index.rooms_of(member)))
+            .map(|member| (member.socket.clone(), index.rooms_of(member)))
             .collect()
     }
 
