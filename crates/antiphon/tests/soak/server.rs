@@ -25,7 +25,7 @@ const FAT: usize = 60_000;
 const QUIET_ROOMS: usize = 21;
 
 /// How often an emitter emits.
-const BEAT: Duration = Duration::from_millis(50);
+const BEAT: Duration = Duration::from_millis(100);
 
 /// What handlers, emitters and clients share.
 pub(crate) struct World {
