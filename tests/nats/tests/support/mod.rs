@@ -24,8 +24,14 @@ impl Two {
     }
 
     pub async fn at(nats: NatsServer) -> Self {
-        let one = Nats::connect(&nats.url()).await.unwrap();
-        let two = Nats::connect(&nats.url()).await.unwrap();
+        Self::with_login(nats, "").await
+    }
+
+    /// With a login as `user:password@`.
+    pub async fn with_login(nats: NatsServer, login: &str) -> Self {
+        let url = nats.url_of(login);
+        let one = Nats::connect(&url).await.unwrap();
+        let two = Nats::connect(&url).await.unwrap();
         let nodes = [one, two];
         for node in &nodes {
             until("both servers", || node.servers().len() == 2).await;
