@@ -12,13 +12,13 @@ use std::{
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
-    broker::{Abilities, Broker, Inbox, Refused},
+    broker::{Abilities, Broker, Inbox, Queue, Refused},
 };
 use bytes::Bytes;
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::{error::Error, publisher, queue::Queue, server::Server, subscriber};
+use crate::{error::Error, publisher, server::Server, subscriber};
 
 /// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
 /// (`client-output-buffer-limit pubsub`), so one frame must be well below.

@@ -1,12 +1,10 @@
 #![doc = include_str!("../README.md")]
 
-mod backoff;
 mod broker;
 mod builder;
 mod connection;
 mod error;
 mod publisher;
-mod queue;
 mod sentinel;
 mod server;
 mod subscriber;

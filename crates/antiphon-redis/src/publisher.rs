@@ -6,14 +6,13 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
+use antiphon_cluster::broker::{Backoff, Batch, Size};
 use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use crate::{
-    backoff::Backoff,
     broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,
-    queue::{Batch, Size},
 };
 
 /// So many batches may be unanswered. The library's own queue has room for them.

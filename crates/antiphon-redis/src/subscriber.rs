@@ -8,12 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use antiphon_cluster::{Change, Topic, Wanted, broker::Inbox};
+use antiphon_cluster::{
+    Change, Topic, Wanted,
+    broker::{Backoff, Inbox},
+};
 use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
 
 use crate::{
-    backoff::Backoff,
     broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,

@@ -9,16 +9,20 @@
 //! router --- publish ------> Broker
 //! ```
 
+mod backoff;
 mod inbox;
 pub mod memory;
+mod queue;
 
 use std::sync::Arc;
 
 use antiphon::adapter::{AdapterError, BoxFuture};
 use bytes::Bytes;
 
+pub use backoff::Backoff;
 pub(crate) use inbox::Event;
 pub use inbox::Inbox;
+pub use queue::{Batch, Queue, Size};
 
 use crate::{Topic, Wanted};
 

@@ -12,13 +12,15 @@ use std::{
     time::Duration,
 };
 
-use antiphon_cluster::{Topic, broker::Refused};
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
+use super::Refused;
+use crate::Topic;
+
 /// So many frames may wait or be unanswered, and so many bytes in them.
-pub(crate) const FRAMES: usize = 65_536;
-pub(crate) const BYTES: usize = 64 * 1_024 * 1_024;
+const FRAMES: usize = 65_536;
+const BYTES: usize = 64 * 1_024 * 1_024;
 
 /// So much is sent in one write, or a single frame that is larger.
 const BATCH_FRAMES: usize = 512;
@@ -27,9 +29,12 @@ const BATCH_BYTES: usize = 256 * 1_024;
 /// So long [`Queue::close`] waits for what is still to be sent.
 const CLOSE: Duration = Duration::from_secs(3);
 
-/// What waits to be published.
+/// What waits to be published: at most 65,536 frames and 64 MiB, with those that are being sent.
+///
+/// It is for a [`Broker`](super::Broker): its `publish` [pushes](Self::push), and the task that has
+/// the connection [takes](Self::take).
 #[derive(Debug)]
-pub(crate) struct Queue {
+pub struct Queue {
     state: Mutex<State>,
     filled: Notify,
     /// Something has been done with. It is sent to without the lock, which those that wait take.
@@ -47,9 +52,11 @@ struct State {
 
 /// How much something is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Size {
-    pub(crate) frames: usize,
-    pub(crate) bytes: usize,
+pub struct Size {
+    /// So many frames.
+    pub frames: usize,
+    /// So many bytes in them and in the names of their topics.
+    pub bytes: usize,
 }
 
 #[derive(Debug)]
@@ -60,13 +67,17 @@ enum Link {
 
 /// Frames that are sent together.
 #[derive(Debug, Default)]
-pub(crate) struct Batch {
-    pub(crate) frames: Vec<(Topic, Bytes)>,
-    pub(crate) size: Size,
+pub struct Batch {
+    /// In their order.
+    pub frames: Vec<(Topic, Bytes)>,
+    /// How much that is.
+    pub size: Size,
 }
 
 impl Queue {
-    pub(crate) fn new() -> Self {
+    /// An empty one, without a connection.
+    #[must_use]
+    pub fn new() -> Self {
         let reason = "it is being connected to".to_owned();
         Self {
             state: Mutex::new(State {
@@ -85,7 +96,10 @@ impl Queue {
     }
 
     /// Puts a frame behind the others.
-    pub(crate) fn push(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
+    ///
+    /// # Errors
+    /// [`Refused`] if there is no connection, too much waits, or it has been closed.
+    pub fn push(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
         let mut state = self.state();
         if state.is_closed {
             return Err(Refused::Closed);
@@ -108,7 +122,7 @@ impl Queue {
 
     /// Takes what comes next, at least one frame: waits for it. What is taken is to be
     /// [done](Self::done) with, or [lost](Self::down).
-    pub(crate) async fn take(&self) -> Batch {
+    pub async fn take(&self) -> Batch {
         loop {
             let batch = self.try_take();
             if !batch.frames.is_empty() {
@@ -133,7 +147,7 @@ impl Queue {
     }
 
     /// So much of what was taken has been sent.
-    pub(crate) fn done(&self, sent: Size) {
+    pub fn done(&self, sent: Size) {
         let mut state = self.state();
         let held = &mut state.held;
         held.frames = held.frames.saturating_sub(sent.frames);
@@ -143,12 +157,12 @@ impl Queue {
     }
 
     /// There is a connection.
-    pub(crate) fn up(&self) {
+    pub fn up(&self) {
         self.state().link = Link::Up;
     }
 
     /// There is none any more. Returns how many frames are lost by that.
-    pub(crate) fn down(&self, reason: String) -> usize {
+    pub fn down(&self, reason: String) -> usize {
         let mut state = self.state();
         let lost = std::mem::take(&mut state.held).frames;
         state.frames = VecDeque::new();
@@ -159,13 +173,19 @@ impl Queue {
     }
 
     /// Refuses what comes from now on, and waits until what is there has been sent.
-    pub(crate) async fn close(&self) {
+    pub async fn close(&self) {
         self.state().is_closed = true;
         let mut settled = self.settled.subscribe();
         let settled = settled.wait_for(|()| self.state().held.frames == 0);
         if tokio::time::timeout(CLOSE, settled).await.is_err() {
-            tracing::warn!("closed Redis with frames unsent: it doesn't answer");
+            tracing::warn!("closed the connection with frames unsent: it doesn't answer");
         }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

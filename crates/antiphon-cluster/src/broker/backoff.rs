@@ -8,19 +8,22 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest pause at all.
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Pauses that grow, each with a share of chance, so that not all servers come at once.
+/// Pauses that grow from 100 ms to 5 s, each with a share of chance, so that not all servers come at
+/// once.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     longest: Duration,
 }
 
 impl Backoff {
-    pub(crate) const fn new() -> Self {
+    /// The first pause comes next.
+    #[must_use]
+    pub const fn new() -> Self {
         Self { longest: FIRST }
     }
 
     /// The next pause, where `random` is any number.
-    pub(crate) fn next(&mut self, random: u64) -> Duration {
+    fn next(&mut self, random: u64) -> Duration {
         let longest = self.longest;
         self.longest = (longest * 2).min(LONGEST);
         let half = longest / 2;
@@ -29,17 +32,23 @@ impl Backoff {
     }
 
     /// It has worked.
-    pub(crate) const fn reset(&mut self) {
+    pub const fn reset(&mut self) {
         *self = Self::new();
     }
 
     /// Waits before the next attempt.
-    pub(crate) async fn pause(&mut self) {
+    pub async fn pause(&mut self) {
         let mut random = [0; 8];
         // Without randomness all servers come at once, which is no reason not to come.
         let _ = getrandom::fill(&mut random);
         let pause = self.next(u64::from_ne_bytes(random));
         tokio::time::sleep(pause).await;
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

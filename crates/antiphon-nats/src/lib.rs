@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+mod broker;
+mod builder;
+mod error;
+mod server;
+mod session;
+mod subject;
+mod wire;
+
+pub use antiphon_cluster::Emitter;
+pub use builder::{Nats, NatsBuilder};
+pub use error::Error;

@@ -1,0 +1,494 @@
+//! One connection to a NATS server, from the login to its end.
+//!
+//! Nothing is remembered beyond it: on a new one all that is wanted is subscribed to, and from there
+//! on the changes, so that no list but [`Wanted`] could be wrong.
+//!
+//! A server takes what it reads in order, and answers a `PING` when it has taken all before it. So
+//! each write ends with one, and its `PONG` says that the frames have been published and the
+//! subscriptions hold: a [`Fence`]. What hasn't got one when the connection breaks may be lost.
+//!
+//! ```text
+//! queue, wanted -> write ---- .. PING ----> server
+//!                    \ fence                  |
+//! inbox <----------- read <--- MSG, PONG -----
+//! ```
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    convert::Infallible,
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use antiphon_cluster::{
+    Change, Topic, Wanted,
+    broker::{Batch, Inbox, Size},
+};
+use bytes::BytesMut;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::Notify,
+    time::Instant,
+};
+
+use crate::{
+    broker::Shared,
+    error::{Complaint, Error},
+    server::Server,
+    subject::Subject,
+    wire::{self, Info, Op},
+};
+
+/// So long an answer is waited for, and a connection. It is less than the time after which servers
+/// count each other as dead.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// So often an idle connection is asked whether it is still there.
+const PROBE: Duration = Duration::from_secs(2);
+
+/// So many writes may be unanswered.
+const UNANSWERED: usize = 16;
+
+/// So many topics are subscribed to by one write.
+const TOPICS: usize = 512;
+
+/// So much is read at a time.
+const READ: usize = 32 * 1_024;
+
+/// A connection that has been logged in.
+pub(crate) struct Session<'s> {
+    shared: &'s Shared,
+    address: String,
+    read: OwnedReadHalf,
+    buffer: BytesMut,
+    write: OwnedWriteHalf,
+}
+
+/// What reading and writing have in common.
+struct Common<'s> {
+    shared: &'s Shared,
+    inbox: &'s Inbox,
+    address: &'s str,
+    subscriptions: Mutex<HashMap<u64, (Subject, Arc<str>)>>,
+    fences: Mutex<Fences>,
+    /// There is room for another fence.
+    answered: Notify,
+    /// The server wants to know whether we are there.
+    asks: AtomicBool,
+    asked: Notify,
+    /// Frames that the user may not publish.
+    refused: Mutex<u64>,
+}
+
+struct Fences {
+    waiting: VecDeque<Fence>,
+    /// When the server answered last.
+    heard: Instant,
+}
+
+/// What holds when the server answers.
+#[derive(Debug, Clone, Copy)]
+struct Fence {
+    since: Instant,
+    /// So much has been published.
+    sent: Size,
+    /// What is wanted as of this version is subscribed to.
+    version: Option<u64>,
+}
+
+impl<'s> Session<'s> {
+    /// Connects and logs in.
+    pub(crate) async fn connect(shared: &'s Shared, server: &Server) -> Result<Self, Error> {
+        let address = server.address();
+        let connects = tokio::time::timeout(DEADLINE, Self::open(shared, server));
+        connects.await.unwrap_or(Err(Error::Silent {
+            address,
+            seconds: DEADLINE.as_secs(),
+        }))
+    }
+
+    async fn open(shared: &'s Shared, server: &Server) -> Result<Self, Error> {
+        let address = server.address();
+        let stream: TcpStream = server.connect().await.map_err(|error| Error::Unreachable {
+            address: address.clone(),
+            problem: error.to_string(),
+        })?;
+        let (read, write) = stream.into_split();
+        let mut session = Self {
+            shared,
+            address,
+            read,
+            buffer: BytesMut::new(),
+            write,
+        };
+        let info = session.info().await?;
+        if info.tls_required {
+            let address = session.address;
+            return Err(Error::NoTls { address });
+        }
+        shared
+            .max_payload
+            .store(info.max_payload, Ordering::Relaxed);
+        let mut hello = Vec::new();
+        wire::connect(&server.login(), &mut hello);
+        write_probe(shared, &mut hello);
+        // A server that refuses the login closes at once: what it has said is read all the same.
+        let _ = session.write.write_all(&hello).await;
+        session.welcome().await?;
+        Ok(session)
+    }
+
+    /// What the server says of itself first.
+    async fn info(&mut self) -> Result<Info, Error> {
+        match read(&mut self.read, &mut self.buffer, &self.address).await? {
+            Op::Info(info) => Ok(info),
+            op => Err(complaint(self.shared, &self.address, &op)),
+        }
+    }
+
+    /// Waits for the answer to the login.
+    async fn welcome(&mut self) -> Result<(), Error> {
+        loop {
+            match read(&mut self.read, &mut self.buffer, &self.address).await? {
+                Op::Pong => return Ok(()),
+                Op::Ok | Op::Info(_) => {}
+                Op::Ping => {
+                    let mut out = Vec::new();
+                    wire::pong(&mut out);
+                    let _ = self.write.write_all(&out).await;
+                }
+                op => return Err(complaint(self.shared, &self.address, &op)),
+            }
+        }
+    }
+
+    /// Publishes, subscribes and listens until the connection fails.
+    pub(crate) async fn run(self, wanted: &Wanted, inbox: &Inbox) -> Error {
+        let common = Common {
+            shared: self.shared,
+            inbox,
+            address: &self.address,
+            subscriptions: Mutex::default(),
+            fences: Mutex::new(Fences {
+                waiting: VecDeque::new(),
+                heard: Instant::now(),
+            }),
+            answered: Notify::new(),
+            asks: AtomicBool::new(false),
+            asked: Notify::new(),
+            refused: Mutex::new(0),
+        };
+        let mut writer = Writer {
+            common: &common,
+            half: self.write,
+            out: Vec::new(),
+            held: HashMap::new(),
+            next: 1,
+        };
+        let ended = tokio::select! {
+            biased;
+            // It first: the server says why, and then a write fails.
+            ended = listen(&common, self.read, self.buffer) => ended,
+            ended = writer.run(wanted) => ended,
+            error = silence(&common) => Err(error),
+        };
+        let Err(error) = ended;
+        error
+    }
+}
+
+/// What is read next.
+async fn read(half: &mut OwnedReadHalf, buffer: &mut BytesMut, address: &str) -> Result<Op, Error> {
+    loop {
+        let next = wire::next(buffer).map_err(|malformed| Error::NotNats {
+            address: address.to_owned(),
+            answer: malformed.0,
+        })?;
+        if let Some(op) = next {
+            return Ok(op);
+        }
+        buffer.reserve(READ);
+        match half.read_buf(buffer).await {
+            Ok(1..) => {}
+            Ok(0) | Err(_) => {
+                let address = address.to_owned();
+                return Err(Error::Closed { address });
+            }
+        }
+    }
+}
+
+/// What an operation means that ends the connection.
+fn complaint(shared: &Shared, address: &str, op: &Op) -> Error {
+    let address = address.to_owned();
+    let Op::Error(answer) = op else {
+        let answer = "something out of turn".to_owned();
+        return Error::NotNats { address, answer };
+    };
+    let answer = answer.clone();
+    match Complaint::of(&answer) {
+        Complaint::Login => Error::Login { address, answer },
+        Complaint::Publish(_) | Complaint::Subscription => Error::Forbidden {
+            address,
+            answer,
+            subjects: shared.subjects.all(),
+        },
+        Complaint::Other => Error::Other { address, answer },
+    }
+}
+
+/// Publishes to nobody, which the user must be allowed to, and asks for an answer.
+fn write_probe(shared: &Shared, out: &mut Vec<u8>) {
+    wire::publish(&shared.subjects.probe(), 0, out);
+    wire::end(out);
+    wire::ping(out);
+}
+
+/// Resolves when the server owes an answer for too long. One that answers late but answers is
+/// waited for.
+async fn silence(common: &Common<'_>) -> Error {
+    loop {
+        let owes = {
+            let fences = common.fences();
+            let oldest = fences.waiting.front();
+            oldest.map(|fence| fence.since.max(fences.heard))
+        };
+        let left = match owes {
+            Some(since) => DEADLINE.saturating_sub(since.elapsed()),
+            None => PROBE / 2,
+        };
+        if left.is_zero() {
+            return Error::Silent {
+                address: common.address.to_owned(),
+                seconds: DEADLINE.as_secs(),
+            };
+        }
+        tokio::time::sleep(left).await;
+    }
+}
+
+/// Hears what the server says. It never waits for anyone: the inbox drops what is too much, so that
+/// the server has no reason to close the connection of a slow consumer.
+async fn listen(
+    common: &Common<'_>,
+    mut half: OwnedReadHalf,
+    mut buffer: BytesMut,
+) -> Result<Infallible, Error> {
+    loop {
+        match read(&mut half, &mut buffer, common.address).await? {
+            Op::Message { sid, payload } => common.message(sid, payload),
+            Op::Pong => common.pong(),
+            Op::Ping => {
+                common.asks.store(true, Ordering::Release);
+                common.asked.notify_one();
+            }
+            Op::Info(info) => {
+                let limit = &common.shared.max_payload;
+                limit.store(info.max_payload, Ordering::Relaxed);
+            }
+            Op::Ok => {}
+            op @ Op::Error(_) => common.complains(&op)?,
+        }
+    }
+}
+
+impl Common<'_> {
+    fn fences(&self) -> MutexGuard<'_, Fences> {
+        self.fences.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn subscriptions(&self) -> MutexGuard<'_, HashMap<u64, (Subject, Arc<str>)>> {
+        let subscriptions = self.subscriptions.lock();
+        subscriptions.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn message(&self, sid: u64, payload: bytes::Bytes) {
+        // One that has just been given up is known to the server yet.
+        let Some((subject, topic)) = self.subscriptions().get(&sid).cloned() else {
+            return;
+        };
+        if let Some(frame) = subject.frame(&topic, payload) {
+            self.inbox.frame(topic, frame);
+        }
+    }
+
+    /// The oldest write has been answered.
+    fn pong(&self) {
+        let fence = {
+            let mut fences = self.fences();
+            fences.heard = Instant::now();
+            fences.waiting.pop_front()
+        };
+        self.answered.notify_one();
+        let Some(fence) = fence else { return };
+        self.shared.queue.done(fence.sent);
+        if let Some(version) = fence.version {
+            self.inbox.subscribed(version);
+            self.shared.up(self.inbox);
+        }
+    }
+
+    /// The server says what is wrong. Most of it ends the connection.
+    fn complains(&self, op: &Op) -> Result<(), Error> {
+        let error = complaint(self.shared, self.address, op);
+        let Op::Error(text) = op else {
+            return Err(error);
+        };
+        match Complaint::of(text) {
+            Complaint::Publish(subject) if subject != self.shared.subjects.probe() => {
+                self.inbox.lost(1);
+                let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+                *refused += 1;
+                // The first of many says what is to be said, and then each time that they have
+                // doubled.
+                if refused.is_power_of_two() {
+                    tracing::warn!(refused = *refused, "NATS refused frames: {error}");
+                }
+                Ok(())
+            }
+            _ => Err(error),
+        }
+    }
+
+    /// Resolves when another write may be made.
+    async fn room(&self) {
+        while self.fences().waiting.len() >= UNANSWERED {
+            self.answered.notified().await;
+        }
+    }
+}
+
+/// What writes, and knows what the connection has subscribed to.
+struct Writer<'c, 's> {
+    common: &'c Common<'s>,
+    half: OwnedWriteHalf,
+    out: Vec<u8>,
+    held: HashMap<Topic, u64>,
+    /// The number of the next subscription.
+    next: u64,
+}
+
+impl Writer<'_, '_> {
+    /// Subscribes to all that is wanted, and sends what is to be sent.
+    async fn run(&mut self, wanted: &Wanted) -> Result<Infallible, Error> {
+        let common = self.common;
+        let mut version = self.catch_up(wanted).await?;
+        loop {
+            common.room().await;
+            tokio::select! {
+                () = common.asked.notified() => {}
+                () = tokio::time::sleep(PROBE) => {
+                    write_probe(common.shared, &mut self.out);
+                    self.send(Size::default(), None).await?;
+                }
+                () = wanted.changed(version) => {
+                    version = match wanted.since(version) {
+                        Some((now, changes)) => {
+                            self.apply(changes, now).await?;
+                            now
+                        }
+                        None => self.catch_up(wanted).await?,
+                    };
+                }
+                batch = common.shared.queue.take() => self.publish(batch).await?,
+            }
+            if common.asks.swap(false, Ordering::AcqRel) {
+                wire::pong(&mut self.out);
+                self.flush().await?;
+            }
+        }
+    }
+
+    async fn publish(&mut self, batch: Batch) -> Result<(), Error> {
+        for (topic, frame) in batch.frames {
+            let subject = self.common.shared.subjects.of(&topic);
+            let length = subject.overhead(&topic) + frame.len();
+            wire::publish(&subject.name, length, &mut self.out);
+            subject.write_head(&topic, &mut self.out);
+            self.out.extend_from_slice(&frame);
+            wire::end(&mut self.out);
+        }
+        wire::ping(&mut self.out);
+        self.send(batch.size, None).await
+    }
+
+    /// Makes all that is wanted true, whatever was before. Returns its version.
+    async fn catch_up(&mut self, wanted: &Wanted) -> Result<u64, Error> {
+        let (version, topics) = wanted.all();
+        let topics: HashSet<_> = topics.into_iter().collect();
+        let gone = self.held.keys().filter(|topic| !topics.contains(*topic));
+        let gone = gone.map(|topic| (topic.clone(), false));
+        let new = topics.iter().map(|topic| (topic.clone(), true));
+        let changes = gone
+            .chain(new)
+            .map(|(topic, is_wanted)| Change { topic, is_wanted });
+        self.apply(changes.collect(), version).await?;
+        Ok(version)
+    }
+
+    /// Makes changes true, of which the last of each topic counts.
+    async fn apply(&mut self, changes: Vec<Change>, version: u64) -> Result<(), Error> {
+        let last: HashMap<_, _> = changes
+            .into_iter()
+            .map(|change| (change.topic, change.is_wanted))
+            .collect();
+        for (count, (topic, is_wanted)) in last.into_iter().enumerate() {
+            if count % TOPICS == TOPICS - 1 {
+                wire::ping(&mut self.out);
+                self.send(Size::default(), None).await?;
+                self.common.room().await;
+            }
+            match (is_wanted, self.held.get(&topic).copied()) {
+                (true, None) => self.subscribe(topic),
+                (false, Some(sid)) => {
+                    wire::unsubscribe(sid, &mut self.out);
+                    self.common.subscriptions().remove(&sid);
+                    self.held.remove(&topic);
+                }
+                _ => {}
+            }
+        }
+        wire::ping(&mut self.out);
+        self.send(Size::default(), Some(version)).await
+    }
+
+    fn subscribe(&mut self, topic: Topic) {
+        let sid = self.next;
+        self.next += 1;
+        let subject = self.common.shared.subjects.of(&topic);
+        wire::subscribe(&subject.name, sid, &mut self.out);
+        let entry = (subject, topic.name().into());
+        self.common.subscriptions().insert(sid, entry);
+        self.held.insert(topic, sid);
+    }
+
+    /// Writes what ends with a `PING`.
+    async fn send(&mut self, sent: Size, version: Option<u64>) -> Result<(), Error> {
+        let since = Instant::now();
+        // Before it is written: the answer may be there before the write returns.
+        self.common.fences().waiting.push_back(Fence {
+            since,
+            sent,
+            version,
+        });
+        self.flush().await
+    }
+
+    async fn flush(&mut self) -> Result<(), Error> {
+        let written: io::Result<()> = self.half.write_all(&self.out).await;
+        self.out.clear();
+        // What was large once need not be kept.
+        self.out.shrink_to(READ);
+        written.map_err(|_| Error::Closed {
+            address: self.common.address.to_owned(),
+        })
+    }
+}

@@ -1,0 +1,218 @@
+//! A `nats-server` for tests: an instance of one's own on a free port, which keeps nothing on disk
+//! and ends with the value that stands for it.
+//!
+//! ```no_run
+//! # use antiphon_test_nats::NatsServer;
+//! let nats = NatsServer::start();
+//! println!("{}", nats.url());
+//! ```
+
+#![allow(missing_docs, clippy::unwrap_used)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// So long it may take to start.
+const START: Duration = Duration::from_secs(20);
+
+/// A running `nats-server`.
+#[derive(Debug)]
+pub struct NatsServer {
+    child: Child,
+    port: u16,
+    /// Where it tells how it is.
+    monitor: u16,
+    folder: PathBuf,
+}
+
+impl NatsServer {
+    /// Starts one.
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    /// Starts one with more lines of its configuration.
+    pub fn with(config: &str) -> Self {
+        // Another process may take the port that was free a moment ago.
+        for _ in 0..10 {
+            let (port, monitor) = (free_port(), free_port());
+            let folder = std::env::temp_dir();
+            let folder = folder.join(format!("antiphon-nats-{}-{port}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            configure(&folder, port, monitor, config);
+            let mut server = Self {
+                child: spawn(&folder),
+                port,
+                monitor,
+                folder,
+            };
+            if server.is_ready() {
+                return server;
+            }
+        }
+        panic!("nats-server doesn't start");
+    }
+
+    /// The URL without a login.
+    pub fn url(&self) -> String {
+        self.url_of("")
+    }
+
+    /// The URL with a login, as `user:password@`.
+    pub fn url_of(&self, login: &str) -> String {
+        format!("nats://{login}127.0.0.1:{}", self.port)
+    }
+
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The configuration from the next start or [`reload`](Self::reload) on.
+    pub fn configure(&self, config: &str) {
+        configure(&self.folder, self.port, self.monitor, config);
+    }
+
+    /// Makes it read its configuration.
+    pub fn reload(&self) {
+        self.signal("-HUP");
+    }
+
+    /// What it says of itself under a path of its monitoring port, as JSON.
+    fn monitor(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitor)).unwrap();
+        let request = format!("GET {path} HTTP/1.0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    /// A number that it says of itself, like `slow_consumers`.
+    pub fn number(&self, path: &str, field: &str) -> usize {
+        let answer = self.monitor(path);
+        let (_, behind) = answer.split_once(&format!("\"{field}\":")).unwrap();
+        let digits = behind.trim_start();
+        let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap();
+        digits[..end].parse().unwrap()
+    }
+
+    /// How many subscriptions there are, without those that it makes for itself.
+    pub fn subscriptions(&self) -> usize {
+        let answer = self.monitor("/connz?subs=1");
+        let lists = answer.split("\"subscriptions_list\":").skip(1);
+        lists
+            .map(|list| list.split(']').next().unwrap().matches('"').count() / 2)
+            .sum()
+    }
+
+    /// How many connections there are.
+    pub fn connections(&self) -> usize {
+        self.number("/varz", "connections")
+    }
+
+    /// Publishes as anybody could, by a connection of its own.
+    pub fn publish(&self, subject: &str, payload: &[u8]) {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut words = format!("CONNECT {{}}\r\nPUB {subject} {}\r\n", payload.len()).into_bytes();
+        words.extend(payload);
+        words.extend(b"\r\nPING\r\n");
+        (&stream).write_all(&words).unwrap();
+        let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line == "PONG"));
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same port, after a [`kill`](Self::kill).
+    pub fn restart(&mut self) {
+        self.child = spawn(&self.folder);
+        assert!(self.is_ready(), "nats-server doesn't start again");
+    }
+
+    /// Stops it from running, without ending it.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// Lets it run again.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([signal, &self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits until it answers. Returns whether it does: another process may have had the port.
+    fn is_ready(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < START {
+            if self.child.try_wait().unwrap().is_some() {
+                return false;
+            }
+            if greets(self.port) {
+                return true;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Whether a NATS server listens at a port.
+fn greets(port: u16) -> bool {
+    let Ok(stream) = TcpStream::connect(("127.0.0.1", port)) else {
+        return false;
+    };
+    let mut line = String::new();
+    let read = BufReader::new(stream).read_line(&mut line);
+    read.is_ok() && line.starts_with("INFO ")
+}
+
+/// A port that nobody uses now.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn configure(folder: &Path, port: u16, monitor: u16, config: &str) {
+    let config =
+        format!("host: 127.0.0.1\nport: {port}\nhttp: \"127.0.0.1:{monitor}\"\n{config}\n");
+    fs::write(folder.join("config"), config).unwrap();
+}
+
+fn spawn(folder: &Path) -> Child {
+    Command::new("nats-server")
+        .arg("--config")
+        .arg(folder.join("config"))
+        .arg("--log")
+        .arg(folder.join("log"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("nats-server is needed: ./dev test installs it, or apt install nats-server")
+}
