@@ -37,7 +37,8 @@ struct Seen(Arc<Mutex<SeenState>>);
 struct SeenState {
     sockets: BTreeMap<usize, Socket>,
     connects: usize,
-    disconnects: usize,
+    /// Sockets whose disconnect handler has been called.
+    gone: Vec<Socket>,
     handled: usize,
 }
 
@@ -57,8 +58,8 @@ fn server(store: &Store, seen: &Seen) -> Server {
             seen.sockets.insert(index_of(&socket), socket);
             seen.connects += 1;
         })
-        .on_disconnect(async |_: Socket, State(seen): State<Seen>| {
-            seen.0.lock().unwrap().disconnects += 1;
+        .on_disconnect(async |socket: Socket, State(seen): State<Seen>| {
+            seen.0.lock().unwrap().gone.push(socket);
         })
         .on(
             "do",
@@ -301,9 +302,11 @@ impl Run {
                 self.clients[index].fate = Fate::Disconnected;
             }
             23 => {
-                let before = self.count(|seen| seen.disconnects);
                 self.clients[index].connection.abort();
-                until("a goodbye", || self.count(|seen| seen.disconnects) > before).await;
+                // Its own: that of one whom the server has disconnected may still come, and what the
+                // script does next would meet a socket that doesn't know yet that it was cut.
+                let is_gone = || self.seen.0.lock().unwrap().gone.contains(&socket);
+                until("a goodbye", is_gone).await;
                 self.clients[index].fate = Fate::Cut;
                 self.clients[index].was_cut = true;
             }
