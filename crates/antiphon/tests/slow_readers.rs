@@ -327,6 +327,25 @@ async fn the_worst_is_cut_where_too_much_waits_for_all() {
 }
 
 #[tokio::test]
+async fn many_clients_with_little_each_are_seen_too() {
+    let io = Server::builder().outbound_budget(2 << 20).build();
+    let address = serve(&io).await;
+    for _ in 0..40 {
+        polling(address).await;
+    }
+    for socket in io.of("/").sockets() {
+        socket.emit("own", "x".repeat(100_000));
+    }
+    // 4 MB wait, of which half may.
+    until("the cuts", || io.stats().sessions_shed >= 20).await;
+    assert!(
+        io.stats().sessions_shed < 30,
+        "{}",
+        io.stats().sessions_shed
+    );
+}
+
+#[tokio::test]
 async fn what_waits_for_many_counts_once() {
     let io = Server::builder().outbound_budget(8 << 20).build();
     let address = serve(&io).await;

@@ -267,7 +267,7 @@ impl ServerBuilder {
 
     /// Bytes that may wait for all clients together. 1 GiB. Beyond that the clients for which most
     /// waits are disconnected, one by one, until it is less. What waits for many (an event to a room)
-    /// counts once, and clients for which less than 256 KiB waits don't count.
+    /// counts once, and clients for which less than 16 KiB waits don't count.
     pub const fn outbound_budget(mut self, bytes: usize) -> Self {
         self.engine.outbound_budget = bytes;
         self

@@ -19,8 +19,9 @@ use tokio::runtime::Handle;
 
 use crate::engine::{Engine, Session, session::SessionState};
 
-/// Bytes of a session that aren't counted yet, or still are.
-pub(super) const STEP: usize = 256 << 10;
+/// Bytes of a session that aren't counted yet, or still are: small beside what a session takes
+/// anyway, so that very many clients with little each don't go unseen.
+pub(super) const STEP: usize = 16 << 10;
 
 /// Between two close looks.
 const LOOKS: Duration = Duration::from_millis(100);
