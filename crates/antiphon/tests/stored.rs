@@ -553,6 +553,28 @@ async fn one_that_is_being_disconnected_may_still_send() {
 }
 
 #[tokio::test]
+async fn one_that_was_disconnected_gets_nothing_new_while_others_wait() {
+    let Held {
+        store,
+        io,
+        socket,
+        mut client,
+        ..
+    } = held().await;
+    socket.emit("bye", 1);
+    socket.disconnect();
+    io.emit("news", 2);
+    store.store(1);
+    client.expect_prefix("42[\"bye\",1,").await;
+    client.expect("41").await;
+    // Its session ends behind what waits, and takes nothing more all the same.
+    assert!(socket.emit("late", 3).into_result().is_err());
+    let kept = socket.at_least_once().emit("late", 3);
+    assert!(kept.into_result().is_err());
+    assert_eq!(store.store(2), 1);
+}
+
+#[tokio::test]
 async fn what_is_done_in_its_turn_may_emit() {
     let Held {
         store,

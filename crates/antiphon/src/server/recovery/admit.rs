@@ -304,6 +304,7 @@ impl Joining {
                 data: Mutex::new(Map::new()),
                 replayed: AtomicU64::new(after),
                 left_own: AtomicBool::new(false),
+                is_over: AtomicBool::new(false),
             };
             if let Err(error) = self.connect(recoverable, Some(&parked)) {
                 taken.parked = Some(parked);
@@ -412,6 +413,7 @@ impl Joining {
             data: Mutex::new(Map::new()),
             replayed: AtomicU64::new(ALL),
             left_own: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
         };
         let joining = self.clone();
         let connect = move || joining.connect(recoverable, None).is_ok();

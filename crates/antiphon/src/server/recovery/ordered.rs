@@ -77,6 +77,8 @@ pub(crate) struct Recoverable {
     pub(super) replayed: AtomicU64,
     /// It has left the room of its id, and what is emitted to it alone is still for it.
     pub(super) left_own: AtomicBool,
+    /// Its session is at an end, or will be when its turn comes: nothing new is kept for it.
+    pub(super) is_over: AtomicBool,
 }
 
 /// In the place of the last event: nothing is missed any more.
@@ -269,10 +271,12 @@ impl Ordered {
         event: &Outgoing,
         sending: Sending,
     ) -> Result<(), EmitError> {
+        let is_kept = self.is_kept(socket);
+        // Asked behind that: one that begins to leave meanwhile isn't sent to before what waits.
         if socket.is_leaving() {
             return Err(EmitError::Disconnected);
         }
-        if sending.volatile || !self.is_kept(socket) {
+        if sending.volatile || !is_kept {
             return self.in_order(|_| self.send_to(socket, event, self.place(socket), sending));
         }
         self.in_order(|waiting| self.emit_in(waiting, socket, event, sending))
@@ -527,7 +531,12 @@ impl Recoverable {
 
     /// Whether its client may still come back.
     pub(crate) fn is_kept(&self) -> bool {
-        self.ordered.sessions().contains(&self.pid)
+        !self.is_over.load(Ordering::Acquire) && self.ordered.sessions().contains(&self.pid)
+    }
+
+    /// Its client won't come back, also if its socket has yet to end behind what waits.
+    pub(crate) fn over(&self) {
+        self.is_over.store(true, Ordering::Release);
     }
 
     /// Whether it has been recovered; if it asked for that and wasn't, why.
@@ -538,6 +547,9 @@ impl Recoverable {
     /// Its socket has ended. The session is parked when that has had what waits for it, so that it
     /// knows what it has joined and left.
     pub(crate) fn ended(&self, socket: &Socket, reason: DisconnectReason) {
+        if !reason.is_recoverable() {
+            self.over();
+        }
         if !self.ordered.is_behind() {
             return self.park(socket, reason);
         }

@@ -236,6 +236,7 @@ impl Socket {
             Some(_) if self.is_leaving() => {}
             Some(ordered) if self.change(&[CONNECTED], LEAVING) => {
                 self.inbox().end();
+                self.recoverable().inspect(|it| it.over());
                 let socket = self.clone();
                 ordered.behind(0, move || leave(&socket));
             }

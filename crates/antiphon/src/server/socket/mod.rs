@@ -362,7 +362,7 @@ impl Socket {
     /// Whether its client is there, or may come back to its session.
     pub(crate) fn may_come_back(&self) -> bool {
         let is_kept = || self.recoverable().is_some_and(Recoverable::is_kept);
-        self.is_connected() || !self.is_leaving() && is_kept()
+        self.is_connected() || is_kept()
     }
 
     /// It has the values of the session that it resumes. Its own count.
