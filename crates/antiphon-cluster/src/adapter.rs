@@ -1,7 +1,6 @@
 //! The adapter of one namespace: its own sockets at once, and the others by the router.
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::Arc,
     time::{Duration, Instant},
@@ -217,15 +216,7 @@ impl Adapter for Namespaced {
             delivery: message::delivery(flags),
             event: event.clone(),
         };
-        let (time, closed) = (answers.remaining(), answers.closed());
-        Router::ask(
-            &this.router,
-            &this.name,
-            asked,
-            time,
-            Asking::Acks(answers),
-            closed,
-        );
+        Router::ask(&this.router, &this.name, asked, Asking::Acks(answers));
     }
 
     fn join(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
@@ -258,25 +249,11 @@ impl Adapter for Namespaced {
 
     fn fetch(&self, target: &Target, flags: Flags, found: Answers<RemoteSocket>) {
         let this = &self.0;
-        let mut given = HashSet::new();
-        for socket in this.local.fetch(target) {
-            given.insert(socket.id.clone());
-            found.give(socket);
+        let asking = Asking::sockets(&this.local, target, found);
+        if !flags.local {
+            let who = message::sockets(target);
+            Router::ask(&this.router, &this.name, Asked::Fetch { who }, asking);
         }
-        if flags.local {
-            return;
-        }
-        let who = message::sockets(target);
-        let (time, closed) = (found.remaining(), found.closed());
-        let asking = Asking::Sockets { found, given };
-        Router::ask(
-            &this.router,
-            &this.name,
-            Asked::Fetch { who },
-            time,
-            asking,
-            closed,
-        );
     }
 
     fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
@@ -295,9 +272,8 @@ impl Adapter for Namespaced {
     fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>) {
         let this = &self.0;
         let event = event.clone();
-        let (time, closed) = (answers.remaining(), answers.closed());
         let (asked, asking) = (Asked::Handle { event }, Asking::Servers(answers));
-        Router::ask(&this.router, &this.name, asked, time, asking, closed);
+        Router::ask(&this.router, &this.name, asked, asking);
     }
 }
 

@@ -1,10 +1,10 @@
 //! The words of adapters, as messages have them, and back.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use antiphon::{
     RemoteSocket, SocketId, Target,
-    adapter::{Answers, Flags, NodeId, OwnedArgs, ServerAnswer, SocketAnswer},
+    adapter::{Answers, BoxFuture, Flags, Local, NodeId, OwnedArgs, ServerAnswer, SocketAnswer},
 };
 use antiphon_protocol::cluster::{
     SocketDetails, Sockets,
@@ -101,6 +101,34 @@ pub(crate) enum Asking {
 }
 
 impl Asking {
+    /// A question for sockets, to which this server's have been given.
+    pub(crate) fn sockets(local: &Local, target: &Target, found: Answers<RemoteSocket>) -> Self {
+        let mut given = HashSet::new();
+        for socket in local.fetch(target) {
+            given.insert(socket.id.clone());
+            found.give(socket);
+        }
+        Self::Sockets { found, given }
+    }
+
+    /// How long is left for answers.
+    pub(crate) fn remaining(&self) -> Duration {
+        match self {
+            Self::Acks(answers) => answers.remaining(),
+            Self::Sockets { found, .. } => found.remaining(),
+            Self::Servers(answers) => answers.remaining(),
+        }
+    }
+
+    /// Resolves when nobody waits any more.
+    pub(crate) fn closed(&self) -> BoxFuture<()> {
+        match self {
+            Self::Acks(answers) => answers.closed(),
+            Self::Sockets { found, .. } => found.closed(),
+            Self::Servers(answers) => answers.closed(),
+        }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         match self {
             Self::Acks(answers) => answers.is_closed(),

@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon::adapter::{AdapterError, BoxFuture, NodeId};
+use antiphon::adapter::{AdapterError, NodeId};
 use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
 use tokio::sync::{mpsc, watch};
 
@@ -141,17 +141,10 @@ impl Router {
         self.link.publish(topic, frame.encode())
     }
 
-    /// Asks all other servers. `closed` resolves when nobody waits for answers any more.
-    pub(crate) fn ask(
-        this: &Arc<Self>,
-        namespace: &Arc<str>,
-        what: Asked,
-        time: Duration,
-        asking: Asking,
-        closed: BoxFuture<()>,
-    ) {
+    /// Asks all other servers.
+    pub(crate) fn ask(this: &Arc<Self>, namespace: &Arc<str>, what: Asked, asking: Asking) {
         if *this.begun.borrow() {
-            return this.ask_now(namespace, what, time, asking);
+            return this.ask_now(namespace, what, asking);
         }
         let health = this.health.borrow().clone();
         if let Health::Degraded(Trouble::Down { reason }) = health {
@@ -159,19 +152,16 @@ impl Router {
         }
         // It isn't known yet who is there: it would be a guess that nobody is.
         let (router, namespace) = (Arc::clone(this), Arc::clone(namespace));
-        let begun = Instant::now();
         this.link.runtime.spawn(async move {
             tokio::select! {
-                () = router.started() => {
-                    let time = time.saturating_sub(begun.elapsed());
-                    router.ask_now(&namespace, what, time, asking);
-                }
-                () = closed => {}
+                () = router.started() => router.ask_now(&namespace, what, asking),
+                () = asking.closed() => {}
             }
         });
     }
 
-    fn ask_now(&self, namespace: &Arc<str>, what: Asked, time: Duration, asking: Asking) {
+    fn ask_now(&self, namespace: &Arc<str>, what: Asked, asking: Asking) {
+        let time = asking.remaining();
         let question = {
             let mut state = self.state();
             let (question, nodes) = state.machine.ask(Instant::now() + time);

@@ -21,8 +21,9 @@ use antiphon::{
     Namespace, Server, ServerBuilder, Socket,
     adapter::{AdapterFactory, BoxFuture},
 };
+use antiphon_cluster::{Cluster, Health, Trouble};
 use serde::{Deserialize, Serialize};
-use support::{WEBSOCKET, WebSocket, serve};
+use support::{WEBSOCKET, WebSocket, serve, within};
 use tokio::net::TcpStream;
 
 pub type Client = WebSocket<TcpStream>;
@@ -146,4 +147,28 @@ macro_rules! test_features {
             }
         )*
     };
+}
+
+/// Waits until this server is well.
+pub async fn ready(node: &Cluster) {
+    let mut health = node.watch_health();
+    let ready = health.wait_for(|health| *health == Health::Ready);
+    within("its health", ready).await.unwrap();
+}
+
+/// Waits until this server has no connection, and gives the reason.
+pub async fn down(node: &Cluster) -> String {
+    down_for(node, "").await
+}
+
+/// Waits until this server has no connection for a reason that contains this.
+pub async fn down_for(node: &Cluster, part: &str) -> String {
+    let mut health = node.watch_health();
+    let reason = |health: &Health| match health {
+        Health::Degraded(Trouble::Down { reason }) => Some(reason.clone()),
+        _ => None,
+    };
+    let down = health.wait_for(|health| reason(health).is_some_and(|reason| reason.contains(part)));
+    let down = within("the trouble", down).await.unwrap();
+    reason(&down).unwrap()
 }

@@ -1,7 +1,7 @@
 //! The adapter of one namespace in a cluster with Node: what it says and hears by Node's wires.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::BTreeSet,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -96,22 +96,19 @@ impl Inner {
     fn ask(
         self: &Arc<Self>,
         asking: Asking,
-        time: Duration,
-        closed: BoxFuture<()>,
         message: impl FnOnce(Arc<str>) -> Message + Send + 'static,
     ) {
         let this = Arc::clone(self);
-        let begun = Instant::now();
         self.router.link().runtime.spawn(async move {
             let asked = tokio::select! {
                 asked = this.others() => asked,
-                () = closed => return,
+                () = asking.closed() => return,
             };
             let others = match asked {
                 Ok(others) => others,
                 Err(error) => return asking.fail(error),
             };
-            let deadline = begun + time;
+            let deadline = Instant::now() + asking.remaining();
             let Some(name) = this.requests().ask(asking, others, deadline) else {
                 return;
             };
@@ -322,15 +319,12 @@ impl Adapter for Namespaced {
             return;
         }
         let (event, target) = (event.clone(), message::sockets(target));
-        let (time, closed) = (answers.remaining(), answers.closed());
-        let flags = wire_flags(flags, Some(time));
-        this.ask(Asking::Acks(answers), time, closed, move |request| {
-            Message::Broadcast {
-                event,
-                target,
-                flags,
-                request: Some(request),
-            }
+        let flags = wire_flags(flags, Some(answers.remaining()));
+        this.ask(Asking::Acks(answers), move |request| Message::Broadcast {
+            event,
+            target,
+            flags,
+            request: Some(request),
         });
     }
 
@@ -360,21 +354,11 @@ impl Adapter for Namespaced {
 
     fn fetch(&self, target: &Target, flags: Flags, found: Answers<RemoteSocket>) {
         let this = &self.0;
-        let mut given = HashSet::new();
-        for socket in this.local.fetch(target) {
-            given.insert(socket.id.clone());
-            found.give(socket);
+        let asking = Asking::sockets(&this.local, target, found);
+        if !flags.local {
+            let target = message::sockets(target);
+            this.ask(asking, move |request| Message::Fetch { request, target });
         }
-        if flags.local {
-            return;
-        }
-        let target = message::sockets(target);
-        let (time, closed) = (found.remaining(), found.closed());
-        let asking = Asking::Sockets { found, given };
-        this.ask(asking, time, closed, move |request| Message::Fetch {
-            request,
-            target,
-        });
     }
 
     fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
@@ -391,9 +375,7 @@ impl Adapter for Namespaced {
 
     fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>) {
         let event = event.clone();
-        let (time, closed) = (answers.remaining(), answers.closed());
-        let asking = Asking::Servers(answers);
-        self.0.ask(asking, time, closed, move |request| {
+        self.0.ask(Asking::Servers(answers), move |request| {
             Message::ServerSideEmit {
                 event,
                 request: Some(request),
