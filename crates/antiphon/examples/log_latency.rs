@@ -114,7 +114,10 @@ mod latency {
             clock.tick().await;
             for _ in 0..rate / ticks {
                 let emitted = Instant::now();
-                sender.send((emitted, log.append(&event, &target)))?;
+                sender.send((
+                    emitted,
+                    log.append(&event, &target, antiphon::adapter::Flags::default()),
+                ))?;
             }
         }
         drop(sender);

@@ -7,7 +7,7 @@ use std::{
 
 use antiphon::{
     Recovery, Target,
-    adapter::{BoxFuture, Outgoing},
+    adapter::{BoxFuture, Flags, Outgoing},
     recovery::{Appending, Log, LogError, MemoryLog, Missed, Page},
 };
 use tokio::sync::oneshot;
@@ -66,7 +66,7 @@ fn append(log: &MemoryLog, event: &Outgoing, target: &Target) -> Result<u64, Log
     if event.name() == LOST {
         return Err(LogError::Failed("the test says so".to_owned()));
     }
-    match log.append(event, target) {
+    match log.append(event, target, Flags::default()) {
         Appending::Done(done) => done,
         Appending::Waiting(_) => panic!("memory needs no time"),
     }
@@ -86,7 +86,7 @@ impl Log for Late {
         self.log.last()
     }
 
-    fn append(&self, event: &Outgoing, target: &Target) -> Appending {
+    fn append(&self, event: &Outgoing, target: &Target, _: Flags) -> Appending {
         if !self.store.is_late {
             return Appending::Done(append(&self.log, event, target));
         }

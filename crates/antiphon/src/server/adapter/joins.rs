@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{Local, Outgoing};
+use super::{Flags, Local, Outgoing};
 use crate::{
     engine::{QueuePolicy, Sending, session::turn},
     server::{
@@ -93,7 +93,13 @@ impl Local {
     }
 
     /// Emits an event that is retained.
-    pub(super) fn retain(&self, event: &Outgoing, target: &Target, policy: QueuePolicy) {
+    pub(super) fn retain(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        policy: QueuePolicy,
+        flags: Flags,
+    ) {
         let sending = Sending::with(policy);
         // What is queued leaves when the lock has been let go.
         turn::scope(|| {
@@ -101,12 +107,32 @@ impl Local {
                 joins.retained.retain(event, target);
                 match (self.recovery(), &mut joins.waiting) {
                     (Some(ordered), Some(waiting)) => {
-                        ordered.broadcast_in(waiting, event, target, sending);
+                        ordered.broadcast_in(waiting, event, target, sending, flags);
                     }
                     _ => self.spread(event, target, sending),
                 }
             });
         });
+    }
+
+    /// Delivers an event of another server that is retained: see [`Local::deliver`].
+    pub(super) fn deliver_retained(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        policy: QueuePolicy,
+        sequence: u64,
+    ) -> bool {
+        self.exclusively(|joins| {
+            let (Some(ordered), Some(waiting)) = (self.recovery(), &mut joins.waiting) else {
+                return true;
+            };
+            let is_delivered = ordered.heard_in(waiting, event, target, sequence, policy);
+            if is_delivered {
+                joins.retained.retain(event, target);
+            }
+            is_delivered
+        })
     }
 
     /// Nothing is retained for the rooms of `target` any more.

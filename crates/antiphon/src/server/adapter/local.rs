@@ -23,11 +23,11 @@ use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, Socket
 use crate::{
     engine::{QueuePolicy, Sending, session::turn},
     server::{
-        EmitError, Shared, Socket, Target,
+        EmitError, Room, Shared, Socket, Target,
         delivery::kept::Kept,
         handlers::server_side::ServerSide,
         namespace::namespaces::Namespaces,
-        recovery::Ordered,
+        recovery::{Ordered, SavedSession},
         rooms::{Rooms, burst, retained::Retained},
     },
 };
@@ -56,7 +56,7 @@ impl Local {
     pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
         let rooms = Arc::default();
         let recovery = shared.recovery.as_ref().and_then(|options| {
-            let log = options.open(name)?;
+            let log = options.open(name, &*shared.adapter)?;
             Some(Ordered::new(
                 name,
                 Weak::clone(&namespaces),
@@ -176,15 +176,57 @@ impl Local {
         self.note_outgoing(target, event);
         let sending = self.sending(flags);
         if flags.retain {
-            return self.retain(event, target, sending.policy);
+            return self.retain(event, target, sending.policy, flags);
         }
         if let Some(pause) = flags.at_least_once {
             return self.keep(event, target, pause);
         }
         if let Some(ordered) = self.recovery() {
-            return ordered.broadcast(event, target, sending);
+            return ordered.broadcast(event, target, sending, flags);
         }
         self.spread(event, target, sending);
+    }
+
+    /// Delivers an event that another server has appended to the [log](crate::recovery::Log) that both share, as one
+    /// with this sequence. They come in the order of the log. Returns `false` if there is no room
+    /// for it now: it is to be tried again, before those behind it.
+    #[must_use = "an event for which there is no room is tried again"]
+    pub fn deliver(&self, event: &Outgoing, target: &Target, flags: Flags, sequence: u64) -> bool {
+        let Some(ordered) = self.recovery() else {
+            return true;
+        };
+        let policy = self.sending(flags).policy;
+        let is_delivered = match flags.retain {
+            true => self.deliver_retained(event, target, policy, sequence),
+            false => ordered.heard(event, target, sequence, policy),
+        };
+        if is_delivered {
+            self.note_outgoing(target, event);
+        }
+        is_delivered
+    }
+
+    /// Gives a session to another server that [takes](crate::recovery::Log::take) it, and forgets
+    /// it. If its socket is connected it is ended first. Resolves with `None` if there is none of
+    /// this private id.
+    pub fn hand_over(&self, pid: &str) -> BoxFuture<Option<SavedSession>> {
+        let ordered = self.recovery().cloned();
+        let pid = Room::from(pid);
+        Box::pin(async move { ordered?.hand_over(&pid).await })
+    }
+
+    /// Another server has this session: it is over here.
+    pub fn has_lost(&self, pid: &str) {
+        if let Some(ordered) = self.recovery() {
+            ordered.has_lost(pid);
+        }
+    }
+
+    /// [Saves](crate::recovery::Log::save) all sessions that this server has.
+    pub fn save_sessions(&self) {
+        if let Some(ordered) = self.recovery() {
+            ordered.save_all();
+        }
     }
 
     /// Sends an event to the sockets of `target`, without a log.

@@ -118,7 +118,10 @@ pub(crate) use membership::Watcher;
 
 use crate::{
     engine::QueuePolicy,
-    server::{Room, Target},
+    server::{
+        Room, Target,
+        recovery::{Bounds, Log},
+    },
 };
 
 /// How a broadcast travels.
@@ -254,6 +257,13 @@ pub trait Adapter: Send + Sync + 'static {
 pub trait AdapterFactory: Send + Sync + 'static {
     /// The adapter of a namespace.
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter>;
+
+    /// The log of a namespace that has [recovery](crate::Recovery), if the servers share one: asked
+    /// for before [`make`](Self::make). By default there is none, and each server has its own.
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        let _ = (namespace, bounds);
+        None
+    }
 }
 
 impl<F> AdapterFactory for F

@@ -25,9 +25,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    log::{LogError, Missed, Offset, Page, Stays},
+    log::{LogError, Missed, Offset, Page, SavedSession, Stays},
     ordered::{ALL, Ordered, Recoverable},
-    sessions::{Parked, Taking},
+    sessions::{self, Parked, Taking},
     stays::Tracked,
 };
 use crate::{
@@ -138,7 +138,14 @@ impl Resumption {
     ) -> Result<u64, LogError> {
         let ordered = &self.ordered;
         ordered.expire();
-        let found = ordered.sessions().claim(pid).ok_or_else(|| {
+        let mut found = ordered.sessions().claim(pid);
+        if found.is_none()
+            && let Some(saved) = ordered.log.take(pid).await?
+        {
+            ordered.park_saved(saved);
+            found = ordered.sessions().claim(pid);
+        }
+        let found = found.ok_or_else(|| {
             // What was ours begins with our epoch.
             let epoch = pid.split_once('.').map(|(epoch, _)| epoch);
             match epoch == Some(&*ordered.epoch()) {
@@ -157,17 +164,13 @@ impl Resumption {
         let stays = live.map(Recoverable::stays).or(found.stays);
         let stays = stays.unwrap_or_default();
         let after = match offset {
-            Some(Value::String(offset)) => {
-                let offset: Offset = offset.parse()?;
-                if offset.epoch != ordered.log.epoch() {
-                    return Err(LogError::Gap);
-                }
-                offset.sequence
-            }
+            Some(Value::String(offset)) => ordered.log.sequence(offset)?,
             Some(_) => return Err(LogError::Gap),
             // It has had nothing yet.
             None => stays.came,
         };
+        // What it has had, and what was before its joins, isn't delivered here once more.
+        ordered.log.reached(stays.latest().max(after)).await?;
         let missed = Missed {
             bytes: 0,
             ..ordered.missed(&stays, after)
@@ -259,6 +262,84 @@ impl Claim {
         self.ordered
             .sessions()
             .is_claimed_by(&self.pid, self.number)
+    }
+}
+
+/// Sessions that go from one server to another.
+impl Ordered {
+    /// A session that this server has taken, or that was there when the log was opened, waits for
+    /// its client.
+    pub(super) fn park_saved(&self, saved: SavedSession) {
+        let SavedSession {
+            pid,
+            id,
+            stays,
+            data,
+        } = saved;
+        let parked = Parked {
+            id,
+            stays,
+            data: None,
+            stored: data,
+            until: sessions::until(self.options.duration),
+        };
+        let dropped = self
+            .sessions()
+            .park(&pid, parked, self.options.max_sessions);
+        self.forget(dropped);
+    }
+
+    /// Another server takes a session, which ends here.
+    pub(crate) async fn hand_over(self: &Arc<Self>, pid: &Room) -> Option<SavedSession> {
+        let number = self.sessions().claim(pid)?.claim;
+        self.settled.notify_waiters();
+        let claim = Claim {
+            ordered: Arc::clone(self),
+            pid: pid.clone(),
+            number,
+        };
+        let mut taken = claim.take().await.ok()?;
+        let parked = taken.parked.take()?;
+        self.sessions().remove(pid);
+        self.settled.notify_waiters();
+        if let Some(values) = parked.data {
+            values.session_over();
+        }
+        Some(SavedSession {
+            pid: pid.clone(),
+            id: parked.id,
+            stays: parked.stays,
+            data: parked.stored,
+        })
+    }
+
+    /// Another server has taken a session, and this one wasn't asked.
+    pub(crate) fn has_lost(&self, pid: &str) {
+        let pid = Room::from(pid);
+        let (live, values) = {
+            let mut sessions = self.sessions();
+            (sessions.live(&pid).cloned(), sessions.remove(&pid))
+        };
+        self.settled.notify_waiters();
+        if let Some(socket) = live {
+            socket.taken_over();
+        }
+        if let Some(values) = values {
+            values.session_over();
+        }
+    }
+
+    /// Saves all sessions as they are now.
+    pub(crate) fn save_all(&self) {
+        let (live, parked) = self.sessions().all();
+        for socket in live {
+            if let Some(recoverable) = socket.recoverable() {
+                recoverable.save(socket.id());
+            }
+        }
+        for session in parked {
+            self.log.save(session);
+        }
     }
 }
 

@@ -1,10 +1,14 @@
 //! The log of a namespace: its events in one order, and the sessions that may come back to them.
 //!
-//! A [`Log`] is the line between recovery and what keeps events: memory, a file, later a broker.
-//! The namespace owns one. It appends each event before it is delivered, and gives the sequence
-//! that this has been given to its clients. A client that comes back says the last one that it has
-//! had; [`Log::read`] gives what its socket has missed since, by the rooms that it was in at that
-//! time. What a log can't give any more it must say ([`LogError`]): nothing is skipped in silence.
+//! A [`Log`] is the line between recovery and what keeps events: memory, a file, a broker. The
+//! namespace owns one. It appends each event before it is delivered, and gives the sequence that
+//! this has been given to its clients. A client that comes back says the last one that it has had;
+//! [`Log::read`] gives what its socket has missed since, by the rooms that it was in at that time.
+//! What a log can't give any more it must say ([`LogError`]): nothing is skipped in silence.
+//!
+//! A log may be shared by the servers of a cluster. Then all deliver its events in its order:
+//! those of others come to [`Local::deliver`](crate::adapter::Local::deliver), and a session is
+//! [taken](Log::take) from wherever it is.
 
 use std::{
     fmt,
@@ -14,7 +18,9 @@ use std::{
 
 use antiphon_protocol::socket::Outgoing;
 
-use crate::server::{Room, SocketId, Target, handlers::handler::BoxFuture};
+use serde::{Deserialize, Serialize};
+
+use crate::server::{Room, SocketId, Target, adapter::Flags, handlers::handler::BoxFuture};
 
 /// A place in a log: that of one event.
 ///
@@ -201,6 +207,58 @@ pub struct SavedSession {
     pub data: serde_json::Map<String, serde_json::Value>,
 }
 
+/// A session as JSON.
+#[derive(Serialize, Deserialize)]
+struct Written {
+    id: String,
+    came: u64,
+    /// Room, after, and upto where it was left.
+    stays: Vec<(String, u64, Option<u64>)>,
+    known_from: u64,
+    data: serde_json::Map<String, serde_json::Value>,
+}
+
+impl SavedSession {
+    /// The session without its private id, as a JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        let stays = self.stays.stays.iter();
+        let written = Written {
+            id: self.id.as_str().to_owned(),
+            came: self.stays.came,
+            stays: stays
+                .map(|stay| (stay.room.to_string(), stay.after, stay.upto))
+                .collect(),
+            known_from: self.stays.known_from,
+            data: self.data.clone(),
+        };
+        // A map with texts as keys can be written.
+        serde_json::to_vec(&written).unwrap_or_default()
+    }
+
+    /// The session of this private id, from such a text. Returns `None` if it is none.
+    #[must_use]
+    pub fn from_json(pid: &str, json: &[u8]) -> Option<Self> {
+        let written: Written = serde_json::from_slice(json).ok()?;
+        let stays = written.stays.into_iter();
+        let stays = stays.map(|(room, after, upto)| Stay {
+            room: room.into(),
+            after,
+            upto,
+        });
+        Some(Self {
+            pid: pid.into(),
+            id: SocketId::new(written.id),
+            stays: Stays {
+                came: written.came,
+                stays: stays.collect(),
+                known_from: written.known_from,
+            },
+            data: written.data,
+        })
+    }
+}
+
 /// What becomes of an event that is appended.
 pub enum Appending {
     /// It has its place.
@@ -231,8 +289,25 @@ pub trait Log: Send + Sync + 'static {
     /// The last event that has been given a sequence; 0 if there was none.
     fn last(&self) -> u64;
 
-    /// Keeps an event to the sockets of `target`.
-    fn append(&self, event: &Outgoing, target: &Target) -> Appending;
+    /// How clients are told of a place in this log. By default as [`Offset`] writes it.
+    fn offset(&self, sequence: u64) -> String {
+        let epoch = self.epoch();
+        Offset { epoch, sequence }.to_string()
+    }
+
+    /// The sequence of an offset that a client has given back.
+    ///
+    /// # Errors
+    /// [`LogError::Gap`] if it is no place of this log.
+    fn sequence(&self, offset: &str) -> Result<u64, LogError> {
+        let offset: Offset = offset.parse()?;
+        let is_ours = offset.epoch == self.epoch();
+        is_ours.then_some(offset.sequence).ok_or(LogError::Gap)
+    }
+
+    /// Keeps an event to the sockets of `target`. The flags say how it travels; what is
+    /// [`local`](Flags::local) concerns the sockets of this server alone.
+    fn append(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending;
 
     /// What a socket has missed, oldest first. It must be ready at once where all that is wanted
     /// was appended a moment ago, since the namespace emits nothing meanwhile.
@@ -269,6 +344,26 @@ pub trait Log: Send + Sync + 'static {
     /// The sessions that were there when the log was opened.
     fn saved(&self) -> Vec<SavedSession> {
         Vec::new()
+    }
+
+    /// Resolves when this server has heard all events up to this one: before, nobody who has had it
+    /// is let in. At once where nobody else appends.
+    ///
+    /// # Errors
+    /// [`LogError::Gap`] if the log doesn't go so far.
+    fn reached(&self, sequence: u64) -> BoxFuture<Result<(), LogError>> {
+        let _ = sequence;
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Takes a session that isn't on this server, once: from the one that has it, or from where it
+    /// was saved. It is this server's from then on. By default there is none.
+    ///
+    /// # Errors
+    /// [`LogError`] if that can't be told.
+    fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
+        let _ = pid;
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// Drops what is older than the log keeps. Called from time to time.

@@ -32,7 +32,7 @@ use serde_json::Value;
 
 use crate::{
     engine::LONGEST,
-    server::{Socket, namespace::with_slash},
+    server::{Socket, adapter::AdapterFactory, namespace::with_slash},
 };
 
 pub use antiphon_protocol::socket::Outgoing;
@@ -78,7 +78,8 @@ pub struct Recovery {
     pub(super) skips_middlewares: bool,
     namespaces: Option<Vec<String>>,
     pub(super) data: Vec<StoredData>,
-    log: Arc<OpenLog>,
+    /// `None`: what the adapter has, or memory.
+    log: Option<Arc<OpenLog>>,
 }
 
 /// Opens the log of a namespace.
@@ -97,7 +98,7 @@ impl Recovery {
             skips_middlewares: false,
             namespaces: None,
             data: Vec::new(),
-            log: Arc::new(|_: &str, bounds| Arc::new(MemoryLog::new(bounds))),
+            log: None,
         }
     }
 
@@ -175,13 +176,13 @@ impl Recovery {
     }
 
     /// Keeps events and sessions in this log: called once for each namespace, with its name and
-    /// what it is to keep.
+    /// what it is to keep. By default it is the [adapter's](AdapterFactory::log), which servers share, or memory.
     #[must_use]
     pub fn log<F>(mut self, open: F) -> Self
     where
         F: Fn(&str, Bounds) -> Arc<dyn Log> + Send + Sync + 'static,
     {
-        self.log = Arc::new(open);
+        self.log = Some(Arc::new(open));
         self
     }
 
@@ -208,7 +209,11 @@ impl Recovery {
     }
 
     /// The log of a namespace, if it has one.
-    pub(super) fn open(&self, namespace: &str) -> Option<Arc<dyn Log>> {
+    pub(super) fn open(
+        &self,
+        namespace: &str,
+        adapter: &dyn AdapterFactory,
+    ) -> Option<Arc<dyn Log>> {
         let names = self.namespaces.as_ref();
         if names.is_some_and(|names| !names.iter().any(|name| name == namespace)) {
             return None;
@@ -218,7 +223,12 @@ impl Recovery {
             events: self.max_events.max(1),
             bytes: self.max_bytes,
         };
-        Some((self.log)(namespace, bounds))
+        Some(match &self.log {
+            Some(open) => open(namespace, bounds),
+            None => adapter
+                .log(namespace, bounds)
+                .unwrap_or_else(|| Arc::new(MemoryLog::new(bounds))),
+        })
     }
 }
 

@@ -35,6 +35,7 @@ use crate::{
     engine::{QueuePolicy, SendError, Sending, session::turn},
     server::{
         DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
+        adapter::Flags,
         handlers::handler::BoxFuture,
         namespace::namespaces::Namespaces,
         rooms::{Rooms, burst},
@@ -93,28 +94,9 @@ impl Ordered {
         rooms: &Arc<Rooms>,
         options: &Arc<Recovery>,
     ) -> Arc<Self> {
-        let mut sessions = Sessions::default();
-        for saved in log.saved() {
-            let SavedSession {
-                pid,
-                id,
-                stays,
-                data,
-            } = saved;
-            let parked = Parked {
-                id,
-                stays,
-                data: None,
-                stored: data,
-                until: sessions::until(options.duration),
-            };
-            for (dropped, _) in sessions.park(&pid, parked, options.max_sessions) {
-                log.forget(&dropped);
-            }
-        }
         let delivered = Arc::new(AtomicU64::new(log.last()));
         rooms.track(Arc::clone(&delivered));
-        Arc::new(Self {
+        let this = Arc::new(Self {
             namespace: namespace.into(),
             options: Arc::clone(options),
             log,
@@ -124,11 +106,15 @@ impl Ordered {
             waiting: Mutex::default(),
             is_behind: AtomicBool::new(false),
             delivered,
-            sessions: Mutex::new(sessions),
+            sessions: Mutex::default(),
             undelivered: Seldom::default(),
             settled: Notify::new(),
             is_swept: AtomicBool::new(false),
-        })
+        });
+        for saved in this.log.saved() {
+            this.park_saved(saved);
+        }
+        this
     }
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, Sessions> {
@@ -229,8 +215,47 @@ impl Ordered {
     }
 
     /// Emits an event to the sockets of `target`.
-    pub(crate) fn broadcast(self: &Arc<Self>, event: &Outgoing, target: &Target, sending: Sending) {
-        self.in_order(|waiting| self.broadcast_in(waiting, event, target, sending));
+    pub(crate) fn broadcast(
+        self: &Arc<Self>,
+        event: &Outgoing,
+        target: &Target,
+        sending: Sending,
+        flags: Flags,
+    ) {
+        self.in_order(|waiting| self.broadcast_in(waiting, event, target, sending, flags));
+    }
+
+    /// An event that another server has appended to the log that both share. Returns whether there
+    /// was room for it.
+    pub(crate) fn heard(
+        self: &Arc<Self>,
+        event: &Outgoing,
+        target: &Target,
+        sequence: u64,
+        policy: QueuePolicy,
+    ) -> bool {
+        self.in_order(|waiting| self.heard_in(waiting, event, target, sequence, policy))
+    }
+
+    /// As [`heard`](Self::heard), by whoever has the lock.
+    pub(crate) fn heard_in(
+        &self,
+        waiting: &mut Waiting,
+        event: &Outgoing,
+        target: &Target,
+        sequence: u64,
+        policy: QueuePolicy,
+    ) -> bool {
+        if waiting.is_empty() {
+            self.deliver_to_many(event, target, sequence, policy);
+            return true;
+        }
+        let delivery = Delivery {
+            event: event.clone(),
+            receivers: Receivers::Many(target.clone()),
+            policy,
+        };
+        waiting.push_of_others(delivery, sequence)
     }
 
     /// As [`broadcast`](Self::broadcast), by whoever has the lock.
@@ -240,6 +265,7 @@ impl Ordered {
         event: &Outgoing,
         target: &Target,
         sending: Sending,
+        flags: Flags,
     ) {
         if sending.volatile {
             let mut draft = self.shared.draft();
@@ -248,7 +274,7 @@ impl Ordered {
             }
             return;
         }
-        match self.log.append(event, target) {
+        match self.log.append(event, target, flags) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_many(event, target, sequence, sending.policy);
             }
@@ -298,7 +324,11 @@ impl Ordered {
             rooms,
             except: Vec::new(),
         };
-        match self.log.append(event, &target) {
+        let flags = Flags {
+            policy: Some(sending.policy),
+            ..Flags::default()
+        };
+        match self.log.append(event, &target, flags) {
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_one(socket, event, &target, sequence, sending)
             }
@@ -447,11 +477,7 @@ impl Ordered {
         event: &Outgoing,
         sequence: u64,
     ) -> Result<(), EncodeError> {
-        let offset = Offset {
-            epoch: self.log.epoch(),
-            sequence,
-        };
-        draft.logged(&self.namespace, event, &offset.to_string())
+        draft.logged(&self.namespace, event, &self.log.offset(sequence))
     }
 }
 
@@ -519,14 +545,19 @@ impl Recoverable {
     /// Keeps the session as it is now, if the log is durable.
     pub(super) fn save(&self, id: &SocketId) {
         if self.ordered.log.is_durable() {
-            let data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
             self.ordered.log.save(SavedSession {
                 pid: self.pid.clone(),
                 id: id.clone(),
                 stays: self.stays(),
-                data: data.clone(),
+                data: self.stored(),
             });
         }
+    }
+
+    /// Its values as they are stored.
+    fn stored(&self) -> Map<String, Value> {
+        let data = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        data.clone()
     }
 
     /// Whether its client may still come back.
@@ -573,7 +604,7 @@ impl Recoverable {
                 id: socket.id().clone(),
                 stays: self.stays(),
                 data: socket.values(),
-                stored: Map::new(),
+                stored: self.stored(),
                 until: sessions::until(ordered.options.duration),
             };
             sessions.park(&self.pid, parked, ordered.options.max_sessions)

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::log::Stays;
+use super::log::{SavedSession, Stays};
 use crate::server::{Room, Socket, SocketId, Target, socket::values::Values};
 
 /// What stays of a socket whose connection has gone.
@@ -182,11 +182,32 @@ impl Sessions {
         dropped
     }
 
-    pub(super) fn remove(&mut self, pid: &Room) {
-        let entry = self.by_pid.remove(pid);
-        if let Some(State::Parked(parked)) = entry.map(|entry| entry.state) {
+    /// Removes a session. Gives the values that it has had, if it was parked.
+    pub(super) fn remove(&mut self, pid: &Room) -> Option<Arc<Values>> {
+        let entry = self.by_pid.remove(pid)?;
+        if let State::Parked(parked) = &entry.state {
             self.expiring.remove(&(parked.until, pid.clone()));
         }
+        entry.into_values()
+    }
+
+    /// The sockets of those that are live, and those that are parked.
+    pub(super) fn all(&self) -> (Vec<Socket>, Vec<SavedSession>) {
+        let (mut live, mut saved) = (Vec::new(), Vec::new());
+        for (pid, entry) in &self.by_pid {
+            match &entry.state {
+                State::Live(socket) => live.push(socket.clone()),
+                State::Parked(parked) => saved.push(SavedSession {
+                    pid: pid.clone(),
+                    id: parked.id.clone(),
+                    stays: parked.stays.clone(),
+                    data: parked.stored.clone(),
+                }),
+                // Whoever has it saves it.
+                State::Taken(_) => {}
+            }
+        }
+        (live, saved)
     }
 
     /// Whether there is one of this private id.

@@ -86,6 +86,13 @@ impl Tracked {
 }
 
 impl Stays {
+    /// The latest event that it is known by.
+    pub(super) fn latest(&self) -> u64 {
+        let stays = self.stays.iter();
+        let places = stays.map(|stay| stay.upto.unwrap_or(stay.after));
+        places.fold(self.came.max(self.known_from), u64::max)
+    }
+
     /// The rooms that it is in. Its private id isn't one.
     pub(super) fn rooms(&self, pid: &Room) -> Vec<Room> {
         let stays = self.stays.iter();

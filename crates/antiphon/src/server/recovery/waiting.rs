@@ -8,9 +8,13 @@
 //!
 //! Events are bounded by the log, which refuses what it can't take. If too many other steps wait they
 //! wait no longer: they are done in their order, and the events come behind them.
+//!
+//! Of a log that several servers share, events of others come with their sequence. They wait for no
+//! event that this server has yet to hear back, since that will have a higher one.
 
 use std::{
     collections::{HashSet, VecDeque},
+    future::ready,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     task::{Context, Poll, Waker},
@@ -28,6 +32,9 @@ use crate::{
 const MOST_STEPS: usize = 65_536;
 const MOST_BYTES: usize = 64 << 20;
 
+/// Events of other servers that wait behind steps that are being done, at the most.
+const MOST_OF_OTHERS: usize = 4_096;
+
 /// What a step may take beside what it says.
 const STEP: usize = size_of::<Step>();
 
@@ -42,6 +49,8 @@ pub(crate) struct Waiting {
     hurried: VecDeque<Step>,
     /// In both.
     changes: usize,
+    /// Events of other servers, in the order of the log.
+    of_others: VecDeque<(Delivery, u64)>,
     /// Until all has been done, also what was taken from here.
     pub(super) has_worker: bool,
     worker: Option<Waker>,
@@ -160,7 +169,20 @@ impl Step {
 impl Waiting {
     /// Whether what is emitted now has to wait.
     pub(crate) fn is_empty(&self) -> bool {
-        self.steps.is_empty() && self.hurried.is_empty() && !self.has_worker
+        self.steps.is_empty()
+            && self.hurried.is_empty()
+            && self.of_others.is_empty()
+            && !self.has_worker
+    }
+
+    /// An event of another server has come. Returns whether there was room for it.
+    pub(super) fn push_of_others(&mut self, delivery: Delivery, sequence: u64) -> bool {
+        if self.of_others.len() >= MOST_OF_OTHERS {
+            return false;
+        }
+        self.of_others.push_back((delivery, sequence));
+        self.worker.take().into_iter().for_each(Waker::wake);
+        true
     }
 
     /// An event waits until it is stored.
@@ -212,6 +234,9 @@ impl Waiting {
         let hurried = self.hurried.pop_front();
         let is_hurried = hurried.is_some();
         let Some(step) = hurried.or_else(|| self.steps.pop_front()) else {
+            if let Some(due) = self.next_of_others(u64::MAX) {
+                return Poll::Ready(Some(due));
+            }
             // Its memory is given back.
             *self = Self::default();
             return Poll::Ready(None);
@@ -227,9 +252,21 @@ impl Waiting {
                 match polled {
                     Ok(Poll::Pending) => {
                         self.steps.push_front(Step::Event(delivery, stored));
+                        // It will come behind these.
+                        if let Some(due) = self.next_of_others(u64::MAX) {
+                            return Poll::Ready(Some(due));
+                        }
                         self.worker = Some(context.waker().clone());
                         return Poll::Pending;
                     }
+                    Ok(Poll::Ready(Ok(sequence))) => match self.next_of_others(sequence) {
+                        Some(before) => {
+                            let stored = Box::pin(ready(Ok(sequence)));
+                            self.steps.push_front(Step::Event(delivery, stored));
+                            before
+                        }
+                        None => Due::Event(delivery, Ok(sequence)),
+                    },
                     Ok(Poll::Ready(stored)) => Due::Event(delivery, stored),
                     Err(_) => Due::Event(delivery, Err(LogError::Failed("it panicked".to_owned()))),
                 }
@@ -241,6 +278,16 @@ impl Waiting {
             Step::Work(_, work) => Due::Work(work),
         };
         Poll::Ready(Some(due))
+    }
+
+    /// The next event of another server, if it is one before this sequence.
+    fn next_of_others(&mut self, before: u64) -> Option<Due> {
+        let (_, sequence) = self.of_others.front()?;
+        if *sequence >= before {
+            return None;
+        }
+        let (delivery, sequence) = self.of_others.pop_front()?;
+        Some(Due::Event(delivery, Ok(sequence)))
     }
 
     /// Whether memberships are going to change.
@@ -326,6 +373,44 @@ mod tests {
             }
         }
         events
+    }
+
+    /// The sequences of the events that may be delivered, in this order.
+    fn delivered(waiting: &mut Waiting) -> Vec<u64> {
+        let mut context = Context::from_waker(Waker::noop());
+        let mut sequences = Vec::new();
+        while let Poll::Ready(Some(due)) = waiting.next(&mut context) {
+            if let Due::Event(_, Ok(sequence)) = due {
+                sequences.push(sequence);
+            }
+        }
+        sequences
+    }
+
+    #[test]
+    fn events_of_others_are_delivered_between_ones_own_in_the_order_of_the_log() {
+        let mut waiting = Waiting::default();
+        let stored = |sequence| Box::pin(ready(Ok(sequence)));
+        waiting.push_event(event(0), stored(5));
+        waiting.push_work(0, Box::new(|| ()));
+        waiting.push_event(event(1), stored(9));
+        waiting.push_event(event(2), Box::pin(pending()));
+        for sequence in [3, 4, 7, 8, 10] {
+            assert!(waiting.push_of_others(event(3), sequence));
+        }
+        // What isn't heard back yet comes behind all that has been heard.
+        assert_eq!(delivered(&mut waiting), [3, 4, 5, 7, 8, 9, 10]);
+        assert_eq!(waiting.steps.len(), 1);
+    }
+
+    #[test]
+    fn events_of_others_beyond_the_bound_are_refused() {
+        let mut waiting = Waiting::default();
+        waiting.push_event(event(0), Box::pin(pending()));
+        let taken = (1..).take_while(|sequence| waiting.push_of_others(event(1), *sequence));
+        assert_eq!(taken.count(), MOST_OF_OTHERS);
+        assert_eq!(delivered(&mut waiting).len(), MOST_OF_OTHERS);
+        assert!(waiting.push_of_others(event(1), u64::MAX));
     }
 
     #[test]

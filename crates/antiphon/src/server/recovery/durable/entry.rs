@@ -1,4 +1,4 @@
-//! Events and sessions as a file has them.
+//! Events as a file has them.
 //!
 //! Written by the writer, read when a namespace is opened. What can't be read gives `None`; the
 //! reader says that something is missing.
@@ -7,13 +7,8 @@ use antiphon_protocol::{
     record::{Reader, write, write_event, write_texts},
     socket::Outgoing,
 };
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use crate::server::{
-    SocketId, Target,
-    recovery::log::{SavedSession, Stay, Stays},
-};
+use crate::server::Target;
 
 /// The first byte of an event, by which another form could be told from this one.
 const FORM: u8 = 1;
@@ -63,50 +58,4 @@ impl Entry {
         };
         Some((at, target, rest))
     }
-}
-
-/// A session of a file, as JSON.
-#[derive(Serialize, Deserialize)]
-struct Kept {
-    id: String,
-    came: u64,
-    /// Room, after, and upto where it was left.
-    stays: Vec<(String, u64, Option<u64>)>,
-    known_from: u64,
-    data: Map<String, Value>,
-}
-
-pub(super) fn write_session(session: &SavedSession) -> Vec<u8> {
-    let stays = session.stays.stays.iter();
-    let kept = Kept {
-        id: session.id.as_str().to_owned(),
-        came: session.stays.came,
-        stays: stays
-            .map(|stay| (stay.room.to_string(), stay.after, stay.upto))
-            .collect(),
-        known_from: session.stays.known_from,
-        data: session.data.clone(),
-    };
-    // A map with texts as keys can be written.
-    serde_json::to_vec(&kept).unwrap_or_default()
-}
-
-pub(super) fn read_session(pid: &str, bytes: &[u8]) -> Option<SavedSession> {
-    let kept: Kept = serde_json::from_slice(bytes).ok()?;
-    let stays = kept.stays.into_iter();
-    let stays = stays.map(|(room, after, upto)| Stay {
-        room: room.into(),
-        after,
-        upto,
-    });
-    Some(SavedSession {
-        pid: pid.into(),
-        id: SocketId::new(kept.id),
-        stays: Stays {
-            came: kept.came,
-            stays: stays.collect(),
-            known_from: kept.known_from,
-        },
-        data: kept.data,
-    })
 }

@@ -42,7 +42,7 @@ use super::{
     log::{Appending, Bounds, Log, LogError, Missed, Page, SavedSession},
     memory::segment::now,
 };
-use crate::server::{Room, Target, handlers::handler::BoxFuture};
+use crate::server::{Room, Target, adapter::Flags, handlers::handler::BoxFuture};
 
 /// A file that keeps events and sessions over restarts of the server, and over its crashes: see
 /// [`Recovery::durable`](super::Recovery::durable). A cheap handle.
@@ -251,7 +251,7 @@ impl Log for DurableLog {
         self.front.events().last()
     }
 
-    fn append(&self, event: &Outgoing, target: &Target) -> Appending {
+    fn append(&self, event: &Outgoing, target: &Target, _: Flags) -> Appending {
         let entry = Entry {
             at: now(),
             target: target.clone(),

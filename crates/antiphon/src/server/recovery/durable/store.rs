@@ -8,7 +8,7 @@ use std::{collections::HashMap, io};
 use redb::{Database, ReadableTable, ReadableTableMetadata, TableDefinition};
 use serde::{Deserialize, Serialize};
 
-use super::entry::{self, Entry};
+use super::entry::Entry;
 use crate::server::{
     Room, Target,
     recovery::{log::SavedSession, memory::events::Past},
@@ -141,7 +141,7 @@ pub(super) fn find(database: &Database, namespace: &str) -> Result<Result<Found,
             break;
         }
         // One that can't be read is one that isn't known: its client begins anew.
-        sessions.extend(entry::read_session(pid, session.value()));
+        sessions.extend(SavedSession::from_json(pid, session.value()));
     }
     Ok(Ok(Found {
         state,
@@ -167,7 +167,7 @@ pub(super) fn commit(database: &Database, changes: &mut [Change<'_>]) -> Result<
             for (pid, session) in &change.sessions {
                 match session {
                     Some(session) => {
-                        let session = entry::write_session(session);
+                        let session = session.to_json();
                         sessions.insert((namespace, &***pid), session.as_slice())?;
                     }
                     None => {

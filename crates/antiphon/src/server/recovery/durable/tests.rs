@@ -127,8 +127,12 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
+fn appending(log: &Arc<dyn Log>, number: u64, target: &Target) -> Appending {
+    log.append(&event(number), target, Flags::default())
+}
+
 fn append(log: &Arc<dyn Log>, number: u64, target: &Target) -> Result<u64, LogError> {
-    match log.append(&event(number), target) {
+    match appending(log, number, target) {
         Appending::Done(result) => result,
         Appending::Waiting(waiting) => wait(waiting),
     }
@@ -449,7 +453,7 @@ fn the_file_stays_within_its_bounds() {
     let mut sizes = Vec::new();
     for round in 0..40 {
         let waiting: Vec<_> = (0..100)
-            .map(|number| log.append(&event(number), &to(&format!("room {}", number % 10))))
+            .map(|number| appending(&log, number, &to(&format!("room {}", number % 10))))
             .collect();
         for waiting in waiting {
             let Appending::Waiting(waiting) = waiting else {
@@ -497,7 +501,7 @@ fn events_that_come_together_share_a_commit() {
     append(&log, 0, &to("a")).expect("a place");
     let before = disk.0.syncs.load(Ordering::SeqCst);
     let waiting: Vec<_> = (0..500)
-        .map(|number| log.append(&event(number), &to("a")))
+        .map(|number| appending(&log, number, &to("a")))
         .collect();
     for waiting in waiting {
         let Appending::Waiting(waiting) = waiting else {

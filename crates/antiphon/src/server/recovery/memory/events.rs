@@ -46,7 +46,6 @@ pub(in crate::server::recovery) struct Events {
 }
 
 /// What is known of events that are no longer in a log.
-#[cfg(feature = "redb")]
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(in crate::server::recovery) struct Past {
     /// The newest event to everyone.
@@ -106,7 +105,7 @@ impl Events {
         }
         if let Some(last) = self.segments.back_mut() {
             let before = last.bytes();
-            last.push(now, &address, event);
+            last.push(sequence, now, &address, event);
             self.bytes += last.bytes() - before;
             self.count += 1;
         }
@@ -121,8 +120,7 @@ impl Events {
         };
         let most = LARGEST_SEGMENT.min(self.bounds.bytes / PARTS);
         let part = self.bounds.duration.as_millis() as u64 / PARTS as u64;
-        last.next() != self.next
-            || last.is_full(size, most)
+        last.is_full(size, most)
             || last.len() >= (self.bounds.events / PARTS).max(1)
             || now.saturating_sub(last.ended) > part
     }
@@ -214,7 +212,7 @@ impl Events {
     fn segment(&self, sequence: u64) -> Option<&Segment> {
         let index = self
             .segments
-            .partition_point(|segment| segment.next() <= sequence);
+            .partition_point(|segment| segment.last < sequence);
         self.segments.get(index)
     }
 
@@ -367,11 +365,10 @@ impl Events {
     }
 }
 
-/// A log that is opened again.
-#[cfg(feature = "redb")]
+/// A log of which a part was there before.
 impl Events {
-    /// The log was there before: what is known of events that it has dropped. Its events are
-    /// appended again, each after [`skip_to`](Self::skip_to).
+    /// What is known of events that it has dropped. Its events are appended again, each after
+    /// [`skip_to`](Self::skip_to).
     pub(in crate::server::recovery) fn remember(
         &mut self,
         past: Past,

@@ -9,13 +9,14 @@ pub(super) mod segment;
 use std::{
     future::ready,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use antiphon_protocol::socket::Outgoing;
 
 use super::log::{Appending, Bounds, Log, LogError, Missed, Page};
-use crate::server::{Target, handlers::handler::BoxFuture};
-use events::Events;
+use crate::server::{Target, adapter::Flags, handlers::handler::BoxFuture};
+use events::{Events, Past};
 
 /// A log in memory.
 #[derive(Debug)]
@@ -33,6 +34,39 @@ impl MemoryLog {
             epoch,
             events: Mutex::new(Events::new(epoch, bounds)),
         }
+    }
+
+    /// What this server has heard of a log that is elsewhere, and has this epoch: nothing yet, and
+    /// nothing is known of events up to `after`. Events come by [`insert`](Self::insert).
+    #[must_use]
+    pub fn replica(epoch: u32, after: u64, bounds: Bounds) -> Self {
+        let mut events = Events::new(epoch, bounds);
+        let past = Past {
+            everyone: after,
+            forgotten: after,
+        };
+        events.remember(past, []);
+        events.skip_to(after.saturating_add(1));
+        Self {
+            epoch,
+            events: Mutex::new(events),
+        }
+    }
+
+    /// Keeps an event that has its sequence and its time already. One that isn't behind the last is
+    /// left out.
+    pub fn insert(&self, sequence: u64, at: SystemTime, event: &Outgoing, target: &Target) {
+        let mut events = self.lock();
+        if sequence > events.last() {
+            events.skip_to(sequence);
+            events.append(segment::millis(at), event, target);
+        }
+    }
+
+    /// The first event that is still here; the next one, if there is none.
+    #[must_use]
+    pub fn first(&self) -> u64 {
+        self.lock().first()
     }
 
     fn lock(&self) -> MutexGuard<'_, Events> {
@@ -57,7 +91,7 @@ impl Log for MemoryLog {
         self.lock().last()
     }
 
-    fn append(&self, event: &Outgoing, target: &Target) -> Appending {
+    fn append(&self, event: &Outgoing, target: &Target, _: Flags) -> Appending {
         Appending::Done(Ok(self.lock().append(segment::now(), event, target)))
     }
 

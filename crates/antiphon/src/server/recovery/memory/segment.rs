@@ -18,11 +18,15 @@ use crate::server::recovery::log::{LoggedEvent, Offset};
 /// The key of a room among those of its log.
 pub(super) type RoomKey = u32;
 
-/// Events with sequences one behind the other.
+/// Events in the order of their sequences.
 #[derive(Debug)]
 pub(super) struct Segment {
     /// The sequence of the first.
     pub(super) first: u64,
+    /// The sequence of the last.
+    pub(super) last: u64,
+    /// The sequences, if they aren't one behind the other.
+    sequences: Vec<u64>,
     /// When the first was emitted, in ms since the epoch of UNIX.
     began: u64,
     /// When the last was.
@@ -45,16 +49,13 @@ impl Segment {
     pub(super) const fn new(first: u64, now: u64) -> Self {
         Self {
             first,
+            last: first,
+            sequences: Vec::new(),
             began: now,
             ended: now,
             records: Vec::new(),
             starts: Vec::new(),
         }
-    }
-
-    /// The sequence of the next event.
-    pub(super) const fn next(&self) -> u64 {
-        self.first + self.starts.len() as u64
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -63,13 +64,17 @@ impl Segment {
 
     /// What it takes in memory.
     pub(super) const fn bytes(&self) -> usize {
-        self.records.len() + self.starts.len() * size_of::<u32>()
+        self.records.len()
+            + size_of_val(self.starts.as_slice())
+            + size_of_val(self.sequences.as_slice())
     }
 
     /// What is allocated.
     #[cfg(test)]
     pub(super) const fn capacity(&self) -> usize {
-        self.records.capacity() + self.starts.capacity() * size_of::<u32>()
+        self.records.capacity()
+            + self.starts.capacity() * size_of::<u32>()
+            + self.sequences.capacity() * size_of::<u64>()
     }
 
     /// Whether an event of so many bytes begins another one instead.
@@ -81,10 +86,20 @@ impl Segment {
     pub(super) fn close(&mut self) {
         self.records.shrink_to_fit();
         self.starts.shrink_to_fit();
+        self.sequences.shrink_to_fit();
     }
 
-    pub(super) fn push(&mut self, now: u64, address: &Address, event: &Outgoing) {
-        let sequence = self.next();
+    /// Adds an event behind the last.
+    pub(super) fn push(&mut self, sequence: u64, now: u64, address: &Address, event: &Outgoing) {
+        let is_dense = self.sequences.is_empty();
+        let next = self.first + self.starts.len() as u64;
+        if is_dense && sequence != next {
+            self.sequences.extend(self.first..next);
+        }
+        if !is_dense || sequence != next {
+            self.sequences.push(sequence);
+        }
+        self.last = sequence;
         // The clock may have been set back.
         self.ended = self.ended.max(now);
         self.starts.push(self.records.len() as u32);
@@ -106,7 +121,10 @@ impl Segment {
     }
 
     fn record(&self, sequence: u64) -> Option<Reader<'_>> {
-        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        let index = match self.sequences.as_slice() {
+            [] => usize::try_from(sequence.checked_sub(self.first)?).ok()?,
+            sequences => sequences.binary_search(&sequence).ok()?,
+        };
         let start = *self.starts.get(index)? as usize;
         Some(Reader::new(self.records.get(start..)?))
     }
@@ -129,7 +147,12 @@ impl Segment {
 
 /// Now, in ms since the epoch of UNIX.
 pub(in crate::server::recovery) fn now() -> u64 {
-    let passed = SystemTime::now().duration_since(UNIX_EPOCH);
+    millis(SystemTime::now())
+}
+
+/// A time, in ms since the epoch of UNIX.
+pub(super) fn millis(time: SystemTime) -> u64 {
+    let passed = time.duration_since(UNIX_EPOCH);
     passed.map_or(0, |passed| passed.as_millis() as u64)
 }
 

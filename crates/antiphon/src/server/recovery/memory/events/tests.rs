@@ -128,8 +128,11 @@ fn what_was_missed_is_given_whole_or_not_at_all() {
                             .map(|_| room(random.below(6)))
                             .collect(),
                     };
+                    // Sequences of a log that is elsewhere may have gaps.
+                    let gap = if seed % 2 == 0 { random.below(50) } else { 0 };
+                    events.skip_to(at + 1 + gap);
                     let sequence = events.append(now, &event(step), &target);
-                    assert_eq!(sequence, at + 1);
+                    assert_eq!(sequence, at + 1 + gap);
                     for socket in &mut sockets {
                         if socket.receives(&target) {
                             socket.got.push(sequence);
@@ -140,7 +143,7 @@ fn what_was_missed_is_given_whole_or_not_at_all() {
         }
         let first = events.first();
         for socket in &sockets {
-            for after in (0..=events.last()).step_by(7) {
+            for after in (0..=events.last()).step_by(if seed % 2 == 0 { 151 } else { 7 }) {
                 let expected: Vec<_> = socket
                     .got
                     .iter()
