@@ -1,7 +1,7 @@
 //! What servers of ours, or who claims to be one, publish at a broker.
 #![no_main]
 
-use antiphon_protocol::cluster::native::Frame;
+use antiphon_protocol::cluster::native::{Frame, Logged};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -10,5 +10,8 @@ fuzz_target!(|bytes: &[u8]| {
         assert_eq!(frame.encode(), bytes);
         let others = Frame::decode_of_others(bytes, &frame.from);
         assert_eq!(others, Ok(None));
+    }
+    if let Ok(entry) = Logged::decode(bytes) {
+        assert_eq!(entry.encode(), bytes);
     }
 });

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     link::Ears as _,
+    log::Shared,
     message::{self, Asking},
     router::Router,
     topics::Routes,
@@ -35,17 +36,23 @@ pub(crate) struct Inner {
     local: Local,
     router: Arc<Router>,
     routes: Routes,
+    /// What carries its logged events, if it is shared.
+    log: Option<Arc<Shared>>,
 }
 
 impl Namespaced {
     pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
         let name: Arc<str> = local.name().into();
         let routes = Routes::new(router.topics.namespace(&name));
+        let log = router
+            .log_of(&name)
+            .filter(|_| local.recovery_time().is_some());
         Self(Arc::new(Inner {
             name,
             local,
             router,
             routes,
+            log,
         }))
     }
 
@@ -65,15 +72,33 @@ impl Inner {
         &self.local
     }
 
+    /// Whether an event is carried by the shared log.
+    fn logs(&self, flags: Flags) -> Option<&Arc<Shared>> {
+        let log = self.log.as_ref();
+        log.filter(|_| !flags.volatile && flags.at_least_once.is_none())
+    }
+
     /// Another server has said something about this namespace.
-    pub(crate) fn heard(self: &Arc<Self>, message: Message) {
+    pub(crate) fn heard(self: &Arc<Self>, from: &str, message: Message) {
         let local = &self.local;
         match message {
             Message::Broadcast {
                 to,
                 delivery,
                 event,
-            } => local.broadcast(&event, &message::target(to), message::flags(delivery)),
+                number,
+            } => {
+                let (target, mut flags) = (message::target(to), message::flags(delivery));
+                match self.logs(flags) {
+                    None => local.broadcast(&event, &target, flags),
+                    Some(log) if number > 0 => log.emitted(from, number, &event, &target, flags),
+                    Some(_) => {
+                        // Its sender doesn't share the log, and others get it, too: it can't be in it.
+                        flags.volatile = true;
+                        local.broadcast(&event, &target, flags);
+                    }
+                }
+            }
             Message::Join { who, rooms } => local.join(&message::target(who), &rooms),
             Message::Leave { who, rooms } => local.leave(&message::target(who), &rooms),
             Message::Disconnect { who, close } => local.disconnect(&message::target(who), close),
@@ -137,6 +162,9 @@ impl Adapter for Namespaced {
             .link()
             .wanted
             .want(this.routes.namespace().clone());
+        if let Some(log) = &this.log {
+            log.start(&this.local);
+        }
     }
 
     fn close(&self) -> BoxFuture<()> {
@@ -161,9 +189,9 @@ impl Adapter for Namespaced {
             }
             Membership::Deleted { room } => {
                 if let Some(topic) = topic(room) {
-                    this.router
-                        .link()
-                        .give_up(&topic, this.local.recovery_time());
+                    // What a shared log carries needs no topic.
+                    let linger = this.local.recovery_time().filter(|_| this.log.is_none());
+                    this.router.link().give_up(&topic, linger);
                 }
             }
             _ => {}
@@ -178,17 +206,18 @@ impl Adapter for Namespaced {
     ) -> Result<(), AdapterError> {
         let this = &self.0;
         this.local.broadcast(event, target, flags);
-        if flags.local {
+        if flags.local || this.logs(flags).is_some() {
             return Ok(());
         }
         let message = Message::Broadcast {
             to: message::sockets(target),
             delivery: message::delivery(flags),
             event: event.clone(),
+            number: 0,
         };
         // What is kept concerns servers that have nobody in the room now.
-        let is_kept =
-            flags.retain || flags.at_least_once.is_some() || this.local.recovery_time().is_some();
+        let is_logged_by_each = this.log.is_none() && this.local.recovery_time().is_some();
+        let is_kept = flags.retain || flags.at_least_once.is_some() || is_logged_by_each;
         match this.routes.room(target).filter(|_| !is_kept) {
             Some(room) => {
                 let topic = this.router.topics.room(&this.name, room);

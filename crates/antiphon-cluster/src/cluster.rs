@@ -2,7 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local, NodeId};
+use antiphon::{
+    adapter::{Adapter, AdapterFactory, Local, NodeId},
+    recovery::{Bounds, Log},
+};
 use antiphon_protocol::cluster::native;
 use tokio::sync::watch;
 
@@ -125,6 +128,11 @@ impl Cluster {
 impl AdapterFactory for Cluster {
     fn make(&self, _: &str, local: Local) -> Arc<dyn Adapter> {
         Arc::new(Namespaced::new(local, Arc::clone(&self.0)))
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        let log = Router::log(&self.0, namespace, bounds)?;
+        Some(log)
     }
 }
 

@@ -1,6 +1,12 @@
 //! Emitting from a program that is no server: a worker, a cron job, a command.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use antiphon::{
     EmitError, IntoRooms, Target,
@@ -53,7 +59,12 @@ struct Inner {
 }
 
 enum Wire {
-    Native { me: NodeId, topics: Topics },
+    Native {
+        me: NodeId,
+        topics: Topics,
+        /// The number of the event that is emitted next.
+        next: AtomicU64,
+    },
     Node(NodeWire),
 }
 
@@ -79,6 +90,7 @@ impl Emitter {
             Wire::Native {
                 me: random_id(),
                 topics: Topics::new(prefix),
+                next: AtomicU64::new(1),
             },
         )
     }
@@ -118,6 +130,13 @@ impl Emitter {
             namespace: format!("{slash}{namespace}").into(),
             target: Target::default(),
             flags: Flags::default(),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        match &self.0.wire {
+            Wire::Native { next, .. } => next.fetch_add(1, Ordering::Relaxed),
+            Wire::Node(_) => 0,
         }
     }
 
@@ -177,6 +196,7 @@ impl Emission {
             to: message::sockets(&self.target),
             delivery: message::delivery(self.flags),
             event: Outgoing::event(event, args)?,
+            number: self.emitter.next(),
         })
     }
 
@@ -244,7 +264,7 @@ impl Emission {
         let (topic, bytes) = match &emitter.0.wire {
             // To all servers that have the namespace: it isn't known here which of them keep events
             // for sockets that come back, and who has just been put into a room.
-            Wire::Native { me, topics } => {
+            Wire::Native { me, topics, .. } => {
                 let topic = topics.namespace(namespace);
                 let frame = Frame {
                     from: me.as_str().into(),
@@ -271,6 +291,7 @@ fn for_node(message: Message) -> Result<node::Message, AdapterError> {
             to,
             delivery,
             event,
+            ..
         } => node::Message::Broadcast {
             event,
             target: to,

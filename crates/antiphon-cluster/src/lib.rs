@@ -14,12 +14,16 @@
 //! one thread reach another server in their order, as far as the broker keeps it. An answer that is
 //! missing is named ([`FetchedSockets::missing`](antiphon::FetchedSockets)). How this server stands
 //! to the others is its [`Health`].
+//!
+//! Where the broker keeps events, namespaces with recovery share their [`log`]: a client may come
+//! back to another server.
 
 mod adapter;
 pub mod broker;
 mod cluster;
 mod emitter;
 mod link;
+pub mod log;
 mod machine;
 mod message;
 pub mod node;

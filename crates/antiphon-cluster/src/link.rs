@@ -181,7 +181,7 @@ impl Link {
             Event::Subscribed { version } => {
                 self.confirmed.send_replace(*version);
             }
-            Event::Up | Event::Down { .. } => {}
+            Event::Up | Event::Down { .. } | Event::Refused { .. } => {}
         }
     }
 }

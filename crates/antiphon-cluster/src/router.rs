@@ -14,15 +14,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon::adapter::{AdapterError, NodeId};
+use antiphon::{
+    adapter::{AdapterError, NodeId},
+    recovery::Bounds,
+};
 use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
-use tokio::sync::{mpsc, watch};
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     Health, Topic, Trouble,
     adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
+    log::Shared,
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
     topics::Topics,
@@ -35,10 +40,23 @@ pub(crate) struct Router {
     link: Link,
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+    /// The shared logs, by their topics.
+    logs: RwLock<HashMap<Topic, Weak<Shared>>>,
+    /// Sessions that other servers were asked to hand over.
+    handing: Mutex<HandingOver>,
     health: watch::Sender<Health>,
     /// It has been known once who is there.
     begun: watch::Sender<bool>,
 }
+
+#[derive(Default)]
+struct HandingOver {
+    next: u64,
+    waiting: HashMap<u64, oneshot::Sender<Option<Bytes>>>,
+}
+
+/// So long a server may take to hand a session over, which takes as long as its socket to end.
+const HANDING_OVER: Duration = Duration::from_secs(2);
 
 struct State {
     machine: Machine,
@@ -70,6 +88,8 @@ impl Router {
             topics,
             link,
             namespaces: RwLock::default(),
+            logs: RwLock::default(),
+            handing: Mutex::default(),
             health: watch::Sender::new(Health::Starting),
             begun: watch::Sender::new(false),
         });
@@ -124,6 +144,80 @@ impl Router {
             .read()
             .unwrap_or_else(PoisonError::into_inner);
         namespaces.get(name)?.upgrade()
+    }
+
+    /// The shared log of a namespace, if the broker keeps one. The same for each who asks.
+    pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<Shared>> {
+        let journal = Arc::clone(&this.link.broker).journal()?;
+        let mut logs = this.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let topic = this.topics.log(name);
+        if let Some(log) = logs.get(&topic).and_then(Weak::upgrade) {
+            return Some(log);
+        }
+        let log = Shared::new(name, bounds, this, journal);
+        logs.retain(|_, log| log.strong_count() > 0);
+        logs.insert(topic, Arc::downgrade(&log));
+        Some(log)
+    }
+
+    /// The shared log of a namespace, if it has one.
+    pub(crate) fn log_of(&self, name: &str) -> Option<Arc<Shared>> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.get(&self.topics.log(name))?.upgrade()
+    }
+
+    fn logs(&self) -> Vec<Arc<Shared>> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Asks another server for a session that it has. `None`: it doesn't answer. `Some(None)`: it
+    /// doesn't have it.
+    pub(crate) async fn hand_over(
+        this: &Arc<Self>,
+        owner: &NodeId,
+        namespace: &Arc<str>,
+        pid: &Arc<str>,
+    ) -> Option<Option<Bytes>> {
+        let (handed, answer) = oneshot::channel();
+        let question = {
+            let mut handing = this.handing();
+            handing.next += 1;
+            let question = handing.next;
+            handing.waiting.insert(question, handed);
+            question
+        };
+        let inbox = this.topics.inbox(owner.as_str());
+        let pid = Arc::clone(pid);
+        let asked = this.publish(&inbox, namespace, Message::HandOver { question, pid });
+        let answer = match asked {
+            Ok(()) => tokio::time::timeout(HANDING_OVER, answer).await.ok(),
+            Err(_) => None,
+        };
+        this.handing().waiting.remove(&question);
+        answer?.ok()
+    }
+
+    fn handing(&self) -> MutexGuard<'_, HandingOver> {
+        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another server wants a session of this one.
+    fn gives_up(self: &Arc<Self>, from: &NodeId, name: &Arc<str>, question: u64, pid: &str) {
+        let gives = self.namespace(name).map(|it| it.local().hand_over(pid));
+        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
+        let inbox = self.topics.inbox(from.as_str());
+        self.link.runtime.spawn(async move {
+            let session = match gives {
+                Some(gives) => gives.await,
+                None => None,
+            };
+            let session = session.map(|session| session.to_json().into());
+            let message = Message::HandedOver { question, session };
+            // The other takes what was saved, if it can't be told.
+            let _ = router.upgrade()?.publish(&inbox, &name, message);
+            Some(())
+        });
     }
 
     /// Sends a message of a namespace to those that have subscribed to a topic.
@@ -196,8 +290,15 @@ impl Router {
 
     // What comes.
 
-    fn frame(self: &Arc<Self>, topic: &str, bytes: &[u8]) {
-        match Frame::decode_of_others(bytes, self.me.as_str()) {
+    fn frame(self: &Arc<Self>, topic: &str, bytes: Bytes) {
+        // Entries of logs begin with a number in decimal digits, and frames with that of a version.
+        if bytes.first().is_some_and(u8::is_ascii_digit) {
+            let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+            let log = logs.get(&Topic::new(topic)).and_then(Weak::upgrade);
+            drop(logs);
+            return log.into_iter().for_each(|log| log.heard(bytes.clone()));
+        }
+        match Frame::decode_of_others(&bytes, self.me.as_str()) {
             Ok(Some(frame)) => self.says(frame),
             // What all hear comes back, and shows that this server is heard.
             Ok(None) if topic == self.topics.control.name() => {
@@ -226,9 +327,18 @@ impl Router {
                 reply,
             } => self.replied(&from, question, number, reply),
             Message::Total { question, replies } => self.total(&from, question, replies),
+            Message::HandOver { question, pid } => {
+                self.gives_up(&from, &frame.namespace, question, &pid);
+            }
+            Message::HandedOver { question, session } => {
+                if let Some(waits) = self.handing().waiting.remove(&question) {
+                    // It may have waited for too long.
+                    let _ = waits.send(session);
+                }
+            }
             message => {
                 if let Some(namespace) = self.namespace(&frame.namespace) {
-                    namespace.heard(message);
+                    namespace.heard(from.as_str(), message);
                 }
             }
         }
@@ -398,15 +508,38 @@ impl Ears for Router {
         let now = Instant::now();
         let version = self.link.wanted.version();
         let outputs = match event {
-            Event::Frame { topic, bytes, .. } => return self.frame(&topic, &bytes),
+            Event::Frame { topic, bytes, .. } => return self.frame(&topic, bytes),
             Event::Subscribed { version } => {
+                self.logs().iter().for_each(|log| log.subscribed(version));
                 self.with_machine(|machine| machine.subscribed(version, now))
             }
             // The link has counted it.
             Event::Lost { .. } => return,
-            Event::Up => self.with_machine(|machine| machine.up(version, now)),
-            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
-            Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+            Event::Refused {
+                log,
+                from,
+                number,
+                reason,
+            } => {
+                let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+                let log = logs.get(&log).and_then(Weak::upgrade);
+                drop(logs);
+                return log
+                    .into_iter()
+                    .for_each(|log| log.refused(&from, number, &reason));
+            }
+            Event::Up => {
+                self.logs().iter().for_each(|log| log.up());
+                self.with_machine(|machine| machine.up(version, now))
+            }
+            Event::Down { reason } => {
+                self.logs().iter().for_each(|log| log.down());
+                self.with_machine(|machine| machine.down(reason))
+            }
+            Event::Dropped { .. } => {
+                self.logs().iter().for_each(|log| log.up());
+                self.with_machine(|machine| machine.dropped(version, now))
+            }
         };
         self.act(outputs);
     }
@@ -420,6 +553,7 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         let outputs = self.with_machine(|machine| machine.tick(version, now));
         self.act(outputs);
+        self.logs().iter().for_each(|log| log.tick());
         self.state().machine.deadline()
     }
 }

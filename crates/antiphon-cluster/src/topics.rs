@@ -6,6 +6,7 @@
 //! | inbox | one server | answers to its questions |
 //! | namespace | servers that have it | events to all, to several rooms, to single sockets; joins and the like |
 //! | room | servers that have a socket in it | events to it |
+//! | log | servers that have the namespace, if its log is shared | its logged events |
 //!
 //! Rooms are spread over [`TAGS`] hash tags, so that a broker of several machines (Redis Cluster)
 //! spreads them over all of these, and still needs few connections to subscribe to many.
@@ -52,6 +53,13 @@ impl Topics {
 
     pub(crate) fn namespace(&self, namespace: &str) -> Topic {
         Topic::new(format!("{}:namespace:{namespace}", self.prefix))
+    }
+
+    /// The log of a namespace. Its tag is that of the namespace, so that all that belongs to it is on
+    /// one machine of a broker.
+    pub(crate) fn log(&self, namespace: &str) -> Topic {
+        let (prefix, tag) = (&self.prefix, tag(namespace, ""));
+        Topic::new(format!("{prefix}:{{{tag}}}log:{namespace}"))
     }
 
     /// The length of the namespace says where the room begins: both may hold any character.

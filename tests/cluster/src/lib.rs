@@ -12,6 +12,7 @@
 )]
 
 pub mod features;
+pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]
 pub mod support;
 

@@ -10,6 +10,8 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use crate::Topic;
+
 /// So many frames may wait, and so many bytes in them.
 const FRAMES: usize = 65_536;
 const BYTES: usize = 64 * 1_024 * 1_024;
@@ -51,6 +53,13 @@ pub(crate) enum Event {
     Dropped { frames: u64 },
     /// So many frames that the broker had taken weren't sent.
     Lost { frames: u64 },
+    /// An entry wasn't appended to a log.
+    Refused {
+        log: Topic,
+        from: Arc<str>,
+        number: u64,
+        reason: String,
+    },
 }
 
 impl Inbox {
@@ -107,6 +116,18 @@ impl Inbox {
     /// So many frames that the broker had taken to publish were, or may have been, lost.
     pub fn lost(&self, frames: u64) {
         self.signal(Event::Lost { frames });
+    }
+
+    /// An entry that the broker had taken to [append](crate::log::Journal::append) to a log was
+    /// refused: it isn't there.
+    pub fn refused(&self, log: Topic, from: Arc<str>, number: u64, reason: impl Into<String>) {
+        let reason = reason.into();
+        self.signal(Event::Refused {
+            log,
+            from,
+            number,
+            reason,
+        });
     }
 
     fn signal(&self, event: Event) {

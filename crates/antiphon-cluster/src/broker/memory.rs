@@ -15,6 +15,8 @@
 //! # }
 //! ```
 
+mod journal;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
@@ -26,7 +28,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Abilities, Broker, Inbox, Refused};
-use crate::{Topic, Wanted};
+use crate::{Topic, Wanted, log::Journal};
+use journal::Journals;
 
 /// The largest frame that it takes.
 const MAX_FRAME: usize = 512 * 1_024 * 1_024;
@@ -42,6 +45,7 @@ struct State {
     subscriptions: HashMap<Topic, HashSet<u64>>,
     /// Patterns, which every frame is held against.
     patterns: HashSet<Topic>,
+    journals: Journals,
 }
 
 impl Hub {
@@ -69,21 +73,24 @@ impl Hub {
 
     /// Gives a frame to all that have subscribed to its topic.
     pub fn publish(&self, topic: &Topic, frame: &Bytes) {
-        let state = self.state();
-        let patterns = state.patterns.iter();
+        self.state().publish(topic, frame);
+    }
+}
+
+impl State {
+    fn publish(&self, topic: &Topic, frame: &Bytes) {
+        let patterns = self.patterns.iter();
         let patterns = patterns.filter(|pattern| pattern.covers(topic.name()));
         let mut name = None;
         for covering in patterns.chain([topic]) {
-            let members = state.subscriptions.get(covering).into_iter().flatten();
-            for inbox in members.filter_map(|number| state.members.get(number)) {
+            let members = self.subscriptions.get(covering).into_iter().flatten();
+            for inbox in members.filter_map(|number| self.members.get(number)) {
                 let name = name.get_or_insert_with(|| Arc::from(topic.name()));
                 inbox.frame(Arc::clone(name), frame.clone());
             }
         }
     }
-}
 
-impl State {
     fn subscribe(&mut self, number: u64, topic: Topic) {
         if topic.is_pattern() {
             self.patterns.insert(topic.clone());
@@ -244,6 +251,10 @@ impl Broker for Memory {
         let state = self.hub.state();
         let count = state.subscriptions.get(topic).map_or(0, HashSet::len);
         Box::pin(std::future::ready(Ok(Some(count))))
+    }
+
+    fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        Some(self)
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -24,7 +24,7 @@ pub(crate) use inbox::Event;
 pub use inbox::Inbox;
 pub use queue::{Batch, Queue, Size};
 
-use crate::{Topic, Wanted};
+use crate::{Topic, Wanted, log::Journal};
 
 /// What connects the servers of a cluster.
 pub trait Broker: Send + Sync + 'static {
@@ -49,6 +49,12 @@ pub trait Broker: Send + Sync + 'static {
 
     /// How many connections have subscribed to a topic. `None` if the broker doesn't count.
     fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>>;
+
+    /// What keeps logged events and sessions, if it can: then servers share the logs of namespaces
+    /// with recovery. By default it can't.
+    fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        None
+    }
 
     /// Sends what waits, and gives the connection up.
     fn close(&self) -> BoxFuture<()>;

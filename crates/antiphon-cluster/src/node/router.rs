@@ -122,7 +122,7 @@ impl Ears for Router {
             Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
             // The link has counted it.
-            Event::Lost { .. } => {}
+            Event::Lost { .. } | Event::Refused { .. } => {}
         }
     }
 

@@ -206,6 +206,14 @@ impl Local {
         is_delivered
     }
 
+    /// There is nothing for sockets of this server up to this place of the shared log, or it has been
+    /// [delivered](Self::deliver).
+    pub fn passed(&self, sequence: u64) {
+        if let Some(ordered) = self.recovery() {
+            ordered.passed(sequence);
+        }
+    }
+
     /// Gives a session to another server that [takes](crate::recovery::Log::take) it, and forgets
     /// it. If its socket is connected it is ended first. Resolves with `None` if there is none of
     /// this private id.

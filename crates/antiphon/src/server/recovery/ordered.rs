@@ -289,6 +289,15 @@ impl Ordered {
         }
     }
 
+    /// There is nothing to deliver up to this event. If something waits, that says how far it is.
+    pub(crate) fn passed(self: &Arc<Self>, sequence: u64) {
+        self.in_order(|waiting| {
+            if waiting.is_empty() {
+                self.delivered.fetch_max(sequence, Ordering::AcqRel);
+            }
+        });
+    }
+
     /// Emits an event to one socket. What is emitted to one whose connection has gone waits for its
     /// client, if that may come back.
     pub(crate) fn emit(

@@ -391,6 +391,7 @@ impl Events {
     }
 
     /// Of the events up to this one, some are not to be had.
+    #[cfg(feature = "redb")]
     pub(in crate::server::recovery) fn lose(&mut self, upto: u64) {
         self.lost = self.lost.max(upto);
     }

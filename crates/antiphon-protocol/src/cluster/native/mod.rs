@@ -4,13 +4,18 @@
 //! texts and events are written as in [`record`](crate::record). What has been read is proven as a
 //! client's packet is: whoever can publish at a broker may send anything.
 
+mod delivery;
+mod logged;
+
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use super::{SocketDetails, Sockets};
+pub use delivery::Delivery;
+pub use logged::Logged;
+
 use crate::{
-    engine::{ConflateKey, QueuePolicy},
     record::{Reader, write, write_attachments, write_bytes, write_event, write_texts},
     socket::{DecodeError, Limits, Outgoing, OwnedArgs},
 };
@@ -27,19 +32,6 @@ pub struct Frame {
     pub namespace: Arc<str>,
     /// What it says.
     pub message: Message,
-}
-
-/// How an event is to be delivered.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Delivery {
-    /// Receivers that can't take it at once don't get it.
-    pub volatile: bool,
-    /// Who joins one of the rooms later gets it.
-    pub retain: bool,
-    /// What becomes of it for receivers that read slowly, if the event says so.
-    pub policy: Option<QueuePolicy>,
-    /// It is kept until it is acknowledged, and sent again after this pause, in ms.
-    pub at_least_once: Option<Duration>,
 }
 
 /// What a server says.
@@ -59,6 +51,9 @@ pub enum Message {
         delivery: Delivery,
         /// The event.
         event: Outgoing,
+        /// Its number, among those of a sender that is no server: by that it gets into the
+        /// namespace's log once, if it has one. 0 otherwise.
+        number: u64,
     },
     /// Sockets shall join rooms.
     Join {
@@ -110,6 +105,20 @@ pub enum Message {
         question: u64,
         /// How many replies there were.
         replies: u32,
+    },
+    /// The receiver shall give up a session, since its client is at the sender.
+    HandOver {
+        /// Its number, among those of the sender.
+        question: u64,
+        /// The private id of the session.
+        pid: Arc<str>,
+    },
+    /// What the sender has given up.
+    HandedOver {
+        /// The number of the question.
+        question: u64,
+        /// The session, in a form that servers know. `None`: the sender doesn't have it.
+        session: Option<Bytes>,
     },
 }
 
@@ -203,13 +212,8 @@ const REPLY_ACK: u8 = 12;
 const REPLY_FOUND: u8 = 13;
 const REPLY_HANDLED: u8 = 14;
 const TOTAL: u8 = 15;
-
-// The bits of a delivery.
-const VOLATILE: u8 = 1;
-const RETAIN: u8 = 2;
-const AT_LEAST_ONCE: u8 = 4;
-/// What begins here is the number of the policy.
-const POLICY: u8 = 3;
+const HAND_OVER: u8 = 16;
+const HANDED_OVER: u8 = 17;
 
 impl Frame {
     /// The bytes of a frame.
@@ -284,11 +288,13 @@ impl Message {
                 to: sockets,
                 delivery,
                 event,
+                number,
             } => {
                 to.push(BROADCAST);
                 sockets.write(to);
                 delivery.write(to);
                 write_event(to, event);
+                write(to, *number);
             }
             Self::Join { who, rooms } => {
                 to.push(JOIN);
@@ -343,6 +349,16 @@ impl Message {
                 write(to, *question);
                 write(to, u64::from(*replies));
             }
+            Self::HandOver { question, pid } => {
+                to.push(HAND_OVER);
+                write(to, *question);
+                write_bytes(to, pid.as_bytes());
+            }
+            Self::HandedOver { question, session } => {
+                to.push(HANDED_OVER);
+                write(to, *question);
+                write_attachments(to, session.iter().cloned());
+            }
         }
     }
 
@@ -355,6 +371,7 @@ impl Message {
                 to: Sockets::read(rest)?,
                 delivery: Delivery::read(rest)?,
                 event: read_event(rest)?,
+                number: rest.number().ok_or(Malformed::Garbage)?,
             },
             JOIN => Self::Join {
                 who: Sockets::read(rest)?,
@@ -389,6 +406,18 @@ impl Message {
                 question: rest.number().ok_or(Malformed::Garbage)?,
                 replies: read_small(rest)?,
             },
+            HAND_OVER => Self::HandOver {
+                question: rest.number().ok_or(Malformed::Garbage)?,
+                pid: rest.text().ok_or(Malformed::Garbage)?.into(),
+            },
+            HANDED_OVER => Self::HandedOver {
+                question: rest.number().ok_or(Malformed::Garbage)?,
+                session: match rest.attachments().ok_or(Malformed::Garbage)?.as_slice() {
+                    [] => None,
+                    [session] => Some(session.clone()),
+                    _ => return Err(Malformed::Garbage),
+                },
+            },
             _ => return Err(Malformed::Garbage),
         })
     }
@@ -406,70 +435,6 @@ impl Digest {
         Ok(Self {
             config: number()?,
             sockets: number()?,
-        })
-    }
-}
-
-impl Sockets {
-    fn write(&self, to: &mut Vec<u8>) {
-        write_texts(to, &self.rooms);
-        write_texts(to, &self.except);
-    }
-
-    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let mut texts = || rest.texts().ok_or(Malformed::Garbage);
-        Ok(Self {
-            rooms: texts()?,
-            except: texts()?,
-        })
-    }
-}
-
-impl Delivery {
-    fn write(&self, to: &mut Vec<u8>) {
-        let mut bits = 0;
-        for (is_set, bit) in [
-            (self.volatile, VOLATILE),
-            (self.retain, RETAIN),
-            (self.at_least_once.is_some(), AT_LEAST_ONCE),
-        ] {
-            bits |= if is_set { bit } else { 0 };
-        }
-        let policy = match self.policy {
-            None => 0,
-            Some(QueuePolicy::Close) => 1,
-            Some(QueuePolicy::DropNewest) => 2,
-            Some(QueuePolicy::DropOldest) => 3,
-            Some(QueuePolicy::Conflate(_)) => 4,
-        };
-        to.push(bits | policy << POLICY);
-        if let Some(QueuePolicy::Conflate(key)) = self.policy {
-            to.extend_from_slice(key.as_bytes());
-        }
-        if let Some(pause) = self.at_least_once {
-            write_time(to, pause);
-        }
-    }
-
-    fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let bits = rest.byte().ok_or(Malformed::Garbage)?;
-        let policy = match bits >> POLICY {
-            0 => None,
-            1 => Some(QueuePolicy::Close),
-            2 => Some(QueuePolicy::DropNewest),
-            3 => Some(QueuePolicy::DropOldest),
-            4 => {
-                let key = rest.array().ok_or(Malformed::Garbage)?;
-                Some(QueuePolicy::Conflate(ConflateKey::from_bytes(key)))
-            }
-            _ => return Err(Malformed::Garbage),
-        };
-        let pause = (bits & AT_LEAST_ONCE != 0).then(|| read_time(rest));
-        Ok(Self {
-            volatile: bits & VOLATILE != 0,
-            retain: bits & RETAIN != 0,
-            policy,
-            at_least_once: pause.transpose()?,
         })
     }
 }
@@ -588,199 +553,4 @@ fn read_small(rest: &mut Reader<'_>) -> Result<u32, Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn texts() -> impl Strategy<Value = Vec<Arc<str>>> {
-        prop::collection::vec("\\PC{0,12}".prop_map(Arc::from), 0..4)
-    }
-
-    fn sockets() -> impl Strategy<Value = Sockets> {
-        (texts(), texts()).prop_map(|(rooms, except)| Sockets { rooms, except })
-    }
-
-    fn time() -> impl Strategy<Value = Duration> {
-        any::<u32>().prop_map(|ms| Duration::from_millis(ms.into()))
-    }
-
-    fn delivery() -> impl Strategy<Value = Delivery> {
-        let policy = prop::option::of(prop_oneof![
-            Just(QueuePolicy::Close),
-            Just(QueuePolicy::DropNewest),
-            Just(QueuePolicy::DropOldest),
-            any::<[u8; 16]>().prop_map(|key| QueuePolicy::Conflate(ConflateKey::from_bytes(key))),
-        ]);
-        let parts = (
-            any::<bool>(),
-            any::<bool>(),
-            policy,
-            prop::option::of(time()),
-        );
-        parts.prop_map(|(volatile, retain, policy, at_least_once)| Delivery {
-            volatile,
-            retain,
-            policy,
-            at_least_once,
-        })
-    }
-
-    /// Arguments with and without attachments.
-    fn event() -> impl Strategy<Value = Outgoing> {
-        (
-            "ev\\PC{0,8}",
-            any::<i64>(),
-            "\\PC{0,12}",
-            any::<Option<Vec<u8>>>(),
-        )
-            .prop_map(|(name, number, text, binary)| {
-                match binary {
-                    Some(binary) => Outgoing::event(&name, &(number, Bytes::from(binary), text)),
-                    None => Outgoing::event(&name, &(text, number)),
-                }
-                .unwrap()
-            })
-    }
-
-    fn args() -> impl Strategy<Value = OwnedArgs> {
-        (any::<i64>(), any::<Vec<u8>>())
-            .prop_map(|(number, binary)| OwnedArgs::new(&(number, Bytes::from(binary))).unwrap())
-    }
-
-    fn details() -> impl Strategy<Value = SocketDetails> {
-        ("\\PC{0,20}", texts(), args(), args()).prop_map(|(id, rooms, handshake, data)| {
-            SocketDetails {
-                id: id.into(),
-                rooms,
-                handshake,
-                data,
-            }
-        })
-    }
-
-    fn digest() -> impl Strategy<Value = Digest> {
-        (any::<u64>(), any::<u64>()).prop_map(|(config, sockets)| Digest { config, sockets })
-    }
-
-    fn asked() -> impl Strategy<Value = Asked> {
-        prop_oneof![
-            (sockets(), delivery(), event()).prop_map(|(to, delivery, event)| Asked::Acks {
-                to,
-                delivery,
-                event
-            }),
-            sockets().prop_map(|who| Asked::Fetch { who }),
-            event().prop_map(|event| Asked::Handle { event }),
-        ]
-    }
-
-    fn reply() -> impl Strategy<Value = Reply> {
-        prop_oneof![
-            any::<u64>().prop_map(Reply::Count),
-            ("\\PC{0,20}", args()).prop_map(|(socket, args)| Reply::Ack {
-                socket: socket.into(),
-                args
-            }),
-            prop::collection::vec(details(), 0..4).prop_map(Reply::Found),
-            args().prop_map(Reply::Handled),
-        ]
-    }
-
-    fn message() -> impl Strategy<Value = Message> {
-        prop_oneof![
-            digest().prop_map(Message::Hello),
-            digest().prop_map(Message::Heartbeat),
-            Just(Message::Bye),
-            (sockets(), delivery(), event()).prop_map(|(to, delivery, event)| Message::Broadcast {
-                to,
-                delivery,
-                event
-            }),
-            (sockets(), texts()).prop_map(|(who, rooms)| Message::Join { who, rooms }),
-            (sockets(), texts()).prop_map(|(who, rooms)| Message::Leave { who, rooms }),
-            (sockets(), any::<bool>()).prop_map(|(who, close)| Message::Disconnect { who, close }),
-            event().prop_map(|event| Message::Emit { event }),
-            (any::<u64>(), time(), asked()).prop_map(|(question, time, what)| Message::Ask {
-                question,
-                time,
-                what
-            }),
-            (any::<u64>(), any::<u32>(), reply()).prop_map(|(question, number, reply)| {
-                Message::Reply {
-                    question,
-                    number,
-                    reply,
-                }
-            }),
-            (any::<u64>(), any::<u32>())
-                .prop_map(|(question, replies)| Message::Total { question, replies }),
-        ]
-    }
-
-    prop_compose! {
-        fn frame()(from in "\\PC{0,12}", namespace in "/\\PC{0,12}", message in message()) -> Frame {
-            Frame { from: from.into(), namespace: namespace.into(), message }
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn what_was_encoded_is_decoded(frame in frame()) {
-            prop_assert_eq!(Frame::decode(&frame.encode()), Ok(frame));
-        }
-
-        #[test]
-        fn a_frame_that_was_cut_or_continued_is_malformed(frame in frame(), cut: prop::sample::Index) {
-            let bytes = frame.encode();
-            prop_assert!(Frame::decode(&bytes[..cut.index(bytes.len())]).is_err());
-            prop_assert!(Frame::decode(&[&bytes[..], &[0]].concat()).is_err());
-        }
-
-        /// A changed byte gives an error, or another frame: never a panic, and never one that would
-        /// be written otherwise.
-        #[test]
-        fn a_frame_that_was_changed_is_another_or_none(
-            frame in frame(),
-            at: prop::sample::Index,
-            byte: u8,
-        ) {
-            let mut bytes = frame.encode().to_vec();
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-            if let Ok(frame) = Frame::decode(&bytes) {
-                prop_assert_eq!(frame.encode(), bytes);
-            }
-        }
-    }
-
-    #[test]
-    fn counts_beyond_what_is_there_allocate_nothing() {
-        let mut bytes = vec![VERSION, 1, b'a', 1, b'/', JOIN];
-        write(&mut bytes, u64::MAX / 2);
-        assert_eq!(Frame::decode(&bytes), Err(Malformed::Garbage));
-    }
-
-    #[test]
-    fn arguments_that_are_none_are_refused() {
-        let event = Outgoing::from_written("\"ev\",1],[2".into(), 4, []).unwrap();
-        let message = Message::Emit { event };
-        let frame = Frame {
-            from: "a".into(),
-            namespace: "/".into(),
-            message,
-        };
-        assert!(matches!(
-            Frame::decode(&frame.encode()),
-            Err(Malformed::Contents(_))
-        ));
-    }
-
-    #[test]
-    fn another_version_is_told() {
-        assert_eq!(
-            Frame::decode(&[VERSION + 1]),
-            Err(Malformed::Version(VERSION + 1))
-        );
-    }
-}
+mod tests;

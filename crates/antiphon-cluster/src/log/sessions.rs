@@ -1,0 +1,208 @@
+//! The sessions of a namespace whose log is shared: saved in the journal, and taken from wherever they
+//! are.
+//!
+//! A session belongs to one server. It saves each change, some of them at a time, and all it has from
+//! time to time, since what isn't saved for long is forgotten. Whoever wants a session of another
+//! server asks that one, if it is there; else it takes what was saved. The journal sees to it that one
+//! gets it. A server that was passed over learns it when it saves the session the next time.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use antiphon::{
+    Room,
+    adapter::{BoxFuture, NodeId},
+    recovery::{LogError, SavedSession},
+};
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
+
+use super::{Change, Shared};
+use crate::{broker::Refused, router::Router};
+
+/// So many sessions are saved at a time.
+const BATCH: usize = 256;
+
+/// All sessions are saved so often, and kept for so long beyond the time that they may be resumed.
+const EVERY: Duration = Duration::from_secs(300);
+const MARGIN: Duration = Duration::from_secs(600);
+
+/// After a failure it is tried again so much later.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What has to be saved.
+#[derive(Debug, Default)]
+pub(super) struct Saver {
+    changes: Mutex<HashMap<Room, Option<SavedSession>>>,
+    filled: Notify,
+    /// Whether nothing is to be saved, or is being saved.
+    is_idle: watch::Sender<Idle>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Idle(bool);
+
+impl Default for Idle {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
+impl Saver {
+    fn changes(&self) -> MutexGuard<'_, HashMap<Room, Option<SavedSession>>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A session has changed, or is over. The last of its changes is saved.
+    pub(super) fn change(&self, pid: Room, session: Option<SavedSession>) {
+        let mut changes = self.changes();
+        changes.insert(pid, session);
+        self.is_idle
+            .send_if_modified(|idle| std::mem::replace(&mut idle.0, false));
+        drop(changes);
+        self.filled.notify_one();
+    }
+
+    /// Something that failed may be tried again.
+    pub(super) fn wake(&self) {
+        self.filled.notify_one();
+    }
+
+    /// Resolves when all has been saved.
+    pub(super) fn flushed(&self) -> BoxFuture<()> {
+        let mut idle = self.is_idle.subscribe();
+        Box::pin(async move {
+            let _ = idle.wait_for(|idle| idle.0).await;
+        })
+    }
+
+    fn take(&self) -> Vec<(Room, Option<SavedSession>)> {
+        let mut changes = self.changes();
+        if changes.is_empty() {
+            self.is_idle
+                .send_if_modified(|idle| !std::mem::replace(&mut idle.0, true));
+            return Vec::new();
+        }
+        let some: Vec<_> = changes.keys().take(BATCH).cloned().collect();
+        let taken = some
+            .into_iter()
+            .filter_map(|pid| changes.remove_entry(&pid));
+        let taken = taken.collect();
+        if changes.capacity() > 8 * BATCH && changes.is_empty() {
+            *changes = HashMap::new();
+        }
+        taken
+    }
+
+    /// It could not be saved. What has changed again counts.
+    fn put_back(&self, failed: Vec<(Room, Option<SavedSession>)>) {
+        let mut changes = self.changes();
+        for (pid, session) in failed {
+            changes.entry(pid).or_insert(session);
+        }
+    }
+}
+
+/// Saves what changes, as long as there is a log.
+pub(super) async fn save(log: Weak<Shared>, saver: Arc<Saver>) {
+    let mut all = Instant::now() + EVERY;
+    loop {
+        let changes = saver.take();
+        if changes.is_empty() {
+            tokio::select! {
+                () = saver.filled.notified() => continue,
+                () = tokio::time::sleep_until(all) => all = Instant::now() + EVERY,
+            }
+            let Some(this) = log.upgrade() else {
+                return;
+            };
+            if let Some(local) = this.local() {
+                local.save_sessions();
+            }
+            continue;
+        }
+        let Some(this) = log.upgrade() else {
+            return;
+        };
+        if let Err(error) = this.save_some(&changes).await {
+            if !matches!(error, Refused::Down { .. } | Refused::Closed) {
+                tracing::warn!(namespace = &*this.name, %error, "sessions aren't saved: they are tried again");
+            }
+            saver.put_back(changes);
+            drop(this);
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+impl Shared {
+    async fn save_some(&self, changes: &[(Room, Option<SavedSession>)]) -> Result<(), Refused> {
+        let encoded = changes.iter().map(|(pid, session)| -> Change {
+            let session = session.as_ref();
+            let session = session.map(|session| Bytes::from(session.to_json()));
+            (Box::from(&**pid), session)
+        });
+        let owner = self.router.me().as_str();
+        let time = self.bounds.duration + MARGIN;
+        let saved = self
+            .journal
+            .save(&self.topic, owner, encoded.collect(), time);
+        for ((pid, session), is_mine) in changes.iter().zip(saved.await?) {
+            if !is_mine
+                && session.is_some()
+                && let Some(local) = self.local()
+            {
+                local.has_lost(pid);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes a session of another server.
+pub(super) fn take(log: &Shared, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
+    /// Others may take it at the same moment.
+    const TRIES: usize = 3;
+
+    let (journal, topic) = (Arc::clone(&log.journal), log.topic.clone());
+    let (router, name) = (Arc::clone(&log.router), Arc::clone(&log.name));
+    let pid: Arc<str> = pid.into();
+    Box::pin(async move {
+        let failed = |error: Refused| LogError::Failed(error.to_string());
+        let me = router.me().as_str();
+        for _ in 0..TRIES {
+            let Some(kept) = journal.session(&topic, &pid).await.map_err(failed)? else {
+                return Ok(None);
+            };
+            if *kept.owner == *me {
+                return Ok(None);
+            }
+            let owner = NodeId::new(&*kept.owner);
+            let given = match router.servers().contains(&owner) {
+                true => Router::hand_over(&router, &owner, &name, &pid).await,
+                false => None,
+            };
+            let session = match given {
+                // It has ended it.
+                Some(None) => return Ok(None),
+                Some(Some(session)) => session,
+                // It is dead, or says nothing.
+                None => kept.session,
+            };
+            if journal
+                .claim(&topic, &pid, &kept.owner, me)
+                .await
+                .map_err(failed)?
+            {
+                return Ok(SavedSession::from_json(&pid, &session));
+            }
+        }
+        Ok(None)
+    })
+}
