@@ -2,9 +2,10 @@
 
 use antiphon::adapter::AdapterError;
 use antiphon_protocol::cluster::node::{
-    Answer, Classic, Frame, Interest, Limits, Malformed, Message, Mode, Received, Sharded,
-    Unsendable,
+    Answer, Classic, Frame, Interest, Limits, Malformed, Message, Mode, Notified, Posted, Postgres,
+    Received, Sharded, Unsendable,
 };
+use bytes::Bytes;
 
 use super::NodeWire;
 use crate::Topic;
@@ -18,7 +19,11 @@ pub(crate) enum Codec {
         broadcasts: String,
     },
     Sharded(Sharded),
+    Postgres(Postgres),
 }
+
+/// What is published, and under which topic.
+type Outgoing = (Topic, Bytes);
 
 impl Codec {
     pub(crate) fn new(wire: &NodeWire, namespace: &str, me: &str) -> Self {
@@ -30,10 +35,12 @@ impl Codec {
             NodeWire::Sharded { prefix, mode } => {
                 Self::Sharded(Sharded::new(prefix, namespace, me, *mode))
             }
+            NodeWire::Postgres { prefix } => Self::Postgres(Postgres::new(prefix, namespace, me)),
         }
     }
 
-    /// The topics that a server hears in any case. As many as hear the first are there.
+    /// The topics that a server hears in any case. As many as hear the first are there, if they
+    /// have no heartbeats.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         match self {
             Self::Classic { codec, broadcasts } => {
@@ -42,35 +49,38 @@ impl Codec {
                 channels.into_iter().chain([broadcasts]).collect()
             }
             Self::Sharded(codec) => codec.channels().map(Topic::new).into(),
+            Self::Postgres(codec) => vec![Topic::new(codec.channel())],
         }
     }
 
     /// The topic of a room, if it has one of its own.
     pub(crate) fn room(&self, room: &str) -> Option<Topic> {
         match self {
-            Self::Classic { .. } => None,
+            Self::Classic { .. } | Self::Postgres(_) => None,
             Self::Sharded(codec) => codec.room(room).map(Topic::new),
         }
     }
 
-    pub(crate) fn encode(&self, message: &Message) -> Result<Frame, AdapterError> {
-        let frame = match self {
-            Self::Classic { codec, .. } => codec.encode(message),
-            Self::Sharded(codec) => codec.encode(message),
+    pub(crate) fn encode(&self, message: &Message) -> Result<Outgoing, AdapterError> {
+        let sent = match self {
+            Self::Classic { codec, .. } => codec.encode(message).map(framed),
+            Self::Sharded(codec) => codec.encode(message).map(framed),
+            Self::Postgres(codec) => codec.encode(message).map(|sent| posted(codec, sent)),
         };
-        frame.map_err(unsendable)
+        sent.map_err(unsendable)
     }
 
     pub(crate) fn encode_answer(
         &self,
         asker: &str,
         answer: &Answer,
-    ) -> Result<Frame, AdapterError> {
-        let frame = match self {
-            Self::Classic { codec, .. } => codec.encode_answer(asker, answer),
-            Self::Sharded(codec) => codec.encode_answer(asker, answer),
+    ) -> Result<Outgoing, AdapterError> {
+        let sent = match self {
+            Self::Classic { codec, .. } => codec.encode_answer(asker, answer).map(framed),
+            Self::Sharded(codec) => codec.encode_answer(asker, answer).map(framed),
+            Self::Postgres(codec) => codec.encode_answer(answer).map(|sent| posted(codec, sent)),
         };
-        frame.map_err(unsendable)
+        sent.map_err(unsendable)
     }
 
     pub(crate) fn decode(
@@ -83,7 +93,27 @@ impl Codec {
         match self {
             Self::Classic { codec, .. } => codec.decode(topic, bytes, &limits, interest),
             Self::Sharded(codec) => codec.decode(topic, bytes, &limits, interest),
+            Self::Postgres(codec) if !bytes.starts_with(b"{") => {
+                codec.decode_attachment(bytes, &limits, interest)
+            }
+            Self::Postgres(codec) => match codec.decode(bytes, &limits, interest)? {
+                Some(Notified::Received(received)) => Ok(Some(received)),
+                // The broker has put what the row holds in its place.
+                Some(Notified::Attachment { .. }) | None => Ok(None),
+            },
         }
+    }
+}
+
+fn framed(frame: Frame) -> Outgoing {
+    (Topic::new(frame.channel), frame.payload.into())
+}
+
+/// What a notification can't carry is no JSON: the broker puts it into the table.
+fn posted(codec: &Postgres, posted: Posted) -> Outgoing {
+    match posted {
+        Posted::Notification(frame) => framed(frame),
+        Posted::Attachment(attachment) => (Topic::new(codec.channel()), attachment.payload.into()),
     }
 }
 
@@ -93,11 +123,19 @@ impl NodeWire {
     pub(crate) fn namespace_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
         let (key, apart) = match self {
             Self::Classic { key, .. } => (key, &["-request#", "-response#", "#"][..]),
-            Self::Sharded { prefix, .. } => (prefix, &["#"][..]),
+            Self::Sharded { prefix, .. } | Self::Postgres { prefix } => (prefix, &["#"][..]),
         };
         let rest = topic.strip_prefix(key.as_str())?;
         let rest = apart.iter().find_map(|part| rest.strip_prefix(part))?;
-        rest.split_once('#').map(|(namespace, _)| namespace)
+        match self {
+            Self::Postgres { .. } => Some(rest),
+            _ => rest.split_once('#').map(|(namespace, _)| namespace),
+        }
+    }
+
+    /// Whether servers say again and again that they are there. Otherwise they are counted.
+    pub(crate) const fn has_heartbeats(&self) -> bool {
+        matches!(self, Self::Postgres { .. })
     }
 }
 
@@ -124,6 +162,7 @@ mod tests {
     fn topics_name_their_namespace() {
         let classic = NodeWire::classic();
         let sharded = NodeWire::sharded();
+        let postgres = NodeWire::postgres();
         for (wire, topic, expected) in [
             (&classic, "socket.io#/#", Some("/")),
             (&classic, "socket.io#/chat#room#", Some("/chat")),
@@ -133,6 +172,8 @@ mod tests {
             (&classic, "socket.io", None),
             (&sharded, "socket.io#/chat#room#", Some("/chat")),
             (&sharded, "socket.io-request#/chat#", None),
+            (&postgres, "socket.io#/chat", Some("/chat")),
+            (&postgres, "other#/", None),
         ] {
             assert_eq!(wire.namespace_of(topic), expected, "{topic}");
         }
@@ -140,7 +181,11 @@ mod tests {
 
     #[test]
     fn a_namespace_hears_the_topics_that_name_it() {
-        for wire in [NodeWire::classic(), NodeWire::sharded()] {
+        for wire in [
+            NodeWire::classic(),
+            NodeWire::sharded(),
+            NodeWire::postgres(),
+        ] {
             for topic in Codec::new(&wire, "/chat", "aaaaaa").topics() {
                 assert_eq!(wire.namespace_of(topic.name()), Some("/chat"), "{topic}");
             }

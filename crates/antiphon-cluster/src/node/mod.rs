@@ -1,14 +1,15 @@
 //! Clusters with servers of Node: the wires of its adapters, over any broker.
 //!
-//! A [`NodeCluster`] says and understands what `@socket.io/redis-adapter` does, so that servers of
+//! A [`NodeCluster`] says and understands what Node's adapters do, so that servers of
 //! both kinds are one cluster, and one kind can take the place of the other step by step. Such a
-//! wire has limits which our own ([`Cluster`](crate::Cluster)) doesn't have: there are no
-//! heartbeats, so servers are counted and not named, and what is missing is a number; an
-//! acknowledgement doesn't say whose it is, and has one argument; events can't be retained, kept
-//! until they are acknowledged, or replaced by newer ones on other servers.
+//! wire has limits which our own ([`Cluster`](crate::Cluster)) doesn't have: but for the one of
+//! Postgres there are no heartbeats, so servers are counted and not named, and what is missing is a
+//! number; an acknowledgement doesn't say whose it is, and has one argument; events can't be
+//! retained, kept until they are acknowledged, or replaced by newer ones on other servers.
 
 mod adapter;
 mod codec;
+mod members;
 mod requests;
 mod router;
 
@@ -42,6 +43,12 @@ pub enum NodeWire {
         /// The option `subscriptionMode`.
         mode: Mode,
     },
+    /// `createAdapter` of `@socket.io/postgres-adapter`. The broker puts what isn't JSON, or is too
+    /// large for a notification, into the table of attachments.
+    Postgres {
+        /// The option `channelPrefix`.
+        prefix: String,
+    },
 }
 
 impl NodeWire {
@@ -63,12 +70,20 @@ impl NodeWire {
         }
     }
 
+    /// The adapter for Postgres with its default options.
+    #[must_use]
+    pub fn postgres() -> Self {
+        Self::Postgres {
+            prefix: "socket.io".to_owned(),
+        }
+    }
+
     /// What the names of all its channels begin with.
     #[must_use]
     pub fn prefix(&self) -> &str {
         match self {
             Self::Classic { key, .. } => key,
-            Self::Sharded { prefix, .. } => prefix,
+            Self::Sharded { prefix, .. } | Self::Postgres { prefix } => prefix,
         }
     }
 }
