@@ -128,11 +128,16 @@ macro_rules! test_wire {
 
 test_wire!(classic, NodeWire::classic(), "socket.io#/#");
 test_wire!(sharded, NodeWire::sharded(), "socket.io#/#");
+test_wire!(streams, NodeWire::streams(), "socket.io#/#");
 test_wire!(postgres, NodeWire::postgres(), "socket.io#/");
 
 #[tokio::test]
 async fn how_many_servers_are_missing_is_said() {
-    for wire in [NodeWire::classic(), NodeWire::sharded()] {
+    for wire in [
+        NodeWire::classic(),
+        NodeWire::sharded(),
+        NodeWire::streams(),
+    ] {
         let pair = pair(wire).await;
         pair.settle().await;
         // No handler, no answer: as in Node.

@@ -16,7 +16,7 @@ mod router;
 use std::{fmt, sync::Arc};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_protocol::cluster::node::Mode;
+use antiphon_protocol::cluster::node::{Mode, streams};
 use tokio::sync::watch;
 
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
@@ -42,6 +42,19 @@ pub enum NodeWire {
         prefix: String,
         /// The option `subscriptionMode`.
         mode: Mode,
+    },
+    /// `createAdapter` of `@socket.io/redis-streams-adapter`. The broker has to be a Redis.
+    Streams {
+        /// The option `streamName`.
+        stream: String,
+        /// The option `streamCount`. 0 counts as 1.
+        count: u32,
+        /// The option `maxLen`: about so many entries are kept in each stream.
+        max_len: u64,
+        /// The option `channelPrefix`: questions and answers go by channels.
+        prefix: String,
+        /// The option `useShardedPubSub`: these are sharded channels of Redis 7.
+        sharded: bool,
     },
     /// `createAdapter` of `@socket.io/postgres-adapter`. The broker puts what isn't JSON, or is too
     /// large for a notification, into the table of attachments.
@@ -70,6 +83,29 @@ impl NodeWire {
         }
     }
 
+    /// The adapter for Redis streams with its default options.
+    ///
+    /// ```
+    /// use antiphon_cluster::node::NodeWire;
+    ///
+    /// // createAdapter(client, { streamName: "shop", maxLen: 50_000 })
+    /// let mut wire = NodeWire::streams();
+    /// if let NodeWire::Streams { stream, max_len, .. } = &mut wire {
+    ///     *stream = "shop".to_owned();
+    ///     *max_len = 50_000;
+    /// }
+    /// ```
+    #[must_use]
+    pub fn streams() -> Self {
+        Self::Streams {
+            stream: "socket.io".to_owned(),
+            count: 1,
+            max_len: 10_000,
+            prefix: "socket.io".to_owned(),
+            sharded: false,
+        }
+    }
+
     /// The adapter for Postgres with its default options.
     #[must_use]
     pub fn postgres() -> Self {
@@ -78,12 +114,23 @@ impl NodeWire {
         }
     }
 
+    /// The streams that a server reads: none but with [`Streams`](Self::Streams).
+    #[must_use]
+    pub fn streams_to_read(&self) -> Vec<String> {
+        match self {
+            Self::Streams { stream, count, .. } => streams(stream, *count),
+            _ => Vec::new(),
+        }
+    }
+
     /// What the names of all its channels begin with.
     #[must_use]
     pub fn prefix(&self) -> &str {
         match self {
             Self::Classic { key, .. } => key,
-            Self::Sharded { prefix, .. } | Self::Postgres { prefix } => prefix,
+            Self::Sharded { prefix, .. }
+            | Self::Streams { prefix, .. }
+            | Self::Postgres { prefix } => prefix,
         }
     }
 }

@@ -126,10 +126,14 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         match event {
             Event::Frame { topic, bytes, .. } => {
-                let name = self.wire.namespace_of(&topic);
-                // One that this server doesn't have concerns it no more than another's key.
-                if let Some(namespace) = name.and_then(|name| self.namespace(name)) {
-                    namespace.heard(&topic, &bytes);
+                match self.wire.namespace_of(&topic, &bytes) {
+                    // One that this server doesn't have concerns it no more than another's key.
+                    Ok(name) => {
+                        if let Some(namespace) = name.and_then(|name| self.namespace(name)) {
+                            namespace.heard(&topic, &bytes);
+                        }
+                    }
+                    Err(error) => self.link.malformed(&topic, &error),
                 }
             }
             Event::Subscribed { version } => {
