@@ -160,8 +160,7 @@ impl<'s> Reader<'s> {
         connection: &Connection,
     ) -> Result<Vec<(usize, Vec<Entry>)>, Error> {
         let mut pipeline = redis::pipe();
-        // Otherwise something could be trimmed in between.
-        pipeline.atomic();
+        // Redis does what comes by one write without doing anything else in between.
         self.ask_about(&mut pipeline);
         pipeline.add_command(self.read(false));
         let mut replies = self.query(connection, &mut pipeline).await?;
