@@ -70,7 +70,7 @@ async function join4(server, name, namespace = "/") {
   return client;
 }
 
-for (const wire of ["classic", "sharded"]) {
+for (const wire of ["classic", "sharded", "streams"]) {
   describe(`${wire}: servers of Node and ours in one cluster`, { timeout: 120_000 }, () => {
     let redis, servers, clients;
     const all = () => Object.values(clients);

@@ -1,13 +1,14 @@
 // A server of Node in a cluster, for the tests: it does what its clients ask for by the event `do`,
 // as the example `cluster_peer` does with ours.
 //
-// node peer.mjs --redis URL --wire classic|sharded --name NAME --client redis|ioredis
+// node peer.mjs --redis URL --wire classic|sharded|streams --name NAME --client redis|ioredis
 
 import { createServer } from "node:http";
 import { Redis } from "ioredis";
 import { createClient } from "redis";
 import { Server } from "socket.io";
-import { createAdapter, createShardedAdapter } from "@socket.io/redis-adapter";
+import * as redisAdapter from "@socket.io/redis-adapter";
+import * as streamsAdapter from "@socket.io/redis-streams-adapter";
 
 const flags = {};
 for (let at = 2; at < process.argv.length; at += 2) flags[process.argv[at].slice(2)] = process.argv[at + 1];
@@ -19,9 +20,13 @@ async function client() {
   return redis;
 }
 
-const make = { classic: createAdapter, sharded: createShardedAdapter }[flags.wire];
+const adapters = {
+  classic: async () => redisAdapter.createAdapter(await client(), await client()),
+  sharded: async () => redisAdapter.createShardedAdapter(await client(), await client()),
+  streams: async () => streamsAdapter.createAdapter(await client()),
+};
 const http = createServer();
-const io = new Server(http, { adapter: make(await client(), await client()) });
+const io = new Server(http, { adapter: await adapters[flags.wire]() });
 
 for (const name of ["/", "/chat"]) {
   const namespace = io.of(name);

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::task::AbortHandle;
 
 use crate::{
-    Topic, Wanted,
+    Wanted,
     broker::{Broker, Inbox},
     message,
     node::{Codec, NodeWire},
@@ -275,8 +275,7 @@ impl Emission {
             }
             Wire::Node(wire) => {
                 let codec = Codec::new(wire, namespace, EMITTER);
-                let frame = codec.encode(&for_node(message)?)?;
-                (Topic::new(frame.channel), frame.payload.into())
+                codec.encode(&for_node(message)?)?
             }
         };
         let published = emitter.0.broker.publish(&topic, bytes);

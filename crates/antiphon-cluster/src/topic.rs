@@ -9,27 +9,40 @@ use std::{fmt, sync::Arc};
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic {
     name: Arc<str>,
-    is_pattern: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+enum Kind {
+    Plain,
+    Pattern,
+    Stream,
 }
 
 impl Topic {
     /// The topic of this name.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>) -> Self {
-        Self {
-            name: name.into(),
-            is_pattern: false,
-        }
+        Self::of(name.into(), Kind::Plain)
+    }
+
+    const fn of(name: Arc<str>, kind: Kind) -> Self {
+        Self { name, kind }
     }
 
     /// All topics whose names begin so: for subscriptions to what Node's classic adapter
     /// publishes. Nothing is published under a pattern.
     #[must_use]
     pub fn beginning_with(prefix: impl Into<Arc<str>>) -> Self {
-        Self {
-            name: prefix.into(),
-            is_pattern: true,
-        }
+        Self::of(prefix.into(), Kind::Pattern)
+    }
+
+    /// A stream, which keeps what is published there: for what Node's adapter for Redis streams
+    /// says. Its frames are [entries](crate::broker::entry). A broker without streams takes it for
+    /// any other topic.
+    #[must_use]
+    pub fn stream(name: impl Into<Arc<str>>) -> Self {
+        Self::of(name.into(), Kind::Stream)
     }
 
     /// Its name; that of a pattern is what the names begin with.
@@ -41,13 +54,19 @@ impl Topic {
     /// Whether it stands for all topics whose names begin so.
     #[must_use]
     pub const fn is_pattern(&self) -> bool {
-        self.is_pattern
+        matches!(self.kind, Kind::Pattern)
+    }
+
+    /// Whether it is a stream.
+    #[must_use]
+    pub const fn is_stream(&self) -> bool {
+        matches!(self.kind, Kind::Stream)
     }
 
     /// Whether who subscribes to this gets what is published under `topic`.
     #[must_use]
     pub fn covers(&self, topic: &str) -> bool {
-        match self.is_pattern {
+        match self.is_pattern() {
             true => topic.starts_with(&*self.name),
             false => topic == &*self.name,
         }
@@ -57,7 +76,7 @@ impl Topic {
 impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;
-        f.write_str(if self.is_pattern { "*" } else { "" })
+        f.write_str(if self.is_pattern() { "*" } else { "" })
     }
 }
 

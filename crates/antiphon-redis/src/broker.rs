@@ -1,8 +1,9 @@
-//! The broker: two connections, of which one publishes and the other listens.
+//! The broker: two connections, of which one publishes and the other listens, and a third that reads
+//! streams, if there are any.
 //!
-//! They are apart because Redis closes a connection that reads too slowly, and what is published
-//! has no share in that. Each has a task that connects again by itself. The router is told that
-//! there is a connection when there are both.
+//! They are apart because Redis closes a connection that listens too slowly, and what is published
+//! has no share in that; and a connection that waits for a stream does nothing else. Each has a task
+//! that connects again by itself. The router is told that there is a connection when there are all.
 
 use std::{
     fmt,
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::{error::Error, publisher, server::Server, subscriber};
+use crate::{error::Error, publisher, reader, server::Server, subscriber};
 
 /// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
 /// (`client-output-buffer-limit pubsub`), so one frame must be well below.
@@ -27,7 +28,7 @@ const MAX_FRAME: usize = 16 * 1_024 * 1_024;
 /// The broker of one server.
 pub(crate) struct RedisBroker(pub(crate) Arc<Shared>);
 
-/// What its two tasks have in common.
+/// What its tasks have in common.
 pub(crate) struct Shared {
     pub(crate) server: Server,
     pub(crate) queue: Queue,
@@ -46,11 +47,12 @@ impl Drop for Asks<'_> {
     }
 }
 
-/// Which of the two connections.
+/// Which of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Publishing,
     Subscribing,
+    Reading,
 }
 
 /// How the connections are.
@@ -58,6 +60,8 @@ pub(crate) enum Side {
 struct Links {
     publishing: Link,
     subscribing: Link,
+    /// `None` if no stream is read.
+    reading: Option<Link>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,23 +73,32 @@ enum Link {
 }
 
 impl Links {
-    /// Whether both are there. `None`: not yet, and nothing is wrong so far.
+    /// Whether all are there. `None`: not yet, and nothing is wrong so far.
     fn outcome(&self) -> Option<Result<(), Error>> {
-        match (&self.publishing, &self.subscribing) {
-            (Link::Up, Link::Up) => Some(Ok(())),
-            (Link::Down(error), _) | (_, Link::Down(error)) => Some(Err(error.clone())),
+        let links = [&self.publishing, &self.subscribing];
+        let links = || links.into_iter().chain(&self.reading);
+        let error = links().find_map(|link| match link {
+            Link::Down(error) => Some(error.clone()),
             _ => None,
+        });
+        match error {
+            Some(error) => Some(Err(error)),
+            None => links().all(|link| *link == Link::Up).then_some(Ok(())),
         }
     }
 }
 
 impl RedisBroker {
     pub(crate) fn new(server: Server) -> Self {
+        let links = Links {
+            reading: server.channels.reads().then(Link::default),
+            ..Links::default()
+        };
         Self(Arc::new(Shared {
             server,
             queue: Queue::new(),
             requests: Mutex::default(),
-            links: watch::Sender::default(),
+            links: watch::Sender::new(links),
             inbox: OnceLock::new(),
         }))
     }
@@ -148,6 +161,7 @@ impl Shared {
             match side {
                 Side::Publishing => links.publishing = link,
                 Side::Subscribing => links.subscribing = link,
+                Side::Reading => links.reading = Some(link),
             }
             let after = links.outcome();
             let has_changed = before != after;
@@ -185,7 +199,8 @@ impl Broker for RedisBroker {
         let _ = shared.inbox.set(Arc::clone(&inbox));
         Box::pin(async move {
             let publishes = publisher::run(Arc::clone(&shared));
-            tokio::join!(publishes, subscriber::run(shared, wanted, inbox));
+            let reads = reader::run(Arc::clone(&shared), Arc::clone(&inbox));
+            tokio::join!(publishes, reads, subscriber::run(shared, wanted, inbox));
         })
     }
 

@@ -11,7 +11,7 @@ use antiphon_cluster::{
 use crate::{
     broker::RedisBroker,
     error::Error,
-    server::{Channels, Server},
+    server::{Channels, Server, Streams},
 };
 
 /// The names of channels begin so.
@@ -220,7 +220,10 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn node_emitter(self, wire: NodeWire) -> Result<Emitter, Error> {
-        let channels = channels_of(&wire);
+        let mut channels = channels_of(&wire);
+        if let Some(streams) = &mut channels.streams {
+            streams.names.clear();
+        }
         self.open(channels, |broker| Emitter::node(broker, wire))
             .await
     }
@@ -232,6 +235,7 @@ impl RedisBuilder {
             are_sharded: false,
             probe: format!("{prefix}:probe"),
             right: format!("&{prefix}:*"),
+            streams: None,
         }
     }
 
@@ -254,16 +258,33 @@ impl RedisBuilder {
 
 /// The channels of one of Node's wires.
 fn channels_of(wire: &NodeWire) -> Channels {
-    let are_sharded = matches!(wire, NodeWire::Sharded { .. });
+    let (are_sharded, streams) = match wire {
+        NodeWire::Sharded { .. } => (true, None),
+        NodeWire::Streams {
+            stream,
+            max_len,
+            sharded,
+            ..
+        } => {
+            let streams = Streams {
+                names: wire.streams_to_read(),
+                max_len: *max_len,
+                right: format!("~{stream}*"),
+            };
+            (*sharded, Some(streams))
+        }
+        _ => (false, None),
+    };
     let prefix = wire.prefix();
     Channels {
         are_sharded,
         probe: format!("{prefix}-probe"),
-        right: match are_sharded {
-            true => format!("&{prefix}*"),
+        right: match wire {
             // A right to patterns has to name each of them, and there is one a namespace.
-            false => "allchannels".to_owned(),
+            NodeWire::Classic { .. } => "allchannels".to_owned(),
+            _ => format!("&{prefix}*"),
         },
+        streams,
     }
 }
 

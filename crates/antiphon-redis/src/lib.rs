@@ -5,6 +5,7 @@ mod builder;
 mod connection;
 mod error;
 mod publisher;
+mod reader;
 mod sentinel;
 mod server;
 mod subscriber;

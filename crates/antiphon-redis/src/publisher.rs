@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
-use antiphon_cluster::broker::{Backoff, Batch, Size};
+use antiphon_cluster::broker::{Backoff, Batch, Size, entry};
 use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use crate::{
@@ -101,12 +101,30 @@ fn send(shared: &Shared, mut requests: MultiplexedConnection, batch: Batch) -> S
     let mut pipeline = redis::Pipeline::with_capacity(size.frames);
     pipeline.ignore_errors();
     for (topic, frame) in batch.frames {
-        pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
+        match shared.server.channels.streams.as_ref() {
+            Some(streams) if topic.is_stream() => {
+                append(&mut pipeline, topic.name(), streams.max_len, &frame);
+            }
+            _ => {
+                pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
+            }
+        }
     }
     let answers = async move { pipeline.query_async(&mut requests).await };
     Sent {
         size,
         answers: State::Waits(Box::pin(answers)),
+    }
+}
+
+/// Appends an entry to a stream, of which about so many are kept.
+fn append(pipeline: &mut redis::Pipeline, stream: &str, max_len: u64, frame: &[u8]) {
+    let command = pipeline.cmd("XADD").arg(stream);
+    command.arg("MAXLEN").arg("~").arg(max_len).arg("*");
+    // It was packed by the one who publishes.
+    let (_, fields) = entry::unpack(frame).unwrap_or_default();
+    for (field, value) in fields {
+        command.arg(field).arg(value);
     }
 }
 

@@ -35,6 +35,19 @@ pub(crate) struct Channels {
     pub(crate) probe: String,
     /// The right to them all.
     pub(crate) right: String,
+    /// The streams beside them, if there are any.
+    pub(crate) streams: Option<Streams>,
+}
+
+/// Which streams a server uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Streams {
+    /// Those that it reads. An emitter reads none.
+    pub(crate) names: Vec<String>,
+    /// About so many entries are kept in each.
+    pub(crate) max_len: u64,
+    /// The right to them all.
+    pub(crate) right: String,
 }
 
 impl Channels {
@@ -53,7 +66,16 @@ impl Channels {
             true => "+spublish +ssubscribe +sunsubscribe +pubsub|shardnumsub",
             false => "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub",
         };
-        format!("+hello +ping {commands} {}", self.right)
+        let streams = self.streams.as_ref().map_or_else(String::new, |streams| {
+            format!(" +xadd +xread +xinfo|stream {}", streams.right)
+        });
+        format!("+hello +ping {commands} {}{streams}", self.right)
+    }
+
+    /// Whether there are streams to read.
+    pub(crate) fn reads(&self) -> bool {
+        let mut streams = self.streams.iter();
+        streams.any(|streams| !streams.names.is_empty())
     }
 }
 
@@ -192,6 +214,7 @@ mod tests {
             are_sharded: false,
             probe: "antiphon:probe".to_owned(),
             right: "&antiphon:*".to_owned(),
+            streams: None,
         };
         Server::new(url, &[], channels)
     }

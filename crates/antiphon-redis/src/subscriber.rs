@@ -106,7 +106,7 @@ impl Subscriptions<'_> {
     /// Makes all that is wanted true, whatever was before. Returns its version.
     async fn catch_up(&mut self, wanted: &Wanted) -> Result<u64, Error> {
         let (version, topics) = wanted.all();
-        let topics: HashSet<_> = topics.into_iter().collect();
+        let topics: HashSet<_> = topics.into_iter().filter(is_channel).collect();
         let gone = self.held.difference(&topics).map(|topic| (topic, false));
         let new = topics.difference(&self.held).map(|topic| (topic, true));
         let changes = gone.chain(new).map(|(topic, is_wanted)| Change {
@@ -121,6 +121,7 @@ impl Subscriptions<'_> {
     async fn apply(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         let last: HashMap<_, _> = changes
             .into_iter()
+            .filter(|change| is_channel(&change.topic))
             .map(|change| (change.topic, change.is_wanted))
             .collect();
         for (is_wanted, is_pattern) in [(true, false), (true, true), (false, false), (false, true)]
@@ -175,6 +176,11 @@ impl Subscriptions<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether it is subscribed to. Streams are read, whether they are wanted or not.
+const fn is_channel(topic: &Topic) -> bool {
+    !topic.is_stream()
 }
 
 /// The channel of a topic, or its pattern. What Redis takes for a wildcard in it is escaped.

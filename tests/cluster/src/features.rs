@@ -97,10 +97,22 @@ pub async fn a_socket_that_leaves_is_waited_for_no_longer(pair: Pair) {
 }
 
 pub async fn sockets_of_both_servers_are_found_moved_and_disconnected(pair: Pair) {
+    moved(pair, true).await;
+}
+
+/// The same where a question may overtake what was said before.
+pub async fn sockets_of_both_servers_are_found_once_they_have_moved(pair: Pair) {
+    moved(pair, false).await;
+}
+
+async fn moved(pair: Pair, are_ordered: bool) {
     let (mut clients, ids) = pair.clients(["a", "b"]).await;
     let one = pair.one();
     one.to("b").join(["c", "d"]);
     one.to("c").leave("d");
+    if !are_ordered {
+        pair.comes_to_both(&mut clients).await;
+    }
     let found = async || {
         let fetched = one.broadcast().sockets().await.unwrap();
         assert_eq!(fetched.missing, []);

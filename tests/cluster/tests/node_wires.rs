@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use antiphon::{Bytes, Recovery, Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_cluster::{
     Emitter, Topic,
@@ -10,6 +12,7 @@ use antiphon_cluster::{
     node::{NodeCluster, NodeWire},
 };
 use antiphon_test_cluster::{Pair, answer, features, support::within};
+use tokio::time::timeout;
 
 async fn pair(wire: NodeWire) -> Pair {
     on(&Hub::new(), wire).await.0
@@ -43,7 +46,7 @@ async fn built(
 
 /// What Node's wires can do, for one of them.
 macro_rules! test_wire {
-    ($module:ident, $wire:expr) => {
+    ($module:ident, $wire:expr, $topic:expr) => {
         mod $module {
             use super::*;
 
@@ -97,7 +100,7 @@ macro_rules! test_wire {
                 let (mut clients, _) = pair.clients(["a", "a"]).await;
                 let garbage = [&b""[..], b"{", b"[]", &[0x93, 1, 2, 3], &[0xdd; 64], &[0xc1]];
                 for bytes in garbage {
-                    hub.publish(&Topic::new("socket.io#/#"), &Bytes::from_static(bytes));
+                    hub.publish(&Topic::new($topic), &Bytes::from_static(bytes));
                 }
                 pair.comes_to_both(&mut clients).await;
                 for cluster in clusters {
@@ -119,19 +122,56 @@ macro_rules! test_wire {
                 assert_eq!(answers, ["two"]);
                 assert_eq!(pair.one().server_count().await, Ok(2));
             }
-
-            #[tokio::test]
-            async fn how_many_servers_are_missing_is_said() {
-                let pair = wired().await;
-                pair.settle().await;
-                // No handler, no answer: as in Node.
-                let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
-                let error = within("its time", asked).await.unwrap_err();
-                assert!(error.to_string().contains("1 servers"), "{error}");
-            }
         }
     };
 }
 
-test_wire!(classic, NodeWire::classic());
-test_wire!(sharded, NodeWire::sharded());
+test_wire!(classic, NodeWire::classic(), "socket.io#/#");
+test_wire!(sharded, NodeWire::sharded(), "socket.io#/#");
+test_wire!(streams, NodeWire::streams(), "socket.io#/#");
+test_wire!(postgres, NodeWire::postgres(), "socket.io#/");
+
+#[tokio::test]
+async fn how_many_servers_are_missing_is_said() {
+    for wire in [
+        NodeWire::classic(),
+        NodeWire::sharded(),
+        NodeWire::streams(),
+    ] {
+        let pair = pair(wire).await;
+        pair.settle().await;
+        // No handler, no answer: as in Node.
+        let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
+        let error = within("its time", asked).await.unwrap_err();
+        assert!(error.to_string().contains("1 servers"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn which_servers_are_missing_is_said_where_they_have_names() {
+    let pair = pair(NodeWire::postgres()).await;
+    let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
+    let answered = within("its time", asked).await.unwrap();
+    assert_eq!((answered.answers.len(), answered.missing.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_server_that_goes_is_asked_no_more() {
+    let pair = pair(NodeWire::postgres()).await;
+    assert_eq!(pair.one().server_count().await, Ok(2));
+    let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
+    pair.servers[1].close().await;
+    // Long before its time is up.
+    let answered = timeout(Duration::from_secs(3), asked).await.unwrap();
+    assert_eq!(answered.unwrap().missing.len(), 1);
+    assert_eq!(pair.one().server_count().await, Ok(1));
+    assert!(
+        pair.one()
+            .broadcast()
+            .sockets()
+            .await
+            .unwrap()
+            .missing
+            .is_empty()
+    );
+}

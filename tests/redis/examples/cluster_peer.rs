@@ -1,7 +1,7 @@
 //! A server of ours in a cluster with servers of Node, for the tests: it does what its clients ask
 //! for by the event `do`, as `tests/cluster/peer.mjs` does with Node's library.
 //!
-//! `cluster_peer --redis URL --wire classic|sharded|native --name NAME`
+//! `cluster_peer --redis URL --wire classic|sharded|streams|native --name NAME`
 
 #![allow(clippy::unwrap_used)]
 
@@ -68,17 +68,13 @@ async fn main() {
         .collect();
     let redis = Redis::builder(&flags["--redis"]);
     let name = flags["--name"].clone();
-    match &*flags["--wire"] {
-        "classic" => {
-            let redis = redis.connect_node(NodeWire::classic()).await.unwrap();
-            serve(name, redis).await;
-        }
-        "sharded" => {
-            let redis = redis.connect_node(NodeWire::sharded()).await.unwrap();
-            serve(name, redis).await;
-        }
-        _ => serve(name, redis.connect().await.unwrap()).await,
-    }
+    let wire = match &*flags["--wire"] {
+        "classic" => NodeWire::classic(),
+        "sharded" => NodeWire::sharded(),
+        "streams" => NodeWire::streams(),
+        _ => return serve(name, redis.connect().await.unwrap()).await,
+    };
+    serve(name, redis.connect_node(wire).await.unwrap()).await;
 }
 
 async fn serve(name: String, adapter: impl AdapterFactory) {

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use antiphon_redis::Redis;
+use antiphon_redis::{NodeRedis, NodeWire, Redis};
 use antiphon_test_cluster::{Pair, features, support::until, test_features};
 use antiphon_test_redis::RedisServer;
 
@@ -35,4 +35,41 @@ test_features!(pair);
 async fn values_of_other_servers_sockets_are_known() {
     let pair = pair().await;
     features::values_of_other_servers_sockets_are_known(pair).await;
+}
+
+mod streams {
+    //! The same over the wire of Node's adapter for Redis streams: an acknowledgement has one
+    //! argument there, and doesn't say whose it is. Questions go by channels, and may overtake what
+    //! goes by the stream.
+
+    use super::*;
+
+    async fn pair() -> Pair {
+        let server = RedisServer::start();
+        let mut adapters = Vec::new();
+        for _ in 0..2 {
+            let redis = Redis::builder(&server.url());
+            adapters.push(redis.connect_node(NodeWire::streams()).await.unwrap());
+        }
+        let adapters: [NodeRedis; 2] = adapters.try_into().unwrap();
+        let settled = (adapters.clone(), server);
+        Pair::new(adapters, move || {
+            let (adapters, _) = &settled;
+            let adapters = adapters.clone();
+            Box::pin(async move {
+                for redis in adapters {
+                    redis.subscribed().await;
+                }
+            })
+        })
+    }
+
+    test_features! { pair;
+        a_broadcast_reaches_the_sockets_of_both_servers
+        attachments_and_arguments_as_they_came_travel
+        a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
+        sockets_of_both_servers_are_found_once_they_have_moved
+        outgoing_listeners_hear_what_another_server_emits
+        values_of_other_servers_sockets_are_known
+    }
 }

@@ -23,6 +23,8 @@ const BYTES: usize = 64 * 1_024 * 1_024;
 pub struct Inbox {
     state: Mutex<State>,
     filled: Notify,
+    /// Something was taken.
+    taken: Notify,
 }
 
 #[derive(Default)]
@@ -32,6 +34,12 @@ struct State {
     bytes: usize,
     /// Since the router was told the last time.
     dropped: u64,
+}
+
+impl State {
+    const fn has_room(&self, bytes: &Bytes) -> bool {
+        self.frames < FRAMES && self.bytes + bytes.len() <= BYTES
+    }
 }
 
 /// What a broker has heard.
@@ -67,6 +75,7 @@ impl Inbox {
         Self {
             state: Mutex::default(),
             filled: Notify::new(),
+            taken: Notify::new(),
         }
     }
 
@@ -77,7 +86,7 @@ impl Inbox {
     /// A frame has come, under a topic of this name.
     pub fn frame(&self, topic: Arc<str>, bytes: Bytes) {
         let mut state = self.state();
-        if state.frames >= FRAMES || state.bytes + bytes.len() > BYTES {
+        if !state.has_room(&bytes) {
             state.dropped += 1;
             return;
         }
@@ -87,6 +96,17 @@ impl Inbox {
         state.events.push_back(Event::Frame { topic, bytes, came });
         drop(state);
         self.filled.notify_one();
+    }
+
+    /// A frame has come that can be read again, under a topic of this name: it waits until there is
+    /// room. For one reader at a time.
+    ///
+    /// One that is larger than the inbox is dropped.
+    pub async fn read(&self, topic: Arc<str>, bytes: Bytes) {
+        while bytes.len() <= BYTES && !self.state().has_room(&bytes) {
+            self.taken.notified().await;
+        }
+        self.frame(topic, bytes);
     }
 
     /// What is wanted as of this version has been subscribed to: frames that are published from now
@@ -177,6 +197,7 @@ impl Inbox {
             }
             into.push(event);
         }
+        self.taken.notify_one();
         let waited = oldest.map(|came| came.elapsed()).unwrap_or_default();
         (!into.is_empty()).then_some(waited)
     }
@@ -221,6 +242,27 @@ mod tests {
         events.clear();
         inbox.take(100, &mut events).await;
         assert_eq!(events.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_can_be_read_again_waits_for_room() {
+        let inbox = Inbox::new();
+        let large = Bytes::from(vec![0; BYTES]);
+        inbox.read("a".into(), large.clone()).await;
+        let (mut events, mut before) = (Vec::new(), Vec::new());
+        let reads = inbox.read("a".into(), large);
+        let takes = async {
+            inbox.take(100, &mut before).await;
+            inbox.take(100, &mut events).await;
+        };
+        tokio::join!(reads, takes);
+        assert_eq!((frames(&before), frames(&events)), (1, 1));
+        inbox
+            .read("a".into(), Bytes::from(vec![0; BYTES + 1]))
+            .await;
+        events.clear();
+        inbox.take(100, &mut events).await;
+        assert!(matches!(events[..], [Event::Dropped { frames: 1 }]));
     }
 
     #[tokio::test]

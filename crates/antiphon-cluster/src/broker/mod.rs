@@ -10,6 +10,7 @@
 //! ```
 
 mod backoff;
+pub mod entry;
 mod inbox;
 pub mod memory;
 mod queue;

@@ -181,7 +181,7 @@ impl Machine {
     /// When [`tick`](Self::tick) is to be called, whatever happens before.
     pub(crate) fn deadline(&self) -> Instant {
         let deaths = self.members.values().map(|member| member.heard + DEAD);
-        let deaths = deaths.filter(|_| matches!(self.link, Link::Up)).min();
+        let deaths = deaths.filter(|_| self.is_up()).min();
         let settled = self.resync.as_ref().map(|resync| resync.settled);
         let settled = settled.filter(|settled| *settled > self.last_tick);
         let times = [deaths, settled, self.dropping];
@@ -212,6 +212,16 @@ impl Machine {
 
     // The connection.
 
+    /// Whether the connection is there.
+    pub(crate) const fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up)
+    }
+
+    /// The version of what is wanted that has been subscribed to.
+    pub(crate) const fn confirmed(&self) -> u64 {
+        self.confirmed
+    }
+
     /// The connection is there. The subscriptions of `version` are wanted by now.
     pub(crate) fn up(&mut self, version: u64, now: Instant) {
         self.link = Link::Up;
@@ -236,7 +246,7 @@ impl Machine {
     /// Frames were lost, since they couldn't be read in time.
     pub(crate) fn dropped(&mut self, version: u64, now: Instant) {
         self.dropping = Some(now + DROPPING);
-        if matches!(self.link, Link::Up) {
+        if self.is_up() {
             self.listen_anew(false, version, now);
         }
         self.settle_health();
@@ -357,11 +367,11 @@ impl Machine {
         if self.is_closed {
             return;
         }
-        if slept > DEAD && matches!(self.link, Link::Up) {
+        if slept > DEAD && self.is_up() {
             // This server was frozen: what it hasn't read says nothing of others.
             self.listen_anew(false, version, now);
         }
-        if matches!(self.link, Link::Up) {
+        if self.is_up() {
             self.bury(now);
         }
         self.say_heartbeat(now);

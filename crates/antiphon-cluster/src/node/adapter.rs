@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -16,10 +19,17 @@ use antiphon::{
 };
 use antiphon_protocol::cluster::{
     Sockets,
-    node::{self, Answer, Content, EMITTER, Frame, Interest, Message, Reply},
+    node::{self, Answer, Content, EMITTER, Interest, Message, Received, Reply},
 };
+use bytes::Bytes;
+use tokio::sync::watch;
 
-use super::{codec::Codec, requests::Requests, router::Router};
+use super::{
+    codec::Codec,
+    members::Members,
+    requests::{Others, Requests},
+    router::Router,
+};
 use crate::{
     Topic,
     link::Ears as _,
@@ -40,6 +50,12 @@ pub(crate) struct Inner {
     router: Arc<Router>,
     codec: Codec,
     requests: Mutex<Requests>,
+    /// Who is there, on wires where servers say so.
+    members: Option<Mutex<Members>>,
+    /// When it is known who is there.
+    settled: watch::Sender<Option<Instant>>,
+    /// The version of what is wanted by which all topics of this namespace are.
+    wanted: AtomicU64,
 }
 
 impl Namespaced {
@@ -48,12 +64,17 @@ impl Namespaced {
         // Each namespace of a server has a name of its own, as in Node.
         let me = random_id();
         let codec = Codec::new(&router.wire, &name, me.as_str());
+        let has_heartbeats = router.wire.has_heartbeats();
+        let members = has_heartbeats.then(|| Mutex::new(Members::new(Instant::now())));
         Self(Arc::new(Inner {
             name,
             local,
             router,
             codec,
             requests: Mutex::new(Requests::new(me.as_str().into())),
+            members,
+            settled: watch::Sender::default(),
+            wanted: AtomicU64::new(u64::MAX),
         }))
     }
 }
@@ -73,16 +94,85 @@ impl Inner {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends requests whose time is up, and returns when to look again.
-    pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
-        let mut requests = self.requests();
-        requests.expire(now);
-        requests.deadline()
+    fn members(&self) -> Option<MutexGuard<'_, Members>> {
+        let members = self.members.as_ref()?;
+        Some(members.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn publish(&self, frame: Frame) -> Result<(), AdapterError> {
-        let link = self.router.link();
-        link.publish(&Topic::new(frame.channel), frame.payload.into())
+    /// The connection is there, and what is wanted as of this version is subscribed to. `None`: it
+    /// isn't.
+    pub(crate) fn connected(&self, confirmed: Option<u64>, now: Instant) {
+        let wanted = self.wanted.load(Ordering::Relaxed);
+        let is_connected = confirmed.is_some_and(|confirmed| confirmed >= wanted);
+        let says = self.members().and_then(|mut members| {
+            let says = members.connected(is_connected, now);
+            self.settled.send_replace(members.settled());
+            says
+        });
+        if let Some(message) = says {
+            self.say(&message);
+        }
+    }
+
+    /// The server goes.
+    pub(crate) fn leave(&self) {
+        if self.members.is_some() {
+            self.say(&Message::Bye);
+        }
+    }
+
+    /// Says something of this server. The next heartbeat says as much if it can't be told.
+    fn say(&self, message: &Message) {
+        let frame = self.codec.encode(message);
+        let _ = frame.and_then(|frame| self.publish(frame));
+    }
+
+    /// Does what it is time for, and returns when to look again.
+    pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
+        let due = self.members().map(|mut members| members.tick(now));
+        let due = due.unwrap_or_default();
+        for node in &due.dead {
+            let namespace = &self.name;
+            tracing::warn!(%node, %namespace, "a server hasn't been heard for too long: it counts as dead");
+            self.requests().gone(node);
+        }
+        if let Some(message) = due.say {
+            self.say(&message);
+        }
+        let heartbeat = self.members().and_then(|members| members.deadline());
+        let mut requests = self.requests();
+        requests.expire(now);
+        let deadlines = [heartbeat, requests.deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// A server of this name has said something.
+    fn heard_of(&self, node: &NodeId, content: &Content) {
+        let Some(mut members) = self.members() else {
+            return;
+        };
+        let message = match content {
+            Content::Message(message) => Some(message),
+            Content::Answer(_) => None,
+        };
+        let namespace = &self.name;
+        if members.heard(node, message, Instant::now()) {
+            tracing::info!(%node, %namespace, "a server has joined the cluster");
+        }
+        if let Some(Message::Bye) = message {
+            if members.left(node) {
+                tracing::info!(%node, %namespace, "a server has left the cluster");
+            }
+            drop(members);
+            self.requests().gone(node);
+        } else if let Some(Message::Hello) = message {
+            drop(members);
+            self.router.link().wake();
+        }
+    }
+
+    fn publish(&self, (topic, frame): (Topic, Bytes)) -> Result<(), AdapterError> {
+        self.router.link().publish(&topic, frame)
     }
 
     fn tell(&self, flags: Flags, message: impl FnOnce() -> Message) -> Result<(), AdapterError> {
@@ -120,19 +210,36 @@ impl Inner {
         });
     }
 
-    /// How many other servers there are.
-    async fn others(&self) -> Result<usize, AdapterError> {
+    /// The other servers that are there.
+    async fn others(&self) -> Result<Others, AdapterError> {
         self.router.started().await;
+        if self.members.is_some() {
+            return Ok(Others::Named(self.names().await));
+        }
         let topics = self.codec.topics();
         // It has several.
         let Some(topic) = topics.first() else {
-            return Ok(0);
+            return Ok(Others::Counted(0));
         };
         let count = self.router.link().broker.subscribers(topic).await?;
         let count = count.ok_or_else(|| AdapterError::Unreachable {
             reason: "the broker doesn't count the servers, as this wire needs it".to_owned(),
         })?;
-        Ok(count.saturating_sub(1))
+        Ok(Others::Counted(count.saturating_sub(1)))
+    }
+
+    /// The names of the others, as soon as those that are there have had time to say so.
+    async fn names(&self) -> Vec<NodeId> {
+        let mut settled = self.settled.subscribe();
+        // The sender is here.
+        let at = settled.wait_for(Option::is_some).await;
+        let at = at.ok().and_then(|at| *at);
+        if let Some(at) = at {
+            tokio::time::sleep_until(at.into()).await;
+        }
+        self.members()
+            .map(|members| members.names())
+            .unwrap_or_default()
     }
 
     /// Something has come for this namespace.
@@ -142,12 +249,16 @@ impl Inner {
             Ok(None) => return,
             Err(error) => return self.router.link().malformed(topic, &error),
         };
-        match received.content {
-            Content::Answer(answer) => {
-                let from = received.from.map(NodeId::new);
-                self.requests().answer(from.as_ref(), answer);
+        let Received { from, content } = received;
+        let from = from.map(NodeId::new);
+        if let Some(node) = &from {
+            self.heard_of(node, &content);
+        }
+        match content {
+            Content::Answer(answer) => self.requests().answer(from.as_ref(), answer),
+            Content::Message(message) => {
+                self.told(from.as_ref().map(NodeId::as_str), message);
             }
-            Content::Message(message) => self.told(received.from.as_deref(), message),
         }
     }
 
@@ -261,6 +372,9 @@ impl Adapter for Namespaced {
         for topic in this.codec.topics() {
             this.router.link().wanted.want(topic);
         }
+        let version = this.router.link().wanted.version();
+        this.wanted.store(version, Ordering::Relaxed);
+        this.router.connect(this, Instant::now());
     }
 
     fn close(&self) -> BoxFuture<()> {
@@ -363,7 +477,7 @@ impl Adapter for Namespaced {
 
     fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
         let this = Arc::clone(&self.0);
-        Box::pin(async move { Ok(this.others().await? + 1) })
+        Box::pin(async move { Ok(this.others().await?.len() + 1) })
     }
 
     fn server_side_emit(&self, event: &Outgoing) -> Result<(), AdapterError> {

@@ -2,12 +2,13 @@
 
 use antiphon::adapter::AdapterError;
 use antiphon_protocol::cluster::node::{
-    Answer, Classic, Frame, Interest, Limits, Malformed, Message, Mode, Received, Sharded,
-    Unsendable,
+    Answer, Classic, Entry, Frame, Interest, Limits, Malformed, Message, Mode, Notified, Posted,
+    Postgres, Received, Sent, Sharded, Streams, Unsendable, is_stream, stream_of, streams,
 };
+use bytes::Bytes;
 
 use super::NodeWire;
-use crate::Topic;
+use crate::{Topic, broker::entry};
 
 /// The codec of one server and one namespace.
 #[derive(Debug)]
@@ -18,7 +19,19 @@ pub(crate) enum Codec {
         broadcasts: String,
     },
     Sharded(Sharded),
+    Streams {
+        codec: Streams,
+        /// The stream of the namespace.
+        stream: Topic,
+        /// The options, of which the streams to read follow.
+        name: String,
+        count: u32,
+    },
+    Postgres(Postgres),
 }
+
+/// What is published, and under which topic.
+type Outgoing = (Topic, Bytes);
 
 impl Codec {
     pub(crate) fn new(wire: &NodeWire, namespace: &str, me: &str) -> Self {
@@ -30,10 +43,23 @@ impl Codec {
             NodeWire::Sharded { prefix, mode } => {
                 Self::Sharded(Sharded::new(prefix, namespace, me, *mode))
             }
+            NodeWire::Streams {
+                prefix,
+                stream,
+                count,
+                ..
+            } => Self::Streams {
+                codec: Streams::new(prefix, namespace, me),
+                stream: Topic::stream(stream_of(stream, *count, namespace)),
+                name: stream.clone(),
+                count: *count,
+            },
+            NodeWire::Postgres { prefix } => Self::Postgres(Postgres::new(prefix, namespace, me)),
         }
     }
 
-    /// The topics that a server hears in any case. As many as hear the first are there.
+    /// The topics that a server hears in any case. As many as hear the first are there, if they
+    /// have no heartbeats.
     pub(crate) fn topics(&self) -> Vec<Topic> {
         match self {
             Self::Classic { codec, broadcasts } => {
@@ -42,35 +68,50 @@ impl Codec {
                 channels.into_iter().chain([broadcasts]).collect()
             }
             Self::Sharded(codec) => codec.channels().map(Topic::new).into(),
+            Self::Streams {
+                codec, name, count, ..
+            } => {
+                let channels = codec.channels().map(Topic::new);
+                let streams = streams(name, *count).into_iter().map(Topic::stream);
+                channels.into_iter().chain(streams).collect()
+            }
+            Self::Postgres(codec) => vec![Topic::new(codec.channel())],
         }
     }
 
     /// The topic of a room, if it has one of its own.
     pub(crate) fn room(&self, room: &str) -> Option<Topic> {
         match self {
-            Self::Classic { .. } => None,
+            Self::Classic { .. } | Self::Streams { .. } | Self::Postgres(_) => None,
             Self::Sharded(codec) => codec.room(room).map(Topic::new),
         }
     }
 
-    pub(crate) fn encode(&self, message: &Message) -> Result<Frame, AdapterError> {
-        let frame = match self {
-            Self::Classic { codec, .. } => codec.encode(message),
-            Self::Sharded(codec) => codec.encode(message),
+    pub(crate) fn encode(&self, message: &Message) -> Result<Outgoing, AdapterError> {
+        let sent = match self {
+            Self::Classic { codec, .. } => codec.encode(message).map(framed),
+            Self::Sharded(codec) => codec.encode(message).map(framed),
+            Self::Streams { codec, stream, .. } => codec.encode(message).map(|sent| match sent {
+                Sent::Frame(frame) => framed(frame),
+                Sent::Entry(entry) => (stream.clone(), packed(&entry)),
+            }),
+            Self::Postgres(codec) => codec.encode(message).map(|sent| posted(codec, sent)),
         };
-        frame.map_err(unsendable)
+        sent.map_err(unsendable)
     }
 
     pub(crate) fn encode_answer(
         &self,
         asker: &str,
         answer: &Answer,
-    ) -> Result<Frame, AdapterError> {
-        let frame = match self {
-            Self::Classic { codec, .. } => codec.encode_answer(asker, answer),
-            Self::Sharded(codec) => codec.encode_answer(asker, answer),
+    ) -> Result<Outgoing, AdapterError> {
+        let sent = match self {
+            Self::Classic { codec, .. } => codec.encode_answer(asker, answer).map(framed),
+            Self::Sharded(codec) => codec.encode_answer(asker, answer).map(framed),
+            Self::Streams { codec, .. } => codec.encode_answer(asker, answer).map(framed),
+            Self::Postgres(codec) => codec.encode_answer(answer).map(|sent| posted(codec, sent)),
         };
-        frame.map_err(unsendable)
+        sent.map_err(unsendable)
     }
 
     pub(crate) fn decode(
@@ -83,22 +124,101 @@ impl Codec {
         match self {
             Self::Classic { codec, .. } => codec.decode(topic, bytes, &limits, interest),
             Self::Sharded(codec) => codec.decode(topic, bytes, &limits, interest),
+            Self::Streams {
+                codec, name, count, ..
+            } if is_stream(name, *count, topic) => {
+                let (_, fields) = unpacked(bytes)?;
+                match Entry::from_fields(fields)? {
+                    Some(entry) => codec.decode_entry(&entry, &limits, interest),
+                    None => Ok(None),
+                }
+            }
+            Self::Streams { codec, .. } => codec.decode(topic, bytes, &limits, interest),
+            Self::Postgres(codec) if !bytes.starts_with(b"{") => {
+                codec.decode_attachment(bytes, &limits, interest)
+            }
+            Self::Postgres(codec) => match codec.decode(bytes, &limits, interest)? {
+                Some(Notified::Received(received)) => Ok(Some(received)),
+                // The broker has put what the row holds in its place.
+                Some(Notified::Attachment { .. }) | None => Ok(None),
+            },
         }
     }
 }
 
+fn packed(entry: &Entry<'_>) -> Bytes {
+    let fields: Vec<_> = entry.fields().collect();
+    let fields = fields.iter();
+    entry::pack(
+        b"",
+        fields.map(|(field, value)| (field.as_bytes(), value.as_bytes())),
+    )
+}
+
+/// What the broker has put together. Others may publish under the name of a stream, too, where the
+/// broker has none.
+fn unpacked(bytes: &[u8]) -> Result<(&[u8], Vec<entry::Field<'_>>), Malformed> {
+    entry::unpack(bytes).ok_or(Malformed::Field {
+        field: "entry",
+        expected: "fields with their values",
+    })
+}
+
+fn framed(frame: Frame) -> Outgoing {
+    (Topic::new(frame.channel), frame.payload.into())
+}
+
+/// What a notification can't carry is no JSON: the broker puts it into the table.
+fn posted(codec: &Postgres, posted: Posted) -> Outgoing {
+    match posted {
+        Posted::Notification(frame) => framed(frame),
+        Posted::Attachment(attachment) => (Topic::new(codec.channel()), attachment.payload.into()),
+    }
+}
+
 impl NodeWire {
-    /// The namespace that what is published under a topic concerns. Names of namespaces with a `#`
-    /// can't be told from rooms here, as in Node.
-    pub(crate) fn namespace_of<'t>(&self, topic: &'t str) -> Option<&'t str> {
+    /// The namespace that what has come under a topic concerns. Names of namespaces with a `#` can't
+    /// be told from rooms on some wires, as in Node.
+    ///
+    /// # Errors
+    /// If it is an entry of a stream that isn't understood.
+    pub(crate) fn namespace_of<'t>(
+        &self,
+        topic: &'t str,
+        bytes: &'t [u8],
+    ) -> Result<Option<&'t str>, Malformed> {
         let (key, apart) = match self {
             Self::Classic { key, .. } => (key, &["-request#", "-response#", "#"][..]),
-            Self::Sharded { prefix, .. } => (prefix, &["#"][..]),
+            Self::Streams { stream, count, .. } if is_stream(stream, *count, topic) => {
+                return entry_namespace(bytes);
+            }
+            Self::Sharded { prefix, .. }
+            | Self::Streams { prefix, .. }
+            | Self::Postgres { prefix } => (prefix, &["#"][..]),
         };
-        let rest = topic.strip_prefix(key.as_str())?;
-        let rest = apart.iter().find_map(|part| rest.strip_prefix(part))?;
-        rest.split_once('#').map(|(namespace, _)| namespace)
+        let rest = topic.strip_prefix(key.as_str());
+        let rest = rest.and_then(|rest| apart.iter().find_map(|part| rest.strip_prefix(part)));
+        Ok(match self {
+            Self::Postgres { .. } => rest,
+            _ => rest.and_then(|rest| Some(rest.split_once('#')?.0)),
+        })
     }
+
+    /// Whether servers say again and again that they are there. Otherwise they are counted.
+    pub(crate) const fn has_heartbeats(&self) -> bool {
+        matches!(self, Self::Postgres { .. })
+    }
+}
+
+/// The namespace of an entry. One without is somebody else's.
+fn entry_namespace(bytes: &[u8]) -> Result<Option<&str>, Malformed> {
+    let (_, fields) = unpacked(bytes)?;
+    let namespace = fields.into_iter().rfind(|(field, _)| *field == b"nsp");
+    let text = namespace.map(|(_, value)| std::str::from_utf8(value));
+    text.transpose().map_err(|_| Malformed::Field {
+        field: "nsp",
+        expected: "UTF-8",
+    })
 }
 
 /// Servers emit without the limits that clients have.
@@ -120,10 +240,18 @@ pub(crate) const MODE: Mode = Mode::Dynamic;
 mod tests {
     use super::*;
 
+    fn wires() -> [NodeWire; 4] {
+        [
+            NodeWire::classic(),
+            NodeWire::sharded(),
+            NodeWire::streams(),
+            NodeWire::postgres(),
+        ]
+    }
+
     #[test]
     fn topics_name_their_namespace() {
-        let classic = NodeWire::classic();
-        let sharded = NodeWire::sharded();
+        let [classic, sharded, streams, postgres] = wires();
         for (wire, topic, expected) in [
             (&classic, "socket.io#/#", Some("/")),
             (&classic, "socket.io#/chat#room#", Some("/chat")),
@@ -133,17 +261,55 @@ mod tests {
             (&classic, "socket.io", None),
             (&sharded, "socket.io#/chat#room#", Some("/chat")),
             (&sharded, "socket.io-request#/chat#", None),
+            (&streams, "socket.io#/chat#", Some("/chat")),
+            (&streams, "socket.io#/chat#aaaaaa#", Some("/chat")),
+            (&postgres, "socket.io#/chat", Some("/chat")),
+            (&postgres, "other#/", None),
         ] {
-            assert_eq!(wire.namespace_of(topic), expected, "{topic}");
+            assert_eq!(wire.namespace_of(topic, b""), Ok(expected), "{topic}");
         }
     }
 
     #[test]
+    fn entries_of_a_stream_name_their_namespace_themselves() {
+        let wire = NodeWire::streams();
+        let named = |fields: &[entry::Field<'static>]| {
+            let frame = entry::pack(b"1-0", fields.iter().copied());
+            wire.namespace_of("socket.io", &frame)
+                .map(|it| it.map(str::to_owned))
+        };
+        assert_eq!(
+            named(&[(b"type", b"3"), (b"nsp", b"/chat")]),
+            Ok(Some("/chat".into()))
+        );
+        assert_eq!(named(&[(b"of", b"another")]), Ok(None));
+        assert!(named(&[(b"nsp", b"\xff")]).is_err());
+        assert!(wire.namespace_of("socket.io", b"garbage").is_err());
+    }
+
+    #[test]
     fn a_namespace_hears_the_topics_that_name_it() {
-        for wire in [NodeWire::classic(), NodeWire::sharded()] {
+        for wire in wires() {
             for topic in Codec::new(&wire, "/chat", "aaaaaa").topics() {
-                assert_eq!(wire.namespace_of(topic.name()), Some("/chat"), "{topic}");
+                if !topic.is_stream() {
+                    let namespace = wire.namespace_of(topic.name(), b"");
+                    assert_eq!(namespace, Ok(Some("/chat")), "{topic}");
+                }
             }
+        }
+    }
+
+    #[test]
+    fn a_namespace_writes_to_a_stream_that_all_read() {
+        let mut wire = NodeWire::streams();
+        if let NodeWire::Streams { count, .. } = &mut wire {
+            *count = 3;
+        }
+        for namespace in ["/", "/chat", "/admin", "/a", "/b"] {
+            let codec = Codec::new(&wire, namespace, "aaaaaa");
+            let (topic, _) = codec.encode(&Message::Heartbeat).unwrap();
+            assert!(topic.is_stream());
+            assert!(codec.topics().contains(&topic), "{topic}");
         }
     }
 }

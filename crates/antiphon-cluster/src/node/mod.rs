@@ -1,21 +1,22 @@
 //! Clusters with servers of Node: the wires of its adapters, over any broker.
 //!
-//! A [`NodeCluster`] says and understands what `@socket.io/redis-adapter` does, so that servers of
+//! A [`NodeCluster`] says and understands what Node's adapters do, so that servers of
 //! both kinds are one cluster, and one kind can take the place of the other step by step. Such a
-//! wire has limits which our own ([`Cluster`](crate::Cluster)) doesn't have: there are no
-//! heartbeats, so servers are counted and not named, and what is missing is a number; an
-//! acknowledgement doesn't say whose it is, and has one argument; events can't be retained, kept
-//! until they are acknowledged, or replaced by newer ones on other servers.
+//! wire has limits which our own ([`Cluster`](crate::Cluster)) doesn't have: but for the one of
+//! Postgres there are no heartbeats, so servers are counted and not named, and what is missing is a
+//! number; an acknowledgement doesn't say whose it is, and has one argument; events can't be
+//! retained, kept until they are acknowledged, or replaced by newer ones on other servers.
 
 mod adapter;
 mod codec;
+mod members;
 mod requests;
 mod router;
 
 use std::{fmt, sync::Arc};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_protocol::cluster::node::Mode;
+use antiphon_protocol::cluster::node::{Mode, streams};
 use tokio::sync::watch;
 
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
@@ -42,6 +43,25 @@ pub enum NodeWire {
         /// The option `subscriptionMode`.
         mode: Mode,
     },
+    /// `createAdapter` of `@socket.io/redis-streams-adapter`. The broker has to be a Redis.
+    Streams {
+        /// The option `streamName`.
+        stream: String,
+        /// The option `streamCount`. 0 counts as 1.
+        count: u32,
+        /// The option `maxLen`: about so many entries are kept in each stream.
+        max_len: u64,
+        /// The option `channelPrefix`: questions and answers go by channels.
+        prefix: String,
+        /// The option `useShardedPubSub`: these are sharded channels of Redis 7.
+        sharded: bool,
+    },
+    /// `createAdapter` of `@socket.io/postgres-adapter`. The broker puts what isn't JSON, or is too
+    /// large for a notification, into the table of attachments.
+    Postgres {
+        /// The option `channelPrefix`.
+        prefix: String,
+    },
 }
 
 impl NodeWire {
@@ -63,12 +83,54 @@ impl NodeWire {
         }
     }
 
+    /// The adapter for Redis streams with its default options.
+    ///
+    /// ```
+    /// use antiphon_cluster::node::NodeWire;
+    ///
+    /// // createAdapter(client, { streamName: "shop", maxLen: 50_000 })
+    /// let mut wire = NodeWire::streams();
+    /// if let NodeWire::Streams { stream, max_len, .. } = &mut wire {
+    ///     *stream = "shop".to_owned();
+    ///     *max_len = 50_000;
+    /// }
+    /// ```
+    #[must_use]
+    pub fn streams() -> Self {
+        Self::Streams {
+            stream: "socket.io".to_owned(),
+            count: 1,
+            max_len: 10_000,
+            prefix: "socket.io".to_owned(),
+            sharded: false,
+        }
+    }
+
+    /// The adapter for Postgres with its default options.
+    #[must_use]
+    pub fn postgres() -> Self {
+        Self::Postgres {
+            prefix: "socket.io".to_owned(),
+        }
+    }
+
+    /// The streams that a server reads: none but with [`Streams`](Self::Streams).
+    #[must_use]
+    pub fn streams_to_read(&self) -> Vec<String> {
+        match self {
+            Self::Streams { stream, count, .. } => streams(stream, *count),
+            _ => Vec::new(),
+        }
+    }
+
     /// What the names of all its channels begin with.
     #[must_use]
     pub fn prefix(&self) -> &str {
         match self {
             Self::Classic { key, .. } => key,
-            Self::Sharded { prefix, .. } => prefix,
+            Self::Sharded { prefix, .. }
+            | Self::Streams { prefix, .. }
+            | Self::Postgres { prefix } => prefix,
         }
     }
 }

@@ -1,9 +1,14 @@
 //! Requests to other servers by Node's wires: whose answers go where, and who owes some.
 //!
-//! A request has a name, and answers repeat it. They don't say who answers on each wire, so servers
-//! are counted and not named: what is missing is a number.
+//! A request has a name, and answers repeat it. On wires where servers say that they are there, those
+//! that are asked are known by name. On the others they are counted, and what is missing is a
+//! number.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use antiphon::{
     SocketId,
@@ -14,21 +19,114 @@ use antiphon_protocol::cluster::{
     node::{Answer, Reply},
 };
 
-use crate::message::Asking;
+use crate::{machine::MEMBERS, message::Asking};
+
+/// The other servers, which a request goes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Others {
+    /// So many.
+    Counted(usize),
+    /// These.
+    Named(Vec<NodeId>),
+}
+
+impl Others {
+    pub(crate) const fn len(&self) -> usize {
+        match self {
+            Self::Counted(count) => *count,
+            Self::Named(nodes) => nodes.len(),
+        }
+    }
+}
 
 #[derive(Debug)]
 struct Request {
     asking: Asking,
-    /// Servers that haven't answered.
-    asked: usize,
-    /// Acknowledgements that sockets of those that have answered owe.
-    acks: u64,
+    owed: Owed,
     deadline: Instant,
 }
 
-impl Request {
-    fn is_over(&self) -> bool {
-        self.asked == 0 && self.acks == 0
+/// What hasn't come.
+#[derive(Debug)]
+enum Owed {
+    Counted {
+        /// Servers that haven't answered.
+        servers: usize,
+        /// Acknowledgements that sockets of those that have answered owe.
+        acks: u64,
+    },
+    Named(BTreeMap<NodeId, Debt>),
+}
+
+/// What one server owes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Debt {
+    Answer,
+    /// So many of its sockets owe acknowledgements.
+    Acks(u64),
+    Nothing,
+}
+
+impl Owed {
+    fn is_nothing(&self) -> bool {
+        match self {
+            Self::Counted { servers, acks } => *servers == 0 && *acks == 0,
+            Self::Named(debts) => debts.values().all(|debt| *debt == Debt::Nothing),
+        }
+    }
+
+    /// A server answers, by which so many of its sockets owe acknowledgements. Returns whether it
+    /// owed the answer. One that wasn't known when it was asked is as welcome.
+    fn answers(&mut self, node: &NodeId, more: u64) -> bool {
+        match self {
+            Self::Counted { servers: 0, .. } => false,
+            Self::Counted { servers, acks } => {
+                *servers -= 1;
+                *acks = acks.saturating_add(more);
+                true
+            }
+            Self::Named(debts) => {
+                if !debts.contains_key(node) && debts.len() >= MEMBERS {
+                    return false;
+                }
+                let debt = debts.entry(node.clone()).or_insert(Debt::Answer);
+                let is_owed = *debt == Debt::Answer;
+                if is_owed {
+                    *debt = Debt::after(more);
+                }
+                is_owed
+            }
+        }
+    }
+
+    /// A socket of a server acknowledges. Returns whether that was owed.
+    fn acknowledges(&mut self, node: &NodeId) -> bool {
+        match self {
+            Self::Counted { acks: 0, .. } => false,
+            Self::Counted { acks, .. } => {
+                *acks -= 1;
+                true
+            }
+            Self::Named(debts) => {
+                let Some(debt) = debts.get_mut(node) else {
+                    return false;
+                };
+                let Debt::Acks(count) = *debt else {
+                    return false;
+                };
+                *debt = Debt::after(count.saturating_sub(1));
+                true
+            }
+        }
+    }
+}
+
+impl Debt {
+    const fn after(acks: u64) -> Self {
+        match acks {
+            0 => Self::Nothing,
+            acks => Self::Acks(acks),
+        }
     }
 }
 
@@ -56,20 +154,28 @@ impl Requests {
     pub(crate) fn ask(
         &mut self,
         asking: Asking,
-        asked: usize,
+        others: Others,
         deadline: Instant,
     ) -> Option<Arc<str>> {
-        if asked == 0 {
+        if others.len() == 0 {
             return None;
         }
         self.sweep();
-        asking.unnamed(asked);
+        let owed = match others {
+            Others::Counted(servers) => {
+                asking.unnamed(servers);
+                Owed::Counted { servers, acks: 0 }
+            }
+            Others::Named(nodes) => {
+                nodes.iter().cloned().for_each(|node| asking.missing(node));
+                Owed::Named(nodes.into_iter().map(|node| (node, Debt::Answer)).collect())
+            }
+        };
         self.next += 1;
         let name: Arc<str> = format!("{}{}", self.me, self.next).into();
         let request = Request {
             asking,
-            asked,
-            acks: 0,
+            owed,
             deadline,
         };
         self.open.insert(Arc::clone(&name), request);
@@ -102,9 +208,10 @@ impl Requests {
         let node = from.unwrap_or(&unknown);
         let reply = match (&request.asking, answer.reply) {
             // These wires don't say whose it is.
-            (Asking::Acks(answers), Reply::Acknowledged(args)) if request.acks > 0 => {
-                request.acks -= 1;
-                answers.give((SocketId::new(""), args));
+            (Asking::Acks(answers), Reply::Acknowledged(args)) => {
+                if request.owed.acknowledges(node) {
+                    answers.give((SocketId::new(""), args));
+                }
                 None
             }
             (Asking::Acks(_), Reply::Clients(count)) => Some(native::Reply::Count(count)),
@@ -114,19 +221,34 @@ impl Requests {
             (Asking::Servers(_), Reply::Emitted(args)) => Some(native::Reply::Handled(args)),
             _ => return,
         };
+        let acks = match reply {
+            Some(native::Reply::Count(count)) => count,
+            _ => 0,
+        };
         if let Some(reply) = reply
-            && request.asked > 0
+            && request.owed.answers(node, acks)
         {
-            request.asked -= 1;
-            if let native::Reply::Count(count) = reply {
-                request.acks += count;
-            }
             request.asking.take(node, reply);
-            request.asking.unnamed(request.asked);
+            request.asking.heard(node);
+            if let Owed::Counted { servers, .. } = &request.owed {
+                request.asking.unnamed(*servers);
+            }
         }
-        if request.is_over() {
+        if request.owed.is_nothing() {
             self.open.remove(&answer.request);
         }
+    }
+
+    /// A server is dead or has left: what it owes is missing, and nobody waits for it.
+    pub(crate) fn gone(&mut self, node: &NodeId) {
+        self.open.retain(|_, request| {
+            if let Owed::Named(debts) = &mut request.owed
+                && debts.remove(node).is_some_and(|debt| debt != Debt::Nothing)
+            {
+                request.asking.missing(node.clone());
+            }
+            !request.owed.is_nothing()
+        });
     }
 
     /// Forgets the requests whose time is up.
@@ -171,10 +293,14 @@ mod tests {
         (Asking::Sockets { found, given }, fetched)
     }
 
-    fn asked(asking: Asking, asked: usize) -> (Requests, Arc<str>) {
+    fn asked(asking: Asking, count: usize) -> (Requests, Arc<str>) {
+        asked_of(asking, Others::Counted(count))
+    }
+
+    fn asked_of(asking: Asking, others: Others) -> (Requests, Arc<str>) {
         let mut requests = Requests::new("me".into());
         let deadline = Instant::now() + Duration::from_secs(5);
-        let name = requests.ask(asking, asked, deadline).unwrap();
+        let name = requests.ask(asking, others, deadline).unwrap();
         (requests, name)
     }
 
@@ -235,5 +361,77 @@ mod tests {
             fetched.take_error(),
             Some(AdapterError::Missing { count: 2 })
         );
+    }
+
+    fn named<const N: usize>(nodes: [&str; N]) -> Others {
+        Others::Named(nodes.map(NodeId::new).into())
+    }
+
+    fn found(ids: &[&str]) -> Reply {
+        let sockets = ids.iter().map(|id| SocketDetails {
+            id: (*id).into(),
+            ..SocketDetails::default()
+        });
+        Reply::Sockets(sockets.collect())
+    }
+
+    #[tokio::test]
+    async fn servers_with_names_are_missing_by_them() {
+        let (asking, fetched) = fetch();
+        let (mut requests, name) = asked_of(asking, named(["a", "b"]));
+        answer(&mut requests, &name, Some("a"), found(&["1"]));
+        answer(&mut requests, &name, Some("a"), found(&["2"]));
+        assert!(requests.has(&name));
+        assert_eq!(fetched.missing(), [NodeId::new("b")]);
+        answer(&mut requests, &name, Some("b"), found(&[]));
+        assert!(!requests.has(&name));
+        assert_eq!(fetched.missing(), []);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_dies_is_missing_and_not_waited_for() {
+        let (asking, mut fetched) = fetch();
+        let (mut requests, name) = asked_of(asking, named(["a", "b"]));
+        requests.gone(&NodeId::new("c"));
+        requests.gone(&NodeId::new("b"));
+        assert!(requests.has(&name));
+        answer(&mut requests, &name, Some("a"), found(&["1"]));
+        assert!(!requests.has(&name));
+        assert!(fetched.next().await.is_some());
+        assert!(fetched.next().await.is_none());
+        assert_eq!(fetched.missing(), [NodeId::new("b")]);
+    }
+
+    #[tokio::test]
+    async fn who_came_after_the_request_is_welcome_once() {
+        let (asking, mut fetched) = fetch();
+        let (mut requests, name) = asked_of(asking, named(["a"]));
+        answer(&mut requests, &name, Some("new"), found(&["1"]));
+        answer(&mut requests, &name, Some("new"), found(&["2"]));
+        answer(&mut requests, &name, Some("a"), found(&[]));
+        assert!(fetched.next().await.is_some());
+        assert!(fetched.next().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn sockets_of_a_server_that_dies_are_waited_for_no_longer() {
+        let (asking, mut answered) = acks();
+        let (mut requests, name) = asked_of(asking, named(["a", "b"]));
+        answer(&mut requests, &name, Some("a"), Reply::Clients(2));
+        answer(&mut requests, &name, Some("b"), Reply::Clients(1));
+        assert_eq!(answered.missing(), []);
+        answer(&mut requests, &name, Some("a"), Reply::Acknowledged(one()));
+        // That of another server isn't its.
+        answer(&mut requests, &name, Some("b"), Reply::Acknowledged(one()));
+        answer(&mut requests, &name, Some("b"), Reply::Acknowledged(one()));
+        assert!(requests.has(&name));
+        requests.gone(&NodeId::new("a"));
+        assert!(!requests.has(&name));
+        let mut count = 0;
+        while answered.next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!((count, answered.expected()), (2, Some(3)));
+        assert_eq!(answered.missing(), [NodeId::new("a")]);
     }
 }

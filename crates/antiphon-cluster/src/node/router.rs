@@ -21,7 +21,7 @@ use crate::{
 pub(crate) struct Router {
     pub(crate) wire: NodeWire,
     link: Link,
-    /// Knows nobody, as there are no heartbeats: it says how the connection is.
+    /// Knows nobody, since each namespace has servers of its own: it says how the connection is.
     machine: Mutex<Machine>,
     health: watch::Sender<Health>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
@@ -61,8 +61,25 @@ impl Router {
         namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
     }
 
-    /// Gives up the connection.
+    /// Tells a namespace what has become of the connection.
+    pub(crate) fn connect(&self, namespace: &Inner, now: Instant) {
+        let machine = self.machine();
+        let confirmed = machine.is_up().then(|| machine.confirmed());
+        drop(machine);
+        namespace.connected(confirmed, now);
+    }
+
+    fn connect_all(&self, now: Instant) {
+        for namespace in self.namespaces() {
+            self.connect(&namespace, now);
+        }
+    }
+
+    /// Says goodbye, and gives up the connection.
     pub(crate) async fn close(&self) {
+        for namespace in self.namespaces() {
+            namespace.leave();
+        }
         self.with_machine(Machine::close);
         self.link.close().await;
     }
@@ -109,17 +126,28 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         match event {
             Event::Frame { topic, bytes, .. } => {
-                let name = self.wire.namespace_of(&topic);
-                // One that this server doesn't have concerns it no more than another's key.
-                if let Some(namespace) = name.and_then(|name| self.namespace(name)) {
-                    namespace.heard(&topic, &bytes);
+                match self.wire.namespace_of(&topic, &bytes) {
+                    // One that this server doesn't have concerns it no more than another's key.
+                    Ok(name) => {
+                        if let Some(namespace) = name.and_then(|name| self.namespace(name)) {
+                            namespace.heard(&topic, &bytes);
+                        }
+                    }
+                    Err(error) => self.link.malformed(&topic, &error),
                 }
             }
             Event::Subscribed { version } => {
                 self.with_machine(|machine| machine.subscribed(version, now));
+                self.connect_all(now);
             }
-            Event::Up => self.with_machine(|machine| machine.up(version, now)),
-            Event::Down { reason } => self.with_machine(|machine| machine.down(reason)),
+            Event::Up => {
+                self.with_machine(|machine| machine.up(version, now));
+                self.connect_all(now);
+            }
+            Event::Down { reason } => {
+                self.with_machine(|machine| machine.down(reason));
+                self.connect_all(now);
+            }
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
             // The link has counted it.
             Event::Lost { .. } | Event::Refused { .. } => {}
@@ -136,7 +164,7 @@ impl Ears for Router {
         let namespaces = self.namespaces();
         let expiries = namespaces
             .iter()
-            .filter_map(|namespace| namespace.expire(now));
+            .filter_map(|namespace| namespace.tick(now));
         let deadline = self.machine().deadline();
         expiries
             .min()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use antiphon_protocol::cluster::node::{
     Content, Entry, Flags, Malformed, Message, Received, Reply, Sent, Session, Streams,
-    is_entry_id, stream_of, streams,
+    is_entry_id, is_stream, stream_of, streams,
 };
 
 use crate::expected::{answer, event, names, target, value};
@@ -250,6 +250,17 @@ fn a_namespace_has_a_stream_that_all_servers_read() {
     assert_eq!(streams("socket.io", 1), ["socket.io"]);
     assert_eq!(streams("s", 3), ["s-0", "s-1", "s-2", "s--1", "s--2"]);
     assert_eq!(streams("s", u32::MAX).len(), 2047);
+    for count in [0, 1, 3, u32::MAX] {
+        assert!(
+            streams("s", count)
+                .iter()
+                .all(|name| is_stream("s", count, name))
+        );
+    }
+    for other in ["s", "s-3", "s--3", "s-", "t-1", "s-1-"] {
+        assert!(!is_stream("s", 3, other), "{other}");
+    }
+    assert!(!is_stream("s", 1, "s-0"));
     for (namespace, hash) in HASHES {
         for count in 2..10_u8 {
             let number = hash.rem_euclid(count.into());

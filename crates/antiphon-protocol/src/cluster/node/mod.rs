@@ -40,7 +40,7 @@ pub use error::{Malformed, Unsendable};
 pub use message::{Answer, Content, Flags, Frame, Interest, Message, Received, Reply};
 pub use postgres::{Attachment, Notified, Posted, Postgres};
 pub use sharded::{Mode, Sharded};
-pub use streams::{Entry, Sent, Session, Streams, is_entry_id, stream_of, streams};
+pub use streams::{Entry, Sent, Session, Streams, is_entry_id, is_stream, stream_of, streams};
 
 /// The name that emitters have: programs that emit, join, leave and disconnect without a server. A
 /// codec with this name writes for one. Nobody counts it, and it gets no answers.

@@ -300,6 +300,22 @@ pub fn streams(name: &str, count: u32) -> Vec<String> {
     }
 }
 
+/// Whether this is the name of one of the [`streams`] to read.
+#[must_use]
+pub fn is_stream(name: &str, count: u32, stream: &str) -> bool {
+    let Some(number) = stream.strip_prefix(name) else {
+        return false;
+    };
+    match count.min(MOST_STREAMS) {
+        ..=1 => number.is_empty(),
+        count => {
+            let number = number.strip_prefix('-').map(str::parse::<i64>);
+            let number = number.and_then(Result::ok);
+            number.is_some_and(|number| number.abs() < i64::from(count))
+        }
+    }
+}
+
 /// Whether a client's offset is the id of an entry.
 ///
 /// ```
