@@ -23,14 +23,16 @@ mod link;
 mod machine;
 mod message;
 pub mod node;
+mod passing;
 mod router;
 mod topic;
 mod topics;
 mod wanted;
 
-pub use cluster::{Cluster, ClusterStats};
+pub use cluster::{Cluster, ClusterBuilder, ClusterStats};
 pub use emitter::{Emission, Emitter};
 pub use machine::{Health, Trouble};
+pub use passing::Address;
 pub use topic::Topic;
 pub use wanted::{Change, Wanted};
 

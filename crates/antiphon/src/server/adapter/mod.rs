@@ -116,6 +116,8 @@ pub use node::{FetchedSockets, NodeId, RemoteSocket};
 
 pub(crate) use membership::Watcher;
 
+pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
+
 use crate::{
     engine::QueuePolicy,
     server::{Room, Target},
@@ -254,6 +256,12 @@ pub trait Adapter: Send + Sync + 'static {
 pub trait AdapterFactory: Send + Sync + 'static {
     /// The adapter of a namespace.
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter>;
+
+    /// What passes requests on to the servers that have their sessions, so that a client may come
+    /// to any server with each request. Asked once, when the server is built. None by default.
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        None
+    }
 }
 
 impl<F> AdapterFactory for F
