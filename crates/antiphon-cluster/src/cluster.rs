@@ -3,14 +3,15 @@
 use std::{fmt, sync::Arc};
 
 use antiphon::{
-    adapter::{Adapter, AdapterFactory, Local, NodeId},
+    adapter::{Adapter, AdapterFactory, Local, NodeId, Relay},
     recovery::{Bounds, Log},
 };
 use antiphon_protocol::cluster::native;
 use tokio::sync::watch;
 
 use crate::{
-    Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id, router::Router,
+    Address, Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id,
+    router::Router,
 };
 
 /// Connects a server with others by a broker: an argument of
@@ -57,6 +58,10 @@ pub struct ClusterStats {
     pub malformed: u64,
     /// Topics that are subscribed to.
     pub topics: usize,
+    /// Requests of clients that were passed on to the server of their session.
+    pub passed_on: u64,
+    /// Requests that weren't: their server is unknown, has no address, or didn't respond.
+    pub not_passed_on: u64,
 }
 
 impl Cluster {
@@ -76,8 +81,16 @@ impl Cluster {
     /// Outside of a tokio runtime.
     #[must_use]
     pub fn named(broker: Arc<dyn Broker>, prefix: &str) -> Self {
-        let config = u64::from(native::VERSION);
-        Self(Router::start(random_id(), prefix, config, broker))
+        Self::builder(broker).prefix(prefix).start()
+    }
+
+    /// As [`new`](Self::new), with options.
+    pub fn builder(broker: Arc<dyn Broker>) -> ClusterBuilder {
+        ClusterBuilder {
+            broker,
+            prefix: PREFIX.to_owned(),
+            address: None,
+        }
     }
 
     /// The name of this server.
@@ -121,7 +134,73 @@ impl Cluster {
     /// What has happened so far.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {
-        self.0.link().stats()
+        let [passed_on, not_passed_on] = self.0.passing.counts();
+        ClusterStats {
+            passed_on,
+            not_passed_on,
+            ..self.0.link().stats()
+        }
+    }
+}
+
+/// Options of a [`Cluster`].
+#[must_use = "a builder does nothing until start is called"]
+pub struct ClusterBuilder {
+    broker: Arc<dyn Broker>,
+    prefix: String,
+    address: Option<Address>,
+}
+
+impl ClusterBuilder {
+    /// The names of all topics begin with this, and a colon. `antiphon` by default.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Where the other servers find this one, so that clients may come to any server with each
+    /// request: no sticky sessions. None by default: what comes to others for this one's sessions
+    /// is refused there.
+    ///
+    /// ```
+    /// use antiphon_cluster::{Address, Cluster, broker::memory::Hub};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let hub = Hub::new();
+    /// let address = Address::new("http://10.0.0.5:3000");
+    /// let cluster = Cluster::builder(hub.broker()).advertise(address).start();
+    /// # }
+    /// ```
+    pub fn advertise(mut self, address: impl Into<Option<Address>>) -> Self {
+        self.address = address.into();
+        self
+    }
+
+    /// The cluster. It begins to connect.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    #[must_use]
+    pub fn start(self) -> Cluster {
+        let config = u64::from(native::VERSION);
+        let (prefix, address) = (&self.prefix, self.address.as_ref());
+        Cluster(Router::start(
+            random_id(),
+            prefix,
+            address,
+            config,
+            self.broker,
+        ))
+    }
+}
+
+impl fmt::Debug for ClusterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterBuilder")
+            .field("prefix", &self.prefix)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -133,6 +212,10 @@ impl AdapterFactory for Cluster {
     fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
         let log = Router::log(&self.0, namespace, bounds)?;
         Some(log)
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        Some(Arc::clone(&self.0) as _)
     }
 }
 

@@ -27,14 +27,16 @@ pub mod log;
 mod machine;
 mod message;
 pub mod node;
+mod passing;
 mod router;
 mod topic;
 mod topics;
 mod wanted;
 
-pub use cluster::{Cluster, ClusterStats};
+pub use cluster::{Cluster, ClusterBuilder, ClusterStats};
 pub use emitter::{Emission, Emitter};
 pub use machine::{Health, Trouble};
+pub use passing::Address;
 pub use topic::Topic;
 pub use wanted::{Change, Wanted};
 

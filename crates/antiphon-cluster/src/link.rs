@@ -164,6 +164,7 @@ impl Link {
             dropped: read(&self.dropped),
             malformed: read(&self.malformed),
             topics: self.wanted.len(),
+            ..ClusterStats::default()
         }
     }
 

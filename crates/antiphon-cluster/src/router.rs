@@ -23,13 +23,14 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Health, Topic, Trouble,
+    Address, Health, Topic, Trouble,
     adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
     log::Shared,
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
+    passing::Passing,
     topics::Topics,
 };
 
@@ -47,6 +48,9 @@ pub(crate) struct Router {
     health: watch::Sender<Health>,
     /// It has been known once who is there.
     begun: watch::Sender<bool>,
+    /// Where others find this server, if they do.
+    address: Arc<str>,
+    pub(crate) passing: Passing,
 }
 
 #[derive(Default)]
@@ -70,6 +74,7 @@ impl Router {
     pub(crate) fn start(
         me: NodeId,
         prefix: &str,
+        address: Option<&Address>,
         config: u64,
         broker: Arc<dyn Broker>,
     ) -> Arc<Self> {
@@ -84,6 +89,8 @@ impl Router {
                 asking: HashMap::new(),
                 swept_at: 64,
             }),
+            passing: Passing::new(&me),
+            address: address.map(Address::url).cloned().unwrap_or_default(),
             me,
             topics,
             link,
@@ -454,18 +461,19 @@ impl Router {
             match output {
                 Output::Say(notice) => self.say(notice),
                 Output::Health(health) => health.log(),
-                Output::Joined { node } => tracing::info!(%node, "a server has joined the cluster"),
-                Output::Gone {
-                    node,
-                    is_dead: false,
-                } => {
-                    tracing::info!(%node, "a server has left the cluster");
+                Output::Joined { node, address } => {
+                    self.passing.joined(&node, &address);
+                    tracing::info!(%node, "a server has joined the cluster");
                 }
-                Output::Gone {
-                    node,
-                    is_dead: true,
-                } => {
-                    tracing::warn!(%node, "a server hasn't been heard for too long: it counts as dead");
+                Output::Gone { node, is_dead } => {
+                    self.passing.gone(&node);
+                    match is_dead {
+                        false => tracing::info!(%node, "a server has left the cluster"),
+                        true => tracing::warn!(
+                            %node,
+                            "a server hasn't been heard for too long: it counts as dead"
+                        ),
+                    }
                 }
                 // Those that wait for answers have been told.
                 Output::Owes { .. } | Output::Expired { .. } => {}
@@ -477,6 +485,7 @@ impl Router {
         let digest = Digest {
             sockets: self.sockets(),
             config: self.state().machine.config(),
+            address: Arc::clone(&self.address),
         };
         let message = match notice {
             Notice::Hello => Message::Hello(digest),

@@ -2,8 +2,8 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_cluster::{Cluster, Emitter};
+use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
+use antiphon_cluster::{Address, Cluster, Emitter};
 
 use crate::{broker::NatsBroker, error::Error, server::Servers, subject::Subjects};
 
@@ -53,6 +53,7 @@ impl Nats {
         NatsBuilder {
             url: url.to_owned(),
             prefix: PREFIX.to_owned(),
+            address: None,
             waits: false,
         }
     }
@@ -69,6 +70,10 @@ impl Deref for Nats {
 impl AdapterFactory for Nats {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        self.cluster.relay()
     }
 }
 
@@ -97,6 +102,7 @@ impl fmt::Debug for Nats {
 pub struct NatsBuilder {
     url: String,
     prefix: String,
+    address: Option<Address>,
     waits: bool,
 }
 
@@ -105,6 +111,18 @@ impl NatsBuilder {
     /// and several clusters at one NATS have others.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Where the other servers find this one, as in `http://10.0.0.5:3000`, so that clients may come
+    /// to any server with each request: no sticky sessions. It is the address of whatever serves
+    /// this server, within the servers' own network. A path in it is put in front of the path of
+    /// each request.
+    ///
+    /// # Panics
+    /// If it isn't `http://` with a host, a port (or 80) and maybe a path.
+    pub fn advertise(mut self, url: &str) -> Self {
+        self.address = Some(Address::new(url));
         self
     }
 
@@ -124,9 +142,12 @@ impl NatsBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Nats, Error> {
-        let cluster = self
-            .open(|broker, prefix| Cluster::named(broker, prefix))
-            .await?;
+        let address = self.address.clone();
+        let cluster = self.open(|broker, prefix| {
+            let cluster = Cluster::builder(broker).prefix(prefix);
+            cluster.advertise(address).start()
+        });
+        let cluster = cluster.await?;
         Ok(Nats { cluster })
     }
 

@@ -2,9 +2,9 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local};
+use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
 use antiphon_cluster::{
-    Cluster, Emitter,
+    Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
 };
 
@@ -61,6 +61,7 @@ impl Redis {
             url: url.to_owned(),
             prefix: PREFIX.to_owned(),
             sentinels: Vec::new(),
+            address: None,
             waits: false,
         }
     }
@@ -77,6 +78,10 @@ impl Deref for Redis {
 impl AdapterFactory for Redis {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        self.cluster.relay()
     }
 }
 
@@ -106,6 +111,7 @@ pub struct RedisBuilder {
     url: String,
     prefix: String,
     sentinels: Vec<String>,
+    address: Option<Address>,
     waits: bool,
 }
 
@@ -135,6 +141,18 @@ impl RedisBuilder {
         self
     }
 
+    /// Where the other servers find this one, as in `http://10.0.0.5:3000`, so that clients may come
+    /// to any server with each request: no sticky sessions. It is the address of whatever serves
+    /// this server, within the servers' own network. A path in it is put in front of the path of
+    /// each request.
+    ///
+    /// # Panics
+    /// If it isn't `http://` with a host, a port (or 80) and maybe a path.
+    pub fn advertise(mut self, url: &str) -> Self {
+        self.address = Some(Address::new(url));
+        self
+    }
+
     /// Begins without the Redis if that can't be had now, and goes on trying: until then this server
     /// knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
     pub const fn wait(mut self) -> Self {
@@ -152,7 +170,11 @@ impl RedisBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Redis, Error> {
         let (prefix, channels) = (self.prefix.clone(), self.channels());
-        let cluster = self.open(channels, |broker| Cluster::named(broker, &prefix));
+        let address = self.address.clone();
+        let cluster = self.open(channels, |broker| {
+            let cluster = Cluster::builder(broker).prefix(prefix);
+            cluster.advertise(address).start()
+        });
         Ok(Redis {
             cluster: cluster.await?,
         })

@@ -25,6 +25,7 @@ mod simulation;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -81,8 +82,8 @@ pub(crate) enum Output {
     },
     /// The time of this question is up.
     Expired { question: QuestionId },
-    /// A server has come.
-    Joined { node: NodeId },
+    /// A server has come, and advertises this address.
+    Joined { node: NodeId, address: Arc<str> },
     /// A server is gone: it has said so, or else it is dead.
     Gone { node: NodeId, is_dead: bool },
     /// The health has changed.
@@ -305,7 +306,10 @@ impl Machine {
             (member.heard, member.digest) = (now, digest);
         } else if self.members.len() < MEMBERS {
             let node = node.clone();
-            self.output.push_back(Output::Joined { node: node.clone() });
+            self.output.push_back(Output::Joined {
+                node: node.clone(),
+                address: Arc::clone(&digest.address),
+            });
             let heard = now;
             self.members.insert(node, Member { heard, digest });
         }

@@ -14,10 +14,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use super::*;
 
 const SEEDS: u64 = 10_000;
-const NOBODY: Digest = Digest {
-    config: 1,
-    sockets: 0,
-};
+const CONFIG: u64 = 1;
+
+fn nobody() -> Digest {
+    Digest {
+        config: CONFIG,
+        ..Digest::default()
+    }
+}
 
 /// splitmix64.
 struct Random(u64);
@@ -140,7 +144,7 @@ impl World {
         self.next_node += 1;
         let name = NodeId::new(format!("n{}", self.next_node));
         let mut node = Node {
-            machine: Machine::new(NOBODY.config, true, self.now),
+            machine: Machine::new(CONFIG, true, self.now),
             version: 1,
             is_up: true,
             frozen_until: None,
@@ -232,7 +236,7 @@ impl World {
         }
         match says {
             Says::Notice(_) if from == to => node.machine.echoed(now),
-            Says::Notice(notice) => node.machine.heard(from, notice, NOBODY, now),
+            Says::Notice(notice) => node.machine.heard(from, notice, nobody(), now),
             Says::Ask(_) if from == to => {}
             Says::Ask(question) => {
                 // The same if it is asked twice.

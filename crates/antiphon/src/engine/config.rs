@@ -153,6 +153,12 @@ impl EngineConfig {
         self.ping_interval + self.ping_timeout
     }
 
+    /// How long nothing at all may come of a request that waits, or of an open connection: the
+    /// longest silence, once a heartbeat has just gone by.
+    pub(super) fn longest_wait(&self) -> Duration {
+        self.longest_silence() + self.ping_interval
+    }
+
     /// What a session's machine needs of them.
     pub(super) const fn session(&self) -> SessionConfig {
         SessionConfig {

@@ -44,8 +44,9 @@ pub use http::{
     EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr,
     cookie::{Cookie, SameSite},
     cors::Cors,
+    relay::{NotRelayed, Relay, RelayBody},
 };
-pub use session::id::SessionId;
+pub use session::id::{ServerTag, SessionId};
 pub use session::{SendError, Session};
 pub(crate) use session::{Sending, Sent};
 use session::{backlog::Backlog, turn};
@@ -54,6 +55,7 @@ use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
     EngineResponse, Fallback, First, ReadAhead, ReadBody, RequestError, first_request, is_below,
+    peer_address,
 };
 #[doc(hidden)]
 pub use session::turn::uncut;
@@ -118,6 +120,8 @@ pub struct Engine {
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
     fallback: OnceLock<Arc<dyn Fallback>>,
+    /// Knows the servers that have other sessions.
+    relay: OnceLock<Arc<dyn Relay>>,
 }
 
 impl Engine {
@@ -138,6 +142,7 @@ impl Engine {
             backlog: Backlog::default(),
             goodbyes: goodbye::Goodbyes::default(),
             fallback: OnceLock::new(),
+            relay: OnceLock::new(),
         })
     }
 
@@ -243,6 +248,15 @@ impl Engine {
 
     fn fallback(&self) -> Option<&Arc<dyn Fallback>> {
         self.fallback.get()
+    }
+
+    /// Gives requests of sessions that other servers have to `relay`, which is set once.
+    pub(crate) fn set_relay(&self, relay: Arc<dyn Relay>) {
+        let _ = self.relay.set(relay);
+    }
+
+    fn relay(&self) -> Option<&Arc<dyn Relay>> {
+        self.relay.get()
     }
 
     pub(crate) const fn counters(&self) -> &Counters {

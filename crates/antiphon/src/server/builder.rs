@@ -487,6 +487,7 @@ impl ServerBuilder {
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
+        let relay = self.adapter.relay();
         let namespaces = Namespaces::new(Shared {
             path: self.path.into(),
             connect_timeout: self.connect_timeout.min(LONGEST),
@@ -511,6 +512,9 @@ impl ServerBuilder {
         });
         let engine = Engine::new(self.engine, Arc::clone(&namespaces) as _);
         namespaces.set_engine(&engine);
+        if let Some(relay) = relay {
+            engine.set_relay(relay);
+        }
         if let Some(options) = self.http_calls {
             let calls = Calls::new(options, &namespaces);
             engine.set_fallback(Arc::new(calls));

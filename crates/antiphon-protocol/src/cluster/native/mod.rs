@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The version of this format: the first byte of each frame.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// What a server says, and of which namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,12 +123,14 @@ pub enum Message {
 }
 
 /// What a server says of itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Digest {
     /// What must be alike on all servers, hashed.
     pub config: u64,
     /// How many sockets it has.
     pub sockets: u64,
+    /// Where it takes requests of its sessions from others, as a URL. Empty: nowhere.
+    pub address: Arc<str>,
 }
 
 /// What is asked of a server.
@@ -424,17 +426,18 @@ impl Message {
 }
 
 impl Digest {
-    fn write(self, kind: u8, to: &mut Vec<u8>) {
+    fn write(&self, kind: u8, to: &mut Vec<u8>) {
         to.push(kind);
         write(to, self.config);
         write(to, self.sockets);
+        write_bytes(to, self.address.as_bytes());
     }
 
     fn read(rest: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let mut number = || rest.number().ok_or(Malformed::Garbage);
         Ok(Self {
-            config: number()?,
-            sockets: number()?,
+            config: rest.number().ok_or(Malformed::Garbage)?,
+            sockets: rest.number().ok_or(Malformed::Garbage)?,
+            address: rest.text().ok_or(Malformed::Garbage)?.into(),
         })
     }
 }

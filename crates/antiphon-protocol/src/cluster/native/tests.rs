@@ -70,7 +70,11 @@ fn details() -> impl Strategy<Value = SocketDetails> {
 }
 
 fn digest() -> impl Strategy<Value = Digest> {
-    (any::<u64>(), any::<u64>()).prop_map(|(config, sockets)| Digest { config, sockets })
+    (any::<u64>(), any::<u64>(), "\\PC{0,12}").prop_map(|(config, sockets, address)| Digest {
+        config,
+        sockets,
+        address: address.into(),
+    })
 }
 
 fn asked() -> impl Strategy<Value = Asked> {

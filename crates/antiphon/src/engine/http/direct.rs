@@ -22,14 +22,16 @@ use http::{
 };
 use http_body_util::Empty;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::TcpStream,
     time::Sleep,
 };
 
 use super::{
-    EngineResponse, PeerAddr, is_below, request, request_lines::RequestLines, respond_to, upgrade,
-    upgrade::Purpose,
+    EngineResponse, PeerAddr, is_below, request,
+    request_lines::RequestLines,
+    respond_to, tunnel, upgrade,
+    upgrade::{Handover, Purpose},
 };
 use crate::engine::{
     Engine,
@@ -94,7 +96,7 @@ pub(crate) async fn first_request<T>(
     let Some(answered) = unless_gone(&stream, answered).await else {
         return First::Done;
     };
-    let Some(handover) = answered.websocket else {
+    let Some(handover) = answered.handover else {
         return First::Http {
             stream: ReadAhead::new(stream, read, patience),
             answer: Some(Box::new(answered.answer)),
@@ -103,9 +105,22 @@ pub(crate) async fn first_request<T>(
     };
     let head = head(&answered.answer);
     let behind = read[length..].to_vec();
+    let (mut purpose, window) = match handover {
+        Handover::WebSocket { purpose, window } => (purpose, window),
+        Handover::Tunnel(server) => {
+            drop(begun);
+            let silence = engine.config().longest_wait();
+            tokio::spawn(async move {
+                let written = tokio::time::timeout(PATIENCE, stream.write_all(&head)).await;
+                if let Ok(Ok(())) = written {
+                    tunnel::run(stream, behind, server, silence).await;
+                }
+            });
+            return First::Done;
+        }
+    };
     let max_payload = engine.config().payload_of(false);
-    let mut websocket = WebSocket::over_tcp(stream, behind, max_payload, handover.window);
-    let mut purpose = handover.purpose;
+    let mut websocket = WebSocket::over_tcp(stream, behind, max_payload, window);
     match &mut purpose {
         Purpose::Open(opening) => opening.greeting = Some(head),
         Purpose::Probe(_) => {

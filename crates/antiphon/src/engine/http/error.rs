@@ -113,8 +113,9 @@ impl RequestError {
                 format!("the transport {name:?} is unknown or turned off by the option `transports`")
             }
             Self::UnknownSession => {
-                "the session has ended, or lives in another process: with several, the load \
-                 balancer must send each client's requests to the same one"
+                "the session has ended, or lives in another process: with several, servers of a \
+                 cluster that `advertise` their addresses pass requests on; else the load balancer \
+                 must send each client's requests to the same one"
                     .to_owned()
             }
             Self::BadMethod(method) => {

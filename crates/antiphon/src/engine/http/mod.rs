@@ -15,10 +15,12 @@ mod error;
 mod fallback;
 mod jsonp;
 pub(crate) mod origin;
+pub(crate) mod relay;
 mod request;
 mod request_lines;
 mod response;
 mod service;
+mod tunnel;
 mod upgrade;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -59,16 +61,29 @@ pub use service::{EngineLayer, EngineService, OrEngine};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// The address of who has connected, as the HTTP server tells it: a client's, or a proxy's.
+pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
+    let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
+    #[cfg(feature = "axum")]
+    let told = told.or_else(|| {
+        let info = request
+            .extensions
+            .get::<axum::extract::ConnectInfo<SocketAddr>>();
+        info.map(|info| info.0)
+    });
+    told
+}
+
 /// Answers one request. Every answer, errors included, has the CORS headers that it needs.
 pub(super) async fn handle<B>(engine: Arc<Engine>, request: Request<B>) -> EngineResponse
 where
-    B: Body + Send,
+    B: Body + Send + 'static,
     B::Data: Send,
 {
     let (mut parts, body) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
     let answered = respond_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
-    if let (Some(handover), Some(on_upgrade)) = (answered.websocket, on_upgrade) {
+    if let (Some(handover), Some(on_upgrade)) = (answered.handover, on_upgrade) {
         upgrade::take_over(engine, parts, on_upgrade, handover);
     }
     answered.answer
@@ -77,14 +92,14 @@ where
 /// The answer to a request. Its sender goes on with the connection if that is to be a WebSocket.
 struct Responded {
     answer: EngineResponse,
-    websocket: Option<Handover>,
+    handover: Option<Handover>,
 }
 
 impl From<EngineResponse> for Responded {
     fn from(answer: EngineResponse) -> Self {
         Self {
             answer,
-            websocket: None,
+            handover: None,
         }
     }
 }
@@ -96,13 +111,13 @@ async fn respond_to<B>(
     upgradable: bool,
 ) -> Responded
 where
-    B: Body + Send,
+    B: Body + Send + 'static,
     B::Data: Send,
 {
     name_host(parts);
     name_origin(parts);
     let routed = route(engine, parts, body).await;
-    let routed = routed.and_then(|answered| match answered.websocket {
+    let routed = routed.and_then(|answered| match answered.handover {
         Some(_) if !upgradable => Err(RequestError::UpgradeUnavailable),
         _ => Ok(answered),
     });
@@ -112,7 +127,7 @@ where
         refuse(&error).into()
     });
     let cors = &engine.config().cors;
-    let is_polling = answered.answer.status() == StatusCode::OK && answered.websocket.is_none();
+    let is_polling = answered.answer.status() == StatusCode::OK && answered.handover.is_none();
     let headers = answered.answer.headers_mut();
     if is_polling && is_internet_explorer(parts) {
         // Its filter takes a payload for an attack on the page, and changes it.
@@ -151,7 +166,7 @@ fn name_origin(parts: &mut Parts) {
 /// The checks in the order of the reference implementation, then the transport.
 async fn route<B>(engine: &Arc<Engine>, parts: &Parts, body: B) -> Result<Responded, RequestError>
 where
-    B: Body + Send,
+    B: Body + Send + 'static,
     B::Data: Send,
 {
     if parts.method == Method::OPTIONS {
@@ -182,7 +197,13 @@ where
                     query.check_revision(session.revision())?;
                     existing(session, parts, &query, transport, body).await
                 }
-                None => Err(RequestError::UnknownSession),
+                None => match engine
+                    .relay()
+                    .and_then(|relay| relay::owner(relay, id, parts))
+                {
+                    Some(owner) => return owner.pass_on(engine, parts, transport, body).await,
+                    None => Err(RequestError::UnknownSession),
+                },
             };
             let polls = transport == TransportKind::Polling && parts.method == Method::GET;
             match answered {

@@ -7,8 +7,7 @@
 //! `http::respond_to`.
 
 use std::{
-    convert::Infallible,
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -23,7 +22,7 @@ use http::{
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 
-use super::error::RequestError;
+use super::{error::RequestError, relay::Passed};
 use crate::engine::{
     Session,
     transport::streaming::EventStream,
@@ -50,6 +49,8 @@ enum Kind {
     Whole(Full<Bytes>),
     Parts(Parts),
     Stream(Box<EventStream>),
+    /// Another server's.
+    Passed(Box<Passed>),
 }
 
 /// The type that a browser takes a script in if it is told not to guess.
@@ -93,6 +94,11 @@ impl EngineBody {
             reading: session.begin_answer(bytes),
         }))
     }
+
+    /// The body of an answer that another server gives.
+    pub(super) fn passed_on(body: Passed) -> Self {
+        Self(Kind::Passed(Box::new(body)))
+    }
 }
 
 impl From<Bytes> for EngineBody {
@@ -103,19 +109,24 @@ impl From<Bytes> for EngineBody {
 
 impl Body for EngineBody {
     type Data = Bytes;
-    type Error = Infallible;
+    /// Only of a session that another server has.
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.0 {
-            Kind::Whole(body) => Pin::new(body).poll_frame(context),
+            Kind::Whole(body) => {
+                let next = Pin::new(body).poll_frame(context);
+                next.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
+            }
             Kind::Parts(parts) => Poll::Ready(parts.next().map(|part| Ok(Frame::data(part)))),
             Kind::Stream(stream) => {
                 let next = stream.poll_next(context);
                 next.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
             }
+            Kind::Passed(body) => Pin::new(&mut **body).poll_frame(context),
         }
     }
 
@@ -124,6 +135,7 @@ impl Body for EngineBody {
             Kind::Whole(body) => body.is_end_stream(),
             Kind::Parts(parts) => parts.left == 0,
             Kind::Stream(_) => false,
+            Kind::Passed(body) => body.is_end_stream(),
         }
     }
 
@@ -132,6 +144,7 @@ impl Body for EngineBody {
             Kind::Whole(body) => body.size_hint(),
             Kind::Parts(parts) => SizeHint::with_exact(parts.left as u64),
             Kind::Stream(_) => SizeHint::default(),
+            Kind::Passed(body) => body.size_hint(),
         }
     }
 }

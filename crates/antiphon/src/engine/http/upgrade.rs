@@ -18,8 +18,9 @@ use http::{
     request::Parts,
 };
 use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 
-use super::{RequestError, Responded, answer};
+use super::{RequestError, Responded, answer, tunnel};
 use crate::engine::{
     Engine, Session, SessionOptions,
     transport::probe,
@@ -41,11 +42,16 @@ pub(super) enum Purpose {
     Probe(Arc<Session>),
 }
 
-/// A connection that becomes a WebSocket.
-pub(super) struct Handover {
-    pub(super) purpose: Purpose,
-    /// Its messages are compressed in this window.
-    pub(super) window: Option<Window>,
+/// What becomes of a connection that is to be a WebSocket.
+pub(super) enum Handover {
+    /// A WebSocket of this server.
+    WebSocket {
+        purpose: Purpose,
+        /// Its messages are compressed in this window.
+        window: Option<Window>,
+    },
+    /// What comes goes to the server that has the session, and back.
+    Tunnel(OnUpgrade),
 }
 
 /// The answer to an opening handshake, 101, after which the connection is handed over.
@@ -88,24 +94,33 @@ pub(super) fn accept(
     });
     Ok(Responded {
         answer,
-        websocket: Some(Handover { purpose, window }),
+        handover: Some(Handover::WebSocket { purpose, window }),
     })
 }
 
 /// Goes on with a connection once the HTTP server has answered and let go of it.
 pub(super) fn take_over(engine: Arc<Engine>, parts: Parts, on_upgrade: OnUpgrade, to: Handover) {
     tokio::spawn(async move {
-        match on_upgrade.await {
-            Ok(upgraded) => {
-                let max_payload = engine.config().payload_of(false);
-                let websocket = WebSocket::new(upgraded, max_payload, to.window);
-                run(engine, &parts, websocket, to.purpose).await;
-            }
+        let upgraded = match on_upgrade.await {
+            Ok(upgraded) => upgraded,
             // Its client has gone, or the server was set up without this.
-            Err(error) => tracing::debug!(
-                %error,
-                "a WebSocket handshake was not completed: under plain hyper the connection needs `with_upgrades()`"
-            ),
+            Err(error) => {
+                return tracing::debug!(
+                    %error,
+                    "a WebSocket handshake was not completed: under plain hyper the connection needs `with_upgrades()`"
+                );
+            }
+        };
+        match to {
+            Handover::WebSocket { purpose, window } => {
+                let max_payload = engine.config().payload_of(false);
+                let websocket = WebSocket::new(upgraded, max_payload, window);
+                run(engine, &parts, websocket, purpose).await;
+            }
+            Handover::Tunnel(server) => {
+                let silence = engine.config().longest_wait();
+                tunnel::run(TokioIo::new(upgraded), Vec::new(), server, silence).await;
+            }
         }
     });
 }

@@ -1,5 +1,5 @@
-//! Ids of sessions and sockets: 120 random bits as 20 characters of `A-Z a-z 0-9 - _`, the form
-//! that every peer expects.
+//! Ids of sessions and sockets: 20 characters of `A-Z a-z 0-9 - _`, the form that every peer
+//! expects. They are 120 random bits; in a cluster 84, and behind them a [`ServerTag`].
 //!
 //! A [`SessionId`] is a credential: its `Debug` shows six characters. Random bytes are asked from
 //! the operating system for sixteen ids at a time, and kept by the thread. If the system gives none
@@ -11,6 +11,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 const RANDOM_BYTES: usize = 15;
 const LENGTH: usize = 20;
+
+/// Characters of a [`ServerTag`], 6 bits each.
+const TAG: usize = 6;
 
 /// Ids that one call to the operating system is enough for: it gives up to 256 bytes at once.
 const POOLED: usize = 16;
@@ -34,18 +37,60 @@ fn random_bytes() -> [u8; RANDOM_BYTES] {
     })
 }
 
-/// A random id of 20 characters from `A-Z a-z 0-9 - _`.
-fn random() -> [u8; LENGTH] {
+/// A random id of 20 characters from `A-Z a-z 0-9 - _`, which names a server if there are several.
+fn random(tag: Option<ServerTag>) -> [u8; LENGTH] {
     let mut id = [0; LENGTH];
     URL_SAFE_NO_PAD
         .encode_slice(random_bytes(), &mut id)
         .expect("15 bytes are 20 characters of base64");
+    if let Some(ServerTag(tag)) = tag {
+        // At the end: logs show the beginning.
+        id[LENGTH - TAG..].copy_from_slice(&tag);
+    }
     id
 }
 
 /// A fresh random id, shared.
 pub(crate) fn random_id() -> Arc<str> {
-    Arc::from(String::from_utf8_lossy(&random()))
+    Arc::from(String::from_utf8_lossy(&random(None)))
+}
+
+/// The server that an id names by its last six characters, where several are connected.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ServerTag([u8; TAG]);
+
+impl ServerTag {
+    /// The tag of a server whose name has this hash. 36 bits of it count.
+    #[must_use]
+    pub fn from_hash(hash: u64) -> Self {
+        let mut text = [0; 8];
+        let folded = hash ^ hash >> 36;
+        URL_SAFE_NO_PAD
+            .encode_slice(&(folded << 28).to_be_bytes()[..TAG], &mut text)
+            .expect("6 bytes are 8 characters of base64");
+        let [a, b, c, d, e, f, ..] = text;
+        Self([a, b, c, d, e, f])
+    }
+
+    /// The tag that an id ends with. Returns `None` for what isn't as long as an id. Ids that name
+    /// no server give the tag of none that there is.
+    #[must_use]
+    pub fn of_id(id: &str) -> Option<Self> {
+        let id: &[u8; LENGTH] = id.as_bytes().try_into().ok()?;
+        id.last_chunk().copied().map(Self)
+    }
+
+    /// The characters.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for ServerTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("ServerTag").field(&self.as_str()).finish()
+    }
 }
 
 /// The id of a session. Anyone who knows it can speak for the session, so it is never shown to
@@ -54,9 +99,9 @@ pub(crate) fn random_id() -> Arc<str> {
 pub struct SessionId([u8; LENGTH]);
 
 impl SessionId {
-    /// A fresh random id.
-    pub(crate) fn random() -> Self {
-        Self(random())
+    /// A fresh random id, which names a server if there are several.
+    pub(crate) fn random(tag: Option<ServerTag>) -> Self {
+        Self(random(tag))
     }
 
     /// Reads the query parameter `sid`. Returns `None` if it can't be the id of a session.
@@ -110,16 +155,33 @@ mod tests {
 
     #[test]
     fn no_two_ids_are_the_same() {
-        let ids: std::collections::HashSet<_> = (0..1_000).map(|_| SessionId::random()).collect();
+        let ids: std::collections::HashSet<_> =
+            (0..1_000).map(|_| SessionId::random(None)).collect();
         assert_eq!(ids.len(), 1_000);
     }
 
     #[test]
     fn an_id_reads_back() {
-        let id = SessionId::random();
+        let id = SessionId::random(None);
         assert_eq!(SessionId::parse(id.as_str()), Some(id));
         assert_eq!(SessionId::parse("too short"), None);
         assert_eq!(SessionId::parse("é9 bytes of 20 char"), None);
+    }
+
+    #[test]
+    fn an_id_ends_with_the_tag_of_its_server() {
+        let tag = ServerTag::from_hash(0x0123_4567_89ab_cdef);
+        let ids = [(); 100].map(|()| SessionId::random(Some(tag)));
+        for id in &ids {
+            assert_eq!(ServerTag::of_id(id.as_str()), Some(tag));
+            assert_eq!(SessionId::parse(id.as_str()), Some(*id));
+        }
+        let random: std::collections::HashSet<_> =
+            ids.iter().map(|id| &id.as_str()[..14]).collect();
+        assert_eq!(random.len(), 100);
+        assert_ne!(ServerTag::from_hash(1), ServerTag::from_hash(2));
+        assert_ne!(ServerTag::from_hash(1), ServerTag::from_hash(1 << 63));
+        assert_eq!(ServerTag::of_id("lobby"), None);
     }
 
     #[test]

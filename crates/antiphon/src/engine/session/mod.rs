@@ -87,7 +87,7 @@ impl Session {
         form.base64 = base64;
         form.parser = config.parser;
         let admits_all = config.max_payload_before_join == usize::MAX;
-        let id = SessionId::random();
+        let id = SessionId::random(engine.relay().map(|relay| relay.tag()));
         let open = Open {
             sid: id.as_str(),
             upgrades: config.upgrades(transport, revision),

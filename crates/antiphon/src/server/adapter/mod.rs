@@ -116,6 +116,8 @@ pub use node::{FetchedSockets, NodeId, RemoteSocket};
 
 pub(crate) use membership::Watcher;
 
+pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
+
 use crate::{
     engine::QueuePolicy,
     server::{
@@ -262,6 +264,12 @@ pub trait AdapterFactory: Send + Sync + 'static {
     /// for before [`make`](Self::make). By default there is none, and each server has its own.
     fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
         let _ = (namespace, bounds);
+        None
+    }
+
+    /// What passes requests on to the servers that have their sessions, so that a client may come
+    /// to any server with each request. Asked once, when the server is built. None by default.
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
         None
     }
 }

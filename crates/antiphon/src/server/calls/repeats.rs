@@ -15,7 +15,7 @@ use std::{
 use http::{HeaderName, request::Parts, uri::PathAndQuery};
 
 use super::{call::Call, parameter};
-use crate::server::client::handshake::peer_address;
+use crate::engine::peer_address;
 
 /// How long a call is remembered after its deadline.
 const MEMORY: Duration = Duration::from_secs(60);

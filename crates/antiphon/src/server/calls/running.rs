@@ -9,7 +9,7 @@ use std::{
 use http::request::Parts;
 
 use super::{CallError, HttpCalls};
-use crate::server::client::handshake::peer_address;
+use crate::engine::peer_address;
 
 /// Each so many bytes of a call count as one more.
 const BYTES_A_PART: usize = 16 << 10;

@@ -14,7 +14,7 @@ use std::{
 use http::{HeaderMap, HeaderName, request::Parts};
 use serde_json::{Map, Value};
 
-use crate::engine::PeerAddr;
+use crate::engine::peer_address;
 
 /// What is known of a client from the request that opened its connection.
 ///
@@ -125,18 +125,6 @@ impl Handshake {
     pub const fn time(&self) -> SystemTime {
         self.time
     }
-}
-
-pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
-    let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
-    #[cfg(feature = "axum")]
-    let told = told.or_else(|| {
-        let info = request
-            .extensions
-            .get::<axum::extract::ConnectInfo<SocketAddr>>();
-        info.map(|info| info.0)
-    });
-    told
 }
 
 #[cfg(test)]
