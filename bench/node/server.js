@@ -1,13 +1,22 @@
 // The server of bench_server.rs, on Node's socket.io: stock settings.
 //
-// node server.js PORT
+// node server.js PORT [REDIS_URL]
+//
+// With a Redis it is one of several servers, by the adapter and the client that Node's guide has.
 
 import { createServer } from "node:http";
+import { createAdapter } from "@socket.io/redis-adapter";
+import { createClient } from "redis";
 import { Server } from "socket.io";
 
-const port = Number(process.argv[2]);
+const [port, url] = process.argv.slice(2);
 const http = createServer();
 const io = new Server(http);
+if (url) {
+  const clients = [createClient({ url }), createClient({ url })];
+  await Promise.all(clients.map((client) => client.connect()));
+  io.adapter(createAdapter(...clients));
+}
 
 io.on("connection", (socket) => {
   socket.on("echo", (...args) => socket.emit("echo", ...args));
@@ -21,10 +30,12 @@ io.on("connection", (socket) => {
     socket.join(room);
     ack(room);
   });
+  socket.on("leave", (room) => socket.leave(room));
+  socket.on("to", (room, text) => io.to(room).emit("to", text));
   socket.on("room", (...args) => io.to("r").emit("room", ...args));
 });
 
-http.listen(port, "127.0.0.1", () => {
+http.listen(Number(port), "127.0.0.1", () => {
   const { address, port } = http.address();
   console.log(`listening on ${address}:${port}`);
 });

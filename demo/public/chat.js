@@ -113,6 +113,7 @@ socket.on("connect", async () => {
   limits = { ...limits, ...welcome.limits };
   allRooms = welcome.rooms;
   drawYou();
+  drawServers(welcome.servers);
   // A session that has recovered is in its rooms. Where it hasn't, or on another page of this tab, we join them again,
   // and make them again where they are gone.
   const here = new Map(welcome.here.map(({ room, people }) => [room, people]));
@@ -201,6 +202,15 @@ socket.on("left", ({ room: name, person }) => {
   departs(room, person);
   drawRoom();
 });
+
+// A server has come or gone, and who is here with it.
+socket.on("here", ({ room: name, people }) => {
+  const room = rooms.get(name);
+  if (!room) return;
+  areHere(room, people);
+  drawRoom();
+});
+socket.on("servers", drawServers);
 
 socket.on("typing", ({ room: name, person, typing }) => {
   rooms.get(name)?.setTyping(person, typing);
@@ -443,6 +453,17 @@ function drawEmpty() {
 function drawYou() {
   $("you-name").textContent = me.name;
   $("you-avatar").replaceWith(Object.assign(avatar(me), { id: "you-avatar" }));
+}
+
+/** Which server this page is on, and the others, if there are several. */
+function drawServers(servers) {
+  const line = $("servers");
+  line.hidden = !servers;
+  if (!servers) return;
+  const name = (address) => address.replace(/^https?:\/\//, "");
+  const link = (address) => el("a", { class: "link", href: `${address}/${location.search}${location.hash}`, target: "_blank" }, name(address));
+  const others = servers.others.flatMap((address, at) => [at ? ", " : ". Also at ", link(address)]);
+  line.replaceChildren(`On ${name(servers.me)}`, ...(others.length ? others : [". No other server is there"]), ".");
 }
 
 // ---- the connection, on the screen ----

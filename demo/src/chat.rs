@@ -22,6 +22,9 @@ const KNOWN_MESSAGES: usize = 100;
 /// will be. A page that sends it again later has asked what the room has.
 const KNOWN_FOR: Duration = Duration::from_secs(10);
 
+/// Ids of messages leave room for so many servers.
+const SERVERS: u64 = 100;
+
 /// What the page has to know to refuse early and kindly.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Limits {
@@ -154,17 +157,19 @@ struct NewFile {
 }
 
 /// A handle to the chat. Clones are the same chat.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct Chat {
     rooms: Arc<Mutex<Rooms>>,
+    /// Of this server among others, below [`SERVERS`]: part of each message's id.
+    server: u64,
 }
 
 #[derive(Debug)]
 struct Rooms {
     /// The oldest first.
     rooms: Vec<Room>,
-    /// Grows from run to run, so that no id comes twice in what the log keeps.
-    next_message: u64,
+    /// The last id without the server's part.
+    last_message: u64,
 }
 
 #[derive(Debug)]
@@ -175,6 +180,14 @@ struct Room {
 }
 
 impl Chat {
+    /// The chat of the server with this number.
+    pub(crate) fn new(server: u64) -> Self {
+        Self {
+            rooms: Arc::default(),
+            server: server % SERVERS,
+        }
+    }
+
     /// These rooms were there before the server was started.
     pub(crate) fn restore(&self, rooms: impl IntoIterator<Item = String>) {
         let mut state = self.lock();
@@ -264,7 +277,7 @@ impl Chat {
             None => (None, None),
         };
         let mut state = self.lock();
-        let id = state.next_message;
+        let id = state.next_id() * SERVERS + self.server;
         let room = state.room(&new.room)?;
         if !room.hears(me, &new.nonce, now) {
             return Ok(None);
@@ -278,7 +291,6 @@ impl Chat {
             text: text.to_owned(),
             file,
         };
-        state.next_message += 1;
         Ok(Some((message, data)))
     }
 
@@ -292,12 +304,19 @@ impl Default for Rooms {
     fn default() -> Self {
         Self {
             rooms: PERMANENT_ROOMS.map(Room::new).into(),
-            next_message: unix_millis() * 1_000, // below 2^53: JavaScript can count it
+            last_message: 0,
         }
     }
 }
 
 impl Rooms {
+    /// Grows with time, so that messages of all servers and all runs have an order, and no id comes
+    /// twice. Below 2^53: JavaScript can count it.
+    fn next_id(&mut self) -> u64 {
+        self.last_message = (unix_millis() * 10).max(self.last_message + 1);
+        self.last_message
+    }
+
     fn room(&mut self, name: &str) -> Result<&mut Room, ChatError> {
         let room = self.rooms.iter_mut().find(|room| room.name == name);
         room.ok_or_else(|| ChatError::UnknownRoom(shortened(name)))

@@ -30,6 +30,16 @@ pub(crate) fn port() -> Result<u16, String> {
     }
 }
 
+/// The number of this server among several: 0, unless `SERVER` says otherwise.
+pub(crate) fn server() -> Result<u64, String> {
+    match std::env::var("SERVER") {
+        Ok(server) => server.parse().map_err(|_| {
+            format!("SERVER is {server:?}, but a server's number is one from 0 to 99.")
+        }),
+        Err(_) => Ok(0),
+    }
+}
+
 /// The folder of what is kept: `data` beside the sources, unless `DATA` says otherwise.
 pub(crate) fn data() -> PathBuf {
     match std::env::var_os("DATA") {

@@ -2,12 +2,13 @@
 //!
 //! The page in `public/` speaks to the namespace `/chat` with the stock `socket.io-client`; the
 //! events are listed in the README. This file has the handlers; `chat.rs` has the rules,
-//! `people.rs` knows who is where, `history.rs` what was said.
+//! `people.rs` knows who is where, `history.rs` what was said, `servers.rs` of other servers.
 
 mod chat;
 mod history;
 mod host;
 mod people;
+mod servers;
 
 use std::{
     path::Path,
@@ -16,8 +17,8 @@ use std::{
 };
 
 use antiphon::{
-    Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Namespace, Rejection, Server,
-    Socket, State, TransportKind, recovery::LogError,
+    Auth, ConnectError, Context, Data, DisconnectReason, FromContext, Rejection, Server, Socket,
+    State, TransportKind, recovery::LogError,
 };
 use axum::{
     Router,
@@ -29,19 +30,24 @@ use tracing_subscriber::EnvFilter;
 
 use chat::{Chat, ChatError, LIMITS, Limits, Message, NewMessage, Person, shortened};
 use history::{FileData, said};
-use people::{RoomSummary, here, people, rooms_of};
+use people::{PERSON, People, RoomSummary, here, rooms_of};
+use servers::{Addresses, Servers};
 
 /// The server, and the chat as it was before it was started.
-async fn server(folder: &Path) -> Result<Server, String> {
-    let chat = Chat::default();
-    let io = Server::builder()
+async fn server(folder: &Path, address: &str) -> Result<Server, String> {
+    let chat = Chat::new(host::server()?);
+    let servers = Servers::connect().await?;
+    let io = servers
+        .connects(Server::builder())
         .transports([
             TransportKind::Polling,
             TransportKind::Streaming,
             TransportKind::WebSocket,
         ])
         .recovery(history::recovery(folder)?)
+        .share_data::<Person>(PERSON)
         .state(chat.clone())
+        .state(servers.clone())
         .build();
     let namespace = io.of("/chat");
     let rooms = history::rooms(&namespace).await;
@@ -58,6 +64,7 @@ async fn server(folder: &Path) -> Result<Server, String> {
         .on("latency", async || {}) // the empty acknowledgement is the answer
         .on_disconnecting(leaving)
         .on_disconnect(gone);
+    servers.start(&namespace, &chat, address).await;
     Ok(io)
 }
 
@@ -90,19 +97,25 @@ impl<K> FromContext<K> for Person {
 
 /// A socket that has recovered is in its rooms, and has had what it missed. Others join on their
 /// own.
-async fn came(socket: Socket, me: Person, State(chat): State<Chat>) {
+async fn came(
+    socket: Socket,
+    me: Person,
+    State(chat): State<Chat>,
+    State(servers): State<Servers>,
+) {
     if !socket.recovered() {
         return;
     }
     let namespace = socket.namespace();
+    let counts = People::of(namespace.broadcast()).await.counts();
     for room in rooms_of(&socket) {
         // Made again where it has made place for another one meanwhile.
-        match chat.make_room(&room, &people::counts(namespace)) {
+        match chat.make_room(&room, &counts) {
             Ok(_) => tell_arrival(&socket, "joined", &room, &me),
             Err(_) => socket.leave([said(&room), here(&room)]),
         }
     }
-    tell_rooms(namespace, &chat);
+    servers.tell_rooms(namespace);
 }
 
 #[derive(Serialize)]
@@ -114,6 +127,8 @@ struct Welcome {
     here: Vec<Occupied>,
     /// Why it has not, if the page had hoped so.
     not_recovered: Option<String>,
+    /// Which server this is, if there are several.
+    servers: Option<Addresses>,
 }
 
 #[derive(Serialize)]
@@ -123,33 +138,35 @@ struct Occupied {
 }
 
 /// What a page asks first. An answer isn't logged: it is of use at this moment alone.
-async fn hello(socket: Socket, you: Person, State(chat): State<Chat>) -> Welcome {
-    let namespace = socket.namespace();
+async fn hello(
+    socket: Socket,
+    you: Person,
+    State(chat): State<Chat>,
+    State(servers): State<Servers>,
+) -> Welcome {
+    let people = People::of(socket.namespace().broadcast()).await;
     let occupied = |room: String| Occupied {
-        people: people(namespace, &room),
+        people: people.in_room(&room),
         room,
     };
     Welcome {
         you,
-        rooms: people::summaries(namespace, chat.rooms()),
+        rooms: people.summaries(chat.rooms()),
         limits: LIMITS,
         here: rooms_of(&socket).into_iter().map(occupied).collect(),
         not_recovered: socket.not_recovered().map(LogError::to_string),
+        servers: servers.addresses(),
     }
 }
 
-/// While it is still in its rooms.
+/// Up to the first `await` it is still in its rooms.
 async fn leaving(socket: Socket, me: Person, reason: DisconnectReason) {
     tracing::info!(name = me.name, %reason, "gone");
-    for room in rooms_of(&socket) {
-        if !is_here(&socket, &room, &me) {
-            tell_arrival(&socket, "left", &room, &me);
-        }
-    }
+    tell_departure(&socket, &rooms_of(&socket), &me).await;
 }
 
-async fn gone(socket: Socket, State(chat): State<Chat>) {
-    tell_rooms(socket.namespace(), &chat);
+async fn gone(socket: Socket, State(servers): State<Servers>) {
+    servers.tell_rooms(socket.namespace());
 }
 
 // ---- rooms ----
@@ -173,23 +190,27 @@ async fn join(
     socket: Socket,
     me: Person,
     State(chat): State<Chat>,
+    State(servers): State<Servers>,
     Data(request): Data<Join>,
 ) -> Result<Joined, ChatError> {
     let namespace = socket.namespace();
+    let before = People::of(namespace.broadcast()).await;
     let room = match request.create {
-        true => chat.make_room(&request.room, &people::counts(namespace))?,
+        true => chat.make_room(&request.room, &before.counts())?,
         false => chat.find_room(&request.room)?,
     };
-    let arrived = !is_here(&socket, &room, &me);
+    if request.create {
+        servers.made(namespace, &room);
+    }
     // Into the Socket.IO rooms before the history is read: what is said in between comes twice,
     // which the page notices, rather than never.
     socket.join([said(&room), here(&room)]);
-    if arrived {
+    if !before.has(&room, &me) {
         tell_arrival(&socket, "joined", &room, &me);
     }
-    tell_rooms(namespace, &chat);
+    servers.tell_rooms(namespace);
     Ok(Joined {
-        people: people(namespace, &room),
+        people: People::of(namespace.to(here(&room))).await.in_room(&room),
         messages: history::messages(namespace, &room).await?,
         room,
     })
@@ -203,15 +224,13 @@ struct Leave {
 async fn leave(
     socket: Socket,
     me: Person,
-    State(chat): State<Chat>,
+    State(servers): State<Servers>,
     Data(Leave { room }): Data<Leave>,
 ) -> Result<(), ChatError> {
     must_be_in(&socket, &room)?;
     socket.leave([said(&room), here(&room)]);
-    if !is_here(&socket, &room, &me) {
-        tell_arrival(&socket, "left", &room, &me);
-    }
-    tell_rooms(socket.namespace(), &chat);
+    tell_departure(&socket, &[room], &me).await;
+    servers.tell_rooms(socket.namespace());
     Ok(())
 }
 
@@ -229,21 +248,18 @@ struct Arrival<'a> {
     person: &'a Person,
 }
 
-/// Whether this person is in a room, by this socket or another one.
-fn is_here(socket: &Socket, room: &str, me: &Person) -> bool {
-    let people = people(socket.namespace(), room);
-    people.iter().any(|person| person.id == me.id)
-}
-
 /// Tells the others in a room that someone `joined` or `left`.
 fn tell_arrival(socket: &Socket, event: &str, room: &str, person: &Person) {
     socket.to(here(room)).emit(event, Arrival { room, person });
 }
 
-/// Tells everyone which rooms there are, and how many people are in them. No other event is for
-/// everyone: see `history.rs`.
-fn tell_rooms(namespace: &Namespace, chat: &Chat) {
-    namespace.emit("rooms", people::summaries(namespace, chat.rooms()));
+/// Someone leaves rooms by a socket, and so has left those in which they aren't by another one.
+async fn tell_departure(socket: &Socket, rooms: &[String], me: &Person) {
+    let others = socket.namespace().except(socket.id().as_str());
+    let others = People::of(others).await;
+    for room in rooms.iter().filter(|room| !others.has(room, me)) {
+        tell_arrival(socket, "left", room, me);
+    }
 }
 
 // ---- what is said ----
@@ -271,7 +287,14 @@ struct WhichFile {
 
 async fn file(socket: Socket, Data(which): Data<WhichFile>) -> Result<FileData, ChatError> {
     must_be_in(&socket, &which.room)?;
-    history::file(socket.namespace(), &which.room, which.id).await
+    let WhichFile { room, id } = which;
+    match history::file(socket.namespace(), &room, id).await {
+        // Another server may have been there when it was sent.
+        Err(gone) => servers::file(socket.namespace(), &room, id)
+            .await
+            .ok_or(gone),
+        found => found,
+    }
 }
 
 #[derive(Deserialize)]
@@ -349,8 +372,15 @@ async fn run() -> Result<(), String> {
     let listener = host::listen(host::host()?, host::port()?).await?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
+    let host = if address.ip().is_loopback() {
+        "localhost".to_owned()
+    } else {
+        address.ip().to_string()
+    };
+    let url = format!("http://{host}:{}", address.port());
+
     let folder = host::data();
-    let io = server(&folder).await?;
+    let io = server(&folder, &url).await?;
     let files = vendor
         .fallback_service(ServeDir::new(Path::new(HERE).join("public")))
         // The browser may keep the files, but asks whether they have changed.
@@ -360,16 +390,8 @@ async fn run() -> Result<(), String> {
         ));
     let app = files.merge(io.router());
 
-    let host = if address.ip().is_loopback() {
-        "localhost".to_owned()
-    } else {
-        address.ip().to_string()
-    };
     println!("Messages are kept in {}", folder.display());
-    println!(
-        "Antiphon chat: http://{host}:{}   (Ctrl-C stops it)",
-        address.port()
-    );
+    println!("Antiphon chat: {url}   (Ctrl-C stops it)");
     axum::serve(listener, app)
         .with_graceful_shutdown(async move {
             host::asked_to_stop().await;

@@ -1,13 +1,16 @@
-//! Who is in which rooms: asked of the sockets, which alone know it.
+//! Who is in which rooms: asked of the sockets, which alone know it, those of all servers.
 //!
 //! Someone is in a room of the chat as long as one of their sockets is in the Socket.IO room
 //! [`here`]. So nothing is left behind by a connection that is lost, and a socket that recovers is
 //! back in its rooms without anyone's doing, after a restart of the server too. What is to be told
 //! of it is told by the handlers in `main.rs`.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
-use antiphon::{Namespace, Socket};
+use antiphon::{Broadcast, RemoteSocket, Socket};
 use serde::Serialize;
 
 use crate::chat::Person;
@@ -20,6 +23,12 @@ pub(crate) fn here(room: &str) -> String {
 
 const HERE: &str = "here:";
 
+/// Servers tell each other who a socket is under this name: `share_data` in `main.rs`.
+pub(crate) const PERSON: &str = "person";
+
+/// Other servers answer within this time, or their people aren't counted.
+const SOON: Duration = Duration::from_secs(2);
+
 /// The rooms of the chat that a socket is in.
 pub(crate) fn rooms_of(socket: &Socket) -> Vec<String> {
     let rooms = socket.rooms();
@@ -27,21 +36,71 @@ pub(crate) fn rooms_of(socket: &Socket) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// Everyone in a room once, under the name that they came with last.
-pub(crate) fn people(namespace: &Namespace, room: &str) -> Vec<Person> {
-    let room = here(room);
-    let mut people: Vec<Person> = Vec::new();
-    for socket in connected(namespace) {
-        if socket.rooms().iter().any(|joined| **joined == *room)
-            && let Some(person) = socket.get::<Person>()
-        {
-            match people.iter_mut().find(|known| known.id == person.id) {
-                Some(known) => *known = person,
-                None => people.push(person),
+/// Who was where at one moment.
+pub(crate) struct People(Vec<RemoteSocket>);
+
+impl People {
+    /// Those that these sockets are of, wherever they are.
+    pub(crate) async fn of(sockets: Broadcast) -> Self {
+        let local = sockets.clone().local();
+        let found = match sockets.timeout(SOON).sockets().await {
+            Ok(found) => found,
+            // The other servers can't be reached: this one's sockets are known.
+            Err(_) => local.sockets().await.unwrap_or_default(),
+        };
+        if !found.missing.is_empty() {
+            tracing::warn!(missing = ?found.missing, "servers that don't say who is there");
+        }
+        Self(found.sockets)
+    }
+
+    /// Everyone in a room once, under the name that they came with last.
+    pub(crate) fn in_room(&self, room: &str) -> Vec<Person> {
+        let room = here(room);
+        let mut people: Vec<Person> = Vec::new();
+        for socket in &self.0 {
+            if socket.rooms.iter().any(|joined| **joined == *room)
+                && let Some(person) = socket.data::<Person>(PERSON)
+            {
+                match people.iter_mut().find(|known| known.id == person.id) {
+                    Some(known) => *known = person,
+                    None => people.push(person),
+                }
             }
         }
+        people
     }
-    people
+
+    /// Whether this person is in a room, by any socket.
+    pub(crate) fn has(&self, room: &str, person: &Person) -> bool {
+        self.in_room(room).iter().any(|it| it.id == person.id)
+    }
+
+    /// These rooms, with how many people are in them.
+    pub(crate) fn summaries(&self, rooms: Vec<String>) -> Vec<RoomSummary> {
+        let counts = self.counts();
+        let summary = |name: String| RoomSummary {
+            people: counts.get(&name).copied().unwrap_or(0),
+            name,
+        };
+        rooms.into_iter().map(summary).collect()
+    }
+
+    /// How many people are in the rooms that anyone is in.
+    pub(crate) fn counts(&self) -> HashMap<String, usize> {
+        let mut people: HashMap<String, HashSet<String>> = HashMap::new();
+        for socket in &self.0 {
+            let Some(person) = socket.data::<Person>(PERSON) else {
+                continue;
+            };
+            for room in socket.rooms.iter().filter_map(|it| it.strip_prefix(HERE)) {
+                let known = people.entry(room.to_owned()).or_default();
+                known.insert(person.id.clone());
+            }
+        }
+        let counted = people.into_iter().map(|(room, ids)| (room, ids.len()));
+        counted.collect()
+    }
 }
 
 /// A line of the list of rooms.
@@ -49,37 +108,4 @@ pub(crate) fn people(namespace: &Namespace, room: &str) -> Vec<Person> {
 pub(crate) struct RoomSummary {
     name: String,
     people: usize,
-}
-
-/// These rooms, with how many people are in them.
-pub(crate) fn summaries(namespace: &Namespace, rooms: Vec<String>) -> Vec<RoomSummary> {
-    let counts = counts(namespace);
-    let summary = |name: String| RoomSummary {
-        people: counts.get(&name).copied().unwrap_or(0),
-        name,
-    };
-    rooms.into_iter().map(summary).collect()
-}
-
-/// How many people are in the rooms that anyone is in.
-pub(crate) fn counts(namespace: &Namespace) -> HashMap<String, usize> {
-    let mut people: HashMap<String, Vec<String>> = HashMap::new();
-    for socket in connected(namespace) {
-        let Some(person) = socket.get::<Person>() else {
-            continue;
-        };
-        for room in rooms_of(&socket) {
-            let known = people.entry(room).or_default();
-            if !known.contains(&person.id) {
-                known.push(person.id.clone());
-            }
-        }
-    }
-    let counted = people.into_iter().map(|(room, ids)| (room, ids.len()));
-    counted.collect()
-}
-
-/// Without those that are about to leave.
-fn connected(namespace: &Namespace) -> impl Iterator<Item = Socket> {
-    namespace.sockets().into_iter().filter(Socket::is_connected)
 }

@@ -14,18 +14,24 @@ const target = process.env.CARGO_TARGET_DIR ?? join(root, "target");
 export class Demo {
   /** Where the chat is, from the first start on: `http://localhost:PORT`. */
   url = "";
+  /** What it has printed. */
+  log = [];
   #port = 0;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-demo-"));
   #child;
   #exited;
 
-  constructor() {
+  #env;
+
+  /** With what it finds in its environment beside the port and the folder. */
+  constructor(env = {}) {
+    this.#env = env;
     process.on("exit", () => rmSync(this.#folder, { recursive: true, force: true }));
   }
 
   async start() {
     const program = join(target, "debug", "antiphon-demo");
-    const env = { ...process.env, PORT: String(this.#port), DATA: this.#folder, RUST_LOG: "warn" };
+    const env = { ...process.env, PORT: String(this.#port), DATA: this.#folder, RUST_LOG: "warn", ...this.#env };
     const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"], env });
     this.#child = child;
     const killed = () => child.kill("SIGKILL");
@@ -37,6 +43,7 @@ export class Demo {
     const lines = createInterface(child.stdout);
     const listening = new Promise((resolve, reject) => {
       lines.on("line", (line) => {
+        this.log.push(line);
         const [url, port] = /http:\/\/\S+:(\d+)/.exec(line) ?? [];
         if (url) resolve([url, Number(port)]);
       });

@@ -2,47 +2,16 @@
 // have its own adapters, one by node-redis and one by ioredis.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Redis } from "ioredis";
 import { Emitter } from "@socket.io/redis-emitter";
 import { io as connect } from "sio4";
+import { startRedis } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
 
 const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
-
-/** A redis-server of one's own, and its URL. */
-async function startRedis() {
-  const port = await new Promise((done) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => done(port));
-    });
-  });
-  const folder = mkdtempSync(join(tmpdir(), "antiphon-redis-"));
-  const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
-  const child = spawn("redis-server", options.map(String), { stdio: "ignore" });
-  process.on("exit", () => child.kill("SIGKILL"));
-  const url = `redis://127.0.0.1:${port}`;
-  const client = new Redis(url, { lazyConnect: false, retryStrategy: () => 50 });
-  client.on("error", () => {});
-  await client.ping();
-  return {
-    url,
-    client,
-    async stop() {
-      client.disconnect();
-      child.kill("SIGKILL");
-      rmSync(folder, { recursive: true, force: true });
-    },
-  };
-}
 
 /** Servers by their names: n1 and n2 are Node's, a1 and a2 are ours. */
 async function startServers(wire, url) {

@@ -13,6 +13,8 @@ use crate::{
 /// among them; then it sends the next.
 pub struct Broadcast {
     prefix: String,
+    /// The first that gets them.
+    from: usize,
     receivers: usize,
     burst: u64,
     keeps_order: bool,
@@ -34,6 +36,7 @@ impl Broadcast {
         assert!(burst <= 64, "the burst's messages are bits of a word");
         Self {
             prefix: format!("42[\"{event}\","),
+            from: 0,
             receivers,
             burst,
             keeps_order: true,
@@ -54,6 +57,15 @@ impl Broadcast {
             keeps_order,
             ..self
         }
+    }
+
+    pub const fn receivers(&self) -> usize {
+        self.receivers
+    }
+
+    /// The receivers are those from this connection on.
+    pub fn from(self, from: usize) -> Self {
+        Self { from, ..self }
     }
 
     /// Sends for that long, then waits for what is still due.
@@ -87,7 +99,8 @@ impl Load for Broadcast {
         let Message::Text(got) = message else {
             return Err(format!("expected a broadcast, got {}", message.shown()).into());
         };
-        let Some(seen) = self.seen.get_mut(id) else {
+        let seen = id.checked_sub(self.from);
+        let Some(seen) = seen.and_then(|at| self.seen.get_mut(at)) else {
             return Err(format!("expected nothing outside the room, got {}", shown(got)).into());
         };
         let due = self.first + u64::from(seen.trailing_ones());
@@ -133,8 +146,9 @@ impl Load for Broadcast {
             (1 << self.burst) - 1
         };
         let missing = self.seen.iter().position(|seen| *seen != all);
-        missing.map_or_else(String::new, |id| {
-            let due = self.first + u64::from(self.seen[id].trailing_ones());
+        missing.map_or_else(String::new, |at| {
+            let due = self.first + u64::from(self.seen[at].trailing_ones());
+            let id = self.from + at;
             format!(
                 "broadcast {due} on connection {id}, {} deliveries in all",
                 self.outstanding

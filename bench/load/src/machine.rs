@@ -62,6 +62,14 @@ impl Watch {
             ),
             ("Node", output("node", &["--version"])),
             ("socket.io", installed(&["socket.io", "engine.io", "ws"])),
+            (
+                "with several servers",
+                format!(
+                    "{}; {}",
+                    installed(&["@socket.io/redis-adapter", "redis"]),
+                    output("redis-server", &["--version"])
+                ),
+            ),
         ];
         Ok(Self {
             started: Instant::now(),

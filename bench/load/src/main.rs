@@ -2,6 +2,7 @@
 //! answer, and says what each cost the server. See `bench/README.md`.
 
 mod broadcast;
+mod cluster;
 mod connect;
 mod echo;
 #[cfg(test)]
@@ -39,6 +40,7 @@ usage: bench/run [OPTIONS]
   --rounds N         for each server and scenario (3)
   --tick MICROS      talk: what is due within one is sent together (5000; 0: each at its own time)
   --floods N         flood: so many connections flood (1)
+  --cluster          two servers and a Redis instead, beside Node's: see bench/README.md
   --burst            in flight: send anew when all answers are there, not one for each answer
   --out FOLDER       where results.md and plots/ go (bench for a full run, else target/bench)
   --list             the scenarios";
@@ -72,6 +74,7 @@ struct Options {
     settings: Settings,
     kinds: Vec<Kind>,
     scenarios: Vec<&'static Scenario>,
+    is_cluster: bool,
     out: String,
     command: String,
 }
@@ -91,6 +94,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
     let mut named = false;
     let mut out = None;
     let mut is_full = true;
+    let mut is_cluster = false;
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || {
@@ -100,6 +104,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
         match argument.as_str() {
             "--quick" => quick = true,
             "--burst" => refill = Refill::Empty,
+            "--cluster" => is_cluster = true,
             "--floods" => floods = value()?.parse()?,
             "--tick" => tick = value()?.parse()?,
             "--rounds" => rounds = Some(value()?.parse()?),
@@ -166,6 +171,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
         settings,
         kinds,
         scenarios,
+        is_cluster,
         out: out.unwrap_or_else(|| if is_full { "bench" } else { "target/bench" }.to_owned()),
         command: format!("bench/run {}", arguments.join(" "))
             .trim()
@@ -206,9 +212,14 @@ fn run() -> Result<bool> {
         settings,
         kinds,
         scenarios,
+        is_cluster,
         out,
         command,
     } = options;
+    let path = Path::new(&out).join("results.md");
+    if is_cluster {
+        return run_cluster(&settings, limit, &path, &command);
+    }
     kinds.iter().try_for_each(|kind| kind.set_aside())?;
     let machine = machine::Watch::start(limit)?;
 
@@ -240,16 +251,42 @@ fn run() -> Result<bool> {
     let plots = Path::new(&out).join("plots");
     fs::create_dir_all(&plots)?;
     let drawn = svg::draw_all(&results, &kinds, &plots)?;
-    let path = Path::new(&out).join("results.md");
-    fs::write(
-        &path,
-        report::document(&results, &kinds, &settings, &machine, &command, &drawn),
-    )?;
+    let document = report::document(&results, &kinds, &settings, &machine, &command, &drawn);
+    // What two servers cost is measured by itself.
+    let (_, cluster) = written(&path);
+    written_to(&path, &[&document, &cluster], &results.failures)
+}
+
+/// Two servers and a Redis: a section of the same results.
+fn run_cluster(settings: &Settings, limit: usize, path: &Path, command: &str) -> Result<bool> {
+    let machine = machine::Watch::start(limit)?;
+    let results = cluster::run(settings)?;
+    let section = cluster::document(&results, settings, &machine.stop()?, command);
+    println!("{section}");
+    let (servers, _) = written(path);
+    written_to(path, &[&servers, &section], &results.failures)
+}
+
+/// What earlier runs have written: of one server, and of two.
+fn written(path: &Path) -> (String, String) {
+    let mut servers = fs::read_to_string(path).unwrap_or_default();
+    let start = servers.find(cluster::HEADING).unwrap_or(servers.len());
+    let cluster = servers.split_off(start);
+    (servers, cluster)
+}
+
+fn written_to(path: &Path, parts: &[&str], failures: &[String]) -> Result<bool> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let parts = parts.iter().map(|part| part.trim_end());
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    fs::write(path, parts.join("\n\n") + "\n")?;
     println!("written to {}", path.display());
-    for failure in &results.failures {
+    for failure in failures {
         println!("FAILED: {failure}");
     }
-    Ok(results.failures.is_empty())
+    Ok(failures.is_empty())
 }
 
 fn main() -> ExitCode {

@@ -141,6 +141,11 @@ impl Net {
         self.connections.len()
     }
 
+    /// What is connected from now on goes to another server.
+    pub const fn goes_to(&mut self, server: SocketAddr) {
+        self.server = server;
+    }
+
     /// The server's address, for the `Host` header.
     pub fn host(&self) -> String {
         self.server.to_string()

@@ -1,6 +1,6 @@
 //! The table on the screen, and `results.md`.
 
-use std::{fmt::Write, time::Duration};
+use std::time::Duration;
 
 use crate::{
     Settings,
@@ -11,14 +11,14 @@ use crate::{
 
 /// A table whose columns are padded, readable as it stands and as Markdown.
 #[derive(Default)]
-struct Table(Vec<Vec<String>>);
+pub struct Table(Vec<Vec<String>>);
 
 impl Table {
-    fn new(head: &[&str]) -> Self {
+    pub fn new(head: &[&str]) -> Self {
         Self(vec![head.iter().map(|&it| it.to_owned()).collect()])
     }
 
-    fn row(&mut self, cells: Vec<String>) {
+    pub fn row(&mut self, cells: Vec<String>) {
         self.0.push(cells);
     }
 }
@@ -48,7 +48,7 @@ impl std::fmt::Display for Table {
 }
 
 /// Three digits that count.
-fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
@@ -74,7 +74,7 @@ fn thousands(digits: &str) -> String {
     out
 }
 
-fn goal(ratio: f64, goal: Option<f64>) -> String {
+pub fn goal(ratio: f64, goal: Option<f64>) -> String {
     match goal {
         None => number(ratio),
         Some(goal) => {
@@ -368,19 +368,23 @@ pub fn document(
     }
 
     add("## Machine\n".to_owned());
+    add(facts(machine));
+    out
+}
+
+/// The machine, the versions, and what others had of it.
+pub fn facts(machine: &Machine) -> String {
     let mut facts = Table::new(&["what", ""]);
     for (name, value) in &machine.facts {
         facts.row(vec![(*name).to_owned(), value.clone()]);
     }
-    add(facts.to_string());
-    let mut busy = String::new();
-    if machine.others > 0.05 {
-        busy.push_str(" So it was measured on a busy machine.");
-    }
-    write!(busy, " The run took {:.0} s.", machine.took.as_secs_f64()).expect("memory takes it");
-    add(format!(
-        "Meanwhile other processes had {:.0} % of the processors.{busy}",
-        machine.others * 100.0
-    ));
-    out
+    let busy = match machine.others > 0.05 {
+        true => " So it was measured on a busy machine.",
+        false => "",
+    };
+    format!(
+        "{facts}\nMeanwhile other processes had {:.0} % of the processors.{busy} The run took {:.0} s.",
+        machine.others * 100.0,
+        machine.took.as_secs_f64()
+    )
 }

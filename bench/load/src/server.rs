@@ -4,6 +4,7 @@ use std::{
     env, fmt, fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
+    ops::Deref,
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -114,26 +115,17 @@ impl Kind {
         }
     }
 
-    /// Sets what was built aside, so that a build meanwhile doesn't change what is measured.
+    /// Sets what was built aside.
     pub fn set_aside(self) -> Result<()> {
-        let Some(binary) = self.binary() else {
-            return Ok(());
-        };
-        let (from, to) = (target().join("release").join(binary), self.path());
-        fs::create_dir_all(target().join("bench"))?;
-        // Another name first: what runs under the old one stays as it is.
-        let new = to.with_extension("new");
-        fs::copy(&from, &new).map_err(|error| format!("{}: {error}", from.display()))?;
-        Ok(fs::rename(new, to)?)
-    }
-
-    fn path(self) -> PathBuf {
-        target().join("bench").join(self.name())
+        match self.binary() {
+            Some(binary) => set_aside(binary, self.name()),
+            None => Ok(()),
+        }
     }
 
     fn command(self) -> Command {
         if self.binary().is_some() {
-            let mut command = Command::new(self.path());
+            let mut command = Command::new(aside(self.name()));
             if self == Self::Tuned {
                 command.env("_RJEM_MALLOC_CONF", JEMALLOC);
             }
@@ -151,6 +143,21 @@ impl Kind {
 /// asks for memory.
 const JEMALLOC: &str = "background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0";
 
+/// Sets what was built aside, so that a build meanwhile doesn't change what is measured.
+pub fn set_aside(binary: &str, name: &str) -> Result<()> {
+    let (from, to) = (target().join("release").join(binary), aside(name));
+    fs::create_dir_all(target().join("bench"))?;
+    // Another name first: what runs under the old one stays as it is.
+    let new = to.with_extension("new");
+    fs::copy(&from, &new).map_err(|error| format!("{}: {error}", from.display()))?;
+    Ok(fs::rename(new, to)?)
+}
+
+/// Where something was set aside.
+pub fn aside(name: &str) -> PathBuf {
+    target().join("bench").join(name)
+}
+
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from)
 }
@@ -166,10 +173,15 @@ pub fn compresses(scenario: &str) -> bool {
     matches!(scenario, "flood-bombs" | "idle-compressed")
 }
 
-/// A running server; it ends with this value, and with this process whatever ends that.
-pub struct Server {
+/// A process; it ends with this value, and with this process whatever ends that.
+pub struct Process {
     child: Child,
     clock: ClockId,
+}
+
+/// A running server.
+pub struct Server {
+    process: Process,
     pub address: SocketAddr,
 }
 
@@ -183,33 +195,44 @@ impl Server {
         } else if compresses(scenario) {
             command.arg("compress");
         }
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    /// One that says where it listens, by its first line.
+    pub fn spawn(mut command: Command) -> Result<Self> {
+        let mut process = Process::spawn(command.stdout(Stdio::piped()))?;
+        let mut line = String::new();
+        if let Some(stdout) = process.child.stdout.as_mut() {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let address = line.trim().strip_prefix("listening on ");
+        let address = address.and_then(|it| it.parse().ok());
+        let address =
+            address.ok_or_else(|| format!("expected \"listening on ADDRESS\", got {line:?}"))?;
+        Ok(Self { process, address })
+    }
+}
+
+impl Deref for Server {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Process {
+    pub fn spawn(command: &mut Command) -> Result<Self> {
+        command.stdin(Stdio::null());
         // SAFETY: the closure makes one system call, which is allowed between fork and exec.
         unsafe {
             command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGKILL)?));
         }
-        let mut child = command
+        let child = command
             .spawn()
             .map_err(|error| format!("can't start {command:?}: {error}"))?;
-        let mut line = String::new();
-        if let Some(stdout) = child.stdout.as_mut() {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
         let clock = clock_getcpuclockid(Pid::from_raw(child.id() as i32))?;
-        let address = line
-            .trim()
-            .strip_prefix("listening on ")
-            .and_then(|it| it.parse().ok());
-        let mut server = Self {
-            child,
-            clock,
-            address: ([127, 0, 0, 1], 0).into(),
-        };
-        match address {
-            Some(address) => server.address = address,
-            None => return Err(format!("expected \"listening on ADDRESS\", got {line:?}").into()),
-        }
-        Ok(server)
+        Ok(Self { child, clock })
     }
 
     /// The processor time of all its threads since it was started, also of those that have ended.
@@ -237,7 +260,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Process {
     fn drop(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();

@@ -8,6 +8,6 @@ mod session;
 mod subject;
 mod wire;
 
-pub use antiphon_cluster::Emitter;
+pub use antiphon_cluster::{Emitter, Health, Trouble};
 pub use builder::{Nats, NatsBuilder};
 pub use error::Error;

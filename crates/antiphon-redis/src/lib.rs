@@ -12,7 +12,7 @@ mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use antiphon_cluster::{Emitter, node::NodeWire};
+pub use antiphon_cluster::{Emitter, Health, Trouble, node::NodeWire};
 pub use builder::{NodeRedis, Redis, RedisBuilder};
 pub use error::Error;
 

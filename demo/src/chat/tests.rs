@@ -2,7 +2,7 @@ use super::*;
 
 fn chat_with_ada() -> (Chat, Person) {
     let ada = Chat::person("Ada", "key of Ada").unwrap();
-    (Chat::default(), ada)
+    (Chat::new(0), ada)
 }
 
 fn saying(text: &str) -> NewMessage {
@@ -60,6 +60,24 @@ fn messages_and_files_are_bounded() {
 }
 
 #[test]
+fn messages_of_two_servers_have_ids_of_their_own_in_the_order_of_time() {
+    let ada = Chat::person("Ada", "key of Ada").unwrap();
+    let servers = [Chat::new(1), Chat::new(2)];
+    let post = |server: usize| {
+        let posted = servers[server].post(&ada, saying("hello"), Instant::now());
+        posted.unwrap().unwrap().0.id
+    };
+    let mut ids: Vec<_> = (0..2_000).map(|number| post(number % 2)).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+    std::thread::sleep(Duration::from_millis(200)); // more than what was said is ahead of the clock
+    assert!(post(0) > *ids.last().unwrap());
+    assert!(*ids.last().unwrap() < 1 << 53);
+}
+
+#[test]
 fn a_message_that_comes_again_is_said_once() {
     let (chat, ada) = chat_with_ada();
     let ben = Chat::person("Ben", "key of Ben").unwrap();
@@ -91,7 +109,7 @@ fn what_is_kept_of_a_message_has_not_the_bytes_of_its_file() {
 
 #[test]
 fn rooms_are_bounded_and_idle_ones_make_place() {
-    let chat = Chat::default();
+    let chat = Chat::new(0);
     let nobody = HashMap::new();
     let make = |name: &str, people: &HashMap<_, _>| chat.make_room(name, people);
     assert_eq!(
@@ -114,7 +132,7 @@ fn rooms_are_bounded_and_idle_ones_make_place() {
 
 #[test]
 fn rooms_of_another_run_are_there_again_within_the_bound() {
-    let chat = Chat::default();
+    let chat = Chat::new(0);
     let before = (0..100).map(|number| format!("room-{number}"));
     chat.restore(["lobby".to_owned()].into_iter().chain(before));
     assert_eq!(chat.rooms().len(), LIMITS.rooms);

@@ -42,7 +42,7 @@ fn posted(chat: &Chat, new: serde_json::Value) -> Message {
 #[tokio::test]
 async fn messages_files_and_rooms_outlive_the_server() {
     let folder = Folder::new();
-    let chat = Chat::default();
+    let chat = Chat::new(0);
     let io = server(&folder);
     let namespace = io.of("/chat");
     let said: Vec<_> = (0..150)

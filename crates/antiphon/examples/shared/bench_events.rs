@@ -4,7 +4,9 @@
 //! * `ack` acknowledges with the same arguments;
 //! * `broadcast` emits `broadcast` with them to all;
 //! * `join` enters the room that it names, and acknowledges with the name;
+//! * `leave` leaves the room that it names;
 //! * `room` emits `room` with its arguments to the room `r`;
+//! * `to` emits `to` with its second argument to the room that its first one names;
 //! * `none` does nothing, `work` computes for 12 us, `panic` panics.
 //!
 //! Messages are compressed from 1 KiB on if the word `compress` is among the program's arguments,
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use antiphon::{Ack, Args, Data, Server, Socket};
 
 /// A server with them.
+#[allow(dead_code)] // One with an adapter is built by itself.
 pub(crate) fn server() -> Server {
     let builder = Server::builder();
     #[cfg(feature = "deflate")]
@@ -28,7 +31,7 @@ pub(crate) fn server() -> Server {
 }
 
 /// Registers them.
-fn register(io: &Server) {
+pub(crate) fn register(io: &Server) {
     io.of("/")
         .on("echo", async |socket: Socket, args: Args| {
             socket.emit("echo", args);
@@ -46,6 +49,15 @@ fn register(io: &Server) {
         })
         .on("room", async |io: Server, args: Args| {
             io.to("r").emit("room", args);
+        })
+        .on(
+            "to",
+            async |io: Server, Data((room, text)): Data<(String, String)>| {
+                io.to(room).emit("to", text);
+            },
+        )
+        .on("leave", async |socket: Socket, Data(room): Data<String>| {
+            socket.leave(room.as_str());
         })
         .on("none", async || {})
         .on("work", async || {
