@@ -14,12 +14,13 @@ use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
     broker::{Abilities, Broker, Inbox, Queue, Refused},
+    log::Journal,
 };
 use bytes::Bytes;
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::{error::Error, publisher, reader, server::Server, subscriber};
+use crate::{error::Error, journal::Queued, publisher, reader, server::Server, subscriber};
 
 /// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
 /// (`client-output-buffer-limit pubsub`), so one frame must be well below.
@@ -104,6 +105,17 @@ impl RedisBroker {
     }
 }
 
+impl RedisBroker {
+    /// Whether a frame isn't too large.
+    pub(crate) const fn check(&self, bytes: usize) -> Result<(), Refused> {
+        if bytes > MAX_FRAME {
+            let limit = MAX_FRAME;
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        Ok(())
+    }
+}
+
 impl Shared {
     /// How the first attempt to connect goes.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
@@ -124,13 +136,17 @@ impl Shared {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The connection by which questions are asked.
+    pub(crate) fn connection(&self) -> Result<MultiplexedConnection, Refused> {
+        let requests = self.requests().clone();
+        requests.ok_or_else(|| Refused::Down {
+            reason: "Redis isn't connected".to_owned(),
+        })
+    }
+
     /// How many connections have subscribed to a topic.
     async fn subscribers(&self, topic: &Topic) -> Result<usize, Refused> {
-        let requests = self.requests().clone();
-        let Some(mut requests) = requests else {
-            let reason = "Redis isn't connected".to_owned();
-            return Err(Refused::Down { reason });
-        };
+        let mut requests = self.connection()?;
         let asked: RedisResult<(String, usize)> = redis::cmd("PUBSUB")
             .arg(match self.server.channels.are_sharded {
                 true => "SHARDNUMSUB",
@@ -175,6 +191,14 @@ impl Shared {
         });
     }
 
+    /// An entry was not appended to a log.
+    pub(crate) fn not_appended(&self, log: &Topic, entry: &Queued, reason: &Error) {
+        if let Some(inbox) = self.inbox.get() {
+            let (from, log) = (Arc::clone(&entry.from), Topic::new(log.name()));
+            inbox.refused(log, from, entry.number, reason.to_string());
+        }
+    }
+
     /// Frames that were to be published are lost.
     pub(crate) fn lost(&self, frames: usize) {
         if let Some(inbox) = self.inbox.get()
@@ -205,17 +229,17 @@ impl Broker for RedisBroker {
     }
 
     fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
-        let bytes = frame.len();
-        if bytes > MAX_FRAME {
-            let limit = MAX_FRAME;
-            return Err(Refused::TooLarge { bytes, limit });
-        }
+        self.check(frame.len())?;
         self.0.queue.push(topic, frame)
     }
 
     fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
         let (shared, topic) = (Arc::clone(&self.0), topic.clone());
         Box::pin(async move { shared.subscribers(&topic).await.map(Some) })
+    }
+
+    fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        Some(self)
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
+use antiphon::{
+    adapter::{Adapter, AdapterFactory, Local, Relay},
+    recovery::{Bounds, Log},
+};
 use antiphon_cluster::{
     Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
@@ -78,6 +81,10 @@ impl Deref for Redis {
 impl AdapterFactory for Redis {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        self.cluster.log(namespace, bounds)
     }
 
     fn relay(&self) -> Option<Arc<dyn Relay>> {
@@ -257,6 +264,7 @@ impl RedisBuilder {
             are_sharded: false,
             probe: format!("{prefix}:probe"),
             right: format!("&{prefix}:*"),
+            logs: Some(format!("~{prefix}:*")),
             streams: None,
         }
     }
@@ -306,6 +314,7 @@ fn channels_of(wire: &NodeWire) -> Channels {
             NodeWire::Classic { .. } => "allchannels".to_owned(),
             _ => format!("&{prefix}*"),
         },
+        logs: None,
         streams,
     }
 }

@@ -4,6 +4,7 @@ mod broker;
 mod builder;
 mod connection;
 mod error;
+mod journal;
 mod publisher;
 mod reader;
 mod sentinel;

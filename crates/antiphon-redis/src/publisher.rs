@@ -6,13 +6,17 @@
 
 use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
-use antiphon_cluster::broker::{Backoff, Batch, Size, entry};
+use antiphon_cluster::{
+    Topic,
+    broker::{Backoff, Batch, Size, entry},
+};
 use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
 use crate::{
     broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,
+    journal::{Queued, append_script},
 };
 
 /// So many batches may be unanswered. The library's own queue has room for them.
@@ -20,10 +24,20 @@ const UNANSWERED: usize = 16;
 
 type Answers = RedisResult<Vec<RedisResult<Value>>>;
 
+/// Which commands of a batch append to which log.
+type Appends = Vec<(usize, Topic, Queued)>;
+
 /// A batch that has been sent.
 struct Sent {
     size: Size,
+    appends: Appends,
     answers: State,
+}
+
+/// A batch that has been answered.
+struct Done {
+    size: Size,
+    appends: Appends,
 }
 
 enum State {
@@ -64,13 +78,17 @@ async fn connect(shared: &Shared) -> Result<Connection, Error> {
 /// Sends what waits until the connection fails.
 async fn feed(shared: &Shared, connection: &Connection) -> Error {
     let (mut sent, mut refused) = (VecDeque::new(), 0);
+    let mut script = None;
     let mut probes = std::pin::pin!(probe(shared, connection));
     loop {
         tokio::select! {
             biased;
-            (size, answers) = answered(&mut sent) => match answers {
-                Ok(answers) => {
-                    shared.queue.done(size);
+            (batch, answers) = answered(&mut sent) => match answers {
+                Ok(mut answers) => {
+                    shared.queue.done(batch.size);
+                    if let Some(error) = not_appended(shared, connection, &batch.appends, &mut answers) {
+                        return error;
+                    }
                     let refusals = answers.into_iter().filter_map(Result::err).collect();
                     note_refusals(shared, connection, refusals, &mut refused);
                 }
@@ -79,7 +97,11 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
             error = connection.ended() => return error,
             error = &mut probes => return error,
             batch = shared.queue.take(), if sent.len() < UNANSWERED => {
-                sent.push_back(send(shared, connection.requests.clone(), batch));
+                let is_known = matches!(script, Some(Ok(_)));
+                if !is_known && appends_to_logs(shared, &batch) {
+                    script = Some(load(connection).await);
+                }
+                sent.push_back(send(shared, connection.requests.clone(), batch, script.as_ref()));
             }
         }
     }
@@ -95,15 +117,47 @@ async fn probe(shared: &Shared, connection: &Connection) -> Error {
     }
 }
 
-fn send(shared: &Shared, mut requests: MultiplexedConnection, batch: Batch) -> Sent {
+/// Whether a batch has entries of logs.
+fn appends_to_logs(shared: &Shared, batch: &Batch) -> bool {
+    let has_logs = shared.server.channels.streams.is_none();
+    has_logs && batch.frames.iter().any(|(topic, _)| topic.is_stream())
+}
+
+/// Makes the script known by which entries are appended to logs, and returns its digest.
+async fn load(connection: &Connection) -> Result<String, Error> {
+    let mut command = redis::cmd("SCRIPT");
+    command.arg("LOAD").arg(append_script());
+    let loaded = command.query_async(&mut connection.requests.clone()).await;
+    loaded.map_err(|error| connection.error(&error))
+}
+
+fn send(
+    shared: &Shared,
+    mut requests: MultiplexedConnection,
+    batch: Batch,
+    script: Option<&Result<String, Error>>,
+) -> Sent {
     let publish = shared.server.channels.publish();
     let size = batch.size;
     let mut pipeline = redis::Pipeline::with_capacity(size.frames);
     pipeline.ignore_errors();
+    let mut appends = Vec::new();
     for (topic, frame) in batch.frames {
-        match shared.server.channels.streams.as_ref() {
-            Some(streams) if topic.is_stream() => {
+        match (&shared.server.channels.streams, script) {
+            (Some(streams), _) if topic.is_stream() => {
                 append(&mut pipeline, topic.name(), streams.max_len, &frame);
+            }
+            (None, Some(script)) if topic.is_stream() => {
+                let Some(queued) = Queued::unpack(&frame) else {
+                    continue;
+                };
+                match script {
+                    Ok(script) => {
+                        queued.command(&mut pipeline, script, topic.name());
+                        appends.push((pipeline.len() - 1, topic, queued));
+                    }
+                    Err(error) => shared.not_appended(&topic, &queued, error),
+                }
             }
             _ => {
                 pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
@@ -113,6 +167,7 @@ fn send(shared: &Shared, mut requests: MultiplexedConnection, batch: Batch) -> S
     let answers = async move { pipeline.query_async(&mut requests).await };
     Sent {
         size,
+        appends,
         answers: State::Waits(Box::pin(answers)),
     }
 }
@@ -132,7 +187,7 @@ fn append(pipeline: &mut redis::Pipeline, stream: &str, max_len: u64, frame: &[u
 ///
 /// A batch is written when it is looked at for the first time. All are looked at in their order, so
 /// they are written in it.
-async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
+async fn answered(sent: &mut VecDeque<Sent>) -> (Done, Answers) {
     std::future::poll_fn(|cx| {
         for batch in sent.iter_mut() {
             if let State::Waits(answers) = &mut batch.answers
@@ -144,8 +199,9 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
         match sent.pop_front() {
             Some(Sent {
                 size,
+                appends,
                 answers: State::Came(answers),
-            }) => Poll::Ready((size, answers)),
+            }) => Poll::Ready((Done { size, appends }, answers)),
             Some(waits) => {
                 sent.push_front(waits);
                 Poll::Pending
@@ -154,6 +210,27 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (Size, Answers) {
         }
     })
     .await
+}
+
+/// Tells of entries that Redis has refused, each by itself. Returns an error if it has forgotten the
+/// script: then all is sent again by another connection.
+fn not_appended(
+    shared: &Shared,
+    connection: &Connection,
+    appends: &Appends,
+    answers: &mut [RedisResult<Value>],
+) -> Option<Error> {
+    for (index, log, entry) in appends {
+        let answer = std::mem::replace(answers.get_mut(*index)?, Ok(Value::Nil));
+        if let Err(error) = answer {
+            let reason = connection.error(&error);
+            if error.code() == Some("NOSCRIPT") {
+                return Some(reason);
+            }
+            shared.not_appended(log, entry, &reason);
+        }
+    }
+    None
 }
 
 /// Frames that Redis has refused one by one: the user may not publish under their topics.

@@ -35,6 +35,8 @@ pub(crate) struct Channels {
     pub(crate) probe: String,
     /// The right to them all.
     pub(crate) right: String,
+    /// The right to the keys of logs, if there may be any.
+    pub(crate) logs: Option<String>,
     /// The streams beside them, if there are any.
     pub(crate) streams: Option<Streams>,
 }
@@ -69,7 +71,13 @@ impl Channels {
         let streams = self.streams.as_ref().map_or_else(String::new, |streams| {
             format!(" +xadd +xread +xinfo|stream {}", streams.right)
         });
-        format!("+hello +ping {commands} {}{streams}", self.right)
+        let logs = self.logs.as_ref().map_or_else(String::new, |keys| {
+            format!(
+                " {keys} +info +script|load +eval +evalsha +time +xadd +xrange +pexpire +get +set \
+                 +del +hget +hmget +hset +hincrby"
+            )
+        });
+        format!("+hello +ping {commands} {}{streams}{logs}", self.right)
     }
 
     /// Whether there are streams to read.
@@ -114,6 +122,16 @@ impl Server {
     /// Where the primary was found last.
     pub(crate) fn address(&self) -> String {
         self.primary.borrow().clone()
+    }
+
+    /// What an error of the client library means.
+    pub(crate) fn error(&self, error: &RedisError) -> Error {
+        let context = Context {
+            address: self.address(),
+            rights: self.channels.rights(),
+            seconds: DEADLINE.as_secs(),
+        };
+        Error::of(error, &context)
     }
 
     fn context(&self, info: &ConnectionInfo) -> Context {
@@ -214,6 +232,7 @@ mod tests {
             are_sharded: false,
             probe: "antiphon:probe".to_owned(),
             right: "&antiphon:*".to_owned(),
+            logs: None,
             streams: None,
         };
         Server::new(url, &[], channels)

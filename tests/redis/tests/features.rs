@@ -2,12 +2,18 @@
 
 #![allow(clippy::unwrap_used)]
 
+use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_redis::{NodeRedis, NodeWire, Redis};
-use antiphon_test_cluster::{Pair, features, support::until, test_features};
+use antiphon_test_cluster::{
+    Pair, features, recovery, support::until, test_features, test_recovery,
+};
 use antiphon_test_redis::RedisServer;
 
 async fn pair() -> Pair {
-    let server = RedisServer::start();
+    built(RedisServer::start(), Server::builder).await
+}
+
+async fn built(server: RedisServer, builder: impl Fn() -> ServerBuilder) -> Pair {
     let mut adapters = Vec::new();
     for _ in 0..2 {
         adapters.push(Redis::connect(&server.url()).await.unwrap());
@@ -17,7 +23,7 @@ async fn pair() -> Pair {
     }
     let adapters: [Redis; 2] = adapters.try_into().unwrap();
     let settled = (adapters.clone(), server);
-    Pair::new(adapters, move || {
+    let settle = move || -> BoxFuture<()> {
         // The Redis lives as long as the pair.
         let (adapters, _) = &settled;
         let adapters = adapters.clone();
@@ -26,7 +32,8 @@ async fn pair() -> Pair {
                 redis.subscribed().await;
             }
         })
-    })
+    };
+    Pair::built(adapters, settle, builder)
 }
 
 test_features!(pair);
@@ -35,6 +42,26 @@ test_features!(pair);
 async fn values_of_other_servers_sockets_are_known() {
     let pair = pair().await;
     features::values_of_other_servers_sockets_are_known(pair).await;
+}
+
+mod coming_back {
+    //! Clients that come back to another server: the log that both share is in the Redis.
+
+    use super::*;
+
+    async fn pair() -> Pair {
+        built(RedisServer::start(), recovery::builder).await
+    }
+
+    test_recovery!(pair);
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_emitter_is_logged_once() {
+        let server = RedisServer::start();
+        let emitter = Redis::builder(&server.url()).emitter().await.unwrap();
+        let pair = built(server, recovery::builder).await;
+        recovery::an_emitter_is_logged_once(pair, emitter).await;
+    }
 }
 
 mod streams {

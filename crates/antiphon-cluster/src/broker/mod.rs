@@ -92,6 +92,12 @@ pub enum Refused {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It is connected, and says no.
+    #[error("{reason}")]
+    Denied {
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
     /// It has been closed.
     #[error("closed")]
     Closed,
@@ -100,7 +106,7 @@ pub enum Refused {
 impl From<Refused> for AdapterError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Down { reason } => Self::Unreachable { reason },
+            Refused::Down { reason } | Refused::Denied { reason } => Self::Unreachable { reason },
             Refused::Full => Self::Full,
             Refused::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
             Refused::Closed => Self::Closed,

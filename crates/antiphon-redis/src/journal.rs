@@ -1,0 +1,249 @@
+//! The logs of namespaces with recovery, and their sessions: streams and hashes of Redis.
+//!
+//! | key | what |
+//! |---|---|
+//! | `{log}` | a stream of entries, whose ids are their places; the channel of this name has them, too |
+//! | `{log}:state` | a hash: the log's base and last place, and the run of Redis that it was opened in |
+//! | `{log}:sent:{server}` | the number of the last entry of a server |
+//! | `{log}:session:{pid}` | a hash: the server that has the session, and the session |
+//!
+//! All keys of a log have one hash tag. An entry is appended and published by one script, so that all
+//! servers hear entries in the order of their places. Appending goes through the queue of what is
+//! published; the rest are questions by the connection that publishes.
+
+use std::{sync::Arc, time::Duration};
+
+use antiphon::adapter::BoxFuture;
+use antiphon_cluster::{
+    Topic,
+    broker::{Refused, entry},
+    log::{Append, Change, Extent, Journal, Kept, Placed},
+};
+use bytes::Bytes;
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value};
+
+use crate::broker::{RedisBroker, Shared};
+
+const BEGIN: &str = include_str!("scripts/begin.lua");
+const CLAIM: &str = include_str!("scripts/claim.lua");
+const SAVE: &str = include_str!("scripts/save.lua");
+
+/// So long it is known how far a log goes in which nothing happens.
+const STATE: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// So many entries are read at a time.
+const PAGE: usize = 128;
+
+/// The script that appends, as Redis is to know it.
+pub(crate) fn append_script() -> String {
+    format!("{BEGIN}{}", include_str!("scripts/append.lua"))
+}
+
+fn open_script() -> String {
+    format!("{BEGIN}{}", include_str!("scripts/open.lua"))
+}
+
+/// An entry that is to be appended, on its way through the queue.
+pub(crate) struct Queued {
+    pub(crate) from: Arc<str>,
+    pub(crate) number: u64,
+    keep: u64,
+    millis: u64,
+    entry: Bytes,
+}
+
+impl Queued {
+    fn pack(append: &Append<'_>) -> Bytes {
+        let millis = millis(append.time).max(1);
+        let [number, keep, time] =
+            [append.number, append.keep, millis].map(|number| number.to_string());
+        entry::pack(
+            append.from.as_bytes(),
+            [
+                (number.as_bytes(), &append.entry[..]),
+                (keep.as_bytes(), time.as_bytes()),
+            ],
+        )
+    }
+
+    /// It was packed by this broker.
+    pub(crate) fn unpack(frame: &[u8]) -> Option<Self> {
+        let text = |bytes| str::from_utf8(bytes).ok();
+        let (from, fields) = entry::unpack(frame)?;
+        let [(number, entry), (keep, millis)] = fields[..] else {
+            return None;
+        };
+        Some(Self {
+            from: text(from)?.into(),
+            number: text(number)?.parse().ok()?,
+            keep: text(keep)?.parse().ok()?,
+            millis: text(millis)?.parse().ok()?,
+            entry: Bytes::copy_from_slice(entry),
+        })
+    }
+
+    /// The command that appends it by the script of this digest.
+    pub(crate) fn command(&self, pipeline: &mut Pipeline, script: &str, log: &str) {
+        pipeline
+            .cmd("EVALSHA")
+            .arg(script)
+            .arg(3)
+            .arg(log)
+            .arg(state(log))
+            .arg(format!("{log}:sent:{}", self.from))
+            .arg(self.number)
+            .arg(&self.entry[..])
+            .arg(self.keep)
+            .arg(self.millis);
+    }
+}
+
+fn state(log: &str) -> String {
+    format!("{log}:state")
+}
+
+fn session(log: &str, pid: &str) -> String {
+    format!("{log}:session:{pid}")
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Runs a script with these keys.
+fn eval(script: &str, keys: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(script).arg(keys.len()).arg(keys);
+    command
+}
+
+impl Shared {
+    /// Asks a question of one command.
+    async fn ask<R: FromRedisValue>(&self, command: &Cmd) -> Result<R, Refused> {
+        let mut requests = self.connection()?;
+        let asked = command.query_async(&mut requests).await;
+        asked.map_err(|error| self.refused(&error))
+    }
+
+    fn refused(&self, error: &RedisError) -> Refused {
+        let reason = self.server.error(error).to_string();
+        match error.code() {
+            Some(_) => Refused::Denied { reason },
+            None => Refused::Down { reason },
+        }
+    }
+
+    /// Which run of Redis this is: one that begins anew may have forgotten something.
+    async fn run_id(&self) -> Result<String, Refused> {
+        let about: String = self.ask(redis::cmd("INFO").arg("server")).await?;
+        let run = about.lines().find_map(|line| line.strip_prefix("run_id:"));
+        Ok(run.unwrap_or_default().trim().to_owned())
+    }
+}
+
+impl Journal for RedisBroker {
+    fn append(&self, log: &Topic, append: Append<'_>) -> Result<(), Refused> {
+        self.check(append.entry.len())?;
+        self.0
+            .queue
+            .push(&Topic::stream(log.name()), Queued::pack(&append))
+    }
+
+    fn open(&self, log: &Topic, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+        let (shared, log) = (Arc::clone(&self.0), log.clone());
+        Box::pin(async move {
+            let run = shared.run_id().await?;
+            let keys = [log.name().to_owned(), state(log.name())];
+            let mut command = eval(&open_script(), &keys);
+            command.arg(heard).arg(run).arg(millis(STATE));
+            let (base, last) = shared.ask(&command).await?;
+            Ok(Extent { base, last })
+        })
+    }
+
+    fn read(&self, log: &Topic, after: u64, _: usize) -> BoxFuture<Result<Vec<Placed>, Refused>> {
+        let (shared, log) = (Arc::clone(&self.0), log.clone());
+        Box::pin(async move {
+            let mut command = redis::cmd("XRANGE");
+            // The second number of an entry's id is 0.
+            command.arg(log.name()).arg(format!("{after}-1")).arg("+");
+            command.arg("COUNT").arg(PAGE);
+            let entries: Vec<(String, Vec<Value>)> = shared.ask(&command).await?;
+            // What isn't ours is passed over.
+            Ok(entries.into_iter().filter_map(placed).collect())
+        })
+    }
+
+    fn session(&self, log: &Topic, pid: &str) -> BoxFuture<Result<Option<Kept>, Refused>> {
+        let (shared, key) = (Arc::clone(&self.0), session(log.name(), pid));
+        Box::pin(async move {
+            let mut command = redis::cmd("HMGET");
+            command.arg(key).arg("owner").arg("session");
+            let kept: (Option<String>, Option<Vec<u8>>) = shared.ask(&command).await?;
+            let (Some(owner), Some(session)) = kept else {
+                return Ok(None);
+            };
+            Ok(Some(Kept {
+                owner: owner.into(),
+                session: session.into(),
+            }))
+        })
+    }
+
+    fn claim(
+        &self,
+        log: &Topic,
+        pid: &str,
+        from: &str,
+        to: &str,
+    ) -> BoxFuture<Result<bool, Refused>> {
+        let shared = Arc::clone(&self.0);
+        let mut command = eval(CLAIM, &[session(log.name(), pid)]);
+        command.arg(from).arg(to);
+        Box::pin(async move { shared.ask(&command).await })
+    }
+
+    fn save(
+        &self,
+        log: &Topic,
+        owner: &str,
+        changes: Vec<Change>,
+        time: Duration,
+    ) -> BoxFuture<Result<Vec<bool>, Refused>> {
+        let shared = Arc::clone(&self.0);
+        let mut pipeline = Pipeline::with_capacity(changes.len());
+        for (pid, kept) in changes {
+            let mut command = eval(SAVE, &[session(log.name(), &pid)]);
+            command.arg(owner).arg(millis(time));
+            if let Some(kept) = kept {
+                command.arg(&kept[..]);
+            }
+            pipeline.add_command(command);
+        }
+        Box::pin(async move {
+            let mut requests = shared.connection()?;
+            let saved = pipeline.query_async(&mut requests).await;
+            saved.map_err(|error| shared.refused(&error))
+        })
+    }
+}
+
+/// An entry of a stream.
+fn placed((id, fields): (String, Vec<Value>)) -> Option<Placed> {
+    let (mut before, mut entry) = (None, None);
+    for pair in fields.chunks_exact(2) {
+        let [Value::BulkString(name), Value::BulkString(value)] = pair else {
+            return None;
+        };
+        match name.as_slice() {
+            b"b" => before = str::from_utf8(value).ok()?.parse().ok(),
+            b"e" => entry = Some(Bytes::copy_from_slice(value)),
+            _ => {}
+        }
+    }
+    Some(Placed {
+        place: id.strip_suffix("-0")?.parse().ok()?,
+        before: before?,
+        entry: entry?,
+    })
+}
