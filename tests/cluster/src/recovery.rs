@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     net::SocketAddr,
+    ops::Deref,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -25,12 +26,52 @@ pub fn builder() -> ServerBuilder {
     Server::builder().recovery(Recovery::new().data::<crate::User>("user"))
 }
 
+/// What a client needs to come back.
+#[derive(Clone)]
+pub struct Session {
+    pub sid: String,
+    pid: String,
+    /// That of the last event that has come.
+    pub offset: Option<String>,
+}
+
+impl Session {
+    /// The client on a connection to this server. The one before is open still, if it was.
+    pub async fn back(&self, io: &Server) -> Returning {
+        let mut auth = serde_json::json!({ "pid": self.pid });
+        if let Some(offset) = &self.offset {
+            auth["offset"] = offset.clone().into();
+        }
+        let mut back = Returning::connect(serve(io).await, &auth.to_string()).await;
+        back.session.offset.clone_from(&self.offset);
+        back
+    }
+
+    /// As [`back`](Self::back), when its session has been saved.
+    pub async fn back_at_last(&self, io: &Server) -> Returning {
+        for _ in 0..100 {
+            let back = self.back(io).await;
+            if back.sid == self.sid {
+                return back;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("its session isn't saved");
+    }
+}
+
 /// A client that can come back.
 pub struct Returning {
     raw: Client,
-    pub sid: String,
-    pid: String,
-    offset: Option<String>,
+    pub session: Session,
+}
+
+impl Deref for Returning {
+    type Target = Session;
+
+    fn deref(&self) -> &Session {
+        &self.session
+    }
 }
 
 impl Returning {
@@ -50,40 +91,19 @@ impl Returning {
         let parsed: Value = serde_json::from_str(&connect[2..]).unwrap();
         Self {
             raw,
-            sid: sid(&connect).to_owned(),
-            pid: parsed["pid"].as_str().unwrap().to_owned(),
-            offset: None,
+            session: Session {
+                sid: sid(&connect).to_owned(),
+                pid: parsed["pid"].as_str().unwrap().to_owned(),
+                offset: None,
+            },
         }
-    }
-
-    /// The same client on a connection to this server. The one before is open still, if it was.
-    pub async fn back(&self, io: &Server) -> Self {
-        let mut auth = serde_json::json!({ "pid": self.pid });
-        if let Some(offset) = &self.offset {
-            auth["offset"] = offset.clone().into();
-        }
-        let mut back = Self::connect(serve(io).await, &auth.to_string()).await;
-        back.offset.clone_from(&self.offset);
-        back
-    }
-
-    /// As [`back`](Self::back), when its session has been saved.
-    pub async fn back_at_last(&self, io: &Server) -> Self {
-        for _ in 0..100 {
-            let back = self.back(io).await;
-            if back.sid == self.sid {
-                return back;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("its session isn't saved");
     }
 
     /// The next event and its argument.
     pub async fn next(&mut self) -> (String, Value) {
         let text = self.raw.expect_prefix("42[").await;
         let mut list: Vec<Value> = serde_json::from_str(&text[2..]).unwrap();
-        self.offset = Some(list.pop().unwrap().as_str().unwrap().to_owned());
+        self.session.offset = Some(list.pop().unwrap().as_str().unwrap().to_owned());
         let name = list[0].as_str().unwrap().to_owned();
         (name, list.pop().unwrap())
     }
@@ -131,14 +151,13 @@ pub async fn a_client_comes_back_to_the_other_server(pair: Pair) {
     for round in 1..4 {
         let first = 4 * round;
         // Its connection is lost, and it misses some.
-        drop(std::mem::replace(&mut client.raw, {
-            WebSocket::connect(serve(&pair.servers[0]).await, WEBSOCKET).await
-        }));
+        let away = client.session.clone();
+        drop(client);
         emit(&pair, first..first + 4).await;
         pair.one().to("elsewhere").emit("n", 1_000);
         let to = &pair.servers[(round % 2) as usize];
-        let mut back = client.back(to).await;
-        assert_eq!(back.sid, client.sid, "it is the same socket");
+        let mut back = away.back(to).await;
+        assert_eq!(back.sid, away.sid, "it is the same socket");
         let missed: Vec<_> = (first..first + 4).collect();
         assert_eq!(back.numbers(4).await, missed);
         assert_eq!(other.numbers(4).await, missed);

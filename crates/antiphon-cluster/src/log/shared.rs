@@ -78,6 +78,8 @@ struct State {
     unsent: u64,
     /// Whether it is known, by this connection, how far the log goes: before, nothing is sent.
     is_open: bool,
+    /// Why nothing can be stored, if the broker says so.
+    denied: Option<String>,
     failures: u64,
 }
 
@@ -108,6 +110,7 @@ impl Shared {
                 next: 1,
                 unsent: 1,
                 is_open: false,
+                denied: None,
                 failures: 0,
             }),
             subscribing: AtomicU64::new(0),
@@ -179,6 +182,11 @@ impl Shared {
             event: event.clone(),
         };
         let entry = Bytes::from(logged.encode());
+        if let Some(reason) = &state.denied {
+            let error = LogError::Failed(reason.clone());
+            state.failures += 1;
+            return Appending::Done(Err(error));
+        }
         if state.unheard.len() >= UNHEARD || state.bytes + entry.len() > UNHEARD_BYTES {
             state.failures += 1;
             return Appending::Done(Err(LogError::Failed(FULL.to_owned())));
@@ -403,20 +411,24 @@ impl Shared {
     /// Reads what was missed, until nothing lacks.
     async fn read(&self) {
         while self.state().tail.is_reading() {
-            if let Err(error) = self.read_all().await {
-                self.state().tail.cut();
-                if !matches!(error, Refused::Down { .. } | Refused::Closed) {
-                    tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
-                }
+            let Err(error) = self.read_all().await else {
+                continue;
+            };
+            self.state().tail.cut();
+            if matches!(error, Refused::Down { .. } | Refused::Closed) {
                 return;
             }
+            tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
+            self.state().deny(error.to_string());
+            tokio::time::sleep(DENIED).await;
+            self.state().tail.read();
         }
     }
 
     async fn read_all(&self) -> Result<(), Refused> {
         let last = self.state().tail.last();
         let extent = self.journal.open(&self.topic, last).await?;
-        self.state().is_open = true;
+        self.state().opened();
         let has_begun = self.reached.borrow().is_some();
         // What was before this server is kept for those that come back, and delivered to nobody.
         let history = if has_begun { 0 } else { extent.last };
@@ -486,6 +498,21 @@ impl Shared {
 }
 
 impl State {
+    /// It is known how far the log goes.
+    fn opened(&mut self) {
+        self.is_open = true;
+        self.denied = None;
+    }
+
+    /// The broker says no: what waits won't be stored.
+    fn deny(&mut self, reason: String) {
+        let waiting: Vec<_> = self.unheard.keys().copied().collect();
+        waiting
+            .into_iter()
+            .for_each(|number| self.fail(number, &reason));
+        self.denied = Some(reason);
+    }
+
     /// An entry of this server has come back.
     fn unheard(&mut self, number: u64) -> Option<Unheard> {
         let unheard = self.unheard.remove(&number)?;
@@ -595,6 +622,9 @@ const EPOCH: u32 = 0;
 
 /// The latest time that a clock knows, in ms.
 const LATEST: u64 = u32::MAX as u64 * 1_000;
+
+/// A log that the broker denies is tried again so much later.
+const DENIED: Duration = Duration::from_secs(5);
 
 const FULL: &str = "too much waits for the broker";
 

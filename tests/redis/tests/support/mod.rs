@@ -3,6 +3,7 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_redis::Redis;
 use antiphon_test_cluster::{Pair, support::until};
 pub use antiphon_test_cluster::{down, down_for, ready};
@@ -21,6 +22,11 @@ impl Two {
     }
 
     pub async fn at(redis: RedisServer) -> Self {
+        Self::built(redis, Server::builder).await
+    }
+
+    /// Servers that are built so.
+    pub async fn built(redis: RedisServer, builder: impl Fn() -> ServerBuilder) -> Self {
         let one = Redis::connect(&redis.url()).await.unwrap();
         let two = Redis::connect(&redis.url()).await.unwrap();
         let nodes = [one, two];
@@ -29,14 +35,15 @@ impl Two {
             ready(node).await;
         }
         let settled = nodes.clone();
-        let pair = Pair::new(nodes.clone(), move || {
+        let settle = move || -> BoxFuture<()> {
             let nodes = settled.clone();
             Box::pin(async move {
                 for node in nodes {
                     node.subscribed().await;
                 }
             })
-        });
+        };
+        let pair = Pair::built(nodes.clone(), settle, builder);
         Self { pair, nodes, redis }
     }
 
