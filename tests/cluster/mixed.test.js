@@ -10,6 +10,7 @@ import { io as connect } from "sio4";
 import { startRedis } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
+import { startRedis } from "./redis.js";
 
 const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
 

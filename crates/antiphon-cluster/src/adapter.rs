@@ -1,8 +1,9 @@
 //! The adapter of one namespace: its own sockets at once, and the others by the router.
 
 use std::{
+    collections::HashMap,
     fmt,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,18 +11,19 @@ use antiphon::{
     RemoteSocket, Room, Target,
     adapter::{
         Adapter, AdapterError, Answers, BoxFuture, Flags, Local, Membership, Outgoing, OwnedArgs,
-        ServerAnswer, SocketAnswer, Watch,
+        Relay as _, ServerAnswer, SocketAnswer, Watch,
     },
 };
 use antiphon_protocol::cluster::native::{Asked, Message, Reply};
 use tokio::sync::mpsc;
 
 use crate::{
+    Topic,
     link::Ears as _,
     log::Shared,
     message::{self, Asking},
     router::Router,
-    topics::Routes,
+    topics::{Routes, server_of},
 };
 
 /// About so many bytes of sockets are told in one frame.
@@ -36,6 +38,10 @@ pub(crate) struct Inner {
     local: Local,
     router: Arc<Router>,
     routes: Routes,
+    /// What concerns single sockets of this server.
+    sockets: Topic,
+    /// Rooms with members here that are named like ids of other servers, counted by their topics.
+    foreign: Mutex<HashMap<Topic, usize>>,
     /// What carries its logged events, if it is shared.
     log: Option<Arc<Shared>>,
 }
@@ -44,6 +50,7 @@ impl Namespaced {
     pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
         let name: Arc<str> = local.name().into();
         let routes = Routes::new(router.topics.namespace(&name));
+        let sockets = router.topics.sockets(&name, router.tag().as_str());
         let log = router
             .log_of(&name)
             .filter(|_| local.recovery_time().is_some());
@@ -52,8 +59,29 @@ impl Namespaced {
             local,
             router,
             routes,
+            sockets,
+            foreign: Mutex::default(),
             log,
         }))
+    }
+
+    /// Tells something of these sockets to the server of one, or to all that have the namespace.
+    fn tell_about(
+        &self,
+        target: &Target,
+        flags: Flags,
+        message: impl FnOnce() -> Message,
+    ) -> Result<(), AdapterError> {
+        let this = &self.0;
+        let room = this.routes.room(target);
+        let socket = room.filter(|room| server_of(room).is_some() && !this.has_guest(room));
+        match socket.filter(|_| !flags.local) {
+            Some(socket) => {
+                let topic = this.router.topics.room(&this.name, socket);
+                this.router.publish(&topic, &this.name, message())
+            }
+            None => self.tell(flags, message),
+        }
     }
 
     /// Tells the other servers that have the namespace, if that is wanted.
@@ -68,6 +96,49 @@ impl Namespaced {
 }
 
 impl Inner {
+    /// Whether a socket with this id may be on another server than the one that it names: sockets
+    /// that resume a session keep their ids.
+    fn has_guest(&self, room: &Room) -> bool {
+        self.local.recovery_time().is_some() && server_of(room).is_some()
+    }
+
+    fn foreign(&self) -> MutexGuard<'_, HashMap<Topic, usize>> {
+        self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A room has its first member here.
+    fn created(&self, room: &Room) {
+        let topic = self.router.topics.room(&self.name, room);
+        if topic == self.sockets {
+            return;
+        }
+        if server_of(room).is_some() {
+            *self.foreign().entry(topic.clone()).or_default() += 1;
+        }
+        self.router.link().wanted.want(topic);
+    }
+
+    /// A room has lost its last member here.
+    fn deleted(&self, room: &Room) {
+        let topic = self.router.topics.room(&self.name, room);
+        if topic == self.sockets {
+            return;
+        }
+        if server_of(room).is_some() {
+            let mut foreign = self.foreign();
+            if let Some(count) = foreign.get_mut(&topic) {
+                *count -= 1;
+                if *count > 0 {
+                    return;
+                }
+                foreign.remove(&topic);
+            }
+        }
+        // What a shared log carries needs no topic.
+        let linger = self.local.recovery_time().filter(|_| self.log.is_none());
+        self.router.link().give_up(&topic, linger);
+    }
+
     pub(crate) const fn local(&self) -> &Local {
         &self.local
     }
@@ -158,10 +229,9 @@ impl Adapter for Namespaced {
     fn start(&self) {
         let this = &self.0;
         this.router.enter(&this.name, this);
-        this.router
-            .link()
-            .wanted
-            .want(this.routes.namespace().clone());
+        for topic in [this.routes.namespace(), &this.sockets] {
+            this.router.link().wanted.want(topic.clone());
+        }
         if let Some(log) = &this.log {
             log.start(&this.local);
         }
@@ -177,23 +247,9 @@ impl Adapter for Namespaced {
     }
 
     fn changed(&self, change: Membership<'_>) {
-        let this = &self.0;
-        let topic = |room: &Room| {
-            Routes::has_topic(room).then(|| this.router.topics.room(&this.name, room))
-        };
         match change {
-            Membership::Created { room } => {
-                topic(room)
-                    .into_iter()
-                    .for_each(|topic| this.router.link().wanted.want(topic));
-            }
-            Membership::Deleted { room } => {
-                if let Some(topic) = topic(room) {
-                    // What a shared log carries needs no topic.
-                    let linger = this.local.recovery_time().filter(|_| this.log.is_none());
-                    this.router.link().give_up(&topic, linger);
-                }
-            }
+            Membership::Created { room } => self.0.created(room),
+            Membership::Deleted { room } => self.0.deleted(room),
             _ => {}
         }
     }
@@ -218,7 +274,11 @@ impl Adapter for Namespaced {
         // What is kept concerns servers that have nobody in the room now.
         let is_logged_by_each = this.log.is_none() && this.local.recovery_time().is_some();
         let is_kept = flags.retain || flags.at_least_once.is_some() || is_logged_by_each;
-        match this.routes.room(target).filter(|_| !is_kept) {
+        match this
+            .routes
+            .room(target)
+            .filter(|room| !is_kept && !this.has_guest(room))
+        {
             Some(room) => {
                 let topic = this.router.topics.room(&this.name, room);
                 this.router.publish(&topic, &this.name, message)
@@ -254,7 +314,7 @@ impl Adapter for Namespaced {
         if !flags.local {
             this.routes.moves(rooms, Instant::now());
         }
-        self.tell(flags, || Message::Join {
+        self.tell_about(target, flags, || Message::Join {
             who: message::sockets(target),
             rooms: rooms.to_vec(),
         })
@@ -262,7 +322,7 @@ impl Adapter for Namespaced {
 
     fn leave(&self, target: &Target, rooms: &[Room], flags: Flags) -> Result<(), AdapterError> {
         self.0.local.leave(target, rooms);
-        self.tell(flags, || Message::Leave {
+        self.tell_about(target, flags, || Message::Leave {
             who: message::sockets(target),
             rooms: rooms.to_vec(),
         })
@@ -270,7 +330,7 @@ impl Adapter for Namespaced {
 
     fn disconnect(&self, target: &Target, close: bool, flags: Flags) -> Result<(), AdapterError> {
         self.0.local.disconnect(target, close);
-        self.tell(flags, || Message::Disconnect {
+        self.tell_about(target, flags, || Message::Disconnect {
             who: message::sockets(target),
             close,
         })

@@ -29,8 +29,9 @@ const TAGS: u32 = 1_024;
 /// so long: those servers may not have subscribed to them yet.
 const MOVING: Duration = Duration::from_secs(3);
 
-/// How long ids of sockets are.
+/// How long ids of sockets are, and the part of them that names a server.
 const ID: usize = 20;
+const TAG: usize = 6;
 
 /// The names of topics of a cluster.
 #[derive(Debug)]
@@ -55,6 +56,11 @@ impl Topics {
         Topic::new(format!("{}:namespace:{namespace}", self.prefix))
     }
 
+    /// What concerns single sockets of the server with this tag.
+    pub(crate) fn sockets(&self, namespace: &str, tag: &str) -> Topic {
+        Topic::new(format!("{}:sockets:{tag}:{namespace}", self.prefix))
+    }
+
     /// The log of a namespace. Its tag is that of the namespace, so that all that belongs to it is on
     /// one machine of a broker.
     pub(crate) fn log(&self, namespace: &str) -> Topic {
@@ -62,12 +68,23 @@ impl Topics {
         Topic::new(format!("{prefix}:{{{tag}}}log:{namespace}"))
     }
 
-    /// The length of the namespace says where the room begins: both may hold any character.
+    /// A room that is named like an id has the topic of its server's sockets.
     pub(crate) fn room(&self, namespace: &str, room: &str) -> Topic {
+        if let Some(server) = server_of(room) {
+            return self.sockets(namespace, server);
+        }
         let (prefix, length) = (&self.prefix, namespace.len());
+        // The length of the namespace says where the room begins: both may hold any character.
         let tag = tag(namespace, room);
         Topic::new(format!("{prefix}:{{{tag}}}room:{length}:{namespace}{room}"))
     }
+}
+
+/// The characters by which an id names its server. Returns `None` for names that don't have the form
+/// of an id: 20 bytes, in revision 3 behind the namespace.
+pub(crate) fn server_of(room: &str) -> Option<&str> {
+    let id = room.rsplit_once('#').map_or(room, |(_, id)| id);
+    id.get(ID - TAG..).filter(|tag| tag.len() == TAG)
 }
 
 /// The same on every server, today and tomorrow: FNV-1a.
@@ -105,14 +122,7 @@ impl Routes {
         let [room] = target.rooms.as_slice() else {
             return None;
         };
-        // Nobody subscribes to rooms of own ids: there are too many, and each has one member.
-        let may_be_id = room.len() == ID || room.contains('#');
-        (!may_be_id && !self.is_moving(room)).then_some(room)
-    }
-
-    /// Whether servers subscribe to this room.
-    pub(crate) fn has_topic(room: &str) -> bool {
-        room.len() != ID && !room.contains('#')
+        (!self.is_moving(room)).then_some(room)
     }
 
     /// Sockets of other servers are put into these rooms.
@@ -167,13 +177,30 @@ mod tests {
     fn an_event_to_one_room_goes_under_its_topic() {
         let routes = Routes::new(Topic::new("all"));
         assert_eq!(routes.room(&target(&["a"])).map(|room| &**room), Some("a"));
-        for rooms in [
-            &[][..],
-            &["a", "b"],
-            &["Zx81kq0vYd4mWn7tAAAB"],
-            &["/chat#abc"],
-        ] {
+        for rooms in [&[][..], &["a", "b"]] {
             assert_eq!(routes.room(&target(rooms)), None);
+        }
+    }
+
+    #[test]
+    fn rooms_that_are_named_like_ids_have_the_topic_of_their_server() {
+        let topics = Topics::new("antiphon");
+        let of_server = topics.sockets("/chat", "7tAAAB");
+        assert_eq!(of_server.name(), "antiphon:sockets:7tAAAB:/chat");
+        for room in [
+            "Zx81kq0vYd4mWn7tAAAB",
+            "/chat#Zx81kq0vYd4mWn7tAAAB",
+            "14 bytes, and 7tAAAB",
+        ] {
+            assert_eq!(topics.room("/chat", room), of_server, "{room}");
+        }
+        for room in [
+            "/chat#abc",
+            "lobby",
+            "21 bytes, 5 and 7tAAAB",
+            "13 bytes and 3 \u{20ac}\u{20ac}",
+        ] {
+            assert_eq!(server_of(room), None, "{room}");
         }
     }
 

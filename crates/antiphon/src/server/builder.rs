@@ -505,6 +505,7 @@ impl ServerBuilder {
             handshake_headers: self.handshake_headers,
             flash: self.flash,
             state: self.state,
+            tag: relay.as_ref().map(|relay| relay.tag()),
             adapter: self.adapter,
             recovery: self.recovery,
             shared_data: self.shared_data,

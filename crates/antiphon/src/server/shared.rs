@@ -19,6 +19,7 @@ use antiphon_protocol::socket::{Draft, Limits};
 use http::HeaderName;
 use serde_json::Value;
 
+use crate::engine::ServerTag;
 use crate::server::{ErrorAcks, FlashPolicy, Recovery, Socket, adapter::AdapterFactory};
 
 /// The name of a type of values, and what a socket has of it.
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
     pub(crate) adapter: Box<dyn AdapterFactory>,
+    /// What names this server in the ids of its sockets, if there are others.
+    pub(crate) tag: Option<ServerTag>,
     pub(crate) recovery: Option<Arc<Recovery>>,
     /// Values of sockets that other servers are told.
     pub(crate) shared_data: Vec<SharedData>,

@@ -50,9 +50,9 @@ fn random(tag: Option<ServerTag>) -> [u8; LENGTH] {
     id
 }
 
-/// A fresh random id, shared.
-pub(crate) fn random_id() -> Arc<str> {
-    Arc::from(String::from_utf8_lossy(&random(None)))
+/// A fresh random id, shared, which names a server if there are several.
+pub(crate) fn random_id(tag: Option<ServerTag>) -> Arc<str> {
+    Arc::from(String::from_utf8_lossy(&random(tag)))
 }
 
 /// The server that an id names by its last six characters, where several are connected.

@@ -118,7 +118,7 @@ impl Kept {
         Self {
             namespace: namespace.clone(),
             id: id.clone(),
-            prefix: id::random_id(),
+            prefix: id::random_id(None),
             state: Mutex::default(),
             changed: Notify::new(),
         }

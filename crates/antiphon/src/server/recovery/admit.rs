@@ -488,7 +488,7 @@ impl Joining {
         }
         let recoverable = Recoverable {
             ordered: Arc::clone(ordered),
-            pid: Room::from(format!("{}.{}", ordered.epoch(), id::random_id())),
+            pid: Room::from(format!("{}.{}", ordered.epoch(), id::random_id(None))),
             tracked: Mutex::default(),
             outcome: failed.map(Err),
             data: Mutex::new(Map::new()),

@@ -141,10 +141,11 @@ impl Socket {
         connection: &Arc<Client>,
         auth: Option<Box<str>>,
     ) -> Self {
+        let tag = namespace.shared().tag;
         let id = match (session.revision().dialect().derives_ids, namespace.name()) {
             // It may resume a session.
             (false, _) if namespace.recovery().is_some() => None,
-            (false, _) => Some(id::random_id()),
+            (false, _) => Some(id::random_id(tag)),
             (true, "/") => Some(Arc::from(session.id().as_str())),
             (true, name) => Some(Arc::from(format!("{name}#{}", session.id().as_str()))),
         };
@@ -171,7 +172,8 @@ impl Socket {
             permits: Arc::clone(permits),
         };
         let handshake = Arc::new(handshake);
-        let socket = Self::with_id(Some(id::random_id()), namespace, peer, handshake, auth);
+        let id = Some(id::random_id(namespace.shared().tag));
+        let socket = Self::with_id(id, namespace, peer, handshake, auth);
         socket.begin();
         socket
     }
@@ -209,7 +211,7 @@ impl Socket {
     /// Its id, which is also the name of a room that it is in from the start.
     #[must_use]
     pub fn id(&self) -> &SocketId {
-        let random = || SocketId::new(id::random_id());
+        let random = || SocketId::new(id::random_id(self.inner.namespace.shared().tag));
         self.inner.id.get_or_init(random)
     }
 
