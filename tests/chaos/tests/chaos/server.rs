@@ -38,7 +38,6 @@ pub struct Server {
     child: Child,
     input: ChildStdin,
     said: Arc<Mutex<Said>>,
-    is_frozen: bool,
 }
 
 impl Server {
@@ -67,7 +66,6 @@ impl Server {
             input: child.stdin.take().unwrap(),
             child,
             said,
-            is_frozen: false,
         }
     }
 
@@ -135,14 +133,12 @@ impl Server {
     }
 
     /// Stops it from running, without ending it.
-    pub fn freeze(&mut self) {
-        self.is_frozen = true;
+    pub fn freeze(&self) {
         self.signal("-STOP");
     }
 
     /// Lets it run again.
-    pub fn thaw(&mut self) {
-        self.is_frozen = false;
+    pub fn thaw(&self) {
         self.signal("-CONT");
     }
 
