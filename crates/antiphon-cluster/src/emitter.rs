@@ -267,7 +267,7 @@ impl Emission {
             Wire::Native { me, topics, .. } => {
                 let topic = topics.namespace(namespace);
                 let frame = Frame {
-                    from: me.as_str().into(),
+                    from: me.into(),
                     namespace: Arc::clone(namespace),
                     message,
                 };

@@ -235,7 +235,7 @@ impl Router {
         message: Message,
     ) -> Result<(), AdapterError> {
         let frame = Frame {
-            from: self.me.as_str().into(),
+            from: (&self.me).into(),
             namespace: Arc::clone(namespace),
             message,
         };

@@ -127,6 +127,9 @@ impl Server {
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((&*self.host, self.port)).await?;
         stream.set_nodelay(true)?;
+        // A connection that is given up must be over: what the system still holds of it would be
+        // published behind what the next one has, once a network that was cut is whole again.
+        stream.set_zero_linger()?;
         Ok(stream)
     }
 

@@ -1,5 +1,7 @@
 //! The Redis of a URL: where it is, and how to log in.
 
+use std::time::Duration;
+
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     ProtocolVersion, PushInfo, PushKind, RedisError, io::tcp::TcpSettings,
@@ -213,7 +215,12 @@ pub(crate) fn info(url: &str) -> Result<ConnectionInfo, Error> {
                     problem: plain(&error),
                 },
             })?;
-    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
+    // A connection that is given up must be over: what the system still holds of it would be
+    // published behind what the next one has, once a network that was cut is whole again.
+    let settings = TcpSettings::default()
+        .set_nodelay(true)
+        .set_linger_time(Duration::ZERO);
+    Ok(info.set_tcp_settings(settings))
 }
 
 /// What the library says of a URL, without the name of its error.

@@ -173,7 +173,7 @@ impl Shared {
         let mut state = self.state();
         let number = state.next;
         let logged = Logged {
-            from: self.router.me().as_str().into(),
+            from: self.router.me().into(),
             number,
             at: now(),
             is_local: flags.local,

@@ -71,7 +71,7 @@ impl Namespaced {
             local,
             router,
             codec,
-            requests: Mutex::new(Requests::new(me.as_str().into())),
+            requests: Mutex::new(Requests::new((&me).into())),
             members,
             settled: watch::Sender::default(),
             wanted: AtomicU64::new(u64::MAX),

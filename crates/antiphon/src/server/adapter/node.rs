@@ -25,6 +25,13 @@ impl NodeId {
     }
 }
 
+impl From<&NodeId> for Arc<str> {
+    /// The name, without a copy of it.
+    fn from(id: &NodeId) -> Self {
+        Self::clone(&id.0)
+    }
+}
+
 impl fmt::Display for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
