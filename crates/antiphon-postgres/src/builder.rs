@@ -1,0 +1,240 @@
+//! What users put into their server's builder.
+
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+
+use antiphon::adapter::{Adapter, AdapterFactory, Local};
+use antiphon_cluster::{Cluster, Emitter};
+
+use crate::{
+    broker::PostgresBroker, error::Error, outbox::Outbox, server::Server, table::Table,
+};
+
+/// The names of the tables begin so.
+const PREFIX: &str = "antiphon";
+
+/// Connects a server with others by a Postgres: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
+/// [`Cluster`], too: by that one sees how it goes.
+///
+/// One of these belongs to one server.
+///
+/// ```no_run
+/// use antiphon::Server;
+/// use antiphon_postgres::Postgres;
+///
+/// # async fn example() -> Result<(), antiphon_postgres::Error> {
+/// let postgres = Postgres::connect("postgres://user:password@127.0.0.1/shop").await?;
+/// let io = Server::builder().adapter(postgres.clone()).build();
+/// io.to("lobby").emit("news", "for the sockets of all servers");
+/// println!("{}, {} servers", postgres.health(), postgres.servers().len());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Postgres {
+    cluster: Cluster,
+    table: Arc<Table>,
+}
+
+impl Postgres {
+    /// Connects to the Postgres of a URL, `postgres://user:password@host:5432/name`, and makes the
+    /// tables if they aren't there. Of several hosts, with commas between them, it takes the one
+    /// that can be written to.
+    ///
+    /// Later it connects again by itself, whatever happens.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong and what to do. [`PostgresBuilder::wait`] goes on without.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(url).connect().await
+    }
+
+    /// As [`connect`](Self::connect), with options.
+    pub fn builder(url: &str) -> PostgresBuilder {
+        PostgresBuilder {
+            url: url.to_owned(),
+            prefix: PREFIX.to_owned(),
+            creates: true,
+            keep: None,
+            waits: false,
+        }
+    }
+
+    /// What is emitted by a transaction of your own: see [`Outbox`].
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn outbox(&self) -> Outbox {
+        Outbox::new(&self.table)
+    }
+}
+
+impl Deref for Postgres {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.cluster
+    }
+}
+
+impl AdapterFactory for Postgres {
+    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
+        self.cluster.make(namespace, local)
+    }
+}
+
+impl fmt::Debug for Postgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Postgres").field(&self.cluster).finish()
+    }
+}
+
+/// Options of a [`Postgres`].
+///
+/// ```no_run
+/// use antiphon_postgres::Postgres;
+///
+/// # async fn example() -> Result<(), antiphon_postgres::Error> {
+/// let postgres = Postgres::builder("postgres://10.0.0.7,10.0.0.8/shop")
+///     .prefix("shop") // another cluster in the same database has another one
+///     .create(false) // the tables were made by a migration
+///     .wait() // start without the Postgres, if it is away
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a builder does nothing until connect is called"]
+pub struct PostgresBuilder {
+    url: String,
+    prefix: String,
+    creates: bool,
+    keep: Option<(Duration, u32)>,
+    waits: bool,
+}
+
+impl PostgresBuilder {
+    /// The names of the tables, their channel and the functions begin with this, and an underscore.
+    /// `antiphon` by default. Servers of one cluster have the same, and several clusters in one
+    /// database have others.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// Whether the tables are made where they lack, which they are by default. Otherwise the error
+    /// has the SQL that makes them.
+    pub const fn create(mut self, creates: bool) -> Self {
+        self.creates = creates;
+        self
+    }
+
+    /// How long events stay in the table at least, and how many of them: 60 s and 100,000 by
+    /// default. They may stay twice as long, and be twice as many. A server whose connection is lost
+    /// for no longer misses nothing.
+    pub const fn keep(mut self, time: Duration, events: u32) -> Self {
+        self.keep = Some((time, events));
+        self
+    }
+
+    /// Begins without the Postgres if that can't be had now, and goes on trying: until then this
+    /// server knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
+    pub const fn wait(mut self) -> Self {
+        self.waits = true;
+        self
+    }
+
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error`] says what is wrong and what to do. If it [waits](Self::wait), only what no time
+    /// cures is an error: a wrong URL or prefix.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(self) -> Result<Postgres, Error> {
+        let table = self.table()?;
+        let cluster = self.open(&table, |broker| Cluster::named(broker, table.prefix()));
+        Ok(Postgres {
+            cluster: cluster.await?,
+            table: Arc::new(table),
+        })
+    }
+
+    /// Connects a program that is no server: see [`Emitter`].
+    ///
+    /// ```no_run
+    /// use antiphon_postgres::Postgres;
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let emitter = Postgres::builder("postgres://127.0.0.1/shop").emitter().await?;
+    /// emitter.of("/").to("lobby").emit("news", &"from a job")?;
+    /// emitter.close().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn emitter(self) -> Result<Emitter, Error> {
+        let table = self.table()?;
+        self.open(&table, |broker| Emitter::named(broker, table.prefix()))
+            .await
+    }
+
+    /// What is emitted by a transaction, for programs that are no servers: see [`Outbox`].
+    ///
+    /// # Errors
+    /// If the prefix is wrong.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn outbox(&self) -> Result<Outbox, Error> {
+        Ok(Outbox::new(&self.table()?))
+    }
+
+    /// The tables of our own wire.
+    fn table(&self) -> Result<Table, Error> {
+        let mut table = Table::new(&self.prefix)?;
+        table.creates = self.creates;
+        if let Some((time, events)) = self.keep {
+            (table.keep, table.keep_rows) = (time, events.into());
+        }
+        Ok(table)
+    }
+
+    async fn open<C>(
+        &self,
+        table: &Table,
+        cluster: impl FnOnce(Arc<PostgresBroker>) -> C,
+    ) -> Result<C, Error> {
+        let server = Server::new(&self.url, table.rights())?;
+        let broker = Arc::new(PostgresBroker::new(server, table.clone()));
+        let shared = Arc::clone(&broker.0);
+        let cluster = cluster(broker);
+        if !self.waits {
+            // Dropped, the cluster ends the attempts.
+            shared.line.connected().await?;
+        }
+        Ok(cluster)
+    }
+}
+
+impl fmt::Debug for PostgresBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("PostgresBuilder")
+            .field("prefix", &self.prefix)
+            .field("creates", &self.creates)
+            .field("keep", &self.keep)
+            .field("waits", &self.waits)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,273 @@
+//! The tables of our own wire: their names, what makes them, and what is said to them.
+
+use std::time::Duration;
+
+use tokio_postgres::{Statement, types::Type};
+
+use crate::{
+    error::Error,
+    server::{DEADLINE, Session},
+};
+
+/// What makes the tables, for the prefix `antiphon`.
+const SETUP: &str = include_str!("setup.sql");
+
+/// So many characters a prefix may have: names in Postgres have up to 63.
+const PREFIX: usize = 40;
+
+/// The oldest version of Postgres that has what is needed, as it numbers them.
+const OLDEST: i32 = 130_000;
+
+/// How a session has to be. What it writes needs no disk before it goes on: frames of a cluster
+/// are gone with a crash all the same. The table is always read by its key: without statistics the
+/// planner can't know that few rows are new, and compiling plans takes longer than they do.
+const SESSION: &str = "SET synchronous_commit = off; SET enable_seqscan = off; SET jit = off; \
+                       SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'";
+
+/// The tables of a cluster.
+#[derive(Debug, Clone)]
+pub(crate) struct Table {
+    prefix: String,
+    /// Whether they are made where they lack.
+    pub(crate) creates: bool,
+    /// So long rows stay at least.
+    pub(crate) keep: Duration,
+    /// So many rows stay, and as many again until they are swept.
+    pub(crate) keep_rows: i64,
+}
+
+/// What is said again and again.
+pub(crate) struct Statements {
+    pub(crate) insert: Statement,
+    pub(crate) read: Statement,
+    pub(crate) sweep: Statement,
+}
+
+impl Table {
+    /// Those whose names begin with this.
+    pub(crate) fn new(prefix: &str) -> Result<Self, Error> {
+        let is_letter = |c: char| c.is_ascii_lowercase() || c == '_';
+        let is_name = prefix.len() <= PREFIX
+            && prefix.starts_with(is_letter)
+            && prefix.chars().all(|c| is_letter(c) || c.is_ascii_digit());
+        match is_name {
+            true => Ok(Self {
+                prefix: prefix.to_owned(),
+                creates: true,
+                keep: Duration::from_secs(60),
+                keep_rows: 100_000,
+            }),
+            false => Err(Error::Prefix {
+                prefix: prefix.to_owned(),
+            }),
+        }
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The name of the table, and of the channel that tells of new rows.
+    pub(crate) fn events(&self) -> String {
+        format!("{}_events", self.prefix)
+    }
+
+    /// What makes the tables.
+    fn setup(&self) -> String {
+        SETUP.replace("antiphon", &self.prefix)
+    }
+
+    /// What gives a user the rights that a server needs.
+    pub(crate) fn rights(&self) -> String {
+        let prefix = &self.prefix;
+        format!(
+            "GRANT SELECT, INSERT, DELETE ON {prefix}_events TO CURRENT_USER;\n\
+             GRANT SELECT, INSERT, UPDATE ON {prefix}_state TO CURRENT_USER;\n\
+             GRANT USAGE ON SEQUENCE {prefix}_events_id_seq TO CURRENT_USER;"
+        )
+    }
+
+    /// What puts frames into the table: their topics and their bytes.
+    pub(crate) fn insert(&self) -> String {
+        let events = self.events();
+        format!(
+            "WITH sent AS (INSERT INTO {events} (topic, payload) \
+             SELECT * FROM unnest($1::bytea[], $2::bytea[])) SELECT pg_notify('{events}', '')"
+        )
+    }
+
+    /// A read of the rows that this holds for: first a row that tells of the read, then these. $2
+    /// and $3 are the [`Filter`](crate::filter::Filter)'s. Rows of transactions that haven't begun
+    /// yet come from another database, which has been restored into this one.
+    fn read_where(&self, condition: &str) -> String {
+        let prefix = &self.prefix;
+        format!(
+            "SELECT NULL::bigint AS id, clock_timestamp() AS created, \
+             convert_to(concat_ws(' ', epoch, pg_current_snapshot(), swept), 'UTF8') AS topic, \
+             ''::bytea AS payload FROM {prefix}_state WHERE one \
+             UNION ALL \
+             SELECT id, created, topic, payload FROM {prefix}_events \
+             WHERE ({condition}) AND xid < pg_snapshot_xmax(pg_current_snapshot()) \
+             AND get_bit($2::bytea, tag & $3::int) = 1 \
+             ORDER BY id NULLS FIRST"
+        )
+    }
+
+    /// A read behind a snapshot.
+    fn read(&self) -> String {
+        self.read_where(
+            "xid >= pg_snapshot_xmax($1::text::pg_snapshot) \
+             OR xid = ANY (ARRAY(SELECT pg_snapshot_xip($1::text::pg_snapshot)))",
+        )
+    }
+
+    /// A read behind a time.
+    pub(crate) fn read_since(&self) -> String {
+        self.read_where("created > $1::timestamptz")
+    }
+
+    /// Deletes what had been committed long ago, if nobody else is about to: what had been when the
+    /// snapshot `next` was taken, which is one that is old enough, or behind which there are too
+    /// many rows.
+    fn sweep(&self) -> String {
+        let prefix = &self.prefix;
+        let last = format!("coalesce(pg_sequence_last_value('{prefix}_events_id_seq'), 0)");
+        format!(
+            "WITH turn AS (UPDATE {prefix}_state SET swept = next, next = pg_current_snapshot(), \
+             next_at = clock_timestamp(), next_id = {last} \
+             WHERE one AND (next_at < clock_timestamp() - $1::bigint * interval '1 ms' \
+             OR next_id + $2::bigint < {last}) RETURNING swept) \
+             DELETE FROM {prefix}_events USING turn \
+             WHERE xid < pg_snapshot_xmax(swept) AND pg_visible_in_snapshot(xid, swept) \
+             OR xid >= pg_snapshot_xmax(pg_current_snapshot())"
+        )
+    }
+
+    /// Sees to it that a session can do what it has to, and prepares that.
+    pub(crate) async fn open(&self, session: &Session<'_>) -> Result<Statements, Error> {
+        check(session).await?;
+        session.say(SESSION).await?;
+        self.make(session).await?;
+        self.check_rights(session).await?;
+        let prefix = &self.prefix;
+        let first = format!("INSERT INTO {prefix}_state DEFAULT VALUES ON CONFLICT DO NOTHING");
+        let listen = format!("{first}; LISTEN {}", self.events());
+        session.say(&listen).await?;
+        let prepare = async |sql: String, types: &[Type]| {
+            let prepares = session.client.prepare_typed(&sql, types);
+            session.answer(prepares).await
+        };
+        Ok(Statements {
+            insert: prepare(self.insert(), &[]).await?,
+            read: prepare(self.read(), &[]).await?,
+            sweep: prepare(self.sweep(), &[]).await?,
+        })
+    }
+
+    async fn has(&self, session: &Session<'_>, table: &str) -> Result<bool, Error> {
+        let sql = "SELECT to_regclass($1::text) IS NOT NULL";
+        Ok(session.one(sql, &[&table]).await?.get(0))
+    }
+
+    /// Makes the tables if they aren't there.
+    async fn make(&self, session: &Session<'_>) -> Result<(), Error> {
+        // The one that is made last.
+        let table = format!("{}_state", self.prefix);
+        if self.has(session, &table).await? {
+            return Ok(());
+        }
+        let address = session.context.address.clone();
+        if !self.creates {
+            let sql = self.setup();
+            return Err(Error::NoTable {
+                address,
+                table,
+                sql,
+            });
+        }
+        // One after the other: others that come at the same time find the tables.
+        let lock = format!("SELECT pg_advisory_xact_lock(hashtext('{table}'))");
+        let begin = format!("BEGIN; SET LOCAL lock_timeout = '{}s'; {lock}", DEADLINE.as_secs());
+        session.say(&begin).await?;
+        if !self.has(session, &table).await? {
+            tracing::info!(table, "making the tables of the cluster");
+            if let Err(error) = session.say(&self.setup()).await {
+                return Err(match error {
+                    Error::Forbidden { answer, .. } => Error::NotMade {
+                        address,
+                        answer,
+                        sql: format!("{}\n{}", self.setup(), self.rights()),
+                    },
+                    error => error,
+                });
+            }
+        }
+        session.say("COMMIT").await
+    }
+
+    /// A right that lacks is told at the start, and not when the first event is lost.
+    async fn check_rights(&self, session: &Session<'_>) -> Result<(), Error> {
+        let prefix = &self.prefix;
+        let mut lacking = Vec::new();
+        for (table, rights) in [
+            ("events", ["SELECT", "INSERT", "DELETE"]),
+            ("state", ["SELECT", "INSERT", "UPDATE"]),
+        ] {
+            let table = format!("{prefix}_{table}");
+            for right in rights {
+                let sql = "SELECT has_table_privilege($1::text, $2::text)";
+                let asked = session.one(sql, &[&table, &right]).await?;
+                if !asked.get::<_, bool>(0) {
+                    lacking.push(format!("{right} on {table}"));
+                }
+            }
+        }
+        let sequence = format!("{prefix}_events_id_seq");
+        let sql = "SELECT has_sequence_privilege($1::text, 'USAGE')";
+        if !session.one(sql, &[&sequence]).await?.get::<_, bool>(0) {
+            lacking.push(format!("USAGE on {sequence}"));
+        }
+        match lacking.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Forbidden {
+                address: session.context.address.clone(),
+                answer: format!("it lacks {}", lacking.join(", ")),
+                sql: session.context.rights.clone(),
+            }),
+        }
+    }
+}
+
+/// Whether a Postgres has what is needed: it is new enough, and no standby.
+pub(crate) async fn check(session: &Session<'_>) -> Result<(), Error> {
+    let address = || session.context.address.clone();
+    let sql = "SELECT current_setting('server_version_num')::int, \
+               current_setting('server_version'), pg_is_in_recovery()";
+    let row = session.one(sql, &[]).await?;
+    if row.get::<_, i32>(0) < OLDEST {
+        return Err(Error::TooOld {
+            address: address(),
+            version: row.get(1),
+        });
+    }
+    match row.get(2) {
+        true => Err(Error::Standby { address: address() }),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_the_beginning_of_a_name() {
+        for prefix in ["", "1a", "A", "a-b", "a\"", "ä", &"a".repeat(41)] {
+            assert!(matches!(Table::new(prefix), Err(Error::Prefix { .. })));
+        }
+        let table = Table::new("shop_2").unwrap();
+        assert_eq!(table.events(), "shop_2_events");
+        assert!(!table.setup().contains("antiphon_"));
+        assert!(table.rights().contains("shop_2_events_id_seq"));
+    }
+}
