@@ -5,9 +5,7 @@ use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
 use antiphon_cluster::{Cluster, Emitter};
 
-use crate::{
-    broker::PostgresBroker, error::Error, outbox::Outbox, server::Server, table::Table,
-};
+use crate::{broker::PostgresBroker, error::Error, outbox::Outbox, server::Server, table::Table};
 
 /// The names of the tables begin so.
 const PREFIX: &str = "antiphon";

@@ -31,7 +31,7 @@ use crate::{
 const POLL: Duration = Duration::from_secs(1);
 
 /// So often it is looked whether there is something to delete.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP: Duration = Duration::from_secs(2);
 
 /// Publishes and reads until the connection fails. `place` outlives it.
 pub(crate) async fn run(
@@ -80,7 +80,10 @@ async fn publish(
 ) -> Result<Infallible, Error> {
     loop {
         let batch = shared.line.queue().take().await;
-        let topics = batch.frames.iter().map(|(topic, _)| topic.name().as_bytes());
+        let topics = batch
+            .frames
+            .iter()
+            .map(|(topic, _)| topic.name().as_bytes());
         let topics: Vec<_> = topics.collect();
         let frames: Vec<_> = batch.frames.iter().map(|(_, frame)| &frame[..]).collect();
         let params: [&(dyn ToSql + Sync); 2] = [&topics, &frames];

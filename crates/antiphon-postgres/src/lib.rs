@@ -1,4 +1,4 @@
-//! Servers of antiphon that share their namespaces and rooms by Postgres.
+#![doc = include_str!("../README.md")]
 
 mod broker;
 mod builder;

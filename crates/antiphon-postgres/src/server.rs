@@ -94,7 +94,11 @@ fn address(config: &Config) -> String {
     });
     let mut hosts: Vec<_> = hosts.collect();
     if hosts.is_empty() {
-        hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+        hosts = config
+            .get_hostaddrs()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
     }
     let addresses = hosts.iter().enumerate().map(|(at, host)| {
         let port = ports.get(at).or_else(|| ports.first());

@@ -58,7 +58,7 @@ LANGUAGE plpgsql STRICT SET search_path FROM CURRENT AS $$
 DECLARE
   name text := to_json(event)::text;
   list text := name || coalesce(
-    (SELECT string_agg(',' || value, '') FROM jsonb_array_elements(args) AS value), ''
+    (SELECT string_agg(',' || value::text, '') FROM jsonb_array_elements(args) AS value), ''
   );
 BEGIN
   INSERT INTO antiphon_events (topic, payload) VALUES (

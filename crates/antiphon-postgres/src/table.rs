@@ -187,7 +187,10 @@ impl Table {
         }
         // One after the other: others that come at the same time find the tables.
         let lock = format!("SELECT pg_advisory_xact_lock(hashtext('{table}'))");
-        let begin = format!("BEGIN; SET LOCAL lock_timeout = '{}s'; {lock}", DEADLINE.as_secs());
+        let begin = format!(
+            "BEGIN; SET LOCAL lock_timeout = '{}s'; {lock}",
+            DEADLINE.as_secs()
+        );
         session.say(&begin).await?;
         if !self.has(session, &table).await? {
             tracing::info!(table, "making the tables of the cluster");

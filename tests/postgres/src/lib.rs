@@ -39,7 +39,10 @@ impl PostgresServer {
 
     /// Starts one with more settings, like `max_connections=5`.
     pub fn with(settings: &[&str]) -> Self {
-        let options: Vec<_> = settings.iter().map(|setting| format!("--{setting}")).collect();
+        let options: Vec<_> = settings
+            .iter()
+            .map(|setting| format!("--{setting}"))
+            .collect();
         // Another process may take the port that was free a moment ago.
         for _ in 0..10 {
             let port = free_port();
@@ -81,7 +84,10 @@ impl PostgresServer {
         let output = command.args(["--command", statements]).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{errors}");
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim_end()
+            .to_owned()
     }
 
     /// Ends all connections of antiphon, as somebody may.
@@ -208,7 +214,9 @@ fn other_than_root() -> Option<(u32, u32)> {
         return None;
     }
     let users = fs::read_to_string("/etc/passwd").unwrap();
-    let user = users.lines().find_map(|line| line.strip_prefix("postgres:"))?;
+    let user = users
+        .lines()
+        .find_map(|line| line.strip_prefix("postgres:"))?;
     let mut fields = user.split(':').skip(1);
     Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
 }
@@ -221,7 +229,11 @@ fn initialize(folder: &Path) {
         std::os::unix::fs::chown(folder, Some(user), Some(group)).unwrap();
     }
     let output = command("initdb")
-        .args(["--username=postgres", "--auth=scram-sha-256", "--encoding=UTF8"])
+        .args([
+            "--username=postgres",
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+        ])
         .args(["--no-sync", "--no-instructions", "--pwfile"])
         .arg(&password)
         .arg("--pgdata")

@@ -27,7 +27,10 @@ impl Two {
     pub async fn built(options: impl Fn(PostgresBuilder) -> PostgresBuilder) -> Self {
         let postgres = PostgresServer::start();
         postgres.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'secret'");
-        let urls = [postgres.url(), postgres.url_of("second:secret@", "postgres")];
+        let urls = [
+            postgres.url(),
+            postgres.url_of("second:secret@", "postgres"),
+        ];
         let [one, two] = urls.map(|url| options(Postgres::builder(&url)).connect());
         let nodes = [one.await.unwrap(), two.await.unwrap()];
         for node in &nodes {
