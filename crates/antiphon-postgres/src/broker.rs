@@ -9,7 +9,14 @@ use antiphon_cluster::{
 };
 use bytes::Bytes;
 
-use crate::{error::Error, frames, place::Place, server::Server, table::Table};
+use crate::{
+    error::Error,
+    frames,
+    notify::{self, Attachments},
+    place::Place,
+    server::Server,
+    table::Table,
+};
 
 /// The largest frame. Some are in memory at a time, here and there.
 pub(crate) const MAX_FRAME: usize = 16 * 1_024 * 1_024;
@@ -21,15 +28,24 @@ pub(crate) struct PostgresBroker(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) server: Server,
     pub(crate) line: Line<Error>,
-    table: Table,
+    wire: Wire,
+}
+
+/// What goes over its connections.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// Our own.
+    Frames(Table),
+    /// The one of Node's adapter.
+    Node(Attachments),
 }
 
 impl PostgresBroker {
-    pub(crate) fn new(server: Server, table: Table) -> Self {
+    pub(crate) fn new(server: Server, wire: Wire) -> Self {
         Self(Arc::new(Shared {
             server,
             line: Line::new(),
-            table,
+            wire,
         }))
     }
 }
@@ -37,11 +53,14 @@ impl PostgresBroker {
 impl Shared {
     /// One connection, from its beginning to its end.
     async fn session(&self, wanted: &Wanted, inbox: &Inbox, place: &mut Place) -> Error {
-        match self.server.connect().await {
-            Ok(connection) => {
-                frames::run(self, &self.table, connection, (wanted, inbox), place).await
-            }
-            Err(error) => error,
+        let connection = match self.server.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        let between = (wanted, inbox);
+        match &self.wire {
+            Wire::Frames(table) => frames::run(self, table, connection, between, place).await,
+            Wire::Node(attachments) => notify::run(self, attachments, connection, between).await,
         }
     }
 }
@@ -74,6 +93,11 @@ impl Broker for PostgresBroker {
         if bytes > MAX_FRAME {
             let limit = MAX_FRAME;
             return Err(Refused::TooLarge { bytes, limit });
+        }
+        if let Wire::Node(_) = self.0.wire
+            && let Some(reason) = notify::refusal(topic)
+        {
+            return Err(Refused::Down { reason });
         }
         self.0.line.queue().push(topic, frame)
     }

@@ -3,12 +3,26 @@
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_cluster::{Cluster, Emitter};
+use antiphon_cluster::{
+    Cluster, Emitter,
+    node::{NodeCluster, NodeWire},
+};
 
-use crate::{broker::PostgresBroker, error::Error, outbox::Outbox, server::Server, table::Table};
+use crate::{
+    broker::{PostgresBroker, Wire},
+    error::Error,
+    notify::Attachments,
+    outbox::Outbox,
+    server::Server,
+    table::Table,
+};
 
 /// The names of the tables begin so.
 const PREFIX: &str = "antiphon";
+
+/// What the names of Node's channels begin with, and its table: the defaults of its adapter.
+const NODE_PREFIX: &str = "socket.io";
+const ATTACHMENTS: &str = "socket_io_attachments";
 
 /// Connects a server with others by a Postgres: an argument of
 /// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
@@ -54,7 +68,8 @@ impl Postgres {
     pub fn builder(url: &str) -> PostgresBuilder {
         PostgresBuilder {
             url: url.to_owned(),
-            prefix: PREFIX.to_owned(),
+            prefix: None,
+            attachments: ATTACHMENTS.to_owned(),
             creates: true,
             keep: None,
             waits: false,
@@ -109,7 +124,8 @@ impl fmt::Debug for Postgres {
 #[must_use = "a builder does nothing until connect is called"]
 pub struct PostgresBuilder {
     url: String,
-    prefix: String,
+    prefix: Option<String>,
+    attachments: String,
     creates: bool,
     keep: Option<(Duration, u32)>,
     waits: bool,
@@ -119,8 +135,18 @@ impl PostgresBuilder {
     /// The names of the tables, their channel and the functions begin with this, and an underscore.
     /// `antiphon` by default. Servers of one cluster have the same, and several clusters in one
     /// database have others.
+    ///
+    /// In a cluster with servers of Node it is the option `channelPrefix` of their adapter,
+    /// `socket.io` by default.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = prefix.into();
+        self.prefix = Some(prefix.into());
+        self
+    }
+
+    /// The table for what notifications can't carry, in a cluster with servers of Node: the option
+    /// `tableName` of their adapter. `socket_io_attachments` by default.
+    pub fn attachments(mut self, table: impl Into<String>) -> Self {
+        self.attachments = table.into();
         self
     }
 
@@ -156,7 +182,7 @@ impl PostgresBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Postgres, Error> {
         let table = self.table()?;
-        let cluster = self.open(&table, |broker| Cluster::named(broker, table.prefix()));
+        let cluster = self.open_own(&table, |broker| Cluster::named(broker, table.prefix()));
         Ok(Postgres {
             cluster: cluster.await?,
             table: Arc::new(table),
@@ -183,7 +209,47 @@ impl PostgresBuilder {
     /// Outside of a tokio runtime.
     pub async fn emitter(self) -> Result<Emitter, Error> {
         let table = self.table()?;
-        self.open(&table, |broker| Emitter::named(broker, table.prefix()))
+        self.open_own(&table, |broker| Emitter::named(broker, table.prefix()))
+            .await
+    }
+
+    /// Connects to a cluster that has servers of Node with `@socket.io/postgres-adapter`: says what
+    /// that says.
+    ///
+    /// ```no_run
+    /// use antiphon::Server;
+    /// use antiphon_postgres::Postgres;
+    ///
+    /// # async fn example() -> Result<(), antiphon_postgres::Error> {
+    /// // const io = new Server({ adapter: createAdapter(pool) });
+    /// let postgres = Postgres::builder("postgres://user:password@127.0.0.1/shop");
+    /// let io = Server::builder().adapter(postgres.connect_node().await?).build();
+    /// io.to("lobby").emit("news", "for the sockets of all servers, of both kinds");
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect_node(self) -> Result<NodePostgres, Error> {
+        let cluster = self.open_node(|broker, wire| NodeCluster::new(broker, wire));
+        Ok(NodePostgres {
+            cluster: cluster.await?,
+        })
+    }
+
+    /// As [`emitter`](Self::emitter), for a cluster that has servers of Node.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn node_emitter(self) -> Result<Emitter, Error> {
+        self.open_node(|broker, wire| Emitter::node(broker, wire))
             .await
     }
 
@@ -200,7 +266,8 @@ impl PostgresBuilder {
 
     /// The tables of our own wire.
     fn table(&self) -> Result<Table, Error> {
-        let mut table = Table::new(&self.prefix)?;
+        let prefix = self.prefix.as_deref().unwrap_or(PREFIX);
+        let mut table = Table::new(prefix)?;
         table.creates = self.creates;
         if let Some((time, events)) = self.keep {
             (table.keep, table.keep_rows) = (time, events.into());
@@ -208,13 +275,35 @@ impl PostgresBuilder {
         Ok(table)
     }
 
-    async fn open<C>(
+    async fn open_own<C>(
         &self,
         table: &Table,
         cluster: impl FnOnce(Arc<PostgresBroker>) -> C,
     ) -> Result<C, Error> {
-        let server = Server::new(&self.url, table.rights())?;
-        let broker = Arc::new(PostgresBroker::new(server, table.clone()));
+        let rights = table.schema().grants();
+        self.open(Wire::Frames(table.clone()), rights, cluster)
+            .await
+    }
+
+    async fn open_node<C>(
+        &self,
+        cluster: impl FnOnce(Arc<PostgresBroker>, NodeWire) -> C,
+    ) -> Result<C, Error> {
+        let attachments = Attachments::new(&self.attachments, self.creates)?;
+        let rights = attachments.schema().grants();
+        let prefix = self.prefix.as_deref().unwrap_or(NODE_PREFIX).to_owned();
+        let cluster = |broker| cluster(broker, NodeWire::Postgres { prefix });
+        self.open(Wire::Node(attachments), rights, cluster).await
+    }
+
+    async fn open<C>(
+        &self,
+        wire: Wire,
+        rights: String,
+        cluster: impl FnOnce(Arc<PostgresBroker>) -> C,
+    ) -> Result<C, Error> {
+        let server = Server::new(&self.url, rights)?;
+        let broker = Arc::new(PostgresBroker::new(server, wire));
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker);
         if !self.waits {
@@ -225,11 +314,40 @@ impl PostgresBuilder {
     }
 }
 
+/// Connects a server with others by a Postgres, servers of Node among them: an argument of
+/// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
+/// [`NodeCluster`], too. See [`PostgresBuilder::connect_node`].
+#[derive(Clone)]
+pub struct NodePostgres {
+    cluster: NodeCluster,
+}
+
+impl Deref for NodePostgres {
+    type Target = NodeCluster;
+
+    fn deref(&self) -> &NodeCluster {
+        &self.cluster
+    }
+}
+
+impl AdapterFactory for NodePostgres {
+    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
+        self.cluster.make(namespace, local)
+    }
+}
+
+impl fmt::Debug for NodePostgres {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NodePostgres").field(&self.cluster).finish()
+    }
+}
+
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The URL may hold a password.
         f.debug_struct("PostgresBuilder")
             .field("prefix", &self.prefix)
+            .field("attachments", &self.attachments)
             .field("creates", &self.creates)
             .field("keep", &self.keep)
             .field("waits", &self.waits)

@@ -18,14 +18,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
-    /// The prefix can't be part of the names of tables.
+    /// A prefix or a name can't be that of a table.
     #[error(
-        "the prefix {prefix:?} can't begin the names of tables: up to 40 lower-case letters, digits \
-         and underscores are possible, the first no digit"
+        "{name:?} can't be the name of a table: up to 40 lower-case letters, digits and underscores \
+         are possible, the first no digit"
     )]
-    Prefix {
-        /// The prefix.
-        prefix: String,
+    Name {
+        /// The name.
+        name: String,
     },
     /// The URL asks for TLS, or the server does.
     #[error(
@@ -143,6 +143,17 @@ pub enum Error {
     Standby {
         /// Host and port, or the folder of its socket.
         address: String,
+    },
+    /// The database can't hold every text.
+    #[error(
+        "the database at {address} has the encoding {encoding}, which can't hold every text: make \
+         one with ENCODING 'UTF8'"
+    )]
+    Encoding {
+        /// Host and port, or the folder of its socket.
+        address: String,
+        /// Its encoding.
+        encoding: String,
     },
     /// It has as many connections as it takes.
     #[error(

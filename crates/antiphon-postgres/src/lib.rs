@@ -5,13 +5,15 @@ mod builder;
 mod error;
 mod filter;
 mod frames;
+mod notify;
 mod outbox;
 mod place;
+mod schema;
 mod server;
 mod table;
 
 pub use antiphon_cluster::Emitter;
-pub use builder::{Postgres, PostgresBuilder};
+pub use builder::{NodePostgres, Postgres, PostgresBuilder};
 pub use error::Error;
 pub use outbox::Outbox;
 pub use tokio_postgres;

@@ -6,17 +6,12 @@ use tokio_postgres::{Statement, types::Type};
 
 use crate::{
     error::Error,
-    server::{DEADLINE, Session},
+    schema::{self, Schema},
+    server::Session,
 };
 
 /// What makes the tables, for the prefix `antiphon`.
 const SETUP: &str = include_str!("setup.sql");
-
-/// So many characters a prefix may have: names in Postgres have up to 63.
-const PREFIX: usize = 40;
-
-/// The oldest version of Postgres that has what is needed, as it numbers them.
-const OLDEST: i32 = 130_000;
 
 /// How a session has to be. What it writes needs no disk before it goes on: frames of a cluster
 /// are gone with a crash all the same. The table is always read by its key: without statistics the
@@ -46,21 +41,13 @@ pub(crate) struct Statements {
 impl Table {
     /// Those whose names begin with this.
     pub(crate) fn new(prefix: &str) -> Result<Self, Error> {
-        let is_letter = |c: char| c.is_ascii_lowercase() || c == '_';
-        let is_name = prefix.len() <= PREFIX
-            && prefix.starts_with(is_letter)
-            && prefix.chars().all(|c| is_letter(c) || c.is_ascii_digit());
-        match is_name {
-            true => Ok(Self {
-                prefix: prefix.to_owned(),
-                creates: true,
-                keep: Duration::from_secs(60),
-                keep_rows: 100_000,
-            }),
-            false => Err(Error::Prefix {
-                prefix: prefix.to_owned(),
-            }),
-        }
+        schema::check_name(prefix)?;
+        Ok(Self {
+            prefix: prefix.to_owned(),
+            creates: true,
+            keep: Duration::from_secs(60),
+            keep_rows: 100_000,
+        })
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -77,14 +64,18 @@ impl Table {
         SETUP.replace("antiphon", &self.prefix)
     }
 
-    /// What gives a user the rights that a server needs.
-    pub(crate) fn rights(&self) -> String {
+    /// What a server needs of the database.
+    pub(crate) fn schema(&self) -> Schema {
         let prefix = &self.prefix;
-        format!(
-            "GRANT SELECT, INSERT, DELETE ON {prefix}_events TO CURRENT_USER;\n\
-             GRANT SELECT, INSERT, UPDATE ON {prefix}_state TO CURRENT_USER;\n\
-             GRANT USAGE ON SEQUENCE {prefix}_events_id_seq TO CURRENT_USER;"
-        )
+        Schema {
+            tables: vec![
+                (self.events(), &["SELECT", "INSERT", "DELETE"]),
+                (format!("{prefix}_state"), &["SELECT", "INSERT", "UPDATE"]),
+            ],
+            sequence: format!("{prefix}_events_id_seq"),
+            setup: self.setup(),
+            creates: self.creates,
+        }
     }
 
     /// What puts frames into the table: their topics and their bytes.
@@ -145,10 +136,8 @@ impl Table {
 
     /// Sees to it that a session can do what it has to, and prepares that.
     pub(crate) async fn open(&self, session: &Session<'_>) -> Result<Statements, Error> {
-        check(session).await?;
         session.say(SESSION).await?;
-        self.make(session).await?;
-        self.check_rights(session).await?;
+        self.schema().open(session).await?;
         let prefix = &self.prefix;
         let first = format!("INSERT INTO {prefix}_state DEFAULT VALUES ON CONFLICT DO NOTHING");
         let listen = format!("{first}; LISTEN {}", self.events());
@@ -163,100 +152,6 @@ impl Table {
             sweep: prepare(self.sweep(), &[]).await?,
         })
     }
-
-    async fn has(&self, session: &Session<'_>, table: &str) -> Result<bool, Error> {
-        let sql = "SELECT to_regclass($1::text) IS NOT NULL";
-        Ok(session.one(sql, &[&table]).await?.get(0))
-    }
-
-    /// Makes the tables if they aren't there.
-    async fn make(&self, session: &Session<'_>) -> Result<(), Error> {
-        // The one that is made last.
-        let table = format!("{}_state", self.prefix);
-        if self.has(session, &table).await? {
-            return Ok(());
-        }
-        let address = session.context.address.clone();
-        if !self.creates {
-            let sql = self.setup();
-            return Err(Error::NoTable {
-                address,
-                table,
-                sql,
-            });
-        }
-        // One after the other: others that come at the same time find the tables.
-        let lock = format!("SELECT pg_advisory_xact_lock(hashtext('{table}'))");
-        let begin = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{}s'; {lock}",
-            DEADLINE.as_secs()
-        );
-        session.say(&begin).await?;
-        if !self.has(session, &table).await? {
-            tracing::info!(table, "making the tables of the cluster");
-            if let Err(error) = session.say(&self.setup()).await {
-                return Err(match error {
-                    Error::Forbidden { answer, .. } => Error::NotMade {
-                        address,
-                        answer,
-                        sql: format!("{}\n{}", self.setup(), self.rights()),
-                    },
-                    error => error,
-                });
-            }
-        }
-        session.say("COMMIT").await
-    }
-
-    /// A right that lacks is told at the start, and not when the first event is lost.
-    async fn check_rights(&self, session: &Session<'_>) -> Result<(), Error> {
-        let prefix = &self.prefix;
-        let mut lacking = Vec::new();
-        for (table, rights) in [
-            ("events", ["SELECT", "INSERT", "DELETE"]),
-            ("state", ["SELECT", "INSERT", "UPDATE"]),
-        ] {
-            let table = format!("{prefix}_{table}");
-            for right in rights {
-                let sql = "SELECT has_table_privilege($1::text, $2::text)";
-                let asked = session.one(sql, &[&table, &right]).await?;
-                if !asked.get::<_, bool>(0) {
-                    lacking.push(format!("{right} on {table}"));
-                }
-            }
-        }
-        let sequence = format!("{prefix}_events_id_seq");
-        let sql = "SELECT has_sequence_privilege($1::text, 'USAGE')";
-        if !session.one(sql, &[&sequence]).await?.get::<_, bool>(0) {
-            lacking.push(format!("USAGE on {sequence}"));
-        }
-        match lacking.is_empty() {
-            true => Ok(()),
-            false => Err(Error::Forbidden {
-                address: session.context.address.clone(),
-                answer: format!("it lacks {}", lacking.join(", ")),
-                sql: session.context.rights.clone(),
-            }),
-        }
-    }
-}
-
-/// Whether a Postgres has what is needed: it is new enough, and no standby.
-pub(crate) async fn check(session: &Session<'_>) -> Result<(), Error> {
-    let address = || session.context.address.clone();
-    let sql = "SELECT current_setting('server_version_num')::int, \
-               current_setting('server_version'), pg_is_in_recovery()";
-    let row = session.one(sql, &[]).await?;
-    if row.get::<_, i32>(0) < OLDEST {
-        return Err(Error::TooOld {
-            address: address(),
-            version: row.get(1),
-        });
-    }
-    match row.get(2) {
-        true => Err(Error::Standby { address: address() }),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -264,13 +159,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_prefix_is_the_beginning_of_a_name() {
-        for prefix in ["", "1a", "A", "a-b", "a\"", "ä", &"a".repeat(41)] {
-            assert!(matches!(Table::new(prefix), Err(Error::Prefix { .. })));
-        }
+    fn all_names_begin_with_the_prefix() {
         let table = Table::new("shop_2").unwrap();
         assert_eq!(table.events(), "shop_2_events");
-        assert!(!table.setup().contains("antiphon_"));
-        assert!(table.rights().contains("shop_2_events_id_seq"));
+        let schema = table.schema();
+        assert!(!schema.setup.contains("antiphon_"));
+        assert!(schema.grants().contains("shop_2_events_id_seq"));
     }
 }
