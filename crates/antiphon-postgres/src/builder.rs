@@ -2,9 +2,9 @@
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local};
+use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
 use antiphon_cluster::{
-    Cluster, Emitter,
+    Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
 };
 
@@ -72,6 +72,7 @@ impl Postgres {
             attachments: ATTACHMENTS.to_owned(),
             creates: true,
             keep: None,
+            address: None,
             waits: false,
         }
     }
@@ -96,6 +97,10 @@ impl Deref for Postgres {
 impl AdapterFactory for Postgres {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        self.cluster.relay()
     }
 }
 
@@ -128,6 +133,7 @@ pub struct PostgresBuilder {
     attachments: String,
     creates: bool,
     keep: Option<(Duration, u32)>,
+    address: Option<Address>,
     waits: bool,
 }
 
@@ -165,6 +171,18 @@ impl PostgresBuilder {
         self
     }
 
+    /// Where the other servers find this one, as in `http://10.0.0.5:3000`, so that clients may come
+    /// to any server with each request: no sticky sessions. It is the address of whatever serves
+    /// this server, within the servers' own network. A path in it is put in front of the path of
+    /// each request.
+    ///
+    /// # Panics
+    /// If it isn't `http://` with a host, a port (or 80) and maybe a path.
+    pub fn advertise(mut self, url: &str) -> Self {
+        self.address = Some(Address::new(url));
+        self
+    }
+
     /// Begins without the Postgres if that can't be had now, and goes on trying: until then this
     /// server knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
     pub const fn wait(mut self) -> Self {
@@ -182,7 +200,11 @@ impl PostgresBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect(self) -> Result<Postgres, Error> {
         let table = self.table()?;
-        let cluster = self.open_own(&table, |broker| Cluster::named(broker, table.prefix()));
+        let address = self.address.clone();
+        let cluster = self.open_own(&table, |broker| {
+            let cluster = Cluster::builder(broker).prefix(table.prefix());
+            cluster.advertise(address).start()
+        });
         Ok(Postgres {
             cluster: cluster.await?,
             table: Arc::new(table),

@@ -101,15 +101,16 @@ pub enum Error {
         /// Its version.
         version: String,
     },
-    /// The tables aren't there, and [`PostgresBuilder::create`](crate::PostgresBuilder::create)
-    /// says that they aren't to be made.
-    #[error("Postgres at {address} has no table {table}. Its owner makes it by this:\n{sql}")]
-    NoTable {
+    /// The tables aren't there, or they are those of another version, and
+    /// [`PostgresBuilder::create`](crate::PostgresBuilder::create) says that they aren't to be made.
+    #[error(
+        "Postgres at {address} lacks the tables of antiphon, or has those of another version. Their \
+         owner makes them by this:\n{sql}"
+    )]
+    NotSetUp {
         /// Host and port, or the folder of its socket.
         address: String,
-        /// The name of the table.
-        table: String,
-        /// What makes it.
+        /// What makes them, and gives the rights.
         sql: String,
     },
     /// Its user lacks a right.
@@ -127,8 +128,8 @@ pub enum Error {
     },
     /// Its user may not make the tables.
     #[error(
-        "Postgres at {address} doesn't allow its user to make the tables: {answer}. Somebody who may \
-         makes them by this:\n{sql}"
+        "Postgres at {address} doesn't allow its user to make the tables: {answer}. Their owner, or \
+         somebody who may, makes them by this:\n{sql}"
     )]
     NotMade {
         /// Host and port, or the folder of its socket.
@@ -214,6 +215,7 @@ impl Error {
                 Self::Login { address, answer }
             }
             () if *code == SqlState::INVALID_CATALOG_NAME => Self::NoDatabase { address, answer },
+            // A function that is another's.
             () if *code == SqlState::INSUFFICIENT_PRIVILEGE => Self::Forbidden {
                 address,
                 answer,

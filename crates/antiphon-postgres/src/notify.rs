@@ -79,8 +79,9 @@ impl Attachments {
         Schema {
             tables: vec![(table.clone(), &["SELECT", "INSERT", "DELETE"])],
             sequence: format!("{table}_id_seq"),
+            mark: None,
             setup: format!(
-                "CREATE TABLE {table} (id bigserial UNIQUE, \
+                "CREATE TABLE IF NOT EXISTS {table} (id bigserial UNIQUE, \
                  created_at timestamptz DEFAULT NOW(), payload bytea);"
             ),
             creates: self.creates,

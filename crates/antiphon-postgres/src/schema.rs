@@ -13,11 +13,13 @@ const OLDEST: i32 = 130_000;
 
 /// What a server needs of the database.
 pub(crate) struct Schema {
-    /// The tables with the rights to them that are needed. The last is made last.
+    /// The tables with the rights to them that are needed.
     pub(crate) tables: Vec<(String, &'static [&'static str])>,
     /// The sequence that counts rows.
     pub(crate) sequence: String,
-    /// What makes them.
+    /// A function that is made behind them, and its comment, which says for which version.
+    pub(crate) mark: Option<(String, String)>,
+    /// What makes them, also where some are there.
     pub(crate) setup: String,
     /// Whether they are made where they lack.
     pub(crate) creates: bool,
@@ -56,40 +58,47 @@ impl Schema {
         self.check_rights(session).await
     }
 
-    async fn has(&self, session: &Session<'_>, table: &str) -> Result<bool, Error> {
-        let sql = "SELECT to_regclass($1::text) IS NOT NULL";
-        Ok(session.one(sql, &[&table]).await?.get(0))
+    /// Whether all is there.
+    async fn is_made(&self, session: &Session<'_>) -> Result<bool, Error> {
+        for (table, _) in &self.tables {
+            let sql = "SELECT to_regclass($1::text) IS NOT NULL";
+            if !session.one(sql, &[table]).await?.get::<_, bool>(0) {
+                return Ok(false);
+            }
+        }
+        let Some((function, comment)) = &self.mark else {
+            return Ok(true);
+        };
+        let sql = "SELECT obj_description(to_regproc($1::text), 'pg_proc')";
+        let found: Option<String> = session.one(sql, &[function]).await?.get(0);
+        Ok(found.as_ref() == Some(comment))
     }
 
-    /// Makes the tables if they aren't there.
+    /// Makes what isn't there.
     async fn make(&self, session: &Session<'_>) -> Result<(), Error> {
-        let table = self.tables.last().map_or("", |(table, _)| table);
-        if self.has(session, table).await? {
+        if self.is_made(session).await? {
             return Ok(());
         }
         let address = session.context.address.clone();
+        let sql = format!("{}\n{}", self.setup, self.grants());
         if !self.creates {
-            return Err(Error::NoTable {
-                address,
-                table: table.to_owned(),
-                sql: self.setup.clone(),
-            });
+            return Err(Error::NotSetUp { address, sql });
         }
         // One after the other: others that come at the same time find the tables.
-        let lock = format!("SELECT pg_advisory_xact_lock(hashtext('{table}'))");
+        let (lock, seconds) = (&self.sequence, DEADLINE.as_secs());
         let begin = format!(
-            "BEGIN; SET LOCAL lock_timeout = '{}s'; {lock}",
-            DEADLINE.as_secs()
+            "BEGIN; SET LOCAL lock_timeout = '{seconds}s'; \
+             SELECT pg_advisory_xact_lock(hashtext('{lock}'))"
         );
         session.say(&begin).await?;
-        if !self.has(session, table).await? {
-            tracing::info!(table, "making the tables of the cluster");
+        if !self.is_made(session).await? {
+            tracing::info!(address, "making the tables of the cluster");
             if let Err(error) = session.say(&self.setup).await {
                 return Err(match error {
                     Error::Forbidden { answer, .. } => Error::NotMade {
                         address,
                         answer,
-                        sql: format!("{}\n{}", self.setup, self.grants()),
+                        sql,
                     },
                     error => error,
                 });

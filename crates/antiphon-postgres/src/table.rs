@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use antiphon_protocol::cluster::native;
 use tokio_postgres::{Statement, types::Type};
 
 use crate::{
@@ -61,7 +62,11 @@ impl Table {
 
     /// What makes the tables.
     fn setup(&self) -> String {
-        SETUP.replace("antiphon", &self.prefix)
+        let version = native::VERSION.to_string();
+        SETUP
+            .replace("antiphon_", &format!("{}_", self.prefix))
+            .replace("'antiphon:", &format!("'{}:", self.prefix))
+            .replace("VERSION", &version)
     }
 
     /// What a server needs of the database.
@@ -73,6 +78,10 @@ impl Table {
                 (format!("{prefix}_state"), &["SELECT", "INSERT", "UPDATE"]),
             ],
             sequence: format!("{prefix}_events_id_seq"),
+            mark: Some((
+                format!("{prefix}_emit"),
+                format!("antiphon {}", native::VERSION),
+            )),
             setup: self.setup(),
             creates: self.creates,
         }
