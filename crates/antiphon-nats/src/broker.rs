@@ -14,10 +14,9 @@ use std::{
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
-    broker::{Abilities, Backoff, Broker, Inbox, Queue, Refused},
+    broker::{Abilities, Backoff, Broker, Inbox, Line, Refused},
 };
 use bytes::Bytes;
-use tokio::sync::watch;
 
 use crate::{error::Error, server::Servers, session::Session, subject::Subjects};
 
@@ -31,58 +30,23 @@ pub(crate) struct NatsBroker(pub(crate) Arc<Shared>);
 pub(crate) struct Shared {
     pub(crate) servers: Servers,
     pub(crate) subjects: Subjects,
-    pub(crate) queue: Queue,
+    pub(crate) line: Line<Error>,
     /// The largest payload that the server takes.
     pub(crate) max_payload: AtomicUsize,
-    link: watch::Sender<Link>,
 }
-
-/// How the connection is. `None`: it is being made, and nothing is wrong so far.
-type Link = Option<Result<(), Error>>;
 
 impl NatsBroker {
     pub(crate) fn new(servers: Servers, subjects: Subjects) -> Self {
         Self(Arc::new(Shared {
             servers,
             subjects,
-            queue: Queue::new(),
+            line: Line::new(),
             max_payload: AtomicUsize::new(MAX_PAYLOAD),
-            link: watch::Sender::new(None),
         }))
     }
 }
 
 impl Shared {
-    /// How the first attempt to connect goes.
-    pub(crate) async fn connected(&self) -> Result<(), Error> {
-        let mut link = self.link.subscribe();
-        // The sender is here.
-        let link = link.wait_for(Option::is_some).await;
-        let outcome = link.ok().and_then(|link| link.clone());
-        outcome.unwrap_or(Ok(()))
-    }
-
-    /// All that is wanted is subscribed to. The first time on a connection, it is there by that.
-    pub(crate) fn up(&self, inbox: &Inbox) {
-        if matches!(*self.link.borrow(), Some(Ok(()))) {
-            return;
-        }
-        self.queue.up();
-        inbox.up();
-        self.link.send_replace(Some(Ok(())));
-    }
-
-    /// The connection is lost, or couldn't be made.
-    fn down(&self, error: Error, inbox: &Inbox) {
-        let lost = self.queue.down(error.to_string());
-        if lost > 0 {
-            inbox.lost(lost as u64);
-            tracing::warn!(lost, "lost frames that were to be published: {error}");
-        }
-        inbox.down(error.to_string());
-        self.link.send_replace(Some(Err(error)));
-    }
-
     /// Connects to one server after the other, once. The last error counts.
     async fn connect(&self) -> Result<Session<'_>, Error> {
         let mut connects = Session::connect(self, self.servers.next()).await;
@@ -112,14 +76,14 @@ impl Broker for NatsBroker {
                 let error = match shared.connect().await {
                     Ok(session) => {
                         let error = session.run(&wanted, &inbox).await;
-                        if matches!(*shared.link.borrow(), Some(Ok(()))) {
+                        if shared.line.is_up() {
                             backoff.reset();
                         }
                         error
                     }
                     Err(error) => error,
                 };
-                shared.down(error, &inbox);
+                shared.line.down(error, &inbox);
                 backoff.pause().await;
             }
         })
@@ -132,7 +96,7 @@ impl Broker for NatsBroker {
         if bytes > limit {
             return Err(Refused::TooLarge { bytes, limit });
         }
-        self.0.queue.push(topic, frame)
+        self.0.line.queue().push(topic, frame)
     }
 
     /// NATS doesn't count.
@@ -142,7 +106,7 @@ impl Broker for NatsBroker {
 
     fn close(&self) -> BoxFuture<()> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.queue.close().await })
+        Box::pin(async move { shared.line.queue().close().await })
     }
 }
 

@@ -181,7 +181,7 @@ impl NatsBuilder {
         let cluster = cluster(broker, &self.prefix);
         if !self.waits {
             // Dropped, the cluster ends the attempts.
-            shared.connected().await?;
+            shared.line.connected().await?;
         }
         Ok(cluster)
     }

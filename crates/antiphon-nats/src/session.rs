@@ -329,10 +329,10 @@ impl Common<'_> {
         };
         self.answered.notify_one();
         let Some(fence) = fence else { return };
-        self.shared.queue.done(fence.sent);
+        self.shared.line.queue().done(fence.sent);
         if let Some(version) = fence.version {
             self.inbox.subscribed(version);
-            self.shared.up(self.inbox);
+            self.shared.line.up(self.inbox);
         }
     }
 
@@ -398,7 +398,7 @@ impl Writer<'_, '_> {
                         None => self.catch_up(wanted).await?,
                     };
                 }
-                batch = common.shared.queue.take() => self.publish(batch).await?,
+                batch = common.shared.line.queue().take() => self.publish(batch).await?,
             }
             if common.asks.swap(false, Ordering::AcqRel) {
                 wire::pong(&mut self.out);

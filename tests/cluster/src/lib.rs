@@ -16,7 +16,10 @@ pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]
 pub mod support;
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use antiphon::{
     Namespace, Server, ServerBuilder, Socket,
@@ -115,6 +118,32 @@ pub async fn joined(io: &Server, room: &str) -> (Client, String) {
     client.send(&format!(r#"421["enter","{room}"]"#)).await;
     client.expect("431[]").await;
     (client, id)
+}
+
+/// The number of the event `n` that comes next.
+pub async fn number(client: &mut Client) -> u32 {
+    match client.next().await {
+        support::Received::Text(text) => {
+            let number = text
+                .strip_prefix(r#"42["n","#)
+                .unwrap_or_else(|| panic!("{text}"));
+            number.trim_end_matches(']').parse().unwrap()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The numbers that a client gets, as they come.
+pub fn collect(mut client: Client) -> Arc<Mutex<Vec<u32>>> {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let into = Arc::clone(&seen);
+    tokio::spawn(async move {
+        loop {
+            let number = number(&mut client).await;
+            into.lock().unwrap().push(number);
+        }
+    });
+    seen
 }
 
 /// Answers the question that comes next with this.

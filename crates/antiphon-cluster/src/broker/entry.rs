@@ -2,6 +2,8 @@
 //!
 //! A frame is one piece of bytes, and an entry is several. A broker with streams takes a frame that
 //! is published under a [stream](crate::Topic::stream) apart, and puts what it reads there together.
+//! Rows of Node's table of attachments ([`NodeWire::Postgres`](crate::node::NodeWire)) are packed so,
+//! too.
 //!
 //! ```
 //! use antiphon_cluster::broker::entry;

@@ -12,6 +12,7 @@
 mod backoff;
 pub mod entry;
 mod inbox;
+mod line;
 pub mod memory;
 mod queue;
 
@@ -23,6 +24,7 @@ use bytes::Bytes;
 pub use backoff::Backoff;
 pub(crate) use inbox::Event;
 pub use inbox::Inbox;
+pub use line::Line;
 pub use queue::{Batch, Queue, Size};
 
 use crate::{Topic, Wanted, log::Journal};

@@ -135,7 +135,9 @@ impl Codec {
             }
             Self::Streams { codec, .. } => codec.decode(topic, bytes, &limits, interest),
             Self::Postgres(codec) if !bytes.starts_with(b"{") => {
-                codec.decode_attachment(bytes, &limits, interest)
+                let (_, fields) = unpacked(bytes)?;
+                let row = fields.first().map_or(&b""[..], |(_, row)| row);
+                codec.decode_attachment(row, &limits, interest)
             }
             Self::Postgres(codec) => match codec.decode(bytes, &limits, interest)? {
                 Some(Notified::Received(received)) => Ok(Some(received)),
@@ -168,11 +170,16 @@ fn framed(frame: Frame) -> Outgoing {
     (Topic::new(frame.channel), frame.payload.into())
 }
 
-/// What a notification can't carry is no JSON: the broker puts it into the table.
+/// What a notification can't carry is packed, for a row of the table: what the notification of the
+/// row has before its id, what it has behind it, and the row.
 fn posted(codec: &Postgres, posted: Posted) -> Outgoing {
     match posted {
         Posted::Notification(frame) => framed(frame),
-        Posted::Attachment(attachment) => (Topic::new(codec.channel()), attachment.payload.into()),
+        Posted::Attachment(attachment) => {
+            let (before, behind) = attachment.notification_around();
+            let frame = entry::pack(&before, [(behind, &attachment.payload[..])]);
+            (Topic::new(codec.channel()), frame)
+        }
     }
 }
 

@@ -56,8 +56,10 @@ pub enum NodeWire {
         /// The option `useShardedPubSub`: these are sharded channels of Redis 7.
         sharded: bool,
     },
-    /// `createAdapter` of `@socket.io/postgres-adapter`. The broker puts what isn't JSON, or is too
-    /// large for a notification, into the table of attachments.
+    /// `createAdapter` of `@socket.io/postgres-adapter`. Frames are JSON, to be notified, or for a
+    /// row of the table of attachments: then they are [packed](crate::broker::entry), what the
+    /// notification has before the id of the row, what it has behind it, and the row. A row that
+    /// comes is packed, too; what is around its id is of no matter.
     Postgres {
         /// The option `channelPrefix`.
         prefix: String,

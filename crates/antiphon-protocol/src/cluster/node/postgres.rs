@@ -72,17 +72,30 @@ impl Attachment {
     /// What tells the others of the row with this id.
     #[must_use]
     pub fn notification(&self, id: i64) -> Frame {
+        let (mut payload, behind) = self.notification_around();
+        payload.extend_from_slice(id.to_string().as_bytes());
+        payload.extend_from_slice(behind);
+        Frame {
+            channel: self.channel.clone(),
+            payload,
+        }
+    }
+
+    /// What such a notification has before the id and behind it, for who has the database put it
+    /// together.
+    #[must_use]
+    pub fn notification_around(&self) -> (Vec<u8>, &'static [u8]) {
+        const BEHIND: &[u8] = b"\"}";
         let mut document = Document::for_values(false);
         document.map(3, |document| {
             document.key("uid").text(&self.from);
             document.key("type").number(self.kind);
-            document.key("attachmentId").text(&id.to_string());
+            document.key("attachmentId").text("");
         });
-        Frame {
-            channel: self.channel.clone(),
-            // JSON has no way to fail.
-            payload: document.finish().unwrap_or_default(),
-        }
+        // JSON has no way to fail.
+        let mut around = document.finish().unwrap_or_default();
+        around.truncate(around.len().saturating_sub(BEHIND.len()));
+        (around, BEHIND)
     }
 }
 

@@ -1,0 +1,122 @@
+//! The broker: one connection, which publishes and listens, and is made again by itself.
+
+use std::{fmt, sync::Arc};
+
+use antiphon::adapter::BoxFuture;
+use antiphon_cluster::{
+    Topic, Wanted,
+    broker::{Abilities, Backoff, Broker, Inbox, Line, Refused},
+};
+use bytes::Bytes;
+
+use crate::{
+    error::Error,
+    frames,
+    notify::{self, Attachments},
+    place::Place,
+    server::Server,
+    table::Table,
+};
+
+/// The largest frame. Some are in memory at a time, here and there.
+pub(crate) const MAX_FRAME: usize = 16 * 1_024 * 1_024;
+
+/// The broker of one server.
+pub(crate) struct PostgresBroker(pub(crate) Arc<Shared>);
+
+/// What it has in common with its connections.
+pub(crate) struct Shared {
+    pub(crate) server: Server,
+    pub(crate) line: Line<Error>,
+    wire: Wire,
+}
+
+/// What goes over its connections.
+#[derive(Debug)]
+pub(crate) enum Wire {
+    /// Our own.
+    Frames(Table),
+    /// The one of Node's adapter.
+    Node(Attachments),
+}
+
+impl PostgresBroker {
+    pub(crate) fn new(server: Server, wire: Wire) -> Self {
+        Self(Arc::new(Shared {
+            server,
+            line: Line::new(),
+            wire,
+        }))
+    }
+}
+
+impl Shared {
+    /// One connection, from its beginning to its end.
+    async fn session(&self, wanted: &Wanted, inbox: &Inbox, place: &mut Place) -> Error {
+        let connection = match self.server.connect().await {
+            Ok(connection) => connection,
+            Err(error) => return error,
+        };
+        let between = (wanted, inbox);
+        match &self.wire {
+            Wire::Frames(table) => frames::run(self, table, connection, between, place).await,
+            Wire::Node(attachments) => notify::run(self, attachments, connection, between).await,
+        }
+    }
+}
+
+impl Broker for PostgresBroker {
+    fn abilities(&self) -> Abilities {
+        Abilities {
+            max_frame: MAX_FRAME,
+            echoes: true,
+        }
+    }
+
+    fn run(self: Arc<Self>, wanted: Arc<Wanted>, inbox: Arc<Inbox>) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move {
+            let (mut backoff, mut place) = (Backoff::new(), Place::default());
+            loop {
+                let error = shared.session(&wanted, &inbox, &mut place).await;
+                if shared.line.is_up() {
+                    backoff.reset();
+                }
+                shared.line.down(error, &inbox);
+                backoff.pause().await;
+            }
+        })
+    }
+
+    fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
+        let bytes = frame.len();
+        if bytes > MAX_FRAME {
+            let limit = MAX_FRAME;
+            return Err(Refused::TooLarge { bytes, limit });
+        }
+        if let Wire::Node(_) = self.0.wire
+            && let Some(reason) = notify::refusal(topic)
+        {
+            return Err(Refused::Down { reason });
+        }
+        self.0.line.queue().push(topic, frame)
+    }
+
+    /// Postgres doesn't count.
+    fn subscribers(&self, _: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn close(&self) -> BoxFuture<()> {
+        let shared = Arc::clone(&self.0);
+        Box::pin(async move { shared.line.queue().close().await })
+    }
+}
+
+impl fmt::Debug for PostgresBroker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PostgresBroker")
+            .field(&self.0.server.context.address)
+            .finish()
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+mod broker;
+mod builder;
+mod error;
+mod filter;
+mod frames;
+mod notify;
+mod outbox;
+mod place;
+mod schema;
+mod server;
+mod table;
+
+pub use antiphon_cluster::Emitter;
+pub use builder::{NodePostgres, Postgres, PostgresBuilder};
+pub use error::Error;
+pub use outbox::Outbox;
+pub use tokio_postgres;

@@ -1,0 +1,69 @@
+//! Two servers at a Postgres.
+
+// Not every test uses all of it.
+#![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
+
+use antiphon_postgres::{
+    Postgres, PostgresBuilder,
+    tokio_postgres::{self, Client, NoTls},
+};
+use antiphon_test_cluster::{Pair, support::until};
+pub use antiphon_test_cluster::{down, down_for, ready};
+use antiphon_test_postgres::PostgresServer;
+
+/// Two servers, the handles of their connections, and their Postgres.
+pub struct Two {
+    pub pair: Pair,
+    pub nodes: [Postgres; 2],
+    pub postgres: PostgresServer,
+}
+
+impl Two {
+    pub async fn new() -> Self {
+        Self::built(|builder| builder).await
+    }
+
+    /// With options. The second server has a user of its own.
+    pub async fn built(options: impl Fn(PostgresBuilder) -> PostgresBuilder) -> Self {
+        let postgres = PostgresServer::start();
+        postgres.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'secret'");
+        let urls = [
+            postgres.url(),
+            postgres.url_of("second:secret@", "postgres"),
+        ];
+        let [one, two] = urls.map(|url| options(Postgres::builder(&url)).connect());
+        let nodes = [one.await.unwrap(), two.await.unwrap()];
+        for node in &nodes {
+            until("both servers", || node.servers().len() == 2).await;
+            ready(node).await;
+        }
+        let settled = nodes.clone();
+        let pair = Pair::new(nodes.clone(), move || {
+            let nodes = settled.clone();
+            Box::pin(async move {
+                for node in nodes {
+                    node.subscribed().await;
+                }
+            })
+        });
+        Self {
+            pair,
+            nodes,
+            postgres,
+        }
+    }
+
+    /// Both are well.
+    pub async fn ready(&self) {
+        for node in &self.nodes {
+            ready(node).await;
+        }
+    }
+}
+
+/// A connection of a user's own.
+pub async fn client(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
