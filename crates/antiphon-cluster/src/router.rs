@@ -20,14 +20,14 @@ use antiphon::{
 };
 use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     Address, Health, Topic, Trouble,
     adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
-    log::Shared,
+    log::{HandingOver, Shared},
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
     passing::Passing,
@@ -44,7 +44,7 @@ pub(crate) struct Router {
     /// The shared logs, by their topics.
     logs: RwLock<HashMap<Topic, Weak<Shared>>>,
     /// Sessions that other servers were asked to hand over.
-    handing: Mutex<HandingOver>,
+    pub(crate) handing: HandingOver,
     health: watch::Sender<Health>,
     /// It has been known once who is there.
     begun: watch::Sender<bool>,
@@ -52,15 +52,6 @@ pub(crate) struct Router {
     address: Arc<str>,
     pub(crate) passing: Passing,
 }
-
-#[derive(Default)]
-struct HandingOver {
-    next: u64,
-    waiting: HashMap<u64, oneshot::Sender<Option<Bytes>>>,
-}
-
-/// So long a server may take to hand a session over, which takes as long as its socket to end.
-const HANDING_OVER: Duration = Duration::from_secs(2);
 
 struct State {
     machine: Machine,
@@ -96,7 +87,7 @@ impl Router {
             link,
             namespaces: RwLock::default(),
             logs: RwLock::default(),
-            handing: Mutex::default(),
+            handing: HandingOver::default(),
             health: watch::Sender::new(Health::Starting),
             begun: watch::Sender::new(false),
         });
@@ -145,7 +136,7 @@ impl Router {
         }
     }
 
-    fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
         let namespaces = self
             .namespaces
             .read()
@@ -176,55 +167,6 @@ impl Router {
     fn logs(&self) -> Vec<Arc<Shared>> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         logs.values().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Asks another server for a session that it has. `None`: it doesn't answer. `Some(None)`: it
-    /// doesn't have it.
-    pub(crate) async fn hand_over(
-        this: &Arc<Self>,
-        owner: &NodeId,
-        namespace: &Arc<str>,
-        pid: &Arc<str>,
-    ) -> Option<Option<Bytes>> {
-        let (handed, answer) = oneshot::channel();
-        let question = {
-            let mut handing = this.handing();
-            handing.next += 1;
-            let question = handing.next;
-            handing.waiting.insert(question, handed);
-            question
-        };
-        let inbox = this.topics.inbox(owner.as_str());
-        let pid = Arc::clone(pid);
-        let asked = this.publish(&inbox, namespace, Message::HandOver { question, pid });
-        let answer = match asked {
-            Ok(()) => tokio::time::timeout(HANDING_OVER, answer).await.ok(),
-            Err(_) => None,
-        };
-        this.handing().waiting.remove(&question);
-        answer?.ok()
-    }
-
-    fn handing(&self) -> MutexGuard<'_, HandingOver> {
-        self.handing.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Another server wants a session of this one.
-    fn gives_up(self: &Arc<Self>, from: &NodeId, name: &Arc<str>, question: u64, pid: &str) {
-        let gives = self.namespace(name).map(|it| it.local().hand_over(pid));
-        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
-        let inbox = self.topics.inbox(from.as_str());
-        self.link.runtime.spawn(async move {
-            let session = match gives {
-                Some(gives) => gives.await,
-                None => None,
-            };
-            let session = session.map(|session| session.to_json().into());
-            let message = Message::HandedOver { question, session };
-            // The other takes what was saved, if it can't be told.
-            let _ = router.upgrade()?.publish(&inbox, &name, message);
-            Some(())
-        });
     }
 
     /// Sends a message of a namespace to those that have subscribed to a topic.
@@ -337,12 +279,7 @@ impl Router {
             Message::HandOver { question, pid } => {
                 self.gives_up(&from, &frame.namespace, question, &pid);
             }
-            Message::HandedOver { question, session } => {
-                if let Some(waits) = self.handing().waiting.remove(&question) {
-                    // It may have waited for too long.
-                    let _ = waits.send(session);
-                }
-            }
+            Message::HandedOver { question, session } => self.handing.answered(question, session),
             message => {
                 if let Some(namespace) = self.namespace(&frame.namespace) {
                     namespace.heard(from.as_str(), message);

@@ -102,6 +102,10 @@ impl Returning {
     /// The next event and its argument.
     pub async fn next(&mut self) -> (String, Value) {
         let text = self.raw.expect_prefix("42[").await;
+        self.event(&text)
+    }
+
+    fn event(&mut self, text: &str) -> (String, Value) {
         let mut list: Vec<Value> = serde_json::from_str(&text[2..]).unwrap();
         self.session.offset = Some(list.pop().unwrap().as_str().unwrap().to_owned());
         let name = list[0].as_str().unwrap().to_owned();
@@ -115,6 +119,23 @@ impl Returning {
             numbers.push(self.next().await.1.as_u64().unwrap());
         }
         numbers
+    }
+
+    /// The arguments of the events that have come, until nothing more does for a moment; and whether its
+    /// connection is open yet.
+    pub async fn what_is_there(&mut self) -> (Vec<u64>, bool) {
+        const MOMENT: Duration = Duration::from_millis(20);
+
+        let mut numbers = Vec::new();
+        loop {
+            match tokio::time::timeout(MOMENT, self.raw.next()).await {
+                Err(_) => return (numbers, true),
+                Ok(Received::Text(text)) => {
+                    numbers.push(self.event(&text).1.as_u64().unwrap());
+                }
+                Ok(_) => return (numbers, false),
+            }
+        }
     }
 
     /// Its connection has been ended by the server.

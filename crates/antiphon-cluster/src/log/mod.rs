@@ -13,10 +13,13 @@
 //! its events in the order of the journal, their own when they come back. Sessions are saved in the
 //! journal, with the server that owns each ([`sessions`]).
 
+mod handover;
 mod journal;
 mod sessions;
 mod shared;
 mod tail;
+mod unheard;
 
+pub(crate) use handover::HandingOver;
 pub use journal::{Append, Change, Extent, Journal, Kept, Placed};
 pub(crate) use shared::Shared;

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{Change, Shared};
-use crate::{broker::Refused, router::Router};
+use crate::broker::Refused;
 
 /// So many sessions are saved at a time.
 const BATCH: usize = 256;
@@ -41,6 +41,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Saver {
     changes: Mutex<HashMap<Room, Option<SavedSession>>>,
     filled: Notify,
+    /// What failed may be tried again.
+    retry: Notify,
     /// Whether nothing is to be saved, or is being saved.
     is_idle: watch::Sender<Idle>,
 }
@@ -70,8 +72,8 @@ impl Saver {
     }
 
     /// Something that failed may be tried again.
-    pub(super) fn wake(&self) {
-        self.filled.notify_one();
+    pub(super) fn retry(&self) {
+        self.retry.notify_one();
     }
 
     /// Resolves when all has been saved.
@@ -136,7 +138,8 @@ pub(super) async fn save(log: Weak<Shared>, saver: Arc<Saver>) {
             }
             saver.put_back(changes);
             drop(this);
-            tokio::time::sleep(PAUSE).await;
+            // It is tried at once when the connection is there again.
+            let _ = tokio::time::timeout(PAUSE, saver.retry.notified()).await;
         }
     }
 }
@@ -185,7 +188,7 @@ pub(super) fn take(log: &Shared, pid: &str) -> BoxFuture<Result<Option<SavedSess
             }
             let owner = NodeId::new(&*kept.owner);
             let given = match router.servers().contains(&owner) {
-                true => Router::hand_over(&router, &owner, &name, &pid).await,
+                true => router.hand_over(&owner, &name, &pid).await,
                 false => None,
             };
             let session = match given {

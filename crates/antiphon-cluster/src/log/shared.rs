@@ -9,7 +9,6 @@
 //! connection. So it is delivered once, or its sender's log says that it can't be stored.
 
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -26,7 +25,7 @@ use antiphon::{
 use antiphon_protocol::cluster::native::Logged;
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, watch},
     task::AbortHandle,
 };
 
@@ -34,15 +33,12 @@ use super::{
     Append, Journal, Placed,
     sessions::{self, Saver},
     tail::{Heard, Tail},
+    unheard::Unheard,
 };
 use crate::{Topic, broker::Refused, link::Ears as _, message, router::Router};
 
 /// What was missed is read in portions of so many bytes.
 const PORTION: usize = 256 * 1_024;
-
-/// So many entries of this server may wait to come back, and so many bytes in them.
-const UNHEARD: usize = 16_384;
-const UNHEARD_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// So long is waited before something is tried again.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -60,32 +56,26 @@ pub(crate) struct Shared {
     subscribing: AtomicU64,
     /// The sockets, once the adapter has begun.
     local: OnceLock<Local>,
-    /// The last entry that has been given to the sockets. `None`: it isn't known how far the log goes.
-    reached: watch::Sender<Option<u64>>,
+    reached: watch::Sender<Reached>,
     /// The reader has to look again.
     missed: Arc<Notify>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
+/// How far this server is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Reached {
+    /// The last entry that has been given to the sockets. `None`: it has never been known how far the
+    /// log goes.
+    last: Option<u64>,
+    /// Whether nothing can be read now.
+    is_cut: bool,
+}
+
 struct State {
     tail: Tail,
     replica: Arc<MemoryLog>,
-    /// Entries of this server that haven't come back, by their numbers.
-    unheard: BTreeMap<u64, Unheard>,
-    bytes: usize,
-    next: u64,
-    /// The first that has to be sent.
-    unsent: u64,
-    /// Whether it is known, by this connection, how far the log goes: before, nothing is sent.
-    is_open: bool,
-    /// Why nothing can be stored, if the broker says so.
-    denied: Option<String>,
-    failures: u64,
-}
-
-struct Unheard {
-    entry: Bytes,
-    done: oneshot::Sender<Result<u64, LogError>>,
+    unheard: Unheard,
 }
 
 impl Shared {
@@ -105,17 +95,11 @@ impl Shared {
             state: Mutex::new(State {
                 tail: Tail::new(),
                 replica: Arc::new(MemoryLog::replica(EPOCH, 0, bounds)),
-                unheard: BTreeMap::new(),
-                bytes: 0,
-                next: 1,
-                unsent: 1,
-                is_open: false,
-                denied: None,
-                failures: 0,
+                unheard: Unheard::new(),
             }),
             subscribing: AtomicU64::new(0),
             local: OnceLock::new(),
-            reached: watch::Sender::new(None),
+            reached: watch::Sender::default(),
             missed: Arc::default(),
             tasks: Mutex::default(),
         })
@@ -159,6 +143,8 @@ impl Shared {
         ));
         self.tasks()
             .extend([reads.abort_handle(), saves.abort_handle()]);
+        // Until it is known how far the log goes.
+        self.cut(true);
         self.up();
     }
 
@@ -171,63 +157,47 @@ impl Shared {
     /// Appends an event, and tells when it has come back.
     fn push(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
         let mut state = self.state();
-        let number = state.next;
-        let logged = Logged {
-            from: self.router.me().into(),
+        let pushed = state.unheard.push(|number| {
+            let logged = Self::logged(self.router.me().into(), number, event, target, flags);
+            logged.encode()
+        });
+        let promise = match pushed {
+            Ok(promise) => promise,
+            Err(error) => return Appending::Done(Err(error)),
+        };
+        self.send(&mut state);
+        drop(state);
+        Appending::Waiting(Box::pin(async move {
+            let closed = || Err(LogError::Failed("closed".to_owned()));
+            promise.await.unwrap_or_else(|_| closed())
+        }))
+    }
+
+    fn logged(
+        from: Arc<str>,
+        number: u64,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> Logged {
+        Logged {
+            from,
             number,
             at: now(),
             is_local: flags.local,
             to: message::sockets(target),
             delivery: message::delivery(flags),
             event: event.clone(),
-        };
-        let entry = Bytes::from(logged.encode());
-        if let Some(reason) = &state.denied {
-            let error = LogError::Failed(reason.clone());
-            state.failures += 1;
-            return Appending::Done(Err(error));
         }
-        if state.unheard.len() >= UNHEARD || state.bytes + entry.len() > UNHEARD_BYTES {
-            state.failures += 1;
-            return Appending::Done(Err(LogError::Failed(FULL.to_owned())));
-        }
-        let (done, stored) = oneshot::channel();
-        state.next += 1;
-        state.bytes += entry.len();
-        state.unheard.insert(number, Unheard { entry, done });
-        self.pump(&mut state);
-        drop(state);
-        Appending::Waiting(Box::pin(async move {
-            stored
-                .await
-                .unwrap_or_else(|_| Err(LogError::Failed("closed".to_owned())))
-        }))
     }
 
-    /// Sends what has not been sent, in its order, as far as the broker takes it.
-    fn pump(&self, state: &mut State) {
-        if !state.is_open {
-            return;
-        }
-        let mut refused = Vec::new();
-        for (number, unheard) in state.unheard.range(state.unsent..) {
-            let sent = self.append(
-                self.router.me().as_str(),
-                *number,
-                unheard.entry.clone(),
-                &state.replica,
-            );
-            match sent {
-                Ok(()) => {}
-                // It is sent when the connection is there again, or there is room.
-                Err(Refused::Down { .. } | Refused::Full) => break,
-                Err(error) => refused.push((*number, error)),
-            }
-            state.unsent = number + 1;
-        }
-        for (number, error) in refused {
-            state.fail(number, &error.to_string());
-        }
+    /// Sends what has not been sent.
+    fn send(&self, state: &mut State) {
+        let State {
+            unheard, replica, ..
+        } = state;
+        let me = self.router.me().as_str();
+        unheard.send(|number, entry| self.append(me, number, entry, replica));
     }
 
     fn append(
@@ -253,9 +223,9 @@ impl Shared {
     pub(crate) fn refused(&self, from: &str, number: u64, reason: &str) {
         let mut state = self.state();
         if from == self.router.me().as_str() {
-            state.fail(number, reason);
+            state.unheard.fail(number, reason);
         }
-        self.pump(&mut state);
+        self.send(&mut state);
     }
 
     /// A program that is no server has emitted this. All servers that hear it append it, and the
@@ -268,18 +238,10 @@ impl Shared {
         target: &Target,
         flags: Flags,
     ) {
-        let logged = Logged {
-            from: from.into(),
-            number,
-            at: now(),
-            is_local: false,
-            to: message::sockets(target),
-            delivery: message::delivery(flags),
-            event: event.clone(),
-        };
+        let logged = Self::logged(from.into(), number, event, target, flags);
         let replica = self.replica();
         if let Err(error) = self.append(from, number, logged.encode().into(), &replica) {
-            self.state().failures += 1;
+            self.state().unheard.failed();
             tracing::warn!(namespace = &*self.name, %error, "an event of an emitter isn't logged");
         }
     }
@@ -290,7 +252,7 @@ impl Shared {
     pub(crate) fn up(&self) {
         self.state().tail.read();
         self.missed.notify_one();
-        self.saver.wake();
+        self.saver.retry();
     }
 
     /// What is wanted as of this version has been subscribed to: what was appended before that may
@@ -305,18 +267,28 @@ impl Shared {
 
     /// The connection is lost, and what was sent by it may be.
     pub(crate) fn down(&self) {
+        self.cut(true);
         let mut state = self.state();
         state.tail.cut();
-        state.is_open = false;
-        state.unsent = state.unheard.keys().next().copied().unwrap_or(state.next);
+        state.unheard.cut();
+    }
+
+    /// Nothing can be read or stored, or it can again. Returns whether that was so before.
+    fn cut(&self, is_cut: bool) -> bool {
+        let mut was_cut = false;
+        self.reached
+            .send_modify(|reached| was_cut = std::mem::replace(&mut reached.is_cut, is_cut));
+        if was_cut != is_cut
+            && let Some(local) = self.local()
+        {
+            local.stall(is_cut);
+        }
+        was_cut
     }
 
     /// Something is tried again that there was no room for.
     pub(crate) fn tick(&self) {
-        let mut state = self.state();
-        if state.unsent < state.next {
-            self.pump(&mut state);
-        }
+        self.send(&mut self.state());
     }
 
     /// A frame of the log's topic has come.
@@ -363,7 +335,7 @@ impl Shared {
         self.state().tail.took(place);
         self.reached.send_if_modified(|reached| {
             let before = *reached;
-            *reached = before.map(|before| before.max(place));
+            reached.last = before.last.map(|last| last.max(place));
             *reached != before
         });
     }
@@ -384,18 +356,9 @@ impl Shared {
         }
         let target = message::target(logged.to);
         let at = UNIX_EPOCH + Duration::from_millis(logged.at.min(LATEST));
-        let (promised, replica) = {
-            let mut state = self.state();
-            let number = logged.number;
-            (
-                is_mine.then(|| state.unheard(number)).flatten(),
-                Arc::clone(&state.replica),
-            )
-        };
+        let replica = self.replica();
         replica.insert(place, at, &logged.event, &target);
-        if let Some(unheard) = promised {
-            // Whoever waited has gone with its namespace.
-            let _ = unheard.done.send(Ok(place));
+        if is_mine && self.state().unheard.heard(logged.number, place) {
             return true;
         }
         let flags = message::flags(logged.delivery);
@@ -419,7 +382,7 @@ impl Shared {
                 return;
             }
             tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
-            self.state().deny(error.to_string());
+            self.state().unheard.deny(error.to_string());
             tokio::time::sleep(DENIED).await;
             self.state().tail.read();
         }
@@ -428,8 +391,9 @@ impl Shared {
     async fn read_all(&self) -> Result<(), Refused> {
         let last = self.state().tail.last();
         let extent = self.journal.open(&self.topic, last).await?;
-        self.state().opened();
-        let has_begun = self.reached.borrow().is_some();
+        let was_cut = self.cut(false);
+        self.state().unheard.opened();
+        let has_begun = self.reached.borrow().last.is_some();
         // What was before this server is kept for those that come back, and delivered to nobody.
         let history = if has_begun { 0 } else { extent.last };
         if extent.base > last {
@@ -438,13 +402,16 @@ impl Shared {
                     namespace = &*self.name,
                     "the end of the shared log was lost: clients that come back begin anew"
                 );
-                // Those may be lost, too.
-                if let Some(local) = self.local() {
-                    local.save_sessions();
-                }
             }
             self.begin_behind(extent.base);
             self.took(if has_begun { extent.base } else { 0 });
+        }
+        if was_cut
+            && has_begun
+            && let Some(local) = self.local()
+        {
+            // Sessions may be lost, or another server's by now.
+            local.save_sessions();
         }
         loop {
             let after = self.state().tail.last();
@@ -463,12 +430,13 @@ impl Shared {
         }
         if !has_begun {
             self.passed(extent.last);
-            self.reached.send_replace(Some(extent.last));
+            self.reached
+                .send_modify(|reached| reached.last = Some(extent.last));
         }
         self.took(extent.last);
         let is_whole = {
             let mut state = self.state();
-            self.pump(&mut state);
+            self.send(&mut state);
             state.tail.has_read_all()
         };
         if !is_whole {
@@ -494,38 +462,6 @@ impl Shared {
             );
         }
         self.begin_behind(placed.before);
-    }
-}
-
-impl State {
-    /// It is known how far the log goes.
-    fn opened(&mut self) {
-        self.is_open = true;
-        self.denied = None;
-    }
-
-    /// The broker says no: what waits won't be stored.
-    fn deny(&mut self, reason: String) {
-        let waiting: Vec<_> = self.unheard.keys().copied().collect();
-        waiting
-            .into_iter()
-            .for_each(|number| self.fail(number, &reason));
-        self.denied = Some(reason);
-    }
-
-    /// An entry of this server has come back.
-    fn unheard(&mut self, number: u64) -> Option<Unheard> {
-        let unheard = self.unheard.remove(&number)?;
-        self.bytes -= unheard.entry.len();
-        Some(unheard)
-    }
-
-    /// An entry of this server is not stored.
-    fn fail(&mut self, number: u64, reason: &str) {
-        if let Some(unheard) = self.unheard(number) {
-            self.failures += 1;
-            let _ = unheard.done.send(Err(LogError::Failed(reason.to_owned())));
-        }
     }
 }
 
@@ -559,18 +495,20 @@ impl Log for Shared {
         let mut reached = self.reached.subscribe();
         let (journal, topic) = (Arc::clone(&self.journal), self.topic.clone());
         Box::pin(async move {
-            let is_there = |reached: &Option<u64>| reached.is_some_and(|last| last >= sequence);
+            let is_there = |reached: &Reached| reached.last.is_some_and(|last| last >= sequence);
             if is_there(&reached.borrow()) {
                 return Ok(());
             }
-            let failed = |error: Refused| LogError::Failed(error.to_string());
-            if journal.open(&topic, 0).await.map_err(failed)?.last < sequence {
+            let failed = |error: &dyn fmt::Display| LogError::Failed(error.to_string());
+            let extent = journal.open(&topic, 0).await;
+            if extent.map_err(|error| failed(&error))?.last < sequence {
                 return Err(LogError::Gap);
             }
-            let waited = reached.wait_for(is_there).await;
-            waited
-                .map(drop)
-                .map_err(|_| LogError::Failed("closed".to_owned()))
+            let waited = reached.wait_for(|reached| is_there(reached) || reached.is_cut);
+            match waited.await {
+                Ok(reached) if is_there(&reached) => Ok(()),
+                _ => Err(failed(&"the broker is away")),
+            }
         })
     }
 
@@ -595,7 +533,7 @@ impl Log for Shared {
     }
 
     fn failures(&self) -> u64 {
-        self.state().failures
+        self.state().unheard.failures()
     }
 
     fn flush(&self) -> BoxFuture<()> {
@@ -625,8 +563,6 @@ const LATEST: u64 = u32::MAX as u64 * 1_000;
 
 /// A log that the broker denies is tried again so much later.
 const DENIED: Duration = Duration::from_secs(5);
-
-const FULL: &str = "too much waits for the broker";
 
 fn now() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -214,6 +214,14 @@ impl Local {
         }
     }
 
+    /// The shared log is away, or there again. While it is away events wait, and nothing else does: sockets
+    /// join and leave before events that were emitted earlier.
+    pub fn stall(&self, is_stalled: bool) {
+        if let Some(ordered) = self.recovery() {
+            ordered.stall(is_stalled);
+        }
+    }
+
     /// Gives a session to another server that [takes](crate::recovery::Log::take) it, and forgets
     /// it. If its socket is connected it is ended first. Resolves with `None` if there is none of
     /// this private id.

@@ -321,8 +321,9 @@ impl Ordered {
             (sessions.live(&pid).cloned(), sessions.remove(&pid))
         };
         self.settled.notify_waiters();
-        if let Some(socket) = live {
-            socket.taken_over();
+        // If its client is at this server after all, it comes again, and gets the one that there is.
+        if let Some(session) = live.as_ref().and_then(|socket| socket.peer().session()) {
+            session.close();
         }
         if let Some(values) = values {
             values.session_over();

@@ -197,6 +197,11 @@ impl Ordered {
         self.in_order(|waiting| waiting.push_change(change));
     }
 
+    /// The log is away, or there again.
+    pub(crate) fn stall(self: &Arc<Self>, is_stalled: bool) {
+        self.in_order(|waiting| waiting.stall(is_stalled));
+    }
+
     /// Resolves when all has been delivered and done that was emitted or asked for before.
     pub(crate) async fn caught_up(self: &Arc<Self>) {
         if self.is_behind() {

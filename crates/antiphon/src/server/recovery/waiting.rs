@@ -7,7 +7,8 @@
 //! after the other.
 //!
 //! Events are bounded by the log, which refuses what it can't take. If too many other steps wait they
-//! wait no longer: they are done in their order, and the events come behind them.
+//! wait no longer: they are done in their order, and the events come behind them. So it is while the
+//! log is away, since clients come and go meanwhile.
 //!
 //! Of a log that several servers share, events of others come with their sequence. They wait for no
 //! event that this server has yet to hear back, since that will have a higher one.
@@ -51,6 +52,8 @@ pub(crate) struct Waiting {
     changes: usize,
     /// Events of other servers, in the order of the log.
     of_others: VecDeque<(Delivery, u64)>,
+    /// The log is away: nobody knows how long events wait.
+    is_stalled: bool,
     /// Until all has been done, also what was taken from here.
     pub(super) has_worker: bool,
     worker: Option<Waker>,
@@ -209,17 +212,27 @@ impl Waiting {
         self.bytes += step.size();
         self.steps.push_back(step);
         if self.others >= MOST_STEPS || self.bytes >= MOST_BYTES {
+            tracing::warn!(
+                steps = self.others,
+                bytes = self.bytes,
+                "too much waits for the log: what waits behind events is done before them"
+            );
+            self.hurry();
+        } else if self.is_stalled {
+            self.hurry();
+        }
+    }
+
+    /// The log is away, or there again. While it is away, what isn't an event waits for none.
+    pub(super) fn stall(&mut self, is_stalled: bool) {
+        self.is_stalled = is_stalled;
+        if is_stalled && self.others > 0 {
             self.hurry();
         }
     }
 
     /// What isn't an event waits no longer.
     fn hurry(&mut self) {
-        tracing::warn!(
-            steps = self.others,
-            bytes = self.bytes,
-            "too much waits for the log: what waits behind events is done before them"
-        );
         let (events, others) = mem::take(&mut self.steps)
             .into_iter()
             .partition(Step::is_event);
@@ -238,7 +251,10 @@ impl Waiting {
                 return Poll::Ready(Some(due));
             }
             // Its memory is given back.
-            *self = Self::default();
+            *self = Self {
+                is_stalled: self.is_stalled,
+                ..Self::default()
+            };
             return Poll::Ready(None);
         };
         if !is_hurried && !step.is_event() {
@@ -452,6 +468,27 @@ mod tests {
             assert_eq!(work(&mut waiting), 0);
             assert!(order.try_recv().is_err() && !waiting.is_empty());
         }
+    }
+
+    #[test]
+    fn while_the_log_is_away_what_isnt_an_event_waits_for_none() {
+        let (done, order) = mpsc::channel();
+        let mut waiting = Waiting::default();
+        let push = |waiting: &mut Waiting, number| {
+            let done = done.clone();
+            let work = move || done.send(number).expect("the test waits");
+            waiting.push_work(0, Box::new(work));
+        };
+        waiting.push_event(event(0), Box::pin(pending()));
+        push(&mut waiting, 0);
+        assert_eq!((work(&mut waiting), order.try_iter().count()), (0, 0));
+        waiting.stall(true);
+        push(&mut waiting, 1);
+        assert_eq!(work(&mut waiting), 0);
+        assert!(order.try_iter().eq(0..2));
+        waiting.stall(false);
+        push(&mut waiting, 2);
+        assert_eq!((work(&mut waiting), order.try_iter().count()), (0, 0));
     }
 
     #[test]

@@ -1,0 +1,99 @@
+//! How a session goes from the server that has it to the one that its client has come to.
+//!
+//! The one asks by a frame to the other's inbox; that one ends the session's socket, if it is
+//! connected, and says what the session is. The router owns what is waited for.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use antiphon::adapter::NodeId;
+use antiphon_protocol::cluster::native::Message;
+use bytes::Bytes;
+use tokio::sync::oneshot;
+
+use crate::{link::Ears as _, router::Router};
+
+/// So long a server may take to hand a session over: as long as its socket takes to end.
+const TIME: Duration = Duration::from_secs(2);
+
+/// Sessions that other servers were asked for.
+#[derive(Default)]
+pub(crate) struct HandingOver(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    waiting: HashMap<u64, oneshot::Sender<Option<Bytes>>>,
+}
+
+impl HandingOver {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask(&self) -> (u64, oneshot::Receiver<Option<Bytes>>) {
+        let (answer, waits) = oneshot::channel();
+        let mut state = self.state();
+        state.next += 1;
+        let question = state.next;
+        state.waiting.insert(question, answer);
+        (question, waits)
+    }
+
+    /// A server has said what was asked for.
+    pub(crate) fn answered(&self, question: u64, session: Option<Bytes>) {
+        if let Some(waits) = self.state().waiting.remove(&question) {
+            // It may have waited for too long.
+            let _ = waits.send(session);
+        }
+    }
+}
+
+impl Router {
+    /// Asks another server for a session that it has. `None`: it doesn't answer. `Some(None)`: it
+    /// doesn't have it.
+    pub(super) async fn hand_over(
+        &self,
+        owner: &NodeId,
+        namespace: &Arc<str>,
+        pid: &Arc<str>,
+    ) -> Option<Option<Bytes>> {
+        let (question, answer) = self.handing.ask();
+        let inbox = self.topics.inbox(owner.as_str());
+        let pid = Arc::clone(pid);
+        let asked = self.publish(&inbox, namespace, Message::HandOver { question, pid });
+        let answer = match asked {
+            Ok(()) => tokio::time::timeout(TIME, answer).await.ok(),
+            Err(_) => None,
+        };
+        self.handing.state().waiting.remove(&question);
+        answer?.ok()
+    }
+
+    /// Another server wants a session of this one.
+    pub(crate) fn gives_up(
+        self: &Arc<Self>,
+        from: &NodeId,
+        name: &Arc<str>,
+        question: u64,
+        pid: &str,
+    ) {
+        let gives = self.namespace(name).map(|it| it.local().hand_over(pid));
+        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
+        let inbox = self.topics.inbox(from.as_str());
+        self.link().runtime.spawn(async move {
+            let session = match gives {
+                Some(gives) => gives.await,
+                None => None,
+            };
+            let session = session.map(|session| session.to_json().into());
+            let message = Message::HandedOver { question, session };
+            // The other takes what was saved, if it can't be told.
+            let _ = router.upgrade()?.publish(&inbox, &name, message);
+            Some(())
+        });
+    }
+}
