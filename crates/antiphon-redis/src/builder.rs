@@ -151,7 +151,7 @@ impl RedisBuilder {
     /// Where the other servers find this one, as in `http://10.0.0.5:3000`, so that clients may come
     /// to any server with each request: no sticky sessions. It is the address of whatever serves
     /// this server, within the servers' own network. A path in it is put in front of the path of
-    /// each request.
+    /// each request. With servers of Node ([`connect_node`](Self::connect_node)) it is of no matter.
     ///
     /// # Panics
     /// If it isn't `http://` with a host, a port (or 80) and maybe a path.

@@ -79,8 +79,12 @@ async fn server(redis: &str, name: &str, at: SocketAddr) -> Server {
         .build();
     let main = io.of("/");
     main.on("echo", async |args: Args| args);
-    main.on("join", async |socket: Socket, Data(room): Data<String>| {
+    let cluster = redis.clone();
+    main.on("join", move |socket: Socket, Data(room): Data<String>| {
         socket.join(room);
+        let cluster = cluster.clone();
+        // What is emitted behind the acknowledgement comes.
+        async move { cluster.subscribed().await }
     });
     let all = main.clone();
     main.on("all", move |Data((room, what)): Data<(String, Value)>| {

@@ -2,13 +2,11 @@
 
 use std::{fmt, sync::Arc};
 
+use antiphon_protocol::cluster::native::MAX_ADDRESS;
 use http::{
     Uri,
     uri::{PathAndQuery, Scheme},
 };
-
-/// Addresses of others that are longer aren't any.
-const LONGEST: usize = 512;
 
 /// Where a server takes requests of its sessions that have come to other servers:
 /// `http://10.0.0.5:3000`. Whatever serves it is there: it needs no listener of its own.
@@ -38,7 +36,7 @@ impl Address {
 
     /// The address of this URL. Returns `None` if it isn't one.
     pub(crate) fn parse(url: &str) -> Option<Self> {
-        let uri: Uri = url.parse().ok().filter(|_| url.len() <= LONGEST)?;
+        let uri: Uri = url.parse().ok().filter(|_| url.len() <= MAX_ADDRESS)?;
         let authority = uri.authority()?;
         // Nothing is in front of the host: no user.
         let port = match authority.as_str().strip_prefix(authority.host())? {
@@ -112,7 +110,7 @@ mod tests {
 
     #[test]
     fn what_is_no_address_is_refused() {
-        let long = format!("http://one/{}", "a".repeat(LONGEST));
+        let long = format!("http://one/{}", "a".repeat(MAX_ADDRESS));
         for url in [
             "",
             "10.0.0.5:3000",

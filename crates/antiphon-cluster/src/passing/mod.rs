@@ -71,6 +71,15 @@ impl Passing {
         [&self.passed, &self.failed].map(|count| count.load(Ordering::Relaxed))
     }
 
+    fn failed(&self, error: &NotRelayed) {
+        let count = 1 + self.failed.fetch_add(1, Ordering::Relaxed);
+        // Sessions end, and clients come back to them. The rest is to be seen to, and the first of
+        // many says what is to be said.
+        if !matches!(error, NotRelayed::Unknown) && count.is_power_of_two() {
+            tracing::warn!(%error, count, "a request of another server's session was not passed on");
+        }
+    }
+
     async fn address(&self, router: &Router, to: ServerTag) -> Result<Address, NotRelayed> {
         let mut known = self.peers.address(to);
         if known.is_none()
@@ -112,11 +121,12 @@ impl Relay for Router {
     ) -> Pin<Box<dyn Future<Output = Result<Response<RelayBody>, NotRelayed>> + Send + '_>> {
         Box::pin(async move {
             let passed = self.passing.pass_on(self, to, request).await;
-            let counter = match passed {
-                Ok(_) => &self.passing.passed,
-                Err(_) => &self.passing.failed,
-            };
-            counter.fetch_add(1, Ordering::Relaxed);
+            match &passed {
+                Ok(_) => {
+                    self.passing.passed.fetch_add(1, Ordering::Relaxed);
+                }
+                Err(error) => self.passing.failed(error),
+            }
             passed
         })
     }

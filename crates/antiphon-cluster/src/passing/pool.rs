@@ -45,6 +45,9 @@ const MOST_IDLE: usize = 256;
 /// For so long, which is less than any HTTP server waits for the next request.
 const LONGEST_IDLE: Duration = Duration::from_secs(4);
 
+/// So much of a response is read ahead of the client that takes it.
+const BUFFER: usize = 64 * 1_024;
+
 /// Connecting takes so long at the most: it is to a server nearby.
 const CONNECTING: Duration = Duration::from_secs(3);
 
@@ -132,9 +135,10 @@ impl Pool {
             stream,
             _permit: permit,
         };
-        let (sender, connection) = http1::handshake(TokioIo::new(held))
-            .await
-            .map_err(unreachable)?;
+        let handshake = http1::Builder::new()
+            .max_buf_size(BUFFER)
+            .handshake(TokioIo::new(held));
+        let (sender, connection) = handshake.await.map_err(unreachable)?;
         tokio::spawn(async move {
             if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "a connection to another server has failed");
@@ -287,5 +291,108 @@ impl fmt::Debug for Pool {
         f.debug_struct("Pool")
             .field("free", &self.permits.available_permits())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::Full;
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A server that answers each request with this body.
+    async fn server(body: &'static str) -> Address {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = service_fn(move |_| async move {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body))))
+                });
+                let serving = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), answer);
+                tokio::spawn(serving);
+            }
+        });
+        Address::new(&address)
+    }
+
+    fn request() -> Request<RelayBody> {
+        let body = Full::new(Bytes::new()).map_err(|never| match never {});
+        Request::new(body.boxed_unsync())
+    }
+
+    #[tokio::test]
+    async fn no_more_connections_are_made_than_may_be() {
+        let (pool, address) = (Arc::new(Pool::of(1)), server("ok").await);
+        let first = pool.send(&address, request()).await.unwrap();
+        let refused = pool.send(&address, request()).await;
+        assert_eq!(refused.err(), Some(NotRelayed::Full));
+        // Its body has been read, and the connection can be used again.
+        assert_eq!(first.into_body().collect().await.unwrap().to_bytes(), "ok");
+        assert!(pool.send(&address, request()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_answer_is_not_read_is_closed() {
+        let (pool, address) = (Arc::new(Pool::of(1)), server("ok").await);
+        drop(pool.send(&address, request()).await.unwrap());
+        assert!(pool.idle().is_empty());
+        while pool.permits.available_permits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(pool.send(&address, request()).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_meanwhile_is_not_used() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()));
+        let pool = Arc::new(Pool::new());
+        for _ in 0..3 {
+            let answer = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut read = [0; 1_024];
+                assert!(
+                    tokio::io::AsyncReadExt::read(&mut stream, &mut read)
+                        .await
+                        .unwrap()
+                        > 0
+                );
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+                    .await
+                    .unwrap();
+            };
+            let (response, ()) = tokio::join!(pool.send(&address, request()), answer);
+            response.unwrap().into_body().collect().await.unwrap();
+            let is_closed = || {
+                pool.idle()
+                    .values()
+                    .flatten()
+                    .all(|idle| idle.sender.is_closed())
+            };
+            while !is_closed() {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_unreachable() {
+        let pool = Arc::new(Pool::new());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = Address::new(&format!("http://{}", listener.local_addr().unwrap()));
+        drop(listener);
+        let refused = pool.send(&address, request()).await.err();
+        assert!(
+            matches!(refused, Some(NotRelayed::Unreachable { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(pool.permits.available_permits(), MOST);
     }
 }

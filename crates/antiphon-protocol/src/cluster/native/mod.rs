@@ -23,6 +23,9 @@ use crate::{
 /// The version of this format: the first byte of each frame.
 pub const VERSION: u8 = 2;
 
+/// Bytes of the longest address that a server may say of itself.
+pub const MAX_ADDRESS: usize = 512;
+
 /// What a server says, and of which namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
@@ -129,7 +132,8 @@ pub struct Digest {
     pub config: u64,
     /// How many sockets it has.
     pub sockets: u64,
-    /// Where it takes requests of its sessions from others, as a URL. Empty: nowhere.
+    /// Where it takes requests of its sessions from others, as a URL of up to [`MAX_ADDRESS`]
+    /// bytes. Empty: nowhere.
     pub address: Arc<str>,
 }
 
@@ -437,7 +441,10 @@ impl Digest {
         Ok(Self {
             config: rest.number().ok_or(Malformed::Garbage)?,
             sockets: rest.number().ok_or(Malformed::Garbage)?,
-            address: rest.text().ok_or(Malformed::Garbage)?.into(),
+            address: {
+                let address = rest.text().filter(|text| text.len() <= MAX_ADDRESS);
+                address.ok_or(Malformed::Garbage)?.into()
+            },
         })
     }
 }
