@@ -280,7 +280,8 @@ fn events(kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> 
             "broadcast" => Broadcast::new(name, 1 + receivers, burst, TEXT_SIZE),
             _ => Broadcast::new(name, receivers, burst, TEXT_SIZE).from(1),
         };
-        load.run(&mut cluster.net, settings.warm)?;
+        // Node's compiler needs a second.
+        load.run(&mut cluster.net, settings.warm.max(Duration::from_secs(1)))?;
         let ((), cost) = cluster.measured(|net| load.run(net, settings.measure))?;
         let count = load.delivered / load.receivers() as u64;
         for who in [Who::Publisher, Who::Receiver, Who::Redis] {
@@ -342,8 +343,9 @@ fn moves(kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
     let mut cluster = Cluster::start(kind, 0, 1)?;
     let mut load = Moves::new(1, KEPT);
     let idle = cluster.idle(settings.measure)?;
-    // Until there are as many rooms as there will be.
-    load.run(&mut cluster.net, 4 * JOINS, Duration::from_secs(3))?;
+    // Until there are as many rooms as there will be, and as many changes of them as a server
+    // remembers.
+    load.run(&mut cluster.net, 4 * JOINS, Duration::from_secs(12))?;
     let before = cluster.servers[1].resident()?;
     let time = 10 * settings.measure;
     let (moves, cost) = cluster.measured(|net| load.run(net, JOINS, time))?;
