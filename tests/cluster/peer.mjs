@@ -1,7 +1,8 @@
 // A server of Node in a cluster, for the tests: it does what its clients ask for by the event `do`,
 // as the example `cluster_peer` does with ours.
 //
-// node peer.mjs --redis URL --wire classic|sharded|streams --name NAME --client redis|ioredis
+// node peer.mjs --redis URL --wire classic|sharded|streams --name NAME --client redis|ioredis \
+//   [--recovery SECONDS]
 
 import { createServer } from "node:http";
 import { Redis } from "ioredis";
@@ -26,7 +27,11 @@ const adapters = {
   streams: async () => streamsAdapter.createAdapter(await client()),
 };
 const http = createServer();
-const io = new Server(http, { adapter: await adapters[flags.wire]() });
+const options = { adapter: await adapters[flags.wire]() };
+if (flags.recovery) {
+  options.connectionStateRecovery = { maxDisconnectionDuration: 1000 * flags.recovery };
+}
+const io = new Server(http, options);
 
 for (const name of ["/", "/chat"]) {
   const namespace = io.of(name);
@@ -34,7 +39,11 @@ for (const name of ["/", "/chat"]) {
   namespace.on("note", (value) => heard.push(value));
   namespace.on("who", (asked, answer) => answer({ name: flags.name, asked }));
   namespace.on("connection", (socket) => {
-    socket.data.at = flags.name;
+    // Who has come back is from elsewhere, perhaps.
+    socket.data.at ??= flags.name;
+    socket.on("me", (answer) => {
+      answer({ recovered: socket.recovered, at: socket.data.at, rooms: [...socket.rooms] });
+    });
     socket.on("do", async (task, answer) => {
       try {
         answer(await run(namespace, task, heard));

@@ -67,7 +67,6 @@ pub(crate) fn found(sockets: Vec<RemoteSocket>, bytes: usize) -> Vec<Reply> {
 
 /// A socket as others are told of it: `handshake` and `data` are one object each.
 pub(crate) fn details(socket: RemoteSocket) -> SocketDetails {
-    let object = |map: Map<String, Value>| OwnedArgs::new(&(map,)).unwrap_or_default();
     SocketDetails {
         id: socket.id.as_str().into(),
         rooms: socket.rooms,
@@ -76,15 +75,24 @@ pub(crate) fn details(socket: RemoteSocket) -> SocketDetails {
     }
 }
 
-/// A socket as another server tells of it. What is no object there says nothing.
-pub(crate) fn remote(details: SocketDetails) -> RemoteSocket {
-    let object = |args: &OwnedArgs| match args.as_args().deserialize::<(Value,)>() {
+/// An object as the one argument.
+pub(crate) fn object(map: Map<String, Value>) -> OwnedArgs {
+    OwnedArgs::new(&(map,)).unwrap_or_default()
+}
+
+/// The object that is the one argument. What is none says nothing.
+pub(crate) fn map(args: &OwnedArgs) -> Map<String, Value> {
+    match args.as_args().deserialize::<(Value,)>() {
         Ok((Value::Object(map),)) => map,
         _ => Map::new(),
-    };
+    }
+}
+
+/// A socket as another server tells of it. What is no object there says nothing.
+pub(crate) fn remote(details: SocketDetails) -> RemoteSocket {
     let mut socket = RemoteSocket::new(SocketId::new(&*details.id), details.rooms);
-    socket.handshake = object(&details.handshake);
-    socket.data = object(&details.data);
+    socket.handshake = map(&details.handshake);
+    socket.data = map(&details.data);
     socket
 }
 

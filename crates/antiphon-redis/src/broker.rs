@@ -15,12 +15,20 @@ use antiphon_cluster::{
     Topic, Wanted,
     broker::{Abilities, Broker, Inbox, Queue, Refused},
     log::Journal,
+    node::Store,
 };
 use bytes::Bytes;
 use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
-use crate::{error::Error, journal::Queued, publisher, reader, server::Server, subscriber};
+use crate::{
+    error::Error,
+    publisher::{self, Sender},
+    reader,
+    server::Server,
+    store::RedisStore,
+    subscriber,
+};
 
 /// The largest frame. By default Redis closes the connection of a subscriber for whom 32 MB wait
 /// (`client-output-buffer-limit pubsub`), so one frame must be well below.
@@ -192,10 +200,10 @@ impl Shared {
     }
 
     /// An entry was not appended to a log.
-    pub(crate) fn not_appended(&self, log: &Topic, entry: &Queued, reason: &Error) {
+    pub(crate) fn not_appended(&self, log: &Topic, sender: &Sender, reason: &Error) {
         if let Some(inbox) = self.inbox.get() {
-            let (from, log) = (Arc::clone(&entry.from), Topic::new(log.name()));
-            inbox.refused(log, from, entry.number, reason.to_string());
+            let (from, log) = (Arc::clone(&sender.from), Topic::new(log.name()));
+            inbox.refused(log, from, sender.number, reason.to_string());
         }
     }
 
@@ -240,6 +248,11 @@ impl Broker for RedisBroker {
 
     fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
         Some(self)
+    }
+
+    fn store(self: Arc<Self>) -> Option<Arc<dyn Store>> {
+        let reads = self.0.server.channels.reads();
+        reads.then(|| -> Arc<dyn Store> { Arc::new(RedisStore(Arc::clone(&self.0))) })
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -294,12 +294,13 @@ fn channels_of(wire: &NodeWire) -> Channels {
             stream,
             max_len,
             sharded,
+            sessions,
             ..
         } => {
             let streams = Streams {
                 names: wire.streams_to_read(),
                 max_len: *max_len,
-                right: format!("~{stream}*"),
+                right: format!("~{stream}* ~{sessions}*"),
             };
             (*sharded, Some(streams))
         }
@@ -338,6 +339,10 @@ impl Deref for NodeRedis {
 impl AdapterFactory for NodeRedis {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        self.cluster.log(namespace, bounds)
     }
 }
 

@@ -22,7 +22,10 @@ use antiphon_cluster::{
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value};
 
-use crate::broker::{RedisBroker, Shared};
+use crate::{
+    broker::{RedisBroker, Shared},
+    publisher::Sender,
+};
 
 const BEGIN: &str = include_str!("scripts/begin.lua");
 const CLAIM: &str = include_str!("scripts/claim.lua");
@@ -45,8 +48,8 @@ fn open_script() -> String {
 
 /// An entry that is to be appended, on its way through the queue.
 pub(crate) struct Queued {
-    pub(crate) from: Arc<str>,
-    pub(crate) number: u64,
+    from: Arc<str>,
+    number: u64,
     keep: u64,
     millis: u64,
     entry: Bytes,
@@ -80,6 +83,14 @@ impl Queued {
             millis: text(millis)?.parse().ok()?,
             entry: Bytes::copy_from_slice(entry),
         })
+    }
+
+    /// Who waits for it.
+    pub(crate) fn sender(&self) -> Sender {
+        Sender {
+            from: Arc::clone(&self.from),
+            number: self.number,
+        }
     }
 
     /// The command that appends it by the script of this digest.
@@ -119,7 +130,7 @@ fn eval(script: &str, keys: &[String]) -> Cmd {
 
 impl Shared {
     /// Asks a question of one command.
-    async fn ask<R: FromRedisValue>(&self, command: &Cmd) -> Result<R, Refused> {
+    pub(crate) async fn ask<R: FromRedisValue>(&self, command: &Cmd) -> Result<R, Refused> {
         let mut requests = self.connection()?;
         let asked = command.query_async(&mut requests).await;
         asked.map_err(|error| self.refused(&error))

@@ -9,6 +9,7 @@ mod publisher;
 mod reader;
 mod sentinel;
 mod server;
+mod store;
 mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;

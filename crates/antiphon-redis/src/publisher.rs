@@ -24,8 +24,14 @@ const UNANSWERED: usize = 16;
 
 type Answers = RedisResult<Vec<RedisResult<Value>>>;
 
-/// Which commands of a batch append to which log.
-type Appends = Vec<(usize, Topic, Queued)>;
+/// Which commands of a batch append to which log or stream, and who waits for that.
+type Appends = Vec<(usize, Topic, Sender)>;
+
+/// Who has sent an entry, and its number.
+pub(crate) struct Sender {
+    pub(crate) from: Arc<str>,
+    pub(crate) number: u64,
+}
 
 /// A batch that has been sent.
 struct Sent {
@@ -145,7 +151,8 @@ fn send(
     for (topic, frame) in batch.frames {
         match (&shared.server.channels.streams, script) {
             (Some(streams), _) if topic.is_stream() => {
-                append(&mut pipeline, topic.name(), streams.max_len, &frame);
+                let sender = append(&mut pipeline, topic.name(), streams.max_len, &frame);
+                appends.extend(sender.map(|sender| (pipeline.len() - 1, topic, sender)));
             }
             (None, Some(script)) if topic.is_stream() => {
                 let Some(queued) = Queued::unpack(&frame) else {
@@ -154,9 +161,9 @@ fn send(
                 match script {
                     Ok(script) => {
                         queued.command(&mut pipeline, script, topic.name());
-                        appends.push((pipeline.len() - 1, topic, queued));
+                        appends.push((pipeline.len() - 1, topic, queued.sender()));
                     }
-                    Err(error) => shared.not_appended(&topic, &queued, error),
+                    Err(error) => shared.not_appended(&topic, &queued.sender(), error),
                 }
             }
             _ => {
@@ -172,15 +179,23 @@ fn send(
     }
 }
 
-/// Appends an entry to a stream, of which about so many are kept.
-fn append(pipeline: &mut redis::Pipeline, stream: &str, max_len: u64, frame: &[u8]) {
+/// Appends an entry to a stream, of which about so many are kept. Returns who waits for it.
+fn append(
+    pipeline: &mut redis::Pipeline,
+    stream: &str,
+    max_len: u64,
+    frame: &[u8],
+) -> Option<Sender> {
     let command = pipeline.cmd("XADD").arg(stream);
     command.arg("MAXLEN").arg("~").arg(max_len).arg("*");
     // It was packed by the one who publishes.
     let (_, fields) = entry::unpack(frame).unwrap_or_default();
-    for (field, value) in fields {
-        command.arg(field).arg(value);
+    for (field, value) in &fields {
+        command.arg(*field).arg(*value);
     }
+    let (from, number) = entry::sender(&fields)?;
+    let from = from.into();
+    Some(Sender { from, number })
 }
 
 /// The answers to the oldest batch, and how much that is. It never resolves without one.
@@ -220,14 +235,14 @@ fn not_appended(
     appends: &Appends,
     answers: &mut [RedisResult<Value>],
 ) -> Option<Error> {
-    for (index, log, entry) in appends {
+    for (index, log, sender) in appends {
         let answer = std::mem::replace(answers.get_mut(*index)?, Ok(Value::Nil));
         if let Err(error) = answer {
             let reason = connection.error(&error);
             if error.code() == Some("NOSCRIPT") {
                 return Some(reason);
             }
-            shared.not_appended(log, entry, &reason);
+            shared.not_appended(log, sender, &reason);
         }
     }
     None

@@ -10,6 +10,7 @@
 use std::{fmt, sync::Arc};
 
 use antiphon_cluster::broker::{Backoff, Inbox, entry};
+use bytes::Bytes;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
 
 use crate::{
@@ -94,9 +95,18 @@ enum Since {
 }
 
 /// An entry that was read.
-struct Entry {
+pub(crate) struct Entry {
     id: Id,
     fields: Vec<Value>,
+}
+
+impl Entry {
+    /// The frame of it.
+    pub(crate) fn frame(&self) -> Bytes {
+        let pairs = self.fields.chunks_exact(2);
+        let pairs = pairs.filter_map(|pair| Some((bytes(&pair[0])?, bytes(&pair[1])?)));
+        entry::pack(self.id.to_string().as_bytes(), pairs)
+    }
 }
 
 impl<'s> Reader<'s> {
@@ -149,7 +159,14 @@ impl<'s> Reader<'s> {
         let replies = self.query(connection, &mut pipeline).await?;
         for (stream, reply) in self.streams.iter_mut().zip(replies) {
             let about = about(reply).map_err(|error| connection.error(&error))?;
-            self.inbox.dropped(stream.look(&about));
+            let lost = stream.look(&about);
+            if let Some(entries) = lost {
+                self.inbox.dropped(entries);
+                // Those that keep what they read know that something lacks.
+                self.inbox
+                    .read(Arc::clone(&stream.name), Bytes::new())
+                    .await;
+            }
         }
         Ok(())
     }
@@ -167,7 +184,14 @@ impl<'s> Reader<'s> {
         let read = replies.pop().unwrap_or(Ok(Value::Nil));
         for (stream, reply) in self.streams.iter_mut().zip(replies) {
             let about = about(reply).map_err(|error| connection.error(&error))?;
-            self.inbox.dropped(stream.look(&about));
+            let lost = stream.look(&about);
+            if let Some(entries) = lost {
+                self.inbox.dropped(entries);
+                // Those that keep what they read know that something lacks.
+                self.inbox
+                    .read(Arc::clone(&stream.name), Bytes::new())
+                    .await;
+            }
         }
         let read = read.map_err(|error| connection.error(&error))?;
         Ok(self.entries(read))
@@ -247,27 +271,26 @@ impl<'s> Reader<'s> {
             let Some(stream) = self.streams.get_mut(number) else {
                 continue;
             };
-            for Entry { id, fields } in entries {
-                let pairs = fields.chunks_exact(2);
-                let pairs = pairs.filter_map(|pair| Some((bytes(&pair[0])?, bytes(&pair[1])?)));
-                let frame = entry::pack(id.to_string().as_bytes(), pairs);
-                self.inbox.read(Arc::clone(&stream.name), frame).await;
-                stream.have_read(id);
+            for entry in entries {
+                self.inbox
+                    .read(Arc::clone(&stream.name), entry.frame())
+                    .await;
+                stream.have_read(entry.id);
             }
         }
     }
 }
 
 impl Stream {
-    /// Finds its place. Returns how many entries are missing since the last look.
-    fn look(&mut self, about: &About) -> u64 {
+    /// Finds its place. Returns how many entries are missing since the last look, if some are or may be.
+    fn look(&mut self, about: &About) -> Option<u64> {
         let Some(place) = &mut self.place else {
             self.place = Some(about.end());
-            return 0;
+            return None;
         };
         let stream = &*self.name;
         match place.since(about) {
-            Since::Kept => 0,
+            Since::Kept => None,
             Since::Trimmed(entries) => {
                 tracing::warn!(
                     stream,
@@ -276,7 +299,7 @@ impl Stream {
                      its maxLen holds while this server is away, or too busy"
                 );
                 place.appended = place.appended.map(|appended| appended + entries);
-                entries
+                Some(entries)
             }
             Since::Anew => {
                 tracing::warn!(
@@ -292,7 +315,7 @@ impl Stream {
                         appended: about.appended.map(|all| all.saturating_sub(about.length)),
                     },
                 };
-                0
+                Some(0)
             }
         }
     }
@@ -385,7 +408,7 @@ fn about(reply: RedisResult<Value>) -> RedisResult<About> {
     Ok(about)
 }
 
-fn entry(entry: Value) -> Option<Entry> {
+pub(crate) fn entry(entry: Value) -> Option<Entry> {
     let Value::Array(parts) = entry else {
         return None;
     };
@@ -466,7 +489,7 @@ mod tests {
                 name: "s".into(),
                 place: Some(PLACE),
             };
-            assert_eq!(stream.look(&about), 0);
+            assert_eq!(stream.look(&about), Some(0));
         }
     }
 
@@ -478,11 +501,11 @@ mod tests {
         };
         assert_eq!(
             stream.look(&about(3, Some(Id(3, 0)), Id(5, 0), Some(50))),
-            0
+            None
         );
         assert_eq!(stream.place, Some(PLACE));
         let later = about(3, Some(Id(7, 0)), Id(9, 0), Some(60));
-        assert_eq!(stream.look(&later), 7);
+        assert_eq!(stream.look(&later), Some(7));
         for number in 7..10 {
             stream.have_read(Id(number, 0));
         }

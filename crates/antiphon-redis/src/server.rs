@@ -71,7 +71,10 @@ impl Channels {
             false => "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub",
         };
         let streams = self.streams.as_ref().map_or_else(String::new, |streams| {
-            format!(" +xadd +xread +xinfo|stream {}", streams.right)
+            format!(
+                " +xadd +xread +xrange +xinfo|stream +set +getdel {}",
+                streams.right
+            )
         });
         let logs = self.logs.as_ref().map_or_else(String::new, |keys| {
             format!(

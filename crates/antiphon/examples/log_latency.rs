@@ -94,6 +94,7 @@ mod latency {
                 let mut stored = match appending {
                     Appending::Waiting(stored) => stored,
                     Appending::Done(done) => Box::pin(std::future::ready(done)),
+                    Appending::Unlogged => continue,
                 };
                 let mut has_waited = false;
                 let result = std::future::poll_fn(|context| {

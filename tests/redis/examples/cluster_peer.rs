@@ -1,7 +1,7 @@
 //! A server of ours in a cluster with servers of Node, for the tests: it does what its clients ask
 //! for by the event `do`, as `tests/cluster/peer.mjs` does with Node's library.
 //!
-//! `cluster_peer --redis URL --wire classic|sharded|streams|native --name NAME`
+//! `cluster_peer --redis URL --wire classic|sharded|streams|native --name NAME [--recovery SECONDS]`
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,11 +11,14 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Broadcast, Bytes, Data, Server, Socket, adapter::AdapterFactory};
+use antiphon::{Broadcast, Bytes, Data, Recovery, Server, ServerBuilder, Socket};
 use antiphon_redis::{NodeWire, Redis};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 /// What a client asks its server to do.
 #[derive(Deserialize)]
@@ -68,24 +71,40 @@ async fn main() {
         .collect();
     let redis = Redis::builder(&flags["--redis"]);
     let name = flags["--name"].clone();
+    let mut builder = Server::builder();
+    if let Some(seconds) = flags.get("--recovery") {
+        let duration = Duration::from_secs(seconds.parse().unwrap());
+        let recovery = Recovery::new().duration(duration);
+        builder = builder.recovery(recovery.data::<String>("at"));
+    }
     let wire = match &*flags["--wire"] {
         "classic" => NodeWire::classic(),
         "sharded" => NodeWire::sharded(),
         "streams" => NodeWire::streams(),
-        _ => return serve(name, redis.connect().await.unwrap()).await,
+        _ => return serve(name, builder.adapter(redis.connect().await.unwrap())).await,
     };
-    serve(name, redis.connect_node(wire).await.unwrap()).await;
+    let redis = redis.connect_node(wire).await.unwrap();
+    serve(name, builder.adapter(redis)).await;
 }
 
-async fn serve(name: String, adapter: impl AdapterFactory) {
-    let builder = Server::builder().adapter(adapter);
+async fn serve(name: String, builder: ServerBuilder) {
     let io = builder.share_data::<String>("at").build();
     for namespace in ["/", "/chat"] {
         let namespace = io.of(namespace);
         let at = name.clone();
         namespace.on_connect(move |socket: Socket| {
-            socket.insert(at.clone());
+            // Who has come back is from elsewhere, perhaps.
+            if socket.get::<String>().is_none() {
+                socket.insert(at.clone());
+            }
             async {}
+        });
+        namespace.on("me", async |socket: Socket| {
+            json!({
+                "recovered": socket.recovered(),
+                "at": socket.get::<String>(),
+                "rooms": socket.rooms(),
+            })
         });
         let heard = Heard::default();
         let noted = Arc::clone(&heard);
@@ -106,7 +125,12 @@ async fn serve(name: String, adapter: impl AdapterFactory) {
     }
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("listening on {}", listener.local_addr().unwrap());
-    axum::serve(listener, io.router()).await.unwrap();
+    let mut term = signal(SignalKind::terminate()).unwrap();
+    let serves = axum::serve(listener, io.router());
+    tokio::select! {
+        served = serves => served.unwrap(),
+        _ = term.recv() => io.close().await,
+    }
 }
 
 async fn run(namespace: &antiphon::Namespace, task: Task, heard: &Heard) -> Value {

@@ -2,6 +2,7 @@
 //!
 //! A frame is one piece of bytes, and an entry is several. A broker with streams takes a frame that
 //! is published under a [stream](crate::Topic::stream) apart, and puts what it reads there together.
+//! An empty frame says that entries before the next one have been lost.
 //! Rows of Node's table of attachments ([`NodeWire::Postgres`](crate::node::NodeWire)) are packed so,
 //! too.
 //!
@@ -18,6 +19,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// A field and its value.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// The field with the number that the sender of an entry has given it.
+pub(crate) const NUMBER: &[u8] = b"n";
 
 /// The frame of an entry. One that is to be appended has an empty id: the broker gives it one.
 pub fn pack<'a>(id: &[u8], fields: impl IntoIterator<Item = Field<'a>>) -> Bytes {
@@ -45,6 +49,17 @@ pub fn unpack(mut frame: &[u8]) -> Option<(&[u8], Vec<Field<'_>>)> {
         fields.push((take(&mut frame)?, take(&mut frame)?));
     }
     Some((id, fields))
+}
+
+/// Who has sent an entry, and the number that it has given it. `None` if this isn't numbered: nobody
+/// waits for it to come back.
+#[must_use]
+pub fn sender<'a>(fields: &[Field<'a>]) -> Option<(&'a str, u64)> {
+    let text = |name: &[u8]| {
+        let field = fields.iter().find(|(field, _)| *field == name);
+        field.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    Some((text(b"uid")?, text(NUMBER)?.parse().ok()?))
 }
 
 fn take<'a>(frame: &mut &'a [u8]) -> Option<&'a [u8]> {

@@ -27,7 +27,7 @@ pub use inbox::Inbox;
 pub use line::Line;
 pub use queue::{Batch, Queue, Size};
 
-use crate::{Topic, Wanted, log::Journal};
+use crate::{Topic, Wanted, log::Journal, node::Store};
 
 /// What connects the servers of a cluster.
 pub trait Broker: Send + Sync + 'static {
@@ -56,6 +56,12 @@ pub trait Broker: Send + Sync + 'static {
     /// What keeps logged events and sessions, if it can: then servers share the logs of namespaces
     /// with recovery. By default it can't.
     fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        None
+    }
+
+    /// What recovery in the format of Node's adapter for Redis streams needs, if it can do that. By
+    /// default it can't.
+    fn store(self: Arc<Self>) -> Option<Arc<dyn Store>> {
         None
     }
 

@@ -26,6 +26,7 @@ use tokio::sync::watch;
 
 use super::{
     codec::Codec,
+    log::NodeLog,
     members::Members,
     requests::{Others, Requests},
     router::Router,
@@ -46,8 +47,10 @@ pub(crate) struct Namespaced(Arc<Inner>);
 
 pub(crate) struct Inner {
     name: Arc<str>,
-    local: Local,
+    pub(super) local: Local,
     router: Arc<Router>,
+    /// What carries its logged events, if the servers share it.
+    log: Option<Arc<NodeLog>>,
     codec: Codec,
     requests: Mutex<Requests>,
     /// Who is there, on wires where servers say so.
@@ -62,7 +65,9 @@ impl Namespaced {
     pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
         let name: Arc<str> = local.name().into();
         // Each namespace of a server has a name of its own, as in Node.
-        let me = random_id();
+        let log = router.log_of(&name);
+        let log = log.filter(|_| local.recovery_time().is_some());
+        let me = log.as_ref().map_or_else(random_id, |log| log.me.clone());
         let codec = Codec::new(&router.wire, &name, me.as_str());
         let has_heartbeats = router.wire.has_heartbeats();
         let members = has_heartbeats.then(|| Mutex::new(Members::new(Instant::now())));
@@ -70,6 +75,7 @@ impl Namespaced {
             name,
             local,
             router,
+            log,
             codec,
             requests: Mutex::new(Requests::new((&me).into())),
             members,
@@ -102,6 +108,12 @@ impl Inner {
     /// The connection is there, and what is wanted as of this version is subscribed to. `None`: it
     /// isn't.
     pub(crate) fn connected(&self, confirmed: Option<u64>, now: Instant) {
+        if let Some(log) = &self.log {
+            match confirmed {
+                Some(_) => log.up(),
+                None => log.down(),
+            }
+        }
         let wanted = self.wanted.load(Ordering::Relaxed);
         let is_connected = confirmed.is_some_and(|confirmed| confirmed >= wanted);
         let says = self.members().and_then(|mut members| {
@@ -110,25 +122,28 @@ impl Inner {
             says
         });
         if let Some(message) = says {
-            self.say(&message);
+            // The next heartbeat says as much.
+            let _ = self.say(&message);
         }
     }
 
     /// The server goes.
     pub(crate) fn leave(&self) {
         if self.members.is_some() {
-            self.say(&Message::Bye);
+            // Else it is missed some seconds later.
+            let _ = self.say(&Message::Bye);
         }
     }
 
-    /// Says something of this server. The next heartbeat says as much if it can't be told.
-    fn say(&self, message: &Message) {
-        let frame = self.codec.encode(message);
-        let _ = frame.and_then(|frame| self.publish(frame));
+    pub(super) fn say(&self, message: &Message) -> Result<(), AdapterError> {
+        self.publish(self.codec.encode(message)?)
     }
 
     /// Does what it is time for, and returns when to look again.
     pub(crate) fn tick(&self, now: Instant) -> Option<Instant> {
+        if let Some(log) = &self.log {
+            log.tick();
+        }
         let due = self.members().map(|mut members| members.tick(now));
         let due = due.unwrap_or_default();
         for node in &due.dead {
@@ -137,13 +152,22 @@ impl Inner {
             self.requests().gone(node);
         }
         if let Some(message) = due.say {
-            self.say(&message);
+            let _ = self.say(&message);
         }
         let heartbeat = self.members().and_then(|members| members.deadline());
         let mut requests = self.requests();
         requests.expire(now);
         let deadlines = [heartbeat, requests.deadline()];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// The broker has refused an entry of the server with this name.
+    pub(crate) fn refused(&self, from: &str, number: u64, reason: &str) {
+        if let Some(log) = &self.log
+            && log.me.as_str() == from
+        {
+            log.refused(number, reason);
+        }
     }
 
     /// A server of this name has said something.
@@ -171,6 +195,11 @@ impl Inner {
         }
     }
 
+    /// Whether an event is carried by the shared log.
+    fn logs(&self, flags: Flags) -> bool {
+        self.log.is_some() && !flags.volatile && flags.at_least_once.is_none()
+    }
+
     fn publish(&self, (topic, frame): (Topic, Bytes)) -> Result<(), AdapterError> {
         self.router.link().publish(&topic, frame)
     }
@@ -178,7 +207,7 @@ impl Inner {
     fn tell(&self, flags: Flags, message: impl FnOnce() -> Message) -> Result<(), AdapterError> {
         match flags.local {
             true => Ok(()),
-            false => self.publish(self.codec.encode(&message())?),
+            false => self.say(&message()),
         }
     }
 
@@ -243,7 +272,15 @@ impl Inner {
     }
 
     /// Something has come for this namespace.
-    pub(crate) fn heard(self: &Arc<Self>, topic: &str, bytes: &[u8]) {
+    pub(crate) fn heard(self: &Arc<Self>, topic: &str, bytes: &Bytes) {
+        if self.router.wire.is_stream(topic) {
+            match &self.log {
+                Some(log) => return log.heard(self, bytes.clone()),
+                // Entries were lost. The link has counted them.
+                None if bytes.is_empty() => return,
+                None => {}
+            }
+        }
         let received = match self.codec.decode(topic, bytes, &**self) {
             Ok(Some(received)) => received,
             Ok(None) => return,
@@ -262,7 +299,7 @@ impl Inner {
         }
     }
 
-    fn told(self: &Arc<Self>, from: Option<&str>, message: Message) {
+    pub(super) fn told(self: &Arc<Self>, from: Option<&str>, message: Message) {
         let local = &self.local;
         let is_mine = from.is_some_and(|from| self.requests().is_mine(from));
         match message {
@@ -320,6 +357,11 @@ impl Inner {
                     }
                 });
             }
+            Message::HandOver { private_id } => {
+                if let Some(log) = &self.log {
+                    log.hand_over(local, &private_id);
+                }
+            }
             // Of other wires.
             _ => {}
         }
@@ -361,7 +403,7 @@ impl Inner {
     }
 }
 
-const fn wire_flags(flags: Flags, timeout: Option<Duration>) -> node::Flags {
+pub(super) const fn wire_flags(flags: Flags, timeout: Option<Duration>) -> node::Flags {
     node::Flags::new().volatile(flags.volatile).timeout(timeout)
 }
 
@@ -369,6 +411,9 @@ impl Adapter for Namespaced {
     fn start(&self) {
         let this = &self.0;
         this.router.enter(&this.name, this);
+        if let Some(log) = &this.log {
+            log.start(this);
+        }
         for topic in this.codec.topics() {
             this.router.link().wanted.want(topic);
         }
@@ -411,6 +456,9 @@ impl Adapter for Namespaced {
         flags: Flags,
     ) -> Result<(), AdapterError> {
         self.0.local.broadcast(event, target, flags);
+        if self.0.logs(flags) {
+            return Ok(());
+        }
         self.0.tell(flags, || Message::Broadcast {
             event: event.clone(),
             target: message::sockets(target),

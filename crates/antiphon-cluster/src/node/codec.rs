@@ -7,7 +7,7 @@ use antiphon_protocol::cluster::node::{
 };
 use bytes::Bytes;
 
-use super::NodeWire;
+use super::{NodeWire, store::place_of};
 use crate::{Topic, broker::entry};
 
 /// The codec of one server and one namespace.
@@ -32,6 +32,15 @@ pub(crate) enum Codec {
 
 /// What is published, and under which topic.
 type Outgoing = (Topic, Bytes);
+
+/// An entry of a stream.
+#[derive(Debug)]
+pub(crate) struct Logged {
+    pub(crate) place: u64,
+    /// The number that its sender has given it, if that is a server of ours.
+    pub(crate) number: Option<u64>,
+    pub(crate) received: Received,
+}
 
 impl Codec {
     pub(crate) fn new(wire: &NodeWire, namespace: &str, me: &str) -> Self {
@@ -93,11 +102,69 @@ impl Codec {
             Self::Sharded(codec) => codec.encode(message).map(framed),
             Self::Streams { codec, stream, .. } => codec.encode(message).map(|sent| match sent {
                 Sent::Frame(frame) => framed(frame),
-                Sent::Entry(entry) => (stream.clone(), packed(&entry)),
+                Sent::Entry(entry) => (stream.clone(), packed(&entry, None)),
             }),
             Self::Postgres(codec) => codec.encode(message).map(|sent| posted(codec, sent)),
         };
         sent.map_err(unsendable)
+    }
+
+    /// As [`encode`](Self::encode), with a number of this server's, by which it knows the entry when
+    /// that comes back. Servers of Node leave it alone.
+    pub(crate) fn encode_numbered(
+        &self,
+        message: &Message,
+        number: u64,
+    ) -> Result<Outgoing, AdapterError> {
+        let Self::Streams { codec, stream, .. } = self else {
+            return self.encode(message);
+        };
+        match codec.encode(message).map_err(unsendable)? {
+            Sent::Frame(frame) => Ok(framed(frame)),
+            Sent::Entry(entry) => Ok((stream.clone(), packed(&entry, Some(number)))),
+        }
+    }
+
+    /// Reads an entry of a stream, those of this server among them. Returns `None` for what is of no
+    /// concern.
+    pub(crate) fn decode_logged(
+        &self,
+        bytes: &[u8],
+        interest: &dyn Interest,
+    ) -> Result<Option<Logged>, Malformed> {
+        let Self::Streams { codec, .. } = self else {
+            return Ok(None);
+        };
+        let (id, fields) = unpacked(bytes)?;
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let number = entry::sender(&fields).map(|(_, number)| number);
+        let Some(entry) = Entry::from_fields(fields)? else {
+            return Ok(None);
+        };
+        let place = text(id).and_then(place_of).ok_or(Malformed::Field {
+            field: "id",
+            expected: "the id of an entry",
+        })?;
+        let received = codec.decode_logged(&entry, &limits(), interest)?;
+        Ok(received.map(|received| Logged {
+            place,
+            number,
+            received,
+        }))
+    }
+
+    /// The place of an entry of a stream.
+    pub(crate) fn place(&self, bytes: &[u8]) -> Option<u64> {
+        let (id, _) = entry::unpack(bytes)?;
+        place_of(std::str::from_utf8(id).ok()?)
+    }
+
+    /// The stream of the namespace, if this wire has streams.
+    pub(crate) const fn stream(&self) -> Option<&Topic> {
+        match self {
+            Self::Streams { stream, .. } => Some(stream),
+            _ => None,
+        }
     }
 
     pub(crate) fn encode_answer(
@@ -148,13 +215,15 @@ impl Codec {
     }
 }
 
-fn packed(entry: &Entry<'_>) -> Bytes {
+fn packed(entry: &Entry<'_>, number: Option<u64>) -> Bytes {
     let fields: Vec<_> = entry.fields().collect();
     let fields = fields.iter();
-    entry::pack(
-        b"",
-        fields.map(|(field, value)| (field.as_bytes(), value.as_bytes())),
-    )
+    let fields = fields.map(|(field, value)| (field.as_bytes(), value.as_bytes()));
+    let number = number.map(|number| number.to_string());
+    let number = number
+        .iter()
+        .map(|number| (entry::NUMBER, number.as_bytes()));
+    entry::pack(b"", fields.chain(number))
 }
 
 /// What the broker has put together. Others may publish under the name of a stream, too, where the

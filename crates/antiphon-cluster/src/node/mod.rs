@@ -9,20 +9,27 @@
 
 mod adapter;
 mod codec;
+mod log;
 mod members;
 mod requests;
 mod router;
+mod sessions;
+mod store;
 
 use std::{fmt, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local};
-use antiphon_protocol::cluster::node::{Mode, streams};
+use antiphon::{
+    adapter::{Adapter, AdapterFactory, Local},
+    recovery::{Bounds, Log},
+};
+use antiphon_protocol::cluster::node::{Mode, is_stream, streams};
 use tokio::sync::watch;
 
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
 use adapter::Namespaced;
 pub(crate) use codec::Codec;
 use router::Router;
+pub use store::Store;
 
 /// Which of Node's adapters the other servers have, and its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +62,8 @@ pub enum NodeWire {
         prefix: String,
         /// The option `useShardedPubSub`: these are sharded channels of Redis 7.
         sharded: bool,
+        /// The option `sessionKeyPrefix`: what the keys of sessions begin with.
+        sessions: String,
     },
     /// `createAdapter` of `@socket.io/postgres-adapter`. Frames are JSON, to be notified, or for a
     /// row of the table of attachments: then they are [packed](crate::broker::entry), what the
@@ -105,6 +114,7 @@ impl NodeWire {
             max_len: 10_000,
             prefix: "socket.io".to_owned(),
             sharded: false,
+            sessions: "sio:session:".to_owned(),
         }
     }
 
@@ -122,6 +132,14 @@ impl NodeWire {
         match self {
             Self::Streams { stream, count, .. } => streams(stream, *count),
             _ => Vec::new(),
+        }
+    }
+
+    /// Whether this is the name of a stream that servers read.
+    pub(crate) fn is_stream(&self, topic: &str) -> bool {
+        match self {
+            Self::Streams { stream, count, .. } => is_stream(stream, *count, topic),
+            _ => false,
         }
     }
 
@@ -199,6 +217,11 @@ impl NodeCluster {
 impl AdapterFactory for NodeCluster {
     fn make(&self, _: &str, local: Local) -> Arc<dyn Adapter> {
         Arc::new(Namespaced::new(local, Arc::clone(&self.0)))
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        let log = Router::log(&self.0, namespace, bounds)?;
+        Some(log)
     }
 }
 

@@ -9,7 +9,9 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{NodeWire, adapter::Inner};
+use antiphon::recovery::Bounds;
+
+use super::{NodeWire, adapter::Inner, log::NodeLog};
 use crate::{
     Health,
     broker::{Broker, Event},
@@ -25,6 +27,8 @@ pub(crate) struct Router {
     machine: Mutex<Machine>,
     health: watch::Sender<Health>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+    /// The logs of namespaces with recovery.
+    logs: Mutex<HashMap<Arc<str>, Weak<NodeLog>>>,
 }
 
 impl Router {
@@ -36,6 +40,7 @@ impl Router {
             machine: Mutex::new(Machine::silent(Instant::now())),
             health: watch::Sender::new(Health::Starting),
             namespaces: RwLock::default(),
+            logs: Mutex::default(),
         });
         Link::start(&router);
         router
@@ -50,6 +55,27 @@ impl Router {
         let mut health = self.health();
         // The sender is here.
         let _ = health.wait_for(|health| *health != Health::Starting).await;
+    }
+
+    /// The log of a namespace, if the servers share one. The same for each who asks.
+    pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<NodeLog>> {
+        let mut logs = this.logs();
+        if let Some(log) = logs.get(name).and_then(Weak::upgrade) {
+            return Some(log);
+        }
+        let log = NodeLog::new(name, bounds, this)?;
+        logs.retain(|_, log| log.strong_count() > 0);
+        logs.insert(name.into(), Arc::downgrade(&log));
+        Some(log)
+    }
+
+    /// The log of a namespace, if it has one.
+    pub(crate) fn log_of(&self, name: &str) -> Option<Arc<NodeLog>> {
+        self.logs().get(name)?.upgrade()
+    }
+
+    fn logs(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<NodeLog>>> {
+        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A namespace begins to hear.
@@ -126,6 +152,11 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         match event {
             Event::Frame { topic, bytes, .. } => {
+                if bytes.is_empty() && self.wire.is_stream(&topic) {
+                    // Entries were lost, whoever they were for.
+                    let namespaces = self.namespaces().into_iter();
+                    return namespaces.for_each(|namespace| namespace.heard(&topic, &bytes));
+                }
                 match self.wire.namespace_of(&topic, &bytes) {
                     // One that this server doesn't have concerns it no more than another's key.
                     Ok(name) => {
@@ -149,8 +180,18 @@ impl Ears for Router {
                 self.connect_all(now);
             }
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+            Event::Refused {
+                from,
+                number,
+                reason,
+                ..
+            } => {
+                for namespace in self.namespaces() {
+                    namespace.refused(&from, number, &reason);
+                }
+            }
             // The link has counted it.
-            Event::Lost { .. } | Event::Refused { .. } => {}
+            Event::Lost { .. } => {}
         }
     }
 

@@ -137,9 +137,14 @@ fn classic_content() -> impl Strategy<Value = Content> {
 
 fn member_content() -> impl Strategy<Value = Content> {
     let alive = [Message::Hello, Message::Heartbeat, Message::Bye].map(Content::Message);
+    let hand_over = "[a-z.]{1,30}".prop_map(|private_id| {
+        let private_id = private_id.into();
+        Content::Message(Message::HandOver { private_id })
+    });
     prop_oneof![
         9 => content(),
         1 => proptest::sample::select(alive.to_vec()),
+        1 => hand_over,
     ]
 }
 

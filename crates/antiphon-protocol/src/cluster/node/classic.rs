@@ -193,10 +193,10 @@ impl Classic {
             Message::AllRooms { request } => {
                 self.request(Some(request), kind::ALL_ROOMS, 0, &mut document, |_| {});
             }
-            Message::Hello | Message::Heartbeat | Message::Bye => {
+            Message::Hello | Message::Heartbeat | Message::Bye | Message::HandOver { .. } => {
                 return Err(Unsendable::NoForm {
                     adapter: NAME,
-                    what: "heartbeats",
+                    what: "heartbeats, or sessions",
                 });
             }
         }

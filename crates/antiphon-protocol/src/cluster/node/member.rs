@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::common::{Packet, argument, flags, sockets};
 use super::document::{Document, count};
-use super::value::{Options, Value, need, optional_id, some};
+use super::value::{Options, Value, id, need, optional_id, some};
 use super::{
     Answer, Content, Interest, Limits, Malformed, Message, Received, Reply, Sockets, Unsendable,
 };
@@ -25,6 +25,8 @@ mod kind {
     pub(super) const CLIENT_COUNT: u64 = 11;
     pub(super) const ACKNOWLEDGED: u64 = 12;
     pub(super) const BYE: u64 = 13;
+    /// No adapter of Node's has it.
+    pub(super) const HAND_OVER: u64 = 100;
 }
 
 /// A server in one namespace.
@@ -171,6 +173,7 @@ pub(super) const fn kind_of(message: &Message, adapter: &'static str) -> Result<
         Message::Fetch { .. } => kind::FETCH,
         Message::ServerSideEmit { .. } => kind::SERVER_SIDE_EMIT,
         Message::Bye => kind::BYE,
+        Message::HandOver { .. } => kind::HAND_OVER,
         Message::Ids { .. } | Message::AllRooms { .. } => {
             let what = "requests of ids or rooms";
             return Err(Unsendable::NoForm { adapter, what });
@@ -222,6 +225,9 @@ pub(super) fn write_data(message: &Message, document: &mut Document) {
                 }
                 document.key("packet").event(event);
             });
+        }
+        Message::HandOver { private_id } => {
+            document.map(1, |document| document.key("pid").text(private_id));
         }
         Message::Hello
         | Message::Heartbeat
@@ -293,6 +299,13 @@ fn read(
                     target,
                     close: close.is_some_and(Value::is_true),
                 },
+            }
+        }
+        kind::HAND_OVER => {
+            let [private] = data.fields("data", ["pid"])?;
+            let private = need(private, "data.pid", "a string")?;
+            Message::HandOver {
+                private_id: id(private, "data.pid")?,
             }
         }
         kind::FETCH => Message::Fetch {

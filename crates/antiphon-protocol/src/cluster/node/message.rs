@@ -124,6 +124,12 @@ pub enum Message {
     Heartbeat,
     /// A server has left.
     Bye,
+    /// Asks the server that has the socket of this session to end it, and to keep the session for
+    /// the one that asks. Of servers of ours alone, with streams: Node's leave it alone.
+    HandOver {
+        /// The private id.
+        private_id: Arc<str>,
+    },
 }
 
 impl Message {

@@ -145,6 +145,7 @@ impl Streams {
                 ..
             } | Message::ServerSideEmit { .. }
                 | Message::Fetch { .. }
+                | Message::HandOver { .. }
         );
         if is_ephemeral {
             let mut document = Document::msgpack();

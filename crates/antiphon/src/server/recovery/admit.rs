@@ -71,7 +71,10 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.ordered.sessions().unclaim(&self.pid, self.number);
+        let waits = self.ordered.sessions().unclaim(&self.pid, self.number);
+        if let Some(session) = waits {
+            self.ordered.log.park(session);
+        }
     }
 }
 
@@ -138,14 +141,8 @@ impl Resumption {
     ) -> Result<u64, LogError> {
         let ordered = &self.ordered;
         ordered.expire();
-        let mut found = ordered.sessions().claim(pid);
-        if found.is_none()
-            && let Some(saved) = ordered.log.take(pid).await?
-        {
-            ordered.park_saved(saved);
-            found = ordered.sessions().claim(pid);
-        }
-        let found = found.ok_or_else(|| {
+        ordered.fetch(pid).await?;
+        let found = ordered.sessions().claim(pid).ok_or_else(|| {
             // What was ours begins with our epoch.
             let epoch = pid.split_once('.').map(|(epoch, _)| epoch);
             match epoch == Some(&*ordered.epoch()) {
@@ -267,8 +264,30 @@ impl Claim {
 
 /// Sessions that go from one server to another.
 impl Ordered {
+    /// Takes a session from wherever it is, if it isn't here.
+    async fn fetch(&self, pid: &str) -> Result<(), LogError> {
+        let (is_here, is_lent) = {
+            let sessions = self.sessions();
+            let is_lent = self.log.lends() && sessions.is_parked(pid);
+            (sessions.contains(pid), is_lent)
+        };
+        if is_here && !is_lent {
+            return Ok(());
+        }
+        match self.log.take(pid).await? {
+            Some(saved) => self.park_saved(saved),
+            // Another server has taken it.
+            None if is_lent => {
+                let values = self.sessions().remove_parked(&pid.into());
+                values.into_iter().for_each(|values| values.session_over());
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
     /// A session that this server has taken, or that was there when the log was opened, waits for
-    /// its client.
+    /// its client. If it has waited here its values are still there.
     pub(super) fn park_saved(&self, saved: SavedSession) {
         let SavedSession {
             pid,
@@ -276,21 +295,25 @@ impl Ordered {
             stays,
             data,
         } = saved;
+        let mut sessions = self.sessions();
         let parked = Parked {
             id,
             stays,
-            data: None,
+            data: sessions.remove_parked(&pid),
             stored: data,
             until: sessions::until(self.options.duration),
         };
-        let dropped = self
-            .sessions()
-            .park(&pid, parked, self.options.max_sessions);
+        let dropped = sessions.park(&pid, parked, self.options.max_sessions);
+        drop(sessions);
         self.forget(dropped);
     }
 
     /// Another server takes a session, which ends here.
     pub(crate) async fn hand_over(self: &Arc<Self>, pid: &Room) -> Option<SavedSession> {
+        if self.log.lends() && self.sessions().is_parked(pid) {
+            // It isn't this server's.
+            return None;
+        }
         let number = self.sessions().claim(pid)?.claim;
         self.settled.notify_waiters();
         let claim = Claim {
@@ -300,17 +323,13 @@ impl Ordered {
         };
         let mut taken = claim.take().await.ok()?;
         let parked = taken.parked.take()?;
+        let saved = parked.saved(pid);
         self.sessions().remove(pid);
         self.settled.notify_waiters();
         if let Some(values) = parked.data {
             values.session_over();
         }
-        Some(SavedSession {
-            pid: pid.clone(),
-            id: parked.id,
-            stays: parked.stays,
-            data: parked.stored,
-        })
+        Some(saved)
     }
 
     /// Another server has taken a session, and this one wasn't asked.

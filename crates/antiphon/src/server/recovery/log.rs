@@ -267,6 +267,8 @@ pub enum Appending {
     /// waits, too. The work goes on whether it is polled or not. A log bounds how many wait: what it
     /// can't take is `Done` with an error.
     Waiting(BoxFuture<Result<u64, LogError>>),
+    /// This log doesn't keep it: sockets that are there get it, in its order, and it isn't recovered.
+    Unlogged,
 }
 
 impl fmt::Debug for Appending {
@@ -274,6 +276,7 @@ impl fmt::Debug for Appending {
         match self {
             Self::Done(result) => f.debug_tuple("Done").field(result).finish(),
             Self::Waiting(_) => f.write_str("Waiting"),
+            Self::Unlogged => f.write_str("Unlogged"),
         }
     }
 }
@@ -339,6 +342,19 @@ pub trait Log: Send + Sync + 'static {
     /// Forgets a session: it has been ended on purpose, or its time is up.
     fn forget(&self, pid: &str) {
         let _ = pid;
+    }
+
+    /// Keeps a session whose client is away, for as long as it may be resumed. Called when its
+    /// connection has ended, behind all changes. By default nothing more than by
+    /// [`save`](Self::save) is to be done.
+    fn park(&self, session: SavedSession) {
+        let _ = session;
+    }
+
+    /// Whether sessions whose clients are away belong to no server: each is [taken](Self::take) then
+    /// before it is resumed, also by the server that it was on.
+    fn lends(&self) -> bool {
+        false
     }
 
     /// The sessions that were there when the log was opened.

@@ -273,13 +273,16 @@ impl Ordered {
         flags: Flags,
     ) {
         if sending.volatile {
-            let mut draft = self.shared.draft();
-            if self.encode(&mut draft, event, self.delivered()).is_ok() {
-                burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
-            }
-            return;
+            return self.send_unlogged(event, target, sending);
         }
         match self.log.append(event, target, flags) {
+            Appending::Unlogged if waiting.is_empty() => self.send_unlogged(event, target, sending),
+            Appending::Unlogged => {
+                let (this, event, target) = (Arc::clone(self), event.clone(), target.clone());
+                let bytes = event.len_bytes();
+                let send = move || this.in_order(|_| this.send_unlogged(&event, &target, sending));
+                waiting.push_work(bytes, Box::new(send));
+            }
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_many(event, target, sequence, sending.policy);
             }
@@ -291,6 +294,14 @@ impl Ordered {
                 };
                 self.wait(waiting, delivery, appending);
             }
+        }
+    }
+
+    /// Sends an event that isn't logged, with the place of the one before it. Called in order.
+    fn send_unlogged(&self, event: &Outgoing, target: &Target, sending: Sending) {
+        let mut draft = self.shared.draft();
+        if self.encode(&mut draft, event, self.delivered()).is_ok() {
+            burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
         }
     }
 
@@ -343,6 +354,7 @@ impl Ordered {
             ..Flags::default()
         };
         match self.log.append(event, &target, flags) {
+            Appending::Unlogged => self.send_to(socket, event, self.place(socket), sending),
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_one(socket, event, &target, sequence, sending)
             }
@@ -398,6 +410,8 @@ impl Ordered {
                 waiting.push_event(delivery, Box::pin(std::future::ready(stored)));
             }
             Appending::Waiting(stored) => waiting.push_event(delivery, stored),
+            // It has been sent.
+            Appending::Unlogged => {}
         }
     }
 
@@ -621,6 +635,10 @@ impl Recoverable {
                 stored: self.stored(),
                 until: sessions::until(ordered.options.duration),
             };
+            // Else it is resumed here, or parked when that has failed.
+            if !sessions.is_claimed(&self.pid) {
+                ordered.log.park(parked.saved(&self.pid));
+            }
             sessions.park(&self.pid, parked, ordered.options.max_sessions)
         } else {
             sessions.remove(&self.pid);

@@ -90,6 +90,18 @@ pub(super) enum Taking {
     Gone,
 }
 
+impl Parked {
+    /// The session as it is kept outside of this process.
+    pub(super) fn saved(&self, pid: &Room) -> SavedSession {
+        SavedSession {
+            pid: pid.clone(),
+            id: self.id.clone(),
+            stays: self.stays.clone(),
+            data: self.stored.clone(),
+        }
+    }
+}
+
 impl Sessions {
     /// Asks for a session, before anything is done with it.
     pub(super) fn claim(&mut self, pid: &str) -> Option<Found> {
@@ -109,16 +121,24 @@ impl Sessions {
         })
     }
 
-    /// A claim is over.
-    pub(super) fn unclaim(&mut self, pid: &Room, claim: u64) {
-        if let Some(entry) = self.by_pid.get_mut(pid)
-            && entry.claim == Some(claim)
-        {
-            entry.claim = None;
-            if let State::Parked(parked) = &entry.state {
-                self.expiring.insert((parked.until, pid.clone()));
-            }
+    /// A claim is over. Gives the session if it waits again.
+    pub(super) fn unclaim(&mut self, pid: &Room, claim: u64) -> Option<SavedSession> {
+        let entry = self.by_pid.get_mut(pid)?;
+        if entry.claim != Some(claim) {
+            return None;
         }
+        entry.claim = None;
+        let State::Parked(parked) = &entry.state else {
+            return None;
+        };
+        self.expiring.insert((parked.until, pid.clone()));
+        Some(parked.saved(pid))
+    }
+
+    /// Whether somebody has claimed it.
+    pub(super) fn is_claimed(&self, pid: &str) -> bool {
+        let entry = self.by_pid.get(pid);
+        entry.is_some_and(|entry| entry.claim.is_some())
     }
 
     pub(super) fn take(&mut self, pid: &str, claim: u64) -> Taking {
@@ -191,18 +211,26 @@ impl Sessions {
         entry.into_values()
     }
 
+    /// Removes a session that waits, if nobody has claimed it. Gives the values that it has had.
+    pub(super) fn remove_parked(&mut self, pid: &Room) -> Option<Arc<Values>> {
+        let entry = self.by_pid.get(pid)?;
+        let waits = matches!(entry.state, State::Parked(_)) && entry.claim.is_none();
+        if waits { self.remove(pid) } else { None }
+    }
+
+    /// Whether a session waits to be resumed.
+    pub(super) fn is_parked(&self, pid: &str) -> bool {
+        let entry = self.by_pid.get(pid);
+        entry.is_some_and(|entry| matches!(entry.state, State::Parked(_)))
+    }
+
     /// The sockets of those that are live, and those that are parked.
     pub(super) fn all(&self) -> (Vec<Socket>, Vec<SavedSession>) {
         let (mut live, mut saved) = (Vec::new(), Vec::new());
         for (pid, entry) in &self.by_pid {
             match &entry.state {
                 State::Live(socket) => live.push(socket.clone()),
-                State::Parked(parked) => saved.push(SavedSession {
-                    pid: pid.clone(),
-                    id: parked.id.clone(),
-                    stays: parked.stays.clone(),
-                    data: parked.stored.clone(),
-                }),
+                State::Parked(parked) => saved.push(parked.saved(pid)),
                 // Whoever has it saves it.
                 State::Taken(_) => {}
             }

@@ -135,6 +135,7 @@ fn append(log: &Arc<dyn Log>, number: u64, target: &Target) -> Result<u64, LogEr
     match appending(log, number, target) {
         Appending::Done(result) => result,
         Appending::Waiting(waiting) => wait(waiting),
+        Appending::Unlogged => panic!("it keeps all"),
     }
 }
 

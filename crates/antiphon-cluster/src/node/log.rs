@@ -1,0 +1,631 @@
+//! Recovery with servers of Node that have its adapter for Redis streams: the stream is the log of
+//! each namespace that is told in it, and the id of an entry the offset of its event.
+//!
+//! ```text
+//! emit -> NodeLog::append -> the stream -> Router -> NodeLog::heard
+//!                                                     |  replica: what recovery reads
+//!                                                     v
+//!                          Local::deliver, or the promise of whoever emitted it
+//! ```
+//!
+//! The namespace's order owns it, and so does its adapter, which begins it. All servers deliver in
+//! the order of the stream, their own events when they come back. What was there before this server
+//! is read once, by a task that also gives what there was no room for.
+//!
+//! What this server appends waits here until it has come back. After a loss of the connection that
+//! publishes, this server says a heartbeat, which means nothing to others: what hasn't come before
+//! that isn't in the stream, and is sent again.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use antiphon::{
+    Target,
+    adapter::{BoxFuture, Flags, Local, NodeId, Outgoing},
+    recovery::{Appending, Bounds, Log, LogError, MemoryLog, Missed, Page, SavedSession},
+};
+use antiphon_protocol::cluster::node::{Content, Message};
+use bytes::Bytes;
+use tokio::{
+    sync::{Notify, oneshot, watch},
+    task::AbortHandle,
+};
+
+use super::{
+    NodeWire,
+    adapter::{Inner, wire_flags},
+    codec::{Codec, Logged},
+    router::Router,
+    sessions::Sessions,
+    store::{Store, id_of, millis_of, place_of},
+};
+use crate::{broker::Refused, link::Ears as _, message, random_id};
+
+/// So many entries of this server may wait to come back, and so many bytes in them. As many may wait
+/// to be delivered.
+const UNHEARD: usize = 16_384;
+const UNHEARD_BYTES: usize = 64 * 1_024 * 1_024;
+
+/// So many entries are read at once.
+const PAGE: usize = 200;
+
+/// So long is waited before something is tried again.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Ids of entries aren't given twice, so that all logs have one epoch.
+const EPOCH: u32 = 0;
+
+const FULL: &str = "too much waits for the broker";
+
+/// The log of one namespace.
+pub(crate) struct NodeLog {
+    name: Arc<str>,
+    /// The name of this server in the namespace.
+    pub(crate) me: NodeId,
+    codec: Codec,
+    router: Arc<Router>,
+    store: Arc<dyn Store>,
+    bounds: Bounds,
+    sessions: Arc<Sessions>,
+    state: Mutex<State>,
+    namespace: OnceLock<Weak<Inner>>,
+    /// The last entry that has been given to the sockets. `None`: what was there before isn't known yet.
+    reached: watch::Sender<Option<u64>>,
+    /// The task has something to do.
+    wake: Arc<Notify>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+struct State {
+    replica: Arc<MemoryLog>,
+    /// Entries that have come and wait: for what was there before, or for room.
+    early: VecDeque<Bytes>,
+    early_bytes: usize,
+    /// Whether what comes has to wait.
+    is_behind: bool,
+    /// Entries were lost before the next.
+    is_broken: bool,
+    /// Entries of this server that haven't come back, by their numbers.
+    unheard: BTreeMap<u64, Unheard>,
+    unheard_bytes: usize,
+    next: u64,
+    /// The first that has to be sent.
+    unsent: u64,
+    /// Whether entries are sent: it is known what has become of those that were sent before.
+    is_open: bool,
+    is_up: bool,
+    /// The number of the heartbeat that has to come back before.
+    mark: Option<u64>,
+    failures: u64,
+}
+
+struct Unheard {
+    frame: Bytes,
+    done: oneshot::Sender<Result<u64, LogError>>,
+}
+
+impl NodeLog {
+    /// `None` if this wire, or this broker, keeps nothing.
+    pub(crate) fn new(name: &str, bounds: Bounds, router: &Arc<Router>) -> Option<Arc<Self>> {
+        let NodeWire::Streams { sessions, .. } = &router.wire else {
+            return None;
+        };
+        let store = Arc::clone(&router.link().broker).store()?;
+        let me = random_id();
+        Some(Arc::new(Self {
+            name: name.into(),
+            codec: Codec::new(&router.wire, name, me.as_str()),
+            me,
+            router: Arc::clone(router),
+            sessions: Arc::new(Sessions::new(Arc::clone(&store), sessions, bounds.duration)),
+            store,
+            bounds,
+            state: Mutex::new(State {
+                replica: Arc::new(MemoryLog::replica(EPOCH, 0, bounds)),
+                early: VecDeque::new(),
+                early_bytes: 0,
+                is_behind: true,
+                is_broken: false,
+                unheard: BTreeMap::new(),
+                unheard_bytes: 0,
+                next: 1,
+                unsent: 1,
+                is_open: false,
+                is_up: false,
+                mark: None,
+                failures: 0,
+            }),
+            namespace: OnceLock::new(),
+            reached: watch::Sender::new(None),
+            wake: Arc::default(),
+            tasks: Mutex::default(),
+        }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn replica(&self) -> Arc<MemoryLog> {
+        Arc::clone(&self.state().replica)
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The adapter begins: from now on entries are given to its sockets.
+    pub(crate) fn start(self: &Arc<Self>, namespace: &Arc<Inner>) {
+        if self.namespace.set(Arc::downgrade(namespace)).is_err() {
+            return;
+        }
+        let (weak, wake) = (Arc::downgrade(self), Arc::clone(&self.wake));
+        let runtime = &self.router.link().runtime;
+        let works = runtime.spawn(async move {
+            loop {
+                wake.notified().await;
+                let Some(this) = weak.upgrade() else {
+                    return;
+                };
+                this.work().await;
+            }
+        });
+        let sessions = Arc::clone(&self.sessions);
+        let saves = runtime.spawn(async move { sessions.run().await });
+        self.tasks()
+            .extend([works.abort_handle(), saves.abort_handle()]);
+    }
+
+    // The way out.
+
+    fn push(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
+        let message = Message::Broadcast {
+            event: event.clone(),
+            target: message::sockets(target),
+            flags: wire_flags(flags, None),
+            request: None,
+        };
+        let mut state = self.state();
+        let number = state.next;
+        let frame = match self.codec.encode_numbered(&message, number) {
+            Ok((_, frame)) => frame,
+            Err(error) => return Appending::Done(Err(LogError::Failed(error.to_string()))),
+        };
+        let is_full = state.unheard.len() >= UNHEARD;
+        if is_full || state.unheard_bytes + frame.len() > UNHEARD_BYTES {
+            state.failures += 1;
+            return Appending::Done(Err(LogError::Failed(FULL.to_owned())));
+        }
+        let (done, stored) = oneshot::channel();
+        state.next += 1;
+        state.unheard_bytes += frame.len();
+        state.unheard.insert(number, Unheard { frame, done });
+        self.pump(&mut state);
+        drop(state);
+        Appending::Waiting(Box::pin(async move {
+            stored
+                .await
+                .unwrap_or_else(|_| Err(LogError::Failed("closed".to_owned())))
+        }))
+    }
+
+    /// Sends what has not been sent, in its order, as far as the broker takes it.
+    fn pump(&self, state: &mut State) {
+        if !state.is_open {
+            return;
+        }
+        let mut refused = Vec::new();
+        for (number, unheard) in state.unheard.range(state.unsent..) {
+            match self.publish(unheard.frame.clone()) {
+                Ok(()) => {}
+                // It is sent when the connection is there again, or there is room.
+                Err(Refused::Down { .. } | Refused::Full) => break,
+                Err(error) => refused.push((*number, error)),
+            }
+            state.unsent = number + 1;
+        }
+        for (number, error) in refused {
+            state.fail(number, &error.to_string());
+        }
+    }
+
+    fn publish(&self, frame: Bytes) -> Result<(), Refused> {
+        let stream = self.codec.stream();
+        stream.map_or(Ok(()), |stream| {
+            self.router.link().broker.publish(stream, frame)
+        })
+    }
+
+    /// The Redis has refused an entry of this server.
+    pub(crate) fn refused(&self, number: u64, reason: &str) {
+        let mut state = self.state();
+        state.fail(number, reason);
+        self.pump(&mut state);
+    }
+
+    /// The connection is there.
+    pub(crate) fn up(&self) {
+        let mut state = self.state();
+        state.is_up = true;
+        self.ask(&mut state);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Sends what waits, or asks first what has become of what was sent before.
+    fn ask(&self, state: &mut State) {
+        if state.is_open || !state.is_up || self.reached.borrow().is_none() {
+            return;
+        }
+        let first = state.unheard.keys().next();
+        if first.is_none_or(|first| *first >= state.unsent) {
+            state.is_open = true;
+            return self.pump(state);
+        }
+        if state.mark.is_none() {
+            let mark = state.next;
+            let frame = self.codec.encode_numbered(&Message::Heartbeat, mark);
+            if frame.is_ok_and(|(_, frame)| self.publish(frame).is_ok()) {
+                state.next += 1;
+                state.mark = Some(mark);
+            }
+        }
+    }
+
+    /// The connection is lost, and what was sent by it may be.
+    pub(crate) fn down(&self) {
+        let mut state = self.state();
+        state.is_up = false;
+        state.is_open = false;
+        state.mark = None;
+    }
+
+    /// Something is tried again that there was no room for.
+    pub(crate) fn tick(&self) {
+        let mut state = self.state();
+        self.ask(&mut state);
+        if state.unsent < state.next {
+            self.pump(&mut state);
+        }
+    }
+
+    // The way in.
+
+    /// An entry of the stream has come. Called by one task.
+    pub(crate) fn heard(&self, namespace: &Arc<Inner>, frame: Bytes) {
+        let mut state = self.state();
+        if !state.is_behind {
+            drop(state);
+            if self.take(namespace, &frame) {
+                return;
+            }
+            state = self.state();
+            state.is_behind = true;
+        }
+        let is_full = state.early.len() >= UNHEARD;
+        if is_full || state.early_bytes + frame.len() > UNHEARD_BYTES {
+            state.failures += 1;
+            state.is_broken = true;
+            return;
+        }
+        state.early_bytes += frame.len();
+        state.early.push_back(frame);
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Takes an entry. Returns `false` if there is no room for it now.
+    fn take(&self, namespace: &Arc<Inner>, frame: &Bytes) -> bool {
+        if frame.is_empty() {
+            self.broken();
+            return true;
+        }
+        let Some(Logged {
+            place,
+            number,
+            received,
+        }) = self.read(namespace, frame)
+        else {
+            return true;
+        };
+        let is_mine = received.from.as_deref() == Some(self.me.as_str());
+        match received.content {
+            Content::Message(Message::Broadcast {
+                event,
+                target,
+                flags,
+                request: None,
+            }) if !flags.volatile => {
+                let promised = number.filter(|_| is_mine);
+                let promised = promised.and_then(|number| self.state().unheard(number));
+                if is_mine && promised.is_none() {
+                    // It went to the sockets of this server another way.
+                    return true;
+                }
+                let target = message::target(target);
+                self.insert(place, &event, &target);
+                let flags = Flags::default();
+                match promised {
+                    Some(unheard) => {
+                        // Whoever waited has gone with its namespace.
+                        let _ = unheard.done.send(Ok(place));
+                    }
+                    None if !namespace.local.deliver(&event, &target, flags, place) => {
+                        return false;
+                    }
+                    None => {}
+                }
+                self.reached.send_modify(|reached| {
+                    *reached = reached.map(|before| before.max(place));
+                });
+            }
+            Content::Message(Message::Heartbeat) if is_mine => self.marked(number),
+            Content::Message(message) if !is_mine => {
+                namespace.told(received.from.as_deref(), message);
+            }
+            Content::Message(_) | Content::Answer(_) => {}
+        }
+        true
+    }
+
+    fn read(&self, namespace: &Inner, frame: &[u8]) -> Option<Logged> {
+        match self.codec.decode_logged(frame, namespace) {
+            Ok(logged) => logged,
+            Err(error) => {
+                self.router.link().malformed(&self.name, &error);
+                None
+            }
+        }
+    }
+
+    fn insert(&self, place: u64, event: &Outgoing, target: &Target) {
+        let mut state = self.state();
+        if std::mem::take(&mut state.is_broken) {
+            let before = place.saturating_sub(1);
+            state.replica = Arc::new(MemoryLog::replica(EPOCH, before, self.bounds));
+        }
+        let replica = Arc::clone(&state.replica);
+        drop(state);
+        let at = UNIX_EPOCH + Duration::from_millis(millis_of(place));
+        replica.insert(place, at, event, target);
+    }
+
+    /// Entries were lost before the next, those of this server perhaps among them.
+    fn broken(&self) {
+        let mut state = self.state();
+        state.is_broken = true;
+        let sent: Vec<_> = state
+            .unheard
+            .range(..state.unsent)
+            .map(|(it, _)| *it)
+            .collect();
+        for number in sent {
+            state.fail(number, "it was trimmed before it could be read");
+        }
+    }
+
+    /// The heartbeat has come: what was sent before and hasn't come isn't there.
+    fn marked(&self, number: Option<u64>) {
+        let mut state = self.state();
+        if state.mark.is_some() && state.mark == number {
+            state.mark = None;
+            state.unsent = state.unheard.keys().next().copied().unwrap_or(state.next);
+            state.is_open = true;
+            self.pump(&mut state);
+        }
+    }
+
+    /// Another server asks for a session, whose socket is here or isn't.
+    pub(crate) fn hand_over(&self, local: &Local, pid: &str) {
+        let given = local.hand_over(pid);
+        let sessions = Arc::clone(&self.sessions);
+        self.router.link().runtime.spawn(async move {
+            if let Some(session) = given.await {
+                sessions.park(session);
+            }
+        });
+    }
+
+    /// Reads what was there before, and gives what waits.
+    async fn work(&self) {
+        let Some(namespace) = self.namespace.get().and_then(Weak::upgrade) else {
+            return;
+        };
+        while self.reached.borrow().is_none() {
+            match self.begin(&namespace).await {
+                Ok(()) => self.tick(),
+                // It is tried again when the connection is there.
+                Err(Refused::Down { .. } | Refused::Closed) => return,
+                Err(error) => {
+                    tracing::error!(namespace = &*self.name, %error, "the stream can't be read: events of this namespace aren't delivered");
+                    tokio::time::sleep(50 * PAUSE).await;
+                }
+            }
+        }
+        loop {
+            let frame = {
+                let mut state = self.state();
+                let frame = state.early.front().cloned();
+                state.is_behind = frame.is_some();
+                frame
+            };
+            let Some(frame) = frame else {
+                return;
+            };
+            if self.take(&namespace, &frame) {
+                let mut state = self.state();
+                state.early.pop_front();
+                state.early_bytes -= frame.len();
+            } else {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Reads what was there before this server: for those that come back, and for nobody else.
+    async fn begin(&self, namespace: &Inner) -> Result<(), Refused> {
+        let stream = self.codec.stream().map(|stream| stream.name().to_owned());
+        let stream = stream.unwrap_or_default();
+        let (mut last, mut is_first) = (0, true);
+        loop {
+            let page = self.store.read(&stream, &id_of(last + 1), PAGE).await?;
+            if page.is_empty() {
+                break;
+            }
+            for frame in page {
+                let place = self.codec.place(&frame);
+                last = place.unwrap_or(last + 1).max(last);
+                if std::mem::take(&mut is_first) {
+                    // Nothing is known of what was trimmed.
+                    self.state().is_broken = true;
+                }
+                if let Some(Logged {
+                    place, received, ..
+                }) = self.read(namespace, &frame)
+                    && let Content::Message(Message::Broadcast {
+                        event,
+                        target,
+                        flags,
+                        request: None,
+                    }) = received.content
+                    && !flags.volatile
+                {
+                    self.insert(place, &event, &message::target(target));
+                }
+            }
+            // Others want to run.
+            tokio::task::yield_now().await;
+        }
+        namespace.local.passed(last);
+        self.reached.send_replace(Some(last));
+        Ok(())
+    }
+}
+
+impl State {
+    /// An entry of this server has come back.
+    fn unheard(&mut self, number: u64) -> Option<Unheard> {
+        let unheard = self.unheard.remove(&number)?;
+        self.unheard_bytes -= unheard.frame.len();
+        Some(unheard)
+    }
+
+    /// An entry of this server is not stored.
+    fn fail(&mut self, number: u64, reason: &str) {
+        if let Some(unheard) = self.unheard(number) {
+            self.failures += 1;
+            let _ = unheard.done.send(Err(LogError::Failed(reason.to_owned())));
+        }
+    }
+}
+
+impl Log for NodeLog {
+    fn epoch(&self) -> u32 {
+        EPOCH
+    }
+
+    fn last(&self) -> u64 {
+        0
+    }
+
+    fn offset(&self, sequence: u64) -> String {
+        id_of(sequence)
+    }
+
+    fn sequence(&self, offset: &str) -> Result<u64, LogError> {
+        place_of(offset).ok_or(LogError::Gap)
+    }
+
+    fn append(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
+        match flags.local {
+            // As in Node: nobody else is to hear of it.
+            true => Appending::Unlogged,
+            false => self.push(event, target, flags),
+        }
+    }
+
+    fn read(&self, missed: Missed) -> BoxFuture<Result<Page, LogError>> {
+        self.replica().read(missed)
+    }
+
+    fn newest(
+        &self,
+        room: Option<&str>,
+        after: u64,
+        limit: usize,
+    ) -> BoxFuture<Result<Page, LogError>> {
+        self.replica().newest(room, after, limit)
+    }
+
+    fn reached(&self, sequence: u64) -> BoxFuture<Result<(), LogError>> {
+        /// An event that a client has had is in the stream, and comes from there within this.
+        const PATIENCE: Duration = Duration::from_secs(2);
+
+        let mut reached = self.reached.subscribe();
+        Box::pin(async move {
+            let is_there = |reached: &Option<u64>| reached.is_some_and(|last| last >= sequence);
+            let waits = tokio::time::timeout(PATIENCE, reached.wait_for(is_there));
+            match waits.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(_)) => Err(LogError::Failed("closed".to_owned())),
+                Err(_) => Err(LogError::Gap),
+            }
+        })
+    }
+
+    fn is_durable(&self) -> bool {
+        true
+    }
+
+    fn park(&self, session: SavedSession) {
+        self.sessions.park(session);
+    }
+
+    fn lends(&self) -> bool {
+        true
+    }
+
+    fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
+        let (sessions, pid) = (Arc::clone(&self.sessions), pid.to_owned());
+        let namespace = self.namespace.get().cloned();
+        Box::pin(async move {
+            let ask = || {
+                let private_id = pid.as_str().into();
+                let namespace = namespace.as_ref().and_then(Weak::upgrade);
+                namespace.is_some_and(|it| it.say(&Message::HandOver { private_id }).is_ok())
+            };
+            sessions.take_or_ask(&pid, ask).await
+        })
+    }
+
+    fn sweep(&self) {
+        self.replica().sweep();
+    }
+
+    fn failures(&self) -> u64 {
+        self.state().failures
+    }
+
+    fn flush(&self) -> BoxFuture<()> {
+        let sessions = Arc::clone(&self.sessions);
+        Box::pin(async move { sessions.flushed().await })
+    }
+}
+
+impl Drop for NodeLog {
+    fn drop(&mut self) {
+        self.tasks().drain(..).for_each(|task| task.abort());
+    }
+}
+
+impl fmt::Debug for NodeLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeLog")
+            .field("namespace", &self.name)
+            .finish_non_exhaustive()
+    }
+}
