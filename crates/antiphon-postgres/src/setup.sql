@@ -24,16 +24,16 @@ CREATE UNLOGGED TABLE IF NOT EXISTS antiphon_state (
 );
 
 -- A number, seven bits a byte, the lowest first.
-CREATE OR REPLACE FUNCTION antiphon_number(number int) RETURNS bytea
+CREATE OR REPLACE FUNCTION antiphon_number(number bigint) RETURNS bytea
 LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 DECLARE
   bytes bytea := '';
 BEGIN
   WHILE number > 127 LOOP
-    bytes := bytes || set_byte('\x00', 0, number & 127 | 128);
+    bytes := bytes || set_byte('\x00', 0, (number & 127 | 128)::int);
     number := number >> 7;
   END LOOP;
-  RETURN bytes || set_byte('\x00', 0, number);
+  RETURN bytes || set_byte('\x00', 0, number::int);
 END $$;
 
 -- A text behind its length.
@@ -56,16 +56,19 @@ CREATE OR REPLACE FUNCTION antiphon_emit(
 ) RETURNS void
 LANGUAGE plpgsql STRICT SET search_path FROM CURRENT AS $$
 DECLARE
+  number bigint := nextval('antiphon_events_id_seq');
   name text := to_json(event)::text;
   list text := name || coalesce(
     (SELECT string_agg(',' || value::text, '') FROM jsonb_array_elements(args) AS value), ''
   );
 BEGIN
-  INSERT INTO antiphon_events (topic, payload) VALUES (
+  INSERT INTO antiphon_events (id, topic, payload) VALUES (
+    number,
     convert_to('antiphon:namespace:' || namespace, 'UTF8'),
     set_byte('\x00', 0, VERSION) || antiphon_text('postgres') || antiphon_text(namespace) || '\x03'
       || antiphon_texts(rooms) || antiphon_texts(except_rooms) || '\x00'
-      || antiphon_number(octet_length(convert_to(name, 'UTF8'))) || antiphon_text(list) || antiphon_number(0)
+      || antiphon_number(octet_length(convert_to(name, 'UTF8'))) || antiphon_text(list)
+      || antiphon_number(0) || antiphon_number(number)
   );
   NOTIFY antiphon_events;
 END $$;

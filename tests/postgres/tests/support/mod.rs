@@ -3,11 +3,12 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+use antiphon_cluster::Cluster;
 use antiphon_postgres::{
     Postgres, PostgresBuilder,
     tokio_postgres::{self, Client, NoTls},
 };
-use antiphon_test_cluster::{Pair, support::until};
+use antiphon_test_cluster::{Pair, faults};
 pub use antiphon_test_cluster::{down, down_for, ready};
 use antiphon_test_postgres::PostgresServer;
 
@@ -33,23 +34,11 @@ impl Two {
         ];
         let [one, two] = urls.map(|url| options(Postgres::builder(&url)).connect());
         let nodes = [one.await.unwrap(), two.await.unwrap()];
-        for node in &nodes {
-            until("both servers", || node.servers().len() == 2).await;
-            ready(node).await;
-        }
-        let settled = nodes.clone();
-        let pair = Pair::new(nodes.clone(), move || {
-            let nodes = settled.clone();
-            Box::pin(async move {
-                for node in nodes {
-                    node.subscribed().await;
-                }
-            })
-        });
+        let two = faults::Two::new(postgres, nodes.clone(), |node| Cluster::clone(node)).await;
         Self {
-            pair,
+            pair: two.pair,
             nodes,
-            postgres,
+            postgres: two.broker,
         }
     }
 
