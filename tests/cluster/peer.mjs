@@ -22,11 +22,14 @@ async function client() {
   return redis;
 }
 
+// One connection listens and one publishes: of several that publish one overtakes the other.
+const pool = () => new pg.Pool({ connectionString: flags.broker, max: 2 });
+
 const adapters = {
   classic: async () => redisAdapter.createAdapter(await client(), await client()),
   sharded: async () => redisAdapter.createShardedAdapter(await client(), await client()),
   streams: async () => streamsAdapter.createAdapter(await client()),
-  postgres: async () => postgresAdapter.createAdapter(new pg.Pool({ connectionString: flags.broker, max: 2 })),
+  postgres: async () => postgresAdapter.createAdapter(pool()),
 };
 const http = createServer();
 const io = new Server(http, { adapter: await adapters[flags.wire]() });
