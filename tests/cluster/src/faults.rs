@@ -9,8 +9,8 @@ use std::{
 };
 
 use antiphon::{
-    Bytes, EmitError,
-    adapter::{AdapterError, AdapterFactory},
+    Bytes, EmitError, Server, ServerBuilder,
+    adapter::{AdapterError, AdapterFactory, BoxFuture},
 };
 use antiphon_cluster::Cluster;
 
@@ -47,20 +47,34 @@ impl<B> Two<B> {
     where
         A: AdapterFactory,
     {
+        Self::built(broker, adapters, cluster, Server::builder).await
+    }
+
+    /// The same with servers that are built so.
+    pub async fn built<A>(
+        broker: B,
+        adapters: [A; 2],
+        cluster: impl Fn(&A) -> Cluster,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self
+    where
+        A: AdapterFactory,
+    {
         let nodes = [cluster(&adapters[0]), cluster(&adapters[1])];
         for node in &nodes {
             until("both servers", || node.servers().len() == 2).await;
             ready(node).await;
         }
         let settled = nodes.clone();
-        let pair = Pair::new(adapters, move || {
+        let settle = move || -> BoxFuture<()> {
             let nodes = settled.clone();
             Box::pin(async move {
                 for node in nodes {
                     node.subscribed().await;
                 }
             })
-        });
+        };
+        let pair = Pair::built(adapters, settle, builder);
         Self {
             pair,
             nodes,

@@ -3,6 +3,7 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+use antiphon::{Server, ServerBuilder};
 use antiphon_cluster::Cluster;
 use antiphon_postgres::{
     Postgres, PostgresBuilder,
@@ -26,6 +27,14 @@ impl Two {
 
     /// With options. The second server has a user of its own.
     pub async fn built(options: impl Fn(PostgresBuilder) -> PostgresBuilder) -> Self {
+        Self::both(options, Server::builder).await
+    }
+
+    /// The same with servers that are built so.
+    pub async fn both(
+        options: impl Fn(PostgresBuilder) -> PostgresBuilder,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self {
         let postgres = PostgresServer::start();
         postgres.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'secret'");
         let urls = [
@@ -34,7 +43,8 @@ impl Two {
         ];
         let [one, two] = urls.map(|url| options(Postgres::builder(&url)).connect());
         let nodes = [one.await.unwrap(), two.await.unwrap()];
-        let two = faults::Two::new(postgres, nodes.clone(), |node| Cluster::clone(node)).await;
+        let cluster = |node: &Postgres| Cluster::clone(node);
+        let two = faults::Two::built(postgres, nodes.clone(), cluster, builder).await;
         Self {
             pair: two.pair,
             nodes,
