@@ -1,12 +1,14 @@
-// Two servers of Node and two of ours on one Redis: each feature from each side. Node's servers
-// have its own adapters, one by node-redis and one by ioredis.
+// Two servers of Node and two of ours on one Redis or Postgres: each feature from each side. Node's
+// servers have its own adapters, for Redis one by node-redis and one by ioredis.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import { io as connect } from "sio4";
+import { startPostgres } from "../lib/postgres.js";
 import { startRedis } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
@@ -17,9 +19,9 @@ const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
 /** Servers by their names: n1 and n2 are Node's, a1 and a2 are ours. */
 async function startServers(wire, url) {
   const node = (name, client) =>
-    new Server(process.execPath, [peer, "--redis", url, "--wire", wire, "--name", name, "--client", client]);
+    new Server(process.execPath, [peer, "--broker", url, "--wire", wire, "--name", name, "--client", client]);
   const ours = (name) =>
-    new Server(join(examples, "cluster_peer"), ["--redis", url, "--wire", wire, "--name", name]);
+    new Server(join(examples, "cluster_peer"), ["--broker", url, "--wire", wire, "--name", name]);
   const servers = { n1: node("n1", "redis"), n2: node("n2", "ioredis"), a1: ours("a1"), a2: ours("a2") };
   await Promise.all(Object.values(servers).map((server) => server.listening));
   return servers;
@@ -40,14 +42,14 @@ async function join4(server, name, namespace = "/") {
   return client;
 }
 
-for (const wire of ["classic", "sharded", "streams"]) {
+for (const wire of ["classic", "sharded", "streams", "postgres"]) {
   describe(`${wire}: servers of Node and ours in one cluster`, { timeout: 120_000 }, () => {
-    let redis, servers, clients;
+    let broker, servers, clients;
     const all = () => Object.values(clients);
 
     before(async () => {
-      redis = await startRedis();
-      servers = await startServers(wire, redis.url);
+      broker = await (wire === "postgres" ? startPostgres() : startRedis());
+      servers = await startServers(wire, broker.url);
       clients = {};
       for (const [name, server] of Object.entries(servers)) {
         clients[name] = await join4(server, name);
@@ -63,7 +65,7 @@ for (const wire of ["classic", "sharded", "streams"]) {
     after(async () => {
       all().forEach((client) => client.disconnect());
       await Promise.all(Object.values(servers).map((server) => server.stop()));
-      await redis.stop();
+      await broker.stop();
     });
 
     /** What each client has got of an event, by the clients' names. */
@@ -231,5 +233,37 @@ describe("Node's emitter", { timeout: 60_000 }, () => {
     all.forEach((client) => client.disconnect());
     await Promise.all(Object.values(servers).map((server) => server.stop()));
     await redis.stop();
+  });
+});
+
+describe("Node's emitter for Postgres", { timeout: 60_000 }, () => {
+  // Servers of Node 0.5.0 ignore what it sends, since it doesn't name the namespace.
+  test("emits, joins, leaves and disconnects on servers of ours", async () => {
+    const postgres = await startPostgres();
+    const servers = await startServers("postgres", postgres.url);
+    const clients = {};
+    for (const name of ["a1", "a2"]) clients[name] = await join4(servers[name], name);
+    const { a1, a2 } = clients;
+    const heard = (event) => [a1, a2].filter(({ got }) => got.some(([name]) => name === event));
+    const emitter = new PostgresEmitter(postgres.client);
+    await until(() => {
+      emitter.emit("all", 1, Buffer.from([7]), "x".repeat(9_000));
+      return heard("all").length === 2;
+    }, "all hear it");
+    assert.deepEqual([...a1.got.find(([name]) => name === "all")[2]], [7]);
+    await emitter.in(a1.id).socketsJoin("room");
+    await until(async () => (await a2.do("fetch", { rooms: ["room"] })).length === 1, "it has joined");
+    emitter.to("room").emit("room");
+    await until(() => heard("room").length === 1, "the room hears it");
+    emitter.serverSideEmit("note", "from outside");
+    for (const client of [a1, a2]) {
+      await until(async () => (await client.do("heard")).includes("from outside"), "servers hear it");
+    }
+    emitter.in(a2.id).disconnectSockets();
+    await until(() => !a2.connected, "it is disconnected");
+    assert.deepEqual(heard("room"), [a1]);
+    a1.disconnect();
+    await Promise.all(Object.values(servers).map((server) => server.stop()));
+    await postgres.stop();
   });
 });

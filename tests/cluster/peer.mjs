@@ -1,13 +1,15 @@
 // A server of Node in a cluster, for the tests: it does what its clients ask for by the event `do`,
 // as the example `cluster_peer` does with ours.
 //
-// node peer.mjs --redis URL --wire classic|sharded|streams --name NAME --client redis|ioredis \
-//   [--recovery SECONDS]
+// node peer.mjs --broker URL --wire classic|sharded|streams|postgres --name NAME \
+//   --client redis|ioredis [--recovery SECONDS]
 
 import { createServer } from "node:http";
 import { Redis } from "ioredis";
+import pg from "pg";
 import { createClient } from "redis";
 import { Server } from "socket.io";
+import * as postgresAdapter from "@socket.io/postgres-adapter";
 import * as redisAdapter from "@socket.io/redis-adapter";
 import * as streamsAdapter from "@socket.io/redis-streams-adapter";
 
@@ -15,16 +17,20 @@ const flags = {};
 for (let at = 2; at < process.argv.length; at += 2) flags[process.argv[at].slice(2)] = process.argv[at + 1];
 
 async function client() {
-  if (flags.client === "ioredis") return new Redis(flags.redis);
-  const redis = createClient({ url: flags.redis });
+  if (flags.client === "ioredis") return new Redis(flags.broker);
+  const redis = createClient({ url: flags.broker });
   await redis.connect();
   return redis;
 }
+
+// One connection listens and one publishes: of several that publish one overtakes the other.
+const pool = () => new pg.Pool({ connectionString: flags.broker, max: 2 });
 
 const adapters = {
   classic: async () => redisAdapter.createAdapter(await client(), await client()),
   sharded: async () => redisAdapter.createShardedAdapter(await client(), await client()),
   streams: async () => streamsAdapter.createAdapter(await client()),
+  postgres: async () => postgresAdapter.createAdapter(pool()),
 };
 const http = createServer();
 const options = { adapter: await adapters[flags.wire]() };

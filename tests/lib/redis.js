@@ -2,19 +2,14 @@
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { freePort } from "./port.js";
 
 /** On a free port, in a folder of its own: its URL, a client, and its end. */
 export async function startRedis() {
-  const port = await new Promise((done) => {
-    const probe = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = probe.address();
-      probe.close(() => done(port));
-    });
-  });
+  const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), "antiphon-redis-"));
   const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder];
   const child = spawn("redis-server", options.map(String), { stdio: "ignore" });

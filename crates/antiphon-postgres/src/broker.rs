@@ -1,13 +1,18 @@
 //! The broker: one connection, which publishes and listens, and is made again by itself.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
     broker::{Abilities, Backoff, Broker, Inbox, Line, Refused},
+    log::Journal,
 };
 use bytes::Bytes;
+use tokio_postgres::Client;
 
 use crate::{
     error::Error,
@@ -29,6 +34,17 @@ pub(crate) struct Shared {
     pub(crate) server: Server,
     pub(crate) line: Line<Error>,
     wire: Wire,
+    /// The connection, for questions.
+    client: Mutex<Option<Arc<Client>>>,
+}
+
+/// Questions may be asked. Dropped, it lets the connection go.
+pub(crate) struct Asks<'s>(&'s Shared);
+
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        *self.0.held() = None;
+    }
 }
 
 /// What goes over its connections.
@@ -46,11 +62,33 @@ impl PostgresBroker {
             server,
             line: Line::new(),
             wire,
+            client: Mutex::default(),
         }))
     }
 }
 
 impl Shared {
+    fn held(&self) -> MutexGuard<'_, Option<Arc<Client>>> {
+        self.client.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks questions by this connection, as long as what is returned is kept.
+    pub(crate) fn ask_by(&self, client: &Arc<Client>) -> Asks<'_> {
+        *self.held() = Some(Arc::clone(client));
+        Asks(self)
+    }
+
+    /// The connection, and the tables of our own wire.
+    pub(crate) fn asks(&self) -> Result<(Arc<Client>, &Table), Refused> {
+        let client = self.held().clone();
+        match (client, &self.wire) {
+            (Some(client), Wire::Frames(table)) => Ok((client, table)),
+            _ => Err(Refused::Down {
+                reason: "Postgres isn't connected".to_owned(),
+            }),
+        }
+    }
+
     /// One connection, from its beginning to its end.
     async fn session(&self, wanted: &Wanted, inbox: &Inbox, place: &mut Place) -> Error {
         let connection = match self.server.connect().await {
@@ -62,6 +100,15 @@ impl Shared {
             Wire::Frames(table) => frames::run(self, table, connection, between, place).await,
             Wire::Node(attachments) => notify::run(self, attachments, connection, between).await,
         }
+    }
+}
+
+/// Whether a frame isn't too large.
+pub(crate) fn check_size(frame: &Bytes) -> Result<(), Refused> {
+    let (bytes, limit) = (frame.len(), MAX_FRAME);
+    match bytes > limit {
+        true => Err(Refused::TooLarge { bytes, limit }),
+        false => Ok(()),
     }
 }
 
@@ -89,11 +136,7 @@ impl Broker for PostgresBroker {
     }
 
     fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
-        let bytes = frame.len();
-        if bytes > MAX_FRAME {
-            let limit = MAX_FRAME;
-            return Err(Refused::TooLarge { bytes, limit });
-        }
+        check_size(&frame)?;
         if let Wire::Node(_) = self.0.wire
             && let Some(reason) = notify::refusal(topic)
         {
@@ -105,6 +148,13 @@ impl Broker for PostgresBroker {
     /// Postgres doesn't count.
     fn subscribers(&self, _: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        match self.0.wire {
+            Wire::Frames(_) => Some(self),
+            Wire::Node(_) => None,
+        }
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -2,7 +2,10 @@
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
+use antiphon::{
+    adapter::{Adapter, AdapterFactory, Local, Relay},
+    recovery::{Bounds, Log},
+};
 use antiphon_cluster::{
     Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
@@ -97,6 +100,10 @@ impl Deref for Postgres {
 impl AdapterFactory for Postgres {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        self.cluster.log(namespace, bounds)
     }
 
     fn relay(&self) -> Option<Arc<dyn Relay>> {

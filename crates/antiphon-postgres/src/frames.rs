@@ -10,11 +10,12 @@
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 
-use antiphon_cluster::{Wanted, broker::Inbox};
+use antiphon_cluster::{Topic, Wanted, broker::Inbox};
+use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use tokio::sync::Notify;
 use tokio_postgres::{
-    Row, RowStream,
+    Row, RowStream, Statement,
     types::{ToSql, Type},
 };
 
@@ -22,6 +23,7 @@ use crate::{
     broker::Shared,
     error::Error,
     filter::Filter,
+    journal,
     place::{From, Head, Place},
     server::{Driver, Session},
     table::{Statements, Table},
@@ -44,6 +46,7 @@ pub(crate) async fn run(
     let woken = Notify::new();
     let works = async {
         let statements = table.open(&session).await?;
+        let _asks = shared.ask_by(&session.client);
         let (version, topics) = wanted.all();
         let mut reader = Reader {
             session: &session,
@@ -72,7 +75,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Puts what waits into the table, batch by batch.
+/// Puts what waits into the table, and into the logs, batch by batch and in its order.
 async fn publish(
     shared: &Shared,
     session: &Session<'_>,
@@ -80,17 +83,36 @@ async fn publish(
 ) -> Result<Infallible, Error> {
     loop {
         let batch = shared.line.queue().take().await;
-        let topics = batch
-            .frames
-            .iter()
-            .map(|(topic, _)| topic.name().as_bytes());
-        let topics: Vec<_> = topics.collect();
-        let frames: Vec<_> = batch.frames.iter().map(|(_, frame)| &frame[..]).collect();
-        let params: [&(dyn ToSql + Sync); 2] = [&topics, &frames];
-        let inserts = session.client.execute(&statements.insert, &params);
-        session.answer(inserts).await?;
+        // Entries of one log go together, and frames between them. No transaction holds two logs.
+        let is_same = |one: &(Topic, Bytes), other: &(Topic, Bytes)| match one.0.is_stream() {
+            true => one.0 == other.0,
+            false => !other.0.is_stream(),
+        };
+        for part in batch.frames.chunk_by(is_same) {
+            match part {
+                [(log, _), ..] if log.is_stream() => {
+                    journal::append(session, &statements.append, log, part).await?;
+                }
+                part => insert(session, &statements.insert, part).await?,
+            }
+        }
         shared.line.queue().done(batch.size);
     }
+}
+
+async fn insert(
+    session: &Session<'_>,
+    insert: &Statement,
+    frames: &[(Topic, Bytes)],
+) -> Result<(), Error> {
+    let topics: Vec<_> = frames
+        .iter()
+        .map(|(topic, _)| topic.name().as_bytes())
+        .collect();
+    let frames: Vec<_> = frames.iter().map(|(_, frame)| &frame[..]).collect();
+    let params: [&(dyn ToSql + Sync); 2] = [&topics, &frames];
+    let inserts = session.client.execute(insert, &params);
+    session.answer(inserts).await.map(drop)
 }
 
 /// Deletes what is old.
@@ -217,7 +239,7 @@ impl Reader<'_> {
     fn row(&mut self, row: &Row, id: i64, inbox: &Inbox) {
         let is_new = self.place.take(row.get(1), id);
         if is_new && let Some(topic) = self.filter.wants(row.get(2)) {
-            inbox.frame(topic, bytes::Bytes::copy_from_slice(row.get(3)));
+            inbox.frame(topic, Bytes::copy_from_slice(row.get(3)));
         }
     }
 

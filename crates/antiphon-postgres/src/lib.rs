@@ -5,6 +5,7 @@ mod builder;
 mod error;
 mod filter;
 mod frames;
+mod journal;
 mod notify;
 mod outbox;
 mod place;

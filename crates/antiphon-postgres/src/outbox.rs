@@ -13,7 +13,10 @@ use antiphon_cluster::{
 use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
-use crate::{broker::MAX_FRAME, table::Table};
+use crate::{
+    broker::{MAX_FRAME, check_size},
+    table::Table,
+};
 
 /// What is emitted when a transaction commits, and only then: made by
 /// [`Postgres::outbox`](crate::Postgres::outbox).
@@ -107,11 +110,7 @@ impl Broker for Frames {
     }
 
     fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
-        let bytes = frame.len();
-        if bytes > MAX_FRAME {
-            let limit = MAX_FRAME;
-            return Err(Refused::TooLarge { bytes, limit });
-        }
+        check_size(&frame)?;
         self.list().push((topic.clone(), frame));
         Ok(())
     }

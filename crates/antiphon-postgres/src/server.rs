@@ -1,6 +1,6 @@
 //! The Postgres of a URL: where it is, how to log in, and one connection to it.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, sync::Arc, time::Duration};
 
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Notification, Row, Socket,
@@ -24,7 +24,7 @@ pub(crate) struct Server {
 
 /// A connection that has been logged in, to be asked.
 pub(crate) struct Session<'s> {
-    pub(crate) client: Client,
+    pub(crate) client: Arc<Client>,
     pub(crate) context: &'s Context,
 }
 
@@ -79,6 +79,7 @@ impl Server {
             connection,
             context,
         };
+        let client = Arc::new(client);
         Ok((Session { client, context }, driver))
     }
 }

@@ -14,6 +14,9 @@ use crate::{
 /// What makes the tables, for the prefix `antiphon`.
 const SETUP: &str = include_str!("setup.sql");
 
+/// All that may be done with rows.
+const ALL: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE"];
+
 /// How a session has to be. What it writes needs no disk before it goes on: frames of a cluster
 /// are gone with a crash all the same. The table is always read by its key: without statistics the
 /// planner can't know that few rows are new, and compiling plans takes longer than they do.
@@ -35,6 +38,7 @@ pub(crate) struct Table {
 /// What is said again and again.
 pub(crate) struct Statements {
     pub(crate) insert: Statement,
+    pub(crate) append: Statement,
     pub(crate) read: Statement,
     pub(crate) sweep: Statement,
 }
@@ -76,6 +80,10 @@ impl Table {
             tables: vec![
                 (self.events(), &["SELECT", "INSERT", "DELETE"]),
                 (format!("{prefix}_state"), &["SELECT", "INSERT", "UPDATE"]),
+                (format!("{prefix}_logs"), &["SELECT", "INSERT", "UPDATE"]),
+                (format!("{prefix}_entries"), &["SELECT", "INSERT", "DELETE"]),
+                (format!("{prefix}_senders"), ALL),
+                (format!("{prefix}_sessions"), ALL),
             ],
             sequence: format!("{prefix}_events_id_seq"),
             mark: Some((
@@ -93,6 +101,17 @@ impl Table {
         format!(
             "WITH sent AS (INSERT INTO {events} (topic, payload) \
              SELECT * FROM unnest($1::bytea[], $2::bytea[])) SELECT pg_notify('{events}', '')"
+        )
+    }
+
+    /// What appends entries to one log: it, and of each the sender, its number, the entry, how many
+    /// are kept, and for how many ms.
+    fn append(&self) -> String {
+        let prefix = &self.prefix;
+        format!(
+            "SELECT {prefix}_append($1, sender, number, entry, keep, ms) FROM unnest($2::bytea[], \
+             $3::bigint[], $4::bytea[], $5::bigint[], $6::bigint[]) \
+             AS appended (sender, number, entry, keep, ms)"
         )
     }
 
@@ -128,7 +147,7 @@ impl Table {
 
     /// Deletes what had been committed long ago, if nobody else is about to: what had been when the
     /// snapshot `next` was taken, which is one that is old enough, or behind which there are too
-    /// many rows.
+    /// many rows. Logs lose what they need not keep at the same time.
     fn sweep(&self) -> String {
         let prefix = &self.prefix;
         let last = format!("coalesce(pg_sequence_last_value('{prefix}_events_id_seq'), 0)");
@@ -136,7 +155,13 @@ impl Table {
             "WITH turn AS (UPDATE {prefix}_state SET swept = next, next = pg_current_snapshot(), \
              next_at = clock_timestamp(), next_id = {last} \
              WHERE one AND (next_at < clock_timestamp() - $1::bigint * interval '1 ms' \
-             OR next_id + $2::bigint < {last}) RETURNING swept) \
+             OR next_id + $2::bigint < {last}) RETURNING swept), \
+             trimmed AS (DELETE FROM {prefix}_entries entry USING {prefix}_logs AS log, turn \
+             WHERE entry.log = log.log AND (entry.place <= log.last - log.keep \
+             OR entry.written < clock_timestamp() - log.keep_ms * interval '1 ms')), \
+             gone AS (DELETE FROM {prefix}_senders USING turn \
+             WHERE written < clock_timestamp() - interval '1 hour'), \
+             over AS (DELETE FROM {prefix}_sessions USING turn WHERE until < clock_timestamp()) \
              DELETE FROM {prefix}_events USING turn \
              WHERE xid < pg_snapshot_xmax(swept) AND pg_visible_in_snapshot(xid, swept) \
              OR xid >= pg_snapshot_xmax(pg_current_snapshot())"
@@ -157,6 +182,7 @@ impl Table {
         };
         Ok(Statements {
             insert: prepare(self.insert(), &[]).await?,
+            append: prepare(self.append(), &[]).await?,
             read: prepare(self.read(), &[]).await?,
             sweep: prepare(self.sweep(), &[]).await?,
         })

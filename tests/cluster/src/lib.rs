@@ -11,6 +11,7 @@
     clippy::unwrap_used
 )]
 
+pub mod faults;
 pub mod features;
 pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]

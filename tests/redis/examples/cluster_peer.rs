@@ -1,7 +1,8 @@
 //! A server of ours in a cluster with servers of Node, for the tests: it does what its clients ask
 //! for by the event `do`, as `tests/cluster/peer.mjs` does with Node's library.
 //!
-//! `cluster_peer --redis URL --wire classic|sharded|streams|native --name NAME [--recovery SECONDS]`
+//! `cluster_peer --broker URL --wire classic|sharded|streams|postgres|native --name NAME
+//! [--recovery SECONDS]`, where the URL is one of a Redis, or a Postgres for the wire of that name
 
 #![allow(clippy::unwrap_used)]
 
@@ -12,6 +13,7 @@ use std::{
 };
 
 use antiphon::{Broadcast, Bytes, Data, Recovery, Server, ServerBuilder, Socket};
+use antiphon_postgres::Postgres;
 use antiphon_redis::{NodeWire, Redis};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -69,8 +71,8 @@ async fn main() {
         .chunks(2)
         .map(|pair| (pair[0].clone(), pair[1].clone()))
         .collect();
-    let redis = Redis::builder(&flags["--redis"]);
-    let name = flags["--name"].clone();
+    let (url, name) = (&flags["--broker"], flags["--name"].clone());
+    let redis = Redis::builder(url);
     let mut builder = Server::builder();
     if let Some(seconds) = flags.get("--recovery") {
         let duration = Duration::from_secs(seconds.parse().unwrap());
@@ -81,6 +83,10 @@ async fn main() {
         "classic" => NodeWire::classic(),
         "sharded" => NodeWire::sharded(),
         "streams" => NodeWire::streams(),
+        "postgres" => {
+            let postgres = Postgres::builder(url).connect_node();
+            return serve(name, builder.adapter(postgres.await.unwrap())).await;
+        }
         _ => return serve(name, builder.adapter(redis.connect().await.unwrap())).await,
     };
     let redis = redis.connect_node(wire).await.unwrap();

@@ -3,11 +3,13 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+use antiphon::{Server, ServerBuilder};
+use antiphon_cluster::Cluster;
 use antiphon_postgres::{
     Postgres, PostgresBuilder,
     tokio_postgres::{self, Client, NoTls},
 };
-use antiphon_test_cluster::{Pair, support::until};
+use antiphon_test_cluster::{Pair, faults};
 pub use antiphon_test_cluster::{down, down_for, ready};
 use antiphon_test_postgres::PostgresServer;
 
@@ -25,6 +27,14 @@ impl Two {
 
     /// With options. The second server has a user of its own.
     pub async fn built(options: impl Fn(PostgresBuilder) -> PostgresBuilder) -> Self {
+        Self::both(options, Server::builder).await
+    }
+
+    /// The same with servers that are built so.
+    pub async fn both(
+        options: impl Fn(PostgresBuilder) -> PostgresBuilder,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self {
         let postgres = PostgresServer::start();
         postgres.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'secret'");
         let urls = [
@@ -33,23 +43,12 @@ impl Two {
         ];
         let [one, two] = urls.map(|url| options(Postgres::builder(&url)).connect());
         let nodes = [one.await.unwrap(), two.await.unwrap()];
-        for node in &nodes {
-            until("both servers", || node.servers().len() == 2).await;
-            ready(node).await;
-        }
-        let settled = nodes.clone();
-        let pair = Pair::new(nodes.clone(), move || {
-            let nodes = settled.clone();
-            Box::pin(async move {
-                for node in nodes {
-                    node.subscribed().await;
-                }
-            })
-        });
+        let cluster = |node: &Postgres| Cluster::clone(node);
+        let two = faults::Two::built(postgres, nodes.clone(), cluster, builder).await;
         Self {
-            pair,
+            pair: two.pair,
             nodes,
-            postgres,
+            postgres: two.broker,
         }
     }
 
