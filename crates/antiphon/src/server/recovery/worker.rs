@@ -33,7 +33,9 @@ impl Worker {
             is_done: false,
         };
         match ordered.runtime() {
-            Some(runtime) => drop(runtime.spawn(worker)),
+            // It gives way by itself. What it polls says "not yet" only if that is so, and not when
+            // tokio wants others to run: events of others would overtake one that is there.
+            Some(runtime) => drop(runtime.spawn(tokio::task::unconstrained(worker))),
             // Its end is the beginning of a thread.
             None => drop(worker),
         }
