@@ -13,7 +13,7 @@ import { until } from "../lib/wait.js";
 const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
 
 function start(name, url, seconds = 60) {
-  const flags = ["--redis", url, "--wire", "streams", "--name", name, "--recovery", `${seconds}`];
+  const flags = ["--broker", url, "--wire", "streams", "--name", name, "--recovery", `${seconds}`];
   if (name.startsWith("a")) return new Server(join(examples, "cluster_peer"), flags);
   const client = name === "n1" ? "redis" : "ioredis";
   return new Server(process.execPath, [peer, ...flags, "--client", client]);
