@@ -12,7 +12,6 @@ import { startPostgres } from "../lib/postgres.js";
 import { startRedis } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
-import { startRedis } from "./redis.js";
 
 const peer = fileURLToPath(new URL("peer.mjs", import.meta.url));
 

@@ -5,8 +5,8 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
+import { freePort } from "../lib/port.js";
 import { until } from "../lib/wait.js";
-import { freePort } from "./redis.js";
 
 // Debian has them in a folder that isn't on the PATH of everyone.
 const PATH = [process.env.PATH, "/usr/sbin", "/usr/local/sbin"].join(delimiter);

@@ -6,10 +6,10 @@ import { join } from "node:path";
 import { after, afterEach, before, describe, test } from "node:test";
 import { AdaptivePolling, Streaming } from "../../packages/transports/dist/index.js";
 import { ask, clients, collect, connected, modes, open, transportOf } from "../lib/clients.js";
+import { startRedis } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
 import { startProxy } from "./proxies.js";
-import { startRedis } from "./redis.js";
 
 const WAYS = { one: "listener", two: "axum", three: "per-core" };
 const BINARY = { a: Buffer.from([1, 0, 0xff]), list: [Buffer.alloc(0)], text: "é" };

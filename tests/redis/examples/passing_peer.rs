@@ -1,12 +1,12 @@
 //! A server of a cluster whose clients may come to any server with each request, for the tests.
 //!
-//! `passing_peer --redis URL --serve listener|axum|per-core --name NAME`
+//! `passing_peer --redis URL --serve listener|axum|per-core --name NAME [--recovery SECONDS]`
 
 #![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
-use antiphon::{Args, Data, Server, Socket, TransportKind};
+use antiphon::{Args, Data, Recovery, Server, Socket, TransportKind};
 use antiphon_redis::Redis;
 use serde_json::{Value, json};
 use tokio::{
@@ -30,7 +30,7 @@ fn main() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let at = free.local_addr().unwrap();
     drop(free);
-    let io = runtime.block_on(server(&flags["--redis"], &flags["--name"], at));
+    let io = runtime.block_on(server(&flags, at));
     match &*flags["--serve"] {
         "per-core" => {
             let cores = io.per_core(at).unwrap().threads(2);
@@ -63,8 +63,8 @@ async fn terminated() {
     terminated.recv().await;
 }
 
-async fn server(redis: &str, name: &str, at: SocketAddr) -> Server {
-    let redis = Redis::builder(redis).advertise(&format!("http://{at}"));
+async fn server(flags: &BTreeMap<String, String>, at: SocketAddr) -> Server {
+    let redis = Redis::builder(&flags["--redis"]).advertise(&format!("http://{at}"));
     let redis = redis.connect().await.unwrap();
     redis.started().await;
     let transports = [
@@ -72,7 +72,12 @@ async fn server(redis: &str, name: &str, at: SocketAddr) -> Server {
         TransportKind::WebSocket,
         TransportKind::Streaming,
     ];
-    let io = Server::builder()
+    let mut builder = Server::builder();
+    if let Some(seconds) = flags.get("--recovery") {
+        let duration = Duration::from_secs(seconds.parse().unwrap());
+        builder = builder.recovery(Recovery::new().duration(duration));
+    }
+    let io = builder
         .adapter(redis.clone())
         .transports(transports)
         .close_timeout(Duration::from_secs(2))
@@ -91,7 +96,7 @@ async fn server(redis: &str, name: &str, at: SocketAddr) -> Server {
         let queued = all.to(room).emit("all", what).is_queued();
         async move { queued }
     });
-    let name = name.to_owned();
+    let name = flags["--name"].clone();
     main.on("where", move || {
         let stats = redis.stats();
         let there = json!({
