@@ -42,6 +42,7 @@ pub struct User {
 pub struct Pair {
     pub servers: [Server; 2],
     settle: Box<dyn Fn() -> BoxFuture<()>>,
+    kept: Option<Box<dyn std::any::Any + Send>>,
 }
 
 impl Pair {
@@ -76,7 +77,11 @@ impl Pair {
             io
         });
         let settle = Box::new(settle);
-        Self { servers, settle }
+        Self {
+            servers,
+            settle,
+            kept: None,
+        }
     }
 
     pub fn one(&self) -> Namespace {
@@ -89,6 +94,11 @@ impl Pair {
 
     pub async fn settle(&self) {
         (self.settle)().await;
+    }
+
+    /// This lives as long as the servers do: the broker.
+    pub fn keeps(&mut self, broker: impl Send + 'static) {
+        self.kept = Some(Box::new(broker));
     }
 
     /// A client of each server, in these rooms, and their ids.
