@@ -43,6 +43,7 @@ pub struct User {
 pub struct Pair {
     pub servers: [Server; 2],
     settle: Box<dyn Fn() -> BoxFuture<()>>,
+    kept: Option<Box<dyn std::any::Any + Send>>,
 }
 
 impl Pair {
@@ -77,7 +78,11 @@ impl Pair {
             io
         });
         let settle = Box::new(settle);
-        Self { servers, settle }
+        Self {
+            servers,
+            settle,
+            kept: None,
+        }
     }
 
     pub fn one(&self) -> Namespace {
@@ -90,6 +95,11 @@ impl Pair {
 
     pub async fn settle(&self) {
         (self.settle)().await;
+    }
+
+    /// This lives as long as the servers do: the broker.
+    pub fn keeps(&mut self, broker: impl Send + 'static) {
+        self.kept = Some(Box::new(broker));
     }
 
     /// A client of each server, in these rooms, and their ids.

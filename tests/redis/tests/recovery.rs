@@ -5,15 +5,14 @@
 
 mod support;
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use antiphon::Namespace;
 use antiphon_test_cluster::{
     recovery::{self, Returning},
     support::until,
 };
 use antiphon_test_redis::RedisServer;
-use support::{Two, down};
+use support::{Two, all_came, down, emit};
 
 /// Two servers with recovery.
 async fn two(options: &[&str]) -> Two {
@@ -26,31 +25,6 @@ async fn clients(two: &Two) -> [Returning; 2] {
     let other = Returning::joined(&two.pair.servers[1], "a").await;
     two.pair.settle().await;
     [one, other]
-}
-
-/// Emits numbers from another thread, one each millisecond.
-fn emit(from: Namespace, numbers: std::ops::Range<u64>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        for number in numbers {
-            from.to("a").emit("n", number);
-            thread::sleep(Duration::from_millis(1));
-        }
-    })
-}
-
-/// What both servers have emitted has come to both clients, once and in one order.
-async fn all_came(clients: &mut [Returning; 2], each: u64, first: [u64; 2]) {
-    let mut got = Vec::new();
-    for client in clients {
-        got.push(client.numbers(2 * each as usize).await);
-    }
-    assert_eq!(got[0], got[1]);
-    for first in first {
-        let of_one = got[0]
-            .iter()
-            .filter(|it| (first..first + each).contains(it));
-        assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,54 +3,22 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod support;
+
 use std::time::Duration;
 
 use antiphon::{Server, Socket};
 use antiphon_cluster::Health;
-use antiphon_redis::{Error, NodeRedis, NodeWire, Redis};
+use antiphon_redis::{Error, NodeWire, Redis};
 use antiphon_test_cluster::{
-    Client, Pair, features, joined,
+    Client, features, joined,
     support::{Received, until, within},
 };
 use antiphon_test_redis::RedisServer;
 use redis::Value;
+use support::Streams;
 
-struct Two {
-    pair: Pair,
-    nodes: [NodeRedis; 2],
-    redis: RedisServer,
-}
-
-impl Two {
-    async fn new() -> Self {
-        Self::with(NodeWire::streams()).await
-    }
-
-    async fn with(wire: NodeWire) -> Self {
-        let redis = RedisServer::start();
-        let mut nodes = Vec::new();
-        for _ in 0..2 {
-            nodes.push(connect(&redis, wire.clone()).await.unwrap());
-        }
-        let nodes: [NodeRedis; 2] = nodes.try_into().unwrap();
-        let settled = nodes.clone();
-        let pair = Pair::new(nodes.clone(), move || {
-            let nodes = settled.clone();
-            Box::pin(async move {
-                for node in nodes {
-                    node.subscribed().await;
-                }
-            })
-        });
-        Self { pair, nodes, redis }
-    }
-
-    async fn ready(&self) {
-        for node in &self.nodes {
-            ready(node).await;
-        }
-    }
-
+impl Streams {
     /// The ids of the connections that read.
     fn readers(&self) -> Vec<String> {
         let clients = self.redis.clients("normal");
@@ -96,20 +64,8 @@ impl Two {
     }
 }
 
-async fn connect(redis: &RedisServer, wire: NodeWire) -> Result<NodeRedis, Error> {
-    Redis::builder(&redis.url()).connect_node(wire).await
-}
-
-async fn ready(node: &NodeRedis) {
-    let mut health = node.watch_health();
-    let ready = health.wait_for(|health| *health == Health::Ready);
-    within("its health", ready).await.unwrap();
-}
-
-async fn down(node: &NodeRedis) {
-    let mut health = node.watch_health();
-    let down = health.wait_for(|health| *health != Health::Ready);
-    within("the trouble", down).await.unwrap();
+async fn with(wire: NodeWire) -> Streams {
+    Streams::built(RedisServer::start(), wire, Server::builder).await
 }
 
 /// The numbers of events `n`, of which the last is this.
@@ -128,7 +84,7 @@ async fn numbers_to(client: &mut Client, last: u32) -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn readers_that_are_killed_lose_and_double_nothing() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
     let mut kills = 0;
     for number in 0..1_000 {
@@ -158,7 +114,7 @@ async fn readers_that_are_killed_lose_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_entries_than_are_read_at_once_come_in_order() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
     two.appended(0..5_000, 10_000)
         .exec(&mut two.connection())
@@ -170,7 +126,7 @@ async fn more_entries_than_are_read_at_once_come_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_trimmed_before_it_is_read_is_counted() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
     // A server that waits for entries sees those that are left.
     two.appended(0..1_000, 300)
@@ -183,7 +139,7 @@ async fn what_is_trimmed_before_it_is_read_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_trimmed_while_a_reader_is_away_is_counted() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
     two.pair.one().emit("n", 0).into_result().unwrap();
     assert_eq!(numbers_to(&mut there, 0).await, [0]);
@@ -197,13 +153,11 @@ async fn what_is_trimmed_while_a_reader_is_away_is_counted() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redis_that_crashes_and_starts_again_with_nothing_is_found_again() {
-    let mut two = Two::new().await;
+    let mut two = Streams::new().await;
     let (mut clients, _) = two.pair.clients(["a", "b"]).await;
     two.pair.comes_to_both(&mut clients).await;
     two.redis.kill();
-    for node in &two.nodes {
-        down(node).await;
-    }
+    two.down().await;
     two.redis.restart();
     two.ready().await;
     two.pair.comes_to_both(&mut clients).await;
@@ -214,7 +168,7 @@ async fn a_redis_that_crashes_and_starts_again_with_nothing_is_found_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_is_left_out_and_counted() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let (mut clients, _) = two.pair.clients(["a", "b"]).await;
     let mut connection = two.connection();
     let garbage: [&[&[u8]]; 6] = [
@@ -245,7 +199,7 @@ async fn namespaces_are_spread_over_streams_and_all_are_read() {
     if let NodeWire::Streams { count, .. } = &mut wire {
         *count = 3;
     }
-    let two = Two::with(wire).await;
+    let two = with(wire).await;
     let (mut clients, _) = two.pair.clients(["a", "b"]).await;
     two.pair.comes_to_both(&mut clients).await;
     // The hash of "/" is 47.
@@ -266,7 +220,7 @@ async fn a_stream_is_trimmed_to_about_its_length() {
     if let NodeWire::Streams { max_len, .. } = &mut wire {
         *max_len = 200;
     }
-    let two = Two::with(wire).await;
+    let two = with(wire).await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
     for number in 0..2_000 {
         two.pair
@@ -285,7 +239,7 @@ async fn a_stream_is_trimmed_to_about_its_length() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_is_no_server_emits_and_reads_nothing() {
-    let two = Two::new().await;
+    let two = Streams::new().await;
     let emitter = Redis::builder(&two.redis.url());
     let emitter = emitter.node_emitter(NodeWire::streams()).await.unwrap();
     until("its servers read", || two.readers().len() == 2).await;
@@ -318,7 +272,9 @@ async fn what_a_user_may_not_do_is_told_with_what_it_needs() {
     let needed: Vec<_> = needed.split(' ').collect();
     redis.command(&[&least[..], &needed].concat());
     let node = builder().connect_node(NodeWire::streams()).await.unwrap();
-    ready(&node).await;
+    let mut health = node.watch_health();
+    let ready = health.wait_for(|health| *health == Health::Ready);
+    within("its health", ready).await.unwrap();
     let io = Server::builder().adapter(node.clone()).build();
     io.of("/").on("enter", async |_: Socket| {});
     let (mut client, _) = joined(&io, "a").await;

@@ -1,39 +1,32 @@
-//! Clients that come back to another server, with the wire of Node's adapter for Redis streams.
+//! Clients that come back to another server, with the wire of Node's adapter for Redis streams, also
+//! when their Redis fails.
 
 #![allow(clippy::unwrap_used)]
 
-use antiphon_redis::{NodeRedis, NodeWire, Redis};
+mod support;
+
+use std::time::Duration;
+
+use antiphon_redis::{NodeWire, Redis};
 use antiphon_test_cluster::{
     Pair,
-    recovery::{self, builder},
+    recovery::{self, Returning, builder},
+    support::until,
     test_recovery,
 };
 use antiphon_test_redis::RedisServer;
+use redis::Value;
+use support::{Streams, all_came, emit};
 
-async fn pair() -> Pair {
-    at(RedisServer::start()).await
+async fn at(redis: RedisServer) -> Streams {
+    Streams::built(redis, NodeWire::streams(), builder).await
 }
 
-async fn at(server: RedisServer) -> Pair {
-    let mut adapters = Vec::new();
-    for _ in 0..2 {
-        let redis = Redis::builder(&server.url());
-        adapters.push(redis.connect_node(NodeWire::streams()).await.unwrap());
-    }
-    let adapters: [NodeRedis; 2] = adapters.try_into().unwrap();
-    let settled = (adapters.clone(), server);
-    let settle = move || {
-        // The Redis lives as long as the pair.
-        let (adapters, _) = &settled;
-        let adapters = adapters.clone();
-        let settles: antiphon::adapter::BoxFuture<()> = Box::pin(async move {
-            for redis in adapters {
-                redis.subscribed().await;
-            }
-        });
-        settles
-    };
-    Pair::built(adapters, settle, builder)
+async fn pair() -> Pair {
+    let mut two = at(RedisServer::start()).await;
+    // The Redis lives as long as the pair.
+    two.pair.keeps(two.redis);
+    two.pair
 }
 
 test_recovery! { pair;
@@ -44,10 +37,142 @@ test_recovery! { pair;
     values_and_rooms_go_with_the_session
 }
 
+/// A client of each server, in one room.
+async fn clients(two: &Streams) -> [Returning; 2] {
+    let one = Returning::joined(&two.pair.servers[0], "a").await;
+    let other = Returning::joined(&two.pair.servers[1], "a").await;
+    two.pair.settle().await;
+    [one, other]
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_emitter_is_logged_once() {
     let redis = RedisServer::start();
     let emitter = Redis::builder(&redis.url());
     let emitter = emitter.node_emitter(NodeWire::streams()).await.unwrap();
-    recovery::an_emitter_is_logged_once(at(redis).await, emitter).await;
+    recovery::an_emitter_is_logged_once(at(redis).await.pair, emitter).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_local_comes_in_its_order_and_is_not_recovered() {
+    let two = at(RedisServer::start()).await;
+    let [mut one, mut other] = clients(&two).await;
+    two.pair.one().to("a").emit("n", 1);
+    two.pair.one().to("a").local().emit("n", 2);
+    two.pair.one().to("a").emit("n", 3);
+    assert_eq!(one.numbers(3).await, [1, 2, 3]);
+    assert_eq!(other.numbers(2).await, [1, 3]);
+    let length = two.redis.command(&["XLEN", "socket.io"]);
+    assert_eq!(length, Value::Int(2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_or_doubled_while_connections_are_killed() {
+    const EACH: u64 = 1_500;
+
+    let two = at(RedisServer::start()).await;
+    let mut clients = clients(&two).await;
+    let emits = [
+        emit(two.pair.one(), 0..EACH),
+        emit(two.pair.two(), 10_000..10_000 + EACH),
+    ];
+    for round in 0..12 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let kind = if round % 3 == 0 { "pubsub" } else { "normal" };
+        let kill = ["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"];
+        two.redis.command(&kill);
+    }
+    all_came(&mut clients, EACH, [0, 10_000]).await;
+    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    two.ready().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_stores_comes_back_with_all() {
+    const EACH: u64 = 500;
+
+    let stores = ["--appendonly", "yes", "--appendfsync", "always"];
+    let mut two = at(RedisServer::with(&stores)).await;
+    let mut clients = clients(&two).await;
+    let emits = [
+        emit(two.pair.one(), 0..EACH),
+        emit(two.pair.two(), 10_000..10_000 + EACH),
+    ];
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    two.redis.kill();
+    two.down().await;
+    two.redis.restart();
+    all_came(&mut clients, EACH, [0, 10_000]).await;
+    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    two.ready().await;
+    let mut back = clients[0].back(&two.pair.servers[1]).await;
+    assert_eq!(back.sid, clients[0].sid);
+    two.pair.one().to("a").emit("n", 1);
+    assert_eq!(back.numbers(1).await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_redis_that_has_lost_all_clients_begin_anew() {
+    let mut two = at(RedisServer::start()).await;
+    let mut clients = clients(&two).await;
+    two.pair.one().to("a").emit("n", 1);
+    for client in &mut clients {
+        assert_eq!(client.numbers(1).await, [1]);
+    }
+    let away = clients[0].session.clone();
+    two.redis.kill();
+    two.down().await;
+    // It waits for the Redis.
+    two.pair.one().to("a").emit("n", 2);
+    two.redis.restart();
+    two.ready().await;
+    two.pair.two().to("a").emit("n", 3);
+    for client in &mut clients {
+        let mut came = client.numbers(2).await;
+        came.sort_unstable();
+        assert_eq!(came, [2, 3]);
+    }
+    // What was before can't be recovered, and nobody pretends that.
+    let back = away.back(&two.pair.servers[1]).await;
+    assert_ne!(back.sid, away.sid);
+    clients[1].back_at_last(&two.pair.servers[0]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_entry_that_the_redis_refuses_is_delivered_to_nobody_and_others_go_on() {
+    let two = at(RedisServer::start()).await;
+    let mut clients = clients(&two).await;
+    two.pair.one().to("a").emit("n", 1);
+    two.redis.command(&["RENAME", "socket.io", "kept"]);
+    two.redis.command(&["SET", "socket.io", "no stream"]);
+    two.pair.one().to("a").emit("n", 2);
+    let counts = || two.pair.servers[0].stats().log_failures > 0;
+    until("it is counted", counts).await;
+    two.redis.command(&["DEL", "socket.io"]);
+    two.redis.command(&["RENAME", "kept", "socket.io"]);
+    two.ready().await;
+    two.pair.one().to("a").emit("n", 3);
+    for client in &mut clients {
+        assert_eq!(client.numbers(2).await, [1, 3]);
+    }
+}
+
+/// A server that begins knows what was there before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_is_new_gives_what_was_missed_before_it() {
+    let two = at(RedisServer::start()).await;
+    let [mut one, _] = clients(&two).await;
+    two.pair.one().to("a").emit("n", 1);
+    assert_eq!(one.numbers(1).await, [1]);
+    for number in 2..500 {
+        two.pair.two().to("a").emit("n", number);
+    }
+    let new = Redis::builder(&two.redis.url());
+    let new = new.connect_node(NodeWire::streams()).await.unwrap();
+    let io = builder().adapter(new.clone()).build();
+    let mut back = one.session.back(&io).await;
+    assert_eq!(back.sid, one.sid);
+    assert_eq!(back.numbers(498).await, (2..500).collect::<Vec<_>>());
+    two.pair.one().to("a").emit("n", 500);
+    assert_eq!(back.numbers(1).await, [500]);
 }

@@ -12,12 +12,11 @@
 //! the order of the stream, their own events when they come back. What was there before this server
 //! is read once, by a task that also gives what there was no room for.
 //!
-//! What this server appends waits here until it has come back. After a loss of the connection that
-//! publishes, this server says a heartbeat, which means nothing to others: what hasn't come before
-//! that isn't in the stream, and is sent again.
+//! What this server appends waits until it has come back ([`Outbox`]). The mark after a loss of the
+//! connection is a heartbeat, which means nothing to others on this wire.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::{Duration, UNIX_EPOCH},
@@ -31,7 +30,7 @@ use antiphon::{
 use antiphon_protocol::cluster::node::{Content, Message};
 use bytes::Bytes;
 use tokio::{
-    sync::{Notify, oneshot, watch},
+    sync::{Notify, watch},
     task::AbortHandle,
 };
 
@@ -39,16 +38,16 @@ use super::{
     NodeWire,
     adapter::{Inner, wire_flags},
     codec::{Codec, Logged},
+    outbox::{Due, Outbox},
     router::Router,
     sessions::Sessions,
     store::{Store, id_of, millis_of, place_of},
 };
 use crate::{broker::Refused, link::Ears as _, message, random_id};
 
-/// So many entries of this server may wait to come back, and so many bytes in them. As many may wait
-/// to be delivered.
-const UNHEARD: usize = 16_384;
-const UNHEARD_BYTES: usize = 64 * 1_024 * 1_024;
+/// So many entries may wait to be delivered, and so many bytes in them.
+const EARLY: usize = 16_384;
+const EARLY_BYTES: usize = 64 * 1_024 * 1_024;
 
 /// So many entries are read at once.
 const PAGE: usize = 200;
@@ -58,8 +57,6 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Ids of entries aren't given twice, so that all logs have one epoch.
 const EPOCH: u32 = 0;
-
-const FULL: &str = "too much waits for the broker";
 
 /// The log of one namespace.
 pub(crate) struct NodeLog {
@@ -89,23 +86,7 @@ struct State {
     is_behind: bool,
     /// Entries were lost before the next.
     is_broken: bool,
-    /// Entries of this server that haven't come back, by their numbers.
-    unheard: BTreeMap<u64, Unheard>,
-    unheard_bytes: usize,
-    next: u64,
-    /// The first that has to be sent.
-    unsent: u64,
-    /// Whether entries are sent: it is known what has become of those that were sent before.
-    is_open: bool,
-    is_up: bool,
-    /// The number of the heartbeat that has to come back before.
-    mark: Option<u64>,
-    failures: u64,
-}
-
-struct Unheard {
-    frame: Bytes,
-    done: oneshot::Sender<Result<u64, LogError>>,
+    outbox: Outbox,
 }
 
 impl NodeLog {
@@ -130,14 +111,7 @@ impl NodeLog {
                 early_bytes: 0,
                 is_behind: true,
                 is_broken: false,
-                unheard: BTreeMap::new(),
-                unheard_bytes: 0,
-                next: 1,
-                unsent: 1,
-                is_open: false,
-                is_up: false,
-                mark: None,
-                failures: 0,
+                outbox: Outbox::new(),
             }),
             namespace: OnceLock::new(),
             reached: watch::Sender::new(None),
@@ -189,22 +163,16 @@ impl NodeLog {
             flags: wire_flags(flags, None),
             request: None,
         };
-        let mut state = self.state();
-        let number = state.next;
-        let frame = match self.codec.encode_numbered(&message, number) {
-            Ok((_, frame)) => frame,
-            Err(error) => return Appending::Done(Err(LogError::Failed(error.to_string()))),
+        let frame = |number| match self.codec.encode_numbered(&message, number) {
+            Ok((_, frame)) => Ok(frame),
+            Err(error) => Err(LogError::Failed(error.to_string())),
         };
-        let is_full = state.unheard.len() >= UNHEARD;
-        if is_full || state.unheard_bytes + frame.len() > UNHEARD_BYTES {
-            state.failures += 1;
-            return Appending::Done(Err(LogError::Failed(FULL.to_owned())));
-        }
-        let (done, stored) = oneshot::channel();
-        state.next += 1;
-        state.unheard_bytes += frame.len();
-        state.unheard.insert(number, Unheard { frame, done });
-        self.pump(&mut state);
+        let mut state = self.state();
+        let stored = match state.outbox.push(frame) {
+            Ok(stored) => stored,
+            Err(error) => return Appending::Done(Err(error)),
+        };
+        self.send(&mut state);
         drop(state);
         Appending::Waiting(Box::pin(async move {
             stored
@@ -213,84 +181,43 @@ impl NodeLog {
         }))
     }
 
-    /// Sends what has not been sent, in its order, as far as the broker takes it.
-    fn pump(&self, state: &mut State) {
-        if !state.is_open {
+    /// Publishes what is due.
+    fn send(&self, state: &mut State) {
+        let Some(stream) = self.codec.stream() else {
             return;
-        }
-        let mut refused = Vec::new();
-        for (number, unheard) in state.unheard.range(state.unsent..) {
-            match self.publish(unheard.frame.clone()) {
-                Ok(()) => {}
-                // It is sent when the connection is there again, or there is room.
-                Err(Refused::Down { .. } | Refused::Full) => break,
-                Err(error) => refused.push((*number, error)),
+        };
+        let broker = &self.router.link().broker;
+        state.outbox.send(|due| match due {
+            Due::Entry(frame) => broker.publish(stream, frame.clone()),
+            Due::Mark(number) => {
+                let mark = self.codec.encode_numbered(&Message::Heartbeat, number);
+                mark.map_or(Ok(()), |(_, frame)| broker.publish(stream, frame))
             }
-            state.unsent = number + 1;
-        }
-        for (number, error) in refused {
-            state.fail(number, &error.to_string());
-        }
-    }
-
-    fn publish(&self, frame: Bytes) -> Result<(), Refused> {
-        let stream = self.codec.stream();
-        stream.map_or(Ok(()), |stream| {
-            self.router.link().broker.publish(stream, frame)
-        })
+        });
     }
 
     /// The Redis has refused an entry of this server.
     pub(crate) fn refused(&self, number: u64, reason: &str) {
-        let mut state = self.state();
-        state.fail(number, reason);
-        self.pump(&mut state);
+        self.state().outbox.refused(number, reason);
     }
 
     /// The connection is there.
     pub(crate) fn up(&self) {
         let mut state = self.state();
-        state.is_up = true;
-        self.ask(&mut state);
+        state.outbox.up();
+        self.send(&mut state);
         drop(state);
         self.wake.notify_one();
     }
 
-    /// Sends what waits, or asks first what has become of what was sent before.
-    fn ask(&self, state: &mut State) {
-        if state.is_open || !state.is_up || self.reached.borrow().is_none() {
-            return;
-        }
-        let first = state.unheard.keys().next();
-        if first.is_none_or(|first| *first >= state.unsent) {
-            state.is_open = true;
-            return self.pump(state);
-        }
-        if state.mark.is_none() {
-            let mark = state.next;
-            let frame = self.codec.encode_numbered(&Message::Heartbeat, mark);
-            if frame.is_ok_and(|(_, frame)| self.publish(frame).is_ok()) {
-                state.next += 1;
-                state.mark = Some(mark);
-            }
-        }
-    }
-
-    /// The connection is lost, and what was sent by it may be.
+    /// The connection is lost.
     pub(crate) fn down(&self) {
-        let mut state = self.state();
-        state.is_up = false;
-        state.is_open = false;
-        state.mark = None;
+        self.state().outbox.down();
     }
 
     /// Something is tried again that there was no room for.
     pub(crate) fn tick(&self) {
-        let mut state = self.state();
-        self.ask(&mut state);
-        if state.unsent < state.next {
-            self.pump(&mut state);
-        }
+        self.send(&mut self.state());
     }
 
     // The way in.
@@ -306,9 +233,9 @@ impl NodeLog {
             state = self.state();
             state.is_behind = true;
         }
-        let is_full = state.early.len() >= UNHEARD;
-        if is_full || state.early_bytes + frame.len() > UNHEARD_BYTES {
-            state.failures += 1;
+        let is_full = state.early.len() >= EARLY;
+        if is_full || state.early_bytes + frame.len() > EARLY_BYTES {
+            state.outbox.failed();
             state.is_broken = true;
             return;
         }
@@ -321,7 +248,9 @@ impl NodeLog {
     /// Takes an entry. Returns `false` if there is no room for it now.
     fn take(&self, namespace: &Arc<Inner>, frame: &Bytes) -> bool {
         if frame.is_empty() {
-            self.broken();
+            let mut state = self.state();
+            state.is_broken = true;
+            state.outbox.broken();
             return true;
         }
         let Some(Logged {
@@ -341,7 +270,7 @@ impl NodeLog {
                 request: None,
             }) if !flags.volatile => {
                 let promised = number.filter(|_| is_mine);
-                let promised = promised.and_then(|number| self.state().unheard(number));
+                let promised = promised.and_then(|number| self.state().outbox.heard(number));
                 if is_mine && promised.is_none() {
                     // It went to the sockets of this server another way.
                     return true;
@@ -350,9 +279,9 @@ impl NodeLog {
                 self.insert(place, &event, &target);
                 let flags = Flags::default();
                 match promised {
-                    Some(unheard) => {
+                    Some(waits) => {
                         // Whoever waited has gone with its namespace.
-                        let _ = unheard.done.send(Ok(place));
+                        let _ = waits.send(Ok(place));
                     }
                     None if !namespace.local.deliver(&event, &target, flags, place) => {
                         return false;
@@ -363,7 +292,11 @@ impl NodeLog {
                     *reached = reached.map(|before| before.max(place));
                 });
             }
-            Content::Message(Message::Heartbeat) if is_mine => self.marked(number),
+            Content::Message(Message::Heartbeat) if is_mine => {
+                let mut state = self.state();
+                state.outbox.marked(number.unwrap_or(0));
+                self.send(&mut state);
+            }
             Content::Message(message) if !is_mine => {
                 namespace.told(received.from.as_deref(), message);
             }
@@ -394,31 +327,6 @@ impl NodeLog {
         replica.insert(place, at, event, target);
     }
 
-    /// Entries were lost before the next, those of this server perhaps among them.
-    fn broken(&self) {
-        let mut state = self.state();
-        state.is_broken = true;
-        let sent: Vec<_> = state
-            .unheard
-            .range(..state.unsent)
-            .map(|(it, _)| *it)
-            .collect();
-        for number in sent {
-            state.fail(number, "it was trimmed before it could be read");
-        }
-    }
-
-    /// The heartbeat has come: what was sent before and hasn't come isn't there.
-    fn marked(&self, number: Option<u64>) {
-        let mut state = self.state();
-        if state.mark.is_some() && state.mark == number {
-            state.mark = None;
-            state.unsent = state.unheard.keys().next().copied().unwrap_or(state.next);
-            state.is_open = true;
-            self.pump(&mut state);
-        }
-    }
-
     /// Another server asks for a session, whose socket is here or isn't.
     pub(crate) fn hand_over(&self, local: &Local, pid: &str) {
         let given = local.hand_over(pid);
@@ -437,7 +345,10 @@ impl NodeLog {
         };
         while self.reached.borrow().is_none() {
             match self.begin(&namespace).await {
-                Ok(()) => self.tick(),
+                Ok(()) => {
+                    self.state().outbox.begin();
+                    self.tick();
+                }
                 // It is tried again when the connection is there.
                 Err(Refused::Down { .. } | Refused::Closed) => return,
                 Err(error) => {
@@ -503,23 +414,6 @@ impl NodeLog {
         namespace.local.passed(last);
         self.reached.send_replace(Some(last));
         Ok(())
-    }
-}
-
-impl State {
-    /// An entry of this server has come back.
-    fn unheard(&mut self, number: u64) -> Option<Unheard> {
-        let unheard = self.unheard.remove(&number)?;
-        self.unheard_bytes -= unheard.frame.len();
-        Some(unheard)
-    }
-
-    /// An entry of this server is not stored.
-    fn fail(&mut self, number: u64, reason: &str) {
-        if let Some(unheard) = self.unheard(number) {
-            self.failures += 1;
-            let _ = unheard.done.send(Err(LogError::Failed(reason.to_owned())));
-        }
     }
 }
 
@@ -607,7 +501,7 @@ impl Log for NodeLog {
     }
 
     fn failures(&self) -> u64 {
-        self.state().failures
+        self.state().outbox.failures()
     }
 
     fn flush(&self) -> BoxFuture<()> {

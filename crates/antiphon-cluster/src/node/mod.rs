@@ -11,6 +11,7 @@ mod adapter;
 mod codec;
 mod log;
 mod members;
+mod outbox;
 mod requests;
 mod router;
 mod sessions;

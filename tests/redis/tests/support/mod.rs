@@ -3,9 +3,16 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
-use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
-use antiphon_redis::Redis;
-use antiphon_test_cluster::{Pair, support::until};
+use std::{thread, time::Duration};
+
+use antiphon::{Namespace, Server, ServerBuilder, adapter::BoxFuture};
+use antiphon_cluster::Health;
+use antiphon_redis::{NodeRedis, NodeWire, Redis};
+use antiphon_test_cluster::{
+    Pair,
+    recovery::Returning,
+    support::{until, within},
+};
 pub use antiphon_test_cluster::{down, down_for, ready};
 use antiphon_test_redis::RedisServer;
 
@@ -51,6 +58,86 @@ impl Two {
     pub async fn ready(&self) {
         for node in &self.nodes {
             ready(node).await;
+        }
+    }
+}
+
+/// Emits numbers from another thread, one each millisecond.
+pub fn emit(from: Namespace, numbers: std::ops::Range<u64>) -> thread::JoinHandle<()> {
+    thread::spawn(move || {
+        for number in numbers {
+            from.to("a").emit("n", number);
+            thread::sleep(Duration::from_millis(1));
+        }
+    })
+}
+
+/// What both servers have emitted has come to both clients, once and in one order.
+pub async fn all_came(clients: &mut [Returning; 2], each: u64, first: [u64; 2]) {
+    let mut got = Vec::new();
+    for client in clients {
+        got.push(client.numbers(2 * each as usize).await);
+    }
+    assert_eq!(got[0], got[1]);
+    for first in first {
+        let of_one = got[0]
+            .iter()
+            .filter(|it| (first..first + each).contains(it));
+        assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
+    }
+}
+
+/// Two servers with the wire of Node's adapter for Redis streams.
+pub struct Streams {
+    pub pair: Pair,
+    pub nodes: [NodeRedis; 2],
+    pub redis: RedisServer,
+}
+
+impl Streams {
+    pub async fn new() -> Self {
+        Self::built(RedisServer::start(), NodeWire::streams(), Server::builder).await
+    }
+
+    pub async fn built(
+        redis: RedisServer,
+        wire: NodeWire,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self {
+        let mut nodes = Vec::new();
+        for _ in 0..2 {
+            let builder = Redis::builder(&redis.url());
+            nodes.push(builder.connect_node(wire.clone()).await.unwrap());
+        }
+        let nodes: [NodeRedis; 2] = nodes.try_into().unwrap();
+        let settled = nodes.clone();
+        let settle = move || -> BoxFuture<()> {
+            let nodes = settled.clone();
+            Box::pin(async move {
+                for node in nodes {
+                    node.subscribed().await;
+                }
+            })
+        };
+        let pair = Pair::built(nodes.clone(), settle, builder);
+        Self { pair, nodes, redis }
+    }
+
+    /// Both are well.
+    pub async fn ready(&self) {
+        for node in &self.nodes {
+            let mut health = node.watch_health();
+            let ready = health.wait_for(|health| *health == Health::Ready);
+            within("its health", ready).await.unwrap();
+        }
+    }
+
+    /// Neither is.
+    pub async fn down(&self) {
+        for node in &self.nodes {
+            let mut health = node.watch_health();
+            let down = health.wait_for(|health| *health != Health::Ready);
+            within("the trouble", down).await.unwrap();
         }
     }
 }
