@@ -102,12 +102,18 @@ impl Inner {
         self.local.recovery_time().is_some() && server_of(room).is_some()
     }
 
+    /// Whether the ids of its sockets name this server. They don't if a factory of the application's
+    /// own makes the adapters and has no [`Relay`](antiphon::adapter::Relay).
+    fn names_its_sockets(&self) -> bool {
+        self.local.tag() == Some(self.router.tag())
+    }
+
     fn foreign(&self) -> MutexGuard<'_, HashMap<Topic, usize>> {
         self.foreign.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A room has its first member here.
-    fn created(&self, room: &Room) {
+    fn created(&self, room: &str) {
         let topic = self.router.topics.room(&self.name, room);
         if topic == self.sockets {
             return;
@@ -119,7 +125,7 @@ impl Inner {
     }
 
     /// A room has lost its last member here.
-    fn deleted(&self, room: &Room) {
+    fn deleted(&self, room: &str) {
         let topic = self.router.topics.room(&self.name, room);
         if topic == self.sockets {
             return;
@@ -243,13 +249,23 @@ impl Adapter for Namespaced {
     }
 
     fn watch(&self) -> Watch {
-        Watch::Rooms
+        match self.0.names_its_sockets() {
+            true => Watch::Rooms,
+            // Each has the topic of its id.
+            false => Watch::Sockets,
+        }
     }
 
     fn changed(&self, change: Membership<'_>) {
         match change {
             Membership::Created { room } => self.0.created(room),
             Membership::Deleted { room } => self.0.deleted(room),
+            Membership::Came { socket } if !self.0.names_its_sockets() => {
+                self.0.created(socket.as_str());
+            }
+            Membership::Gone { socket } if !self.0.names_its_sockets() => {
+                self.0.deleted(socket.as_str());
+            }
             _ => {}
         }
     }

@@ -8,6 +8,18 @@ use antiphon::{Namespace, Recovery, Server, ServerBuilder, Socket, adapter::Adap
 use antiphon_cluster::{Cluster, broker::memory::Hub};
 use antiphon_test_cluster::{Client, joined, support::until};
 
+/// A server of this cluster.
+fn as_it_is(builder: ServerBuilder, cluster: &Cluster) -> Server {
+    builder.adapter(cluster.clone()).build()
+}
+
+/// The same by a factory that has no relay.
+fn wrapped(builder: ServerBuilder, cluster: &Cluster) -> Server {
+    let cluster = cluster.clone();
+    let make = move |namespace: &str, local| cluster.make(namespace, local);
+    builder.adapter(make).build()
+}
+
 /// Three servers, and a client of each in the room `lobby`.
 struct Three {
     clusters: Vec<Cluster>,
@@ -17,11 +29,15 @@ struct Three {
 }
 
 async fn three(builder: impl Fn() -> ServerBuilder) -> Three {
+    three_by(|cluster| as_it_is(builder(), cluster)).await
+}
+
+async fn three_by(server: impl Fn(&Cluster) -> Server) -> Three {
     let hub = Hub::new();
     let clusters: Vec<_> = (0..3).map(|_| Cluster::new(hub.broker())).collect();
     let (mut servers, mut clients, mut ids) = (Vec::new(), Vec::new(), Vec::new());
     for cluster in &clusters {
-        let io = builder().adapter(cluster.clone()).build();
+        let io = server(cluster);
         io.of("/").on(
             "enter",
             async |socket: Socket, antiphon::Data(room): antiphon::Data<String>| {
@@ -172,4 +188,21 @@ async fn with_recovery_ids_say_nothing_of_where_a_socket_is() {
         })
         .await;
     assert!(heard[1] >= 20 && heard[2] >= 20, "{heard:?}");
+}
+
+#[tokio::test]
+async fn servers_whose_ids_name_none_hear_of_their_sockets_too() {
+    let mut three = three_by(|cluster| wrapped(Server::builder(), cluster)).await;
+    let topics = three.clusters[1].stats().topics;
+    let id = three.ids[1].clone();
+    let heard = three
+        .heard(|three| {
+            for number in 0..20 {
+                assert!(three.main(0).to(&*id).emit("one", number).is_queued());
+            }
+        })
+        .await;
+    assert!(heard[1] >= 20 && heard[2] < 5, "{heard:?}");
+    drop(three.clients.remove(1));
+    until("the end", || three.clusters[1].stats().topics < topics).await;
 }

@@ -19,7 +19,9 @@ use antiphon_protocol::{
 };
 use arc_swap::ArcSwap;
 
-use super::{Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, SocketAnswer, Watcher};
+use super::{
+    Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, ServerTag, SocketAnswer, Watcher,
+};
 use crate::{
     engine::{QueuePolicy, Sending, session::turn},
     server::{
@@ -112,6 +114,14 @@ impl Local {
     #[must_use]
     pub fn recovery_time(&self) -> Option<Duration> {
         self.recovery().map(|ordered| ordered.duration())
+    }
+
+    /// What names this server in the ids of its sockets: that of the
+    /// [relay](super::AdapterFactory::relay), if there is one. A socket that has resumed a session
+    /// may have the id that another server gave it.
+    #[must_use]
+    pub fn tag(&self) -> Option<ServerTag> {
+        self.inner.shared.tag
     }
 
     pub(crate) fn rooms(&self) -> &Arc<Rooms> {
