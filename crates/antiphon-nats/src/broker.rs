@@ -14,7 +14,7 @@ use std::{
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
-    broker::{Abilities, Backoff, Broker, Inbox, Line, Refused},
+    broker::{Abilities, Backoff, Broker, Inbox, Line, Refused, SETTLE},
 };
 use bytes::Bytes;
 
@@ -72,13 +72,18 @@ impl Broker for NatsBroker {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
             let mut backoff = Backoff::new();
+            let mut was_silent = false;
             loop {
                 let error = match shared.connect().await {
                     Ok(session) => {
+                        if was_silent {
+                            tokio::time::sleep(SETTLE).await;
+                        }
                         let error = session.run(&wanted, &inbox).await;
                         if shared.line.is_up() {
                             backoff.reset();
                         }
+                        was_silent = matches!(error, Error::Silent { .. });
                         error
                     }
                     Err(error) => error,

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
 
 use antiphon_cluster::{
     Topic,
-    broker::{Backoff, Batch, Size, entry},
+    broker::{Backoff, Batch, SETTLE, Size, entry},
 };
 use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
@@ -54,14 +54,20 @@ enum State {
 /// Publishes, and connects again when that fails, until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut backoff = Backoff::new();
+    let mut was_silent = false;
     loop {
         let error = match connect(&shared).await {
             Ok(connection) => {
+                if was_silent {
+                    tokio::time::sleep(SETTLE).await;
+                }
                 backoff.reset();
                 let _asks = shared.ask_by(connection.requests.clone());
                 shared.queue.up();
                 shared.up(Side::Publishing);
-                feed(&shared, &connection).await
+                let error = feed(&shared, &connection).await;
+                was_silent = matches!(error, Error::Silent { .. });
+                error
             }
             Err(error) => error,
         };
@@ -86,6 +92,7 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
     let (mut sent, mut refused) = (VecDeque::new(), 0);
     let mut script = None;
     let mut probes = std::pin::pin!(probe(shared, connection));
+    let mut ended = std::pin::pin!(connection.ended());
     loop {
         tokio::select! {
             biased;
@@ -100,7 +107,7 @@ async fn feed(shared: &Shared, connection: &Connection) -> Error {
                 }
                 Err(error) => return connection.error(&error),
             },
-            error = connection.ended() => return error,
+            error = &mut ended => return error,
             error = &mut probes => return error,
             batch = shared.queue.take(), if sent.len() < UNANSWERED => {
                 let is_known = matches!(script, Some(Ok(_)));

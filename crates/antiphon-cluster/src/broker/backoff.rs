@@ -8,6 +8,11 @@ const FIRST: Duration = Duration::from_millis(100);
 /// The longest pause at all.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// So long nothing is published by a new connection if the one before was given up because the
+/// broker said nothing. When it wakes, it goes on with what it had received by that one, and newer
+/// frames mustn't overtake it.
+pub const SETTLE: Duration = Duration::from_secs(1);
+
 /// Pauses that grow from 100 ms to 5 s, each with a share of chance, so that not all servers come at
 /// once.
 #[derive(Debug)]

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use antiphon::adapter::{AdapterError, BoxFuture};
 use bytes::Bytes;
 
-pub use backoff::Backoff;
+pub use backoff::{Backoff, SETTLE};
 pub(crate) use inbox::Event;
 pub use inbox::Inbox;
 pub use line::Line;
