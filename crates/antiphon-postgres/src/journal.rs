@@ -113,7 +113,7 @@ impl Shared {
         let typed: Vec<_> = typed.collect();
         let asked = tokio::time::timeout(DEADLINE, client.query_typed(&sql, &typed)).await;
         let asked = asked.map_err(|_| Refused::Down {
-            reason: self.server.context.silent().to_string(),
+            reason: self.give_up().to_string(),
         })?;
         asked.map_err(|error| {
             let ends = error.is_closed() || error.as_db_error().is_none_or(ends);
