@@ -31,7 +31,7 @@ export async function startPostgres() {
   const options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
   const made = spawnSync(program("initdb"), [...options, "--pgdata", data], as);
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
-  const settings = ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", ""];
+  const settings = ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", "", "-F"];
   const child = spawn(program("postgres"), settings, { stdio: "ignore", ...as });
   process.on("exit", () => child.kill("SIGKILL"));
   const url = `postgres://postgres@127.0.0.1:${port}/postgres`;

@@ -12,6 +12,7 @@ use antiphon_cluster::{
     log::Journal,
 };
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio_postgres::Client;
 
 use crate::{
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     wire: Wire,
     /// The connection, for questions.
     client: Mutex<Option<Arc<Client>>>,
+    /// A question hasn't been answered in time.
+    silent: Notify,
 }
 
 /// Questions may be asked. Dropped, it lets the connection go.
@@ -63,6 +66,7 @@ impl PostgresBroker {
             line: Line::new(),
             wire,
             client: Mutex::default(),
+            silent: Notify::new(),
         }))
     }
 }
@@ -76,6 +80,18 @@ impl Shared {
     pub(crate) fn ask_by(&self, client: &Arc<Client>) -> Asks<'_> {
         *self.held() = Some(Arc::clone(client));
         Asks(self)
+    }
+
+    /// The connection doesn't answer: it is given up.
+    pub(crate) fn give_up(&self) -> Error {
+        self.silent.notify_waiters();
+        self.server.context.silent()
+    }
+
+    /// Resolves when the connection is to be given up.
+    pub(crate) async fn given_up(&self) -> Error {
+        self.silent.notified().await;
+        self.server.context.silent()
     }
 
     /// The connection, and the tables of our own wire.

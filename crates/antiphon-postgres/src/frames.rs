@@ -68,6 +68,7 @@ pub(crate) async fn run(
     tokio::select! {
         biased;
         error = driver.run(|_| woken.notify_one()) => error,
+        error = shared.given_up() => error,
         worked = works => match worked {
             Err(error) => error,
             Ok(()) => session.context.silent(),

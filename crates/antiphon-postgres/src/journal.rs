@@ -15,6 +15,7 @@ use antiphon_cluster::{
 use bytes::Bytes;
 use tokio_postgres::{
     Row, Statement,
+    error::{DbError, Severity},
     types::{ToSql, Type},
 };
 
@@ -93,6 +94,11 @@ pub(crate) async fn append(
     session.answer(appends).await.map(drop)
 }
 
+/// Whether the connection ends with this error.
+fn ends(error: &DbError) -> bool {
+    !matches!(error.parsed_severity(), Some(Severity::Error))
+}
+
 impl Shared {
     /// Asks a question, in which `{prefix}` is the one of the tables.
     async fn ask(
@@ -107,13 +113,14 @@ impl Shared {
         let typed: Vec<_> = typed.collect();
         let asked = tokio::time::timeout(DEADLINE, client.query_typed(&sql, &typed)).await;
         let asked = asked.map_err(|_| Refused::Down {
-            reason: self.server.context.silent().to_string(),
+            reason: self.give_up().to_string(),
         })?;
         asked.map_err(|error| {
+            let ends = error.is_closed() || error.as_db_error().is_none_or(ends);
             let reason = Error::of(&error, &self.server.context).to_string();
-            match error.as_db_error() {
-                Some(_) => Refused::Denied { reason },
-                None => Refused::Down { reason },
+            match ends {
+                true => Refused::Down { reason },
+                false => Refused::Denied { reason },
             }
         })
     }

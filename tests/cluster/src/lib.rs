@@ -93,6 +93,16 @@ impl Pair {
         self.servers[1].of("/")
     }
 
+    /// Keeps something as long as the pair.
+    pub fn keeping(mut self, kept: impl std::any::Any) -> Self {
+        let settle = self.settle;
+        self.settle = Box::new(move || {
+            let _ = &kept;
+            settle()
+        });
+        self
+    }
+
     pub async fn settle(&self) {
         (self.settle)().await;
     }

@@ -148,9 +148,14 @@ impl Returning {
     }
 }
 
-/// Emits the numbers of a range, by turns from both servers.
+/// Emits the numbers of a range to a room, by turns from both servers.
 async fn emit(pair: &Pair, numbers: std::ops::Range<u64>) {
+    let logged = async |of: antiphon::Namespace| {
+        let history = of.history(Some("a"), None, 1_000).await;
+        history.map_or(0, |history| history.len())
+    };
     for number in numbers {
+        let before = logged(pair.one()).await;
         let from = if number % 2 == 0 {
             pair.one()
         } else {
@@ -158,7 +163,9 @@ async fn emit(pair: &Pair, numbers: std::ops::Range<u64>) {
         };
         from.to("a").emit("n", number);
         // Two servers emit at once, if one doesn't wait for the other.
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        while logged(pair.one()).await == before {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -246,6 +246,8 @@ fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
         .arg("-D")
         .arg(folder.join("data"))
         .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k", ""])
+        // What it has written outlives it without waiting for the disk: the system goes on.
+        .arg("-F")
         .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())

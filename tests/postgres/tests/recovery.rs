@@ -21,11 +21,9 @@ async fn two() -> Two {
     Two::both(|builder| builder, recovery::builder).await
 }
 
-/// Their Postgres lives as long as the test, which is a process of its own.
 async fn pair() -> Pair {
     let two = two().await;
-    Box::leak(Box::new(two.postgres));
-    two.pair
+    two.pair.keeping(two.postgres)
 }
 
 test_recovery!(pair);

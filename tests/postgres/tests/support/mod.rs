@@ -35,6 +35,11 @@ impl Two {
         options: impl Fn(PostgresBuilder) -> PostgresBuilder,
         builder: impl Fn() -> ServerBuilder,
     ) -> Self {
+        // `RUST_LOG=antiphon=debug` shows what servers say.
+        let _ = tracing_subscriber::fmt()
+            .with_test_writer()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .try_init();
         let postgres = PostgresServer::start();
         postgres.sql("CREATE ROLE second SUPERUSER LOGIN PASSWORD 'secret'");
         let urls = [
