@@ -24,9 +24,9 @@ use tokio::{
     sync::watch,
 };
 
-/// What a server has subscribed to with a socket in one room: control, its inbox, the namespace, and
-/// the room.
-const FIXED: usize = 4;
+/// What a server has subscribed to with a socket in one room: control, its inbox, the namespace, its
+/// sockets, and the room.
+const FIXED: usize = 5;
 
 /// The number of an event `n`.
 async fn number(client: &mut Client) -> u32 {
