@@ -128,7 +128,7 @@ impl Cluster {
     /// Who tells others to emit to a room that a socket has just joined, for instance by the
     /// acknowledgement of its wish to, waits for this before.
     pub async fn subscribed(&self) {
-        self.0.link().subscribed().await;
+        self.0.subscribed().await;
     }
 
     /// What has happened so far.

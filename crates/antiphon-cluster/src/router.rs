@@ -164,6 +164,14 @@ impl Router {
         logs.get(&self.topics.log(name))?.upgrade()
     }
 
+    /// Resolves when no event of others is missed any more that concerns sockets which are here now.
+    pub(crate) async fn subscribed(&self) {
+        self.link.subscribed().await;
+        for log in self.logs() {
+            log.begun().await;
+        }
+    }
+
     fn logs(&self) -> Vec<Arc<Shared>> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
         logs.values().filter_map(Weak::upgrade).collect()

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -15,10 +15,14 @@ use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
     broker::{Abilities, Backoff, Broker, Inbox, Line, Refused, SETTLE},
+    log::Journal,
 };
 use bytes::Bytes;
 
-use crate::{error::Error, server::Servers, session::Session, subject::Subjects};
+use crate::{
+    api::Storage, error::Error, journal::Streams, replies::Asks, server::Servers, session::Session,
+    subject::Subjects,
+};
 
 /// The largest payload, until a server has said what its is: the default of NATS.
 const MAX_PAYLOAD: usize = 1_024 * 1_024;
@@ -33,16 +37,44 @@ pub(crate) struct Shared {
     pub(crate) line: Line<Error>,
     /// The largest payload that the server takes.
     pub(crate) max_payload: AtomicUsize,
+    /// What is asked of JetStream.
+    pub(crate) asks: Asks,
+    pub(crate) streams: Streams,
+    pub(crate) storage: Storage,
+    /// Whether logs are shared, if that was said.
+    jetstream: Option<bool>,
+    /// Whether the first server had JetStream.
+    pub(crate) has_jetstream: OnceLock<bool>,
 }
 
 impl NatsBroker {
-    pub(crate) fn new(servers: Servers, subjects: Subjects) -> Self {
+    pub(crate) fn new(
+        servers: Servers,
+        subjects: Subjects,
+        jetstream: Option<bool>,
+        storage: Storage,
+    ) -> Self {
         Self(Arc::new(Shared {
             servers,
             subjects,
             line: Line::new(),
             max_payload: AtomicUsize::new(MAX_PAYLOAD),
+            asks: Asks::default(),
+            streams: Streams::default(),
+            storage,
+            jetstream,
+            has_jetstream: OnceLock::new(),
         }))
+    }
+
+    /// Whether a frame may be published, with so many bytes of headers.
+    pub(crate) fn check(&self, topic: &Topic, bytes: usize, headers: usize) -> Result<(), Refused> {
+        let overhead = self.0.subjects.of(topic).overhead(topic) + headers;
+        let limit = self.abilities().max_frame.saturating_sub(overhead);
+        match bytes > limit {
+            true => Err(Refused::TooLarge { bytes, limit }),
+            false => Ok(()),
+        }
     }
 }
 
@@ -80,6 +112,8 @@ impl Broker for NatsBroker {
                             tokio::time::sleep(SETTLE).await;
                         }
                         let error = session.run(&wanted, &inbox).await;
+                        shared.asks.close();
+                        shared.streams.forget();
                         if shared.line.is_up() {
                             backoff.reset();
                         }
@@ -95,18 +129,21 @@ impl Broker for NatsBroker {
     }
 
     fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
-        let overhead = self.0.subjects.of(topic).overhead(topic);
-        let limit = self.abilities().max_frame.saturating_sub(overhead);
-        let bytes = frame.len();
-        if bytes > limit {
-            return Err(Refused::TooLarge { bytes, limit });
-        }
+        self.check(topic, frame.len(), 0)?;
         self.0.line.queue().push(topic, frame)
     }
 
     /// NATS doesn't count.
     fn subscribers(&self, _: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
         Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// What isn't known yet is taken to be there: servers that share no log don't hear each other's
+    /// logged events, and an error says so.
+    fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
+        let known = self.0.has_jetstream.get().copied();
+        let shares = self.0.jetstream.or(known).unwrap_or(true);
+        shares.then_some(self as _)
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -2,10 +2,13 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use antiphon::adapter::{Adapter, AdapterFactory, Local, Relay};
+use antiphon::{
+    adapter::{Adapter, AdapterFactory, Local, Relay},
+    recovery::{Bounds, Log},
+};
 use antiphon_cluster::{Address, Cluster, Emitter};
 
-use crate::{broker::NatsBroker, error::Error, server::Servers, subject::Subjects};
+use crate::{api::Storage, broker::NatsBroker, error::Error, server::Servers, subject::Subjects};
 
 /// The names of subjects begin so.
 const PREFIX: &str = "antiphon";
@@ -55,6 +58,11 @@ impl Nats {
             prefix: PREFIX.to_owned(),
             address: None,
             waits: false,
+            jetstream: None,
+            storage: Storage {
+                replicas: 1,
+                in_memory: false,
+            },
         }
     }
 }
@@ -70,6 +78,10 @@ impl Deref for Nats {
 impl AdapterFactory for Nats {
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
         self.cluster.make(namespace, local)
+    }
+
+    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
+        self.cluster.log(namespace, bounds)
     }
 
     fn relay(&self) -> Option<Arc<dyn Relay>> {
@@ -104,6 +116,8 @@ pub struct NatsBuilder {
     prefix: String,
     address: Option<Address>,
     waits: bool,
+    jetstream: Option<bool>,
+    storage: Storage,
 }
 
 impl NatsBuilder {
@@ -130,6 +144,36 @@ impl NatsBuilder {
     /// knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
     pub const fn wait(mut self) -> Self {
         self.waits = true;
+        self
+    }
+
+    /// Whether servers share the logs of namespaces with recovery, and sessions, in JetStream, so that
+    /// clients come back to any server. By default they do if the NATS server has JetStream enabled.
+    /// Without, each server has its own log.
+    ///
+    /// All servers of a cluster need the same: those with a shared log don't hear the logged events
+    /// of those without. So a server that [waits](Self::wait) and doesn't know yet what NATS has takes
+    /// it to be there.
+    pub const fn jetstream(mut self, is_used: bool) -> Self {
+        self.jetstream = Some(is_used);
+        self
+    }
+
+    /// How many NATS servers have each stream. 1 by default; with 3 of a cluster of NATS logs survive
+    /// the loss of one.
+    ///
+    /// # Panics
+    /// If it is 0.
+    pub const fn replicas(mut self, replicas: u8) -> Self {
+        assert!(replicas > 0, "somebody has to store what is logged");
+        self.storage.replicas = replicas;
+        self
+    }
+
+    /// Streams that are made are stored in the memory of NATS, and not in files: clients begin anew if
+    /// it is started again.
+    pub const fn in_memory(mut self) -> Self {
+        self.storage.in_memory = true;
         self
     }
 
@@ -176,12 +220,19 @@ impl NatsBuilder {
 
     async fn open<C>(self, cluster: impl FnOnce(Arc<NatsBroker>, &str) -> C) -> Result<C, Error> {
         let servers = Servers::new(&self.url)?;
-        let broker = Arc::new(NatsBroker::new(servers, Subjects::new(&self.prefix)));
+        let subjects = Subjects::new(&self.prefix);
+        let broker = NatsBroker::new(servers, subjects, self.jetstream, self.storage);
+        let broker = Arc::new(broker);
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker, &self.prefix);
         if !self.waits {
             // Dropped, the cluster ends the attempts.
             shared.line.connected().await?;
+            let has_jetstream = shared.has_jetstream.get().copied();
+            if self.jetstream == Some(true) && has_jetstream == Some(false) {
+                let address = shared.asks.address();
+                return Err(Error::NoJetStream { address });
+            }
         }
         Ok(cluster)
     }
@@ -193,6 +244,8 @@ impl fmt::Debug for NatsBuilder {
         f.debug_struct("NatsBuilder")
             .field("prefix", &self.prefix)
             .field("waits", &self.waits)
+            .field("jetstream", &self.jetstream)
+            .field("storage", &self.storage)
             .finish_non_exhaustive()
     }
 }

@@ -77,6 +77,41 @@ pub enum Error {
         /// What it has to be allowed.
         subjects: String,
     },
+    /// Its user lacks the right to JetStream.
+    #[error(
+        "NATS at {address} doesn't allow its user to use JetStream, in which servers share logs: \
+         {answer}. This is needed: permissions {{ publish: [\"{subjects}\", \"$JS.API.>\"], \
+         subscribe: \"{subjects}\" }}; or go without shared logs, by \
+         NatsBuilder::jetstream(false) on all servers"
+    )]
+    ForbiddenJetStream {
+        /// Host and port.
+        address: String,
+        /// What it says.
+        answer: String,
+        /// What it has to be allowed besides.
+        subjects: String,
+    },
+    /// It has no JetStream, and [`NatsBuilder::jetstream`](crate::NatsBuilder::jetstream) wants it.
+    #[error(
+        "NATS at {address} has no JetStream: start it with -js and a folder (-sd), or go without \
+         shared logs, by NatsBuilder::jetstream(false) on all servers"
+    )]
+    NoJetStream {
+        /// Host and port.
+        address: String,
+    },
+    /// JetStream can't store just now.
+    #[error(
+        "JetStream of NATS at {address} doesn't store: {answer}. It is tried again; if that goes \
+         on, see whether its disk is slow, and whether its streams have a leader"
+    )]
+    NotStored {
+        /// Host and port.
+        address: String,
+        /// What it says, or that it says nothing.
+        answer: String,
+    },
     /// What listens there speaks another protocol.
     #[error("what listens at {address} is no NATS server: it says {answer}")]
     NotNats {

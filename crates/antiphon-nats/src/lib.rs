@@ -1,8 +1,11 @@
 #![doc = include_str!("../README.md")]
 
+mod api;
 mod broker;
 mod builder;
 mod error;
+mod journal;
+mod replies;
 mod server;
 mod session;
 mod subject;

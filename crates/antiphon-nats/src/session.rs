@@ -28,28 +28,26 @@ use antiphon_cluster::{
     Change, Topic, Wanted,
     broker::{Batch, Inbox, Size},
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::Notify,
+    sync::{Notify, mpsc},
     time::Instant,
 };
 
 use crate::{
     broker::Shared,
     error::{Complaint, Error},
+    journal::{self, Queued},
+    replies::{DEADLINE, Replies, Request},
     server::Server,
-    subject::Subject,
-    wire::{self, Info, Op},
+    subject::{Subject, token},
+    wire::{self, Info, Message, Op},
 };
-
-/// So long an answer is waited for, and a connection. It is less than the time after which servers
-/// count each other as dead.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 /// So often an idle connection is asked whether it is still there.
 const PROBE: Duration = Duration::from_secs(2);
@@ -59,6 +57,12 @@ const UNANSWERED: usize = 16;
 
 /// So many topics are subscribed to by one write.
 const TOPICS: usize = 512;
+
+/// So many requests are sent by one write.
+const REQUESTS: usize = 256;
+
+/// The subscription to responses. Those of topics begin with 1.
+const RESPONSES: u64 = 0;
 
 /// So much is read at a time.
 const READ: usize = 32 * 1_024;
@@ -70,6 +74,7 @@ pub(crate) struct Session<'s> {
     read: OwnedReadHalf,
     buffer: BytesMut,
     write: OwnedWriteHalf,
+    replies: Replies,
 }
 
 /// What reading and writing have in common.
@@ -86,6 +91,7 @@ struct Common<'s> {
     asked: Notify,
     /// Frames that the user may not publish.
     refused: Mutex<u64>,
+    replies: Replies,
 }
 
 struct Fences {
@@ -128,6 +134,7 @@ impl<'s> Session<'s> {
             read,
             buffer: BytesMut::new(),
             write,
+            replies: Replies::new(String::new()),
         };
         let info = session.info().await?;
         if info.tls_required {
@@ -137,6 +144,10 @@ impl<'s> Session<'s> {
         shared
             .max_payload
             .store(info.max_payload, Ordering::Relaxed);
+        shared.has_jetstream.get_or_init(|| info.jetstream);
+        // No other connection has this name.
+        let name = format!("{}-{}", token(&info.server_id).0, info.client_id);
+        session.replies = Replies::new(shared.subjects.replies(&name));
         let mut hello = Vec::new();
         wire::connect(&server.login(), &mut hello);
         write_probe(shared, &mut hello);
@@ -185,13 +196,16 @@ impl<'s> Session<'s> {
             asks: AtomicBool::new(false),
             asked: Notify::new(),
             refused: Mutex::new(0),
+            replies: self.replies,
         };
+        let requests = self.shared.asks.open(&self.address);
         let mut writer = Writer {
             common: &common,
             half: self.write,
             out: Vec::new(),
             held: HashMap::new(),
-            next: 1,
+            next: RESPONSES + 1,
+            requests,
         };
         let ended = tokio::select! {
             biased;
@@ -236,6 +250,11 @@ fn complaint(shared: &Shared, address: &str, op: &Op) -> Error {
     let answer = answer.clone();
     match Complaint::of(&answer) {
         Complaint::Login => Error::Login { address, answer },
+        Complaint::Publish(subject) if subject.starts_with("$JS.") => Error::ForbiddenJetStream {
+            address,
+            answer: answer.clone(),
+            subjects: shared.subjects.all(),
+        },
         Complaint::Publish(_) | Complaint::Subscription => Error::Forbidden {
             address,
             answer,
@@ -265,6 +284,12 @@ async fn silence(common: &Common<'_>) -> Error {
             Some(since) => DEADLINE.saturating_sub(since.elapsed()),
             None => PROBE / 2,
         };
+        if common.replies.is_late() {
+            return Error::NotStored {
+                address: common.address.to_owned(),
+                answer: "it hasn't acknowledged an entry for long".to_owned(),
+            };
+        }
         if left.is_zero() {
             return Error::Silent {
                 address: common.address.to_owned(),
@@ -284,7 +309,7 @@ async fn listen(
 ) -> Result<Infallible, Error> {
     loop {
         match read(&mut half, &mut buffer, common.address).await? {
-            Op::Message { sid, payload } => common.message(sid, payload),
+            Op::Message(message) => common.message(message)?,
             Op::Pong => common.pong(),
             Op::Ping => {
                 common.asks.store(true, Ordering::Release);
@@ -310,14 +335,28 @@ impl Common<'_> {
         subscriptions.unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn message(&self, sid: u64, payload: bytes::Bytes) {
+    fn message(&self, message: Message) -> Result<(), Error> {
+        if message.sid == RESPONSES {
+            self.replies.came(message, self.inbox, self.address)?;
+            self.answered.notify_one();
+            return Ok(());
+        }
         // One that has just been given up is known to the server yet.
-        let Some((subject, topic)) = self.subscriptions().get(&sid).cloned() else {
-            return;
+        let Some((subject, topic)) = self.subscriptions().get(&message.sid).cloned() else {
+            return Ok(());
         };
-        if let Some(frame) = subject.frame(&topic, payload) {
+        let place = match message.headers.is_empty() {
+            true => None,
+            false => journal::heard(&topic, &message),
+        };
+        let mut frame = subject.frame(&topic, message.payload);
+        if let Some(place) = place {
+            frame = Some(journal::placed(place, frame).encode());
+        }
+        if let Some(frame) = frame {
             self.inbox.frame(topic, frame);
         }
+        Ok(())
     }
 
     /// The oldest write has been answered.
@@ -343,6 +382,13 @@ impl Common<'_> {
             return Err(error);
         };
         match Complaint::of(text) {
+            Complaint::Publish(subject)
+                if self
+                    .replies
+                    .forbidden(subject, &error.to_string(), self.inbox) =>
+            {
+                Ok(())
+            }
             Complaint::Publish(subject) if subject != self.shared.subjects.probe() => {
                 self.inbox.lost(1);
                 let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -360,7 +406,7 @@ impl Common<'_> {
 
     /// Resolves when another write may be made.
     async fn room(&self) {
-        while self.fences().waiting.len() >= UNANSWERED {
+        while self.fences().waiting.len() >= UNANSWERED || !self.replies.has_room() {
             self.answered.notified().await;
         }
     }
@@ -374,12 +420,14 @@ struct Writer<'c, 's> {
     held: HashMap<Topic, u64>,
     /// The number of the next subscription.
     next: u64,
+    requests: mpsc::Receiver<Request>,
 }
 
 impl Writer<'_, '_> {
     /// Subscribes to all that is wanted, and sends what is to be sent.
     async fn run(&mut self, wanted: &Wanted) -> Result<Infallible, Error> {
         let common = self.common;
+        wire::subscribe(&common.replies.all(), RESPONSES, &mut self.out);
         let mut version = self.catch_up(wanted).await?;
         loop {
             common.room().await;
@@ -399,6 +447,7 @@ impl Writer<'_, '_> {
                     };
                 }
                 batch = common.shared.line.queue().take() => self.publish(batch).await?,
+                Some(request) = self.requests.recv() => self.ask(request).await?,
             }
             if common.asks.swap(false, Ordering::AcqRel) {
                 wire::pong(&mut self.out);
@@ -409,6 +458,10 @@ impl Writer<'_, '_> {
 
     async fn publish(&mut self, batch: Batch) -> Result<(), Error> {
         for (topic, frame) in batch.frames {
+            if topic.is_stream() {
+                self.append(&topic, &frame);
+                continue;
+            }
             let subject = self.common.shared.subjects.of(&topic);
             let length = subject.overhead(&topic) + frame.len();
             wire::publish(&subject.name, length, &mut self.out);
@@ -418,6 +471,42 @@ impl Writer<'_, '_> {
         }
         wire::ping(&mut self.out);
         self.send(batch.size, None).await
+    }
+
+    /// Appends an entry to the log of this name.
+    fn append(&mut self, topic: &Topic, frame: &Bytes) {
+        let Some(queued) = Queued::unpack(frame) else {
+            return;
+        };
+        let (subjects, replies) = (&self.common.shared.subjects, &self.common.replies);
+        let (to, heard) = (subjects.entries(topic), subjects.of(topic));
+        let headers = queued.headers();
+        let log = Topic::new(topic.name());
+        let reply = replies.appended(to.clone(), log, queued.from, queued.number);
+        let length = heard.overhead(topic) + queued.entry.len();
+        wire::request(&to, &reply, &headers, length, &mut self.out);
+        heard.write_head(topic, &mut self.out);
+        self.out.extend_from_slice(&queued.entry);
+        wire::end(&mut self.out);
+    }
+
+    /// Asks this, and what else is to be asked now.
+    async fn ask(&mut self, first: Request) -> Result<(), Error> {
+        let mut next = Some(first);
+        for _ in 0..REQUESTS {
+            let more = next.take().or_else(|| self.requests.try_recv().ok());
+            let Some(Request { question, reply }) = more else {
+                break;
+            };
+            let (subject, payload) = (question.subject, question.payload);
+            let to = self.common.replies.asked(subject.clone(), reply);
+            let headers = &question.headers;
+            wire::request(&subject, &to, headers, payload.len(), &mut self.out);
+            self.out.extend_from_slice(&payload);
+            wire::end(&mut self.out);
+        }
+        wire::ping(&mut self.out);
+        self.send(Size::default(), None).await
     }
 
     /// Makes all that is wanted true, whatever was before. Returns its version.

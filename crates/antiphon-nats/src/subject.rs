@@ -80,6 +80,28 @@ impl Subjects {
         format!("{}probe", self.token)
     }
 
+    /// The subject under which the entries of a log are appended.
+    pub(crate) fn entries(&self, log: &Topic) -> String {
+        self.part("entries", log)
+    }
+
+    /// The subject of a session that is kept, or of all of a log, for `*`.
+    pub(crate) fn session(&self, log: &Topic, pid: Option<&str>) -> String {
+        let pid = pid.map_or_else(|| "*".to_owned(), |pid| token(pid).0);
+        format!("{}.{pid}", self.part("session", log))
+    }
+
+    /// A subject beside that of a topic. It is no topic's: a tag is a number.
+    fn part(&self, part: &str, topic: &Topic) -> String {
+        let subject = self.of(topic).name;
+        format!("{0}{part}.{1}", self.token, &subject[self.token.len()..])
+    }
+
+    /// What the subjects of responses to one connection begin with.
+    pub(crate) fn replies(&self, connection: &str) -> String {
+        format!("{}reply.{connection}.", self.token)
+    }
+
     /// What covers all subjects.
     pub(crate) fn all(&self) -> String {
         format!("{}>", self.token)
@@ -135,8 +157,27 @@ fn tagged(name: &str) -> Option<(&str, &str)> {
     is_number.then_some((tag, rest))
 }
 
+/// Names of streams are made of it: letters, digits, and what stands for the rest.
+pub(crate) fn plain(text: &str) -> String {
+    /// With a hash behind it, and a number.
+    const PLAIN: usize = 64;
+
+    let plain = text.chars().take(PLAIN).map(|char| match char {
+        'a'..='z' | 'A'..='Z' | '0'..='9' => char,
+        _ => '_',
+    });
+    format!("{}-{:016x}", plain.collect::<String>(), hash(text))
+}
+
+/// The same on every server, today and tomorrow: FNV-1a.
+fn hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
 /// A token that stands for a text, and whether it does so by a hash.
-fn token(text: &str) -> (String, bool) {
+pub(crate) fn token(text: &str) -> (String, bool) {
     // A token can't be empty. This is no escape.
     if text.is_empty() {
         return ("%".to_owned(), false);
@@ -145,11 +186,8 @@ fn token(text: &str) -> (String, bool) {
     if escaped.len() <= LONGEST {
         return (escaped, false);
     }
-    // The same on every server, today and tomorrow: FNV-1a. `%h` is no escape, either.
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    (format!("%h{hash:016x}"), true)
+    // `%h` is no escape, either.
+    (format!("%h{:016x}", hash(text)), true)
 }
 
 #[cfg(test)]
@@ -189,6 +227,13 @@ mod tests {
             "antiphon.17.room:5:/chata%20b%2E%2A%3E"
         );
         assert_eq!(Subjects::new("shop.eu").probe(), "shop%2Eeu.probe");
+        let (subjects, log) = (Subjects::new("antiphon"), Topic::new("antiphon:{17}log:/a"));
+        assert_eq!(subjects.entries(&log), "antiphon.entries.17.log:/a");
+        assert_eq!(
+            subjects.session(&log, Some("p.1")),
+            "antiphon.session.17.log:/a.p%2E1"
+        );
+        assert_eq!(subjects.session(&log, None), "antiphon.session.17.log:/a.*");
     }
 
     #[test]

@@ -18,15 +18,52 @@ const PAYLOAD: usize = 64 * 1_024 * 1_024;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Info(Info),
-    /// A message, for the subscription of this number.
-    Message {
-        sid: u64,
-        payload: Bytes,
-    },
+    Message(Message),
     Ping,
     Pong,
     Ok,
     Error(String),
+}
+
+/// A message, for the subscription of this number.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) sid: u64,
+    /// What it was published under.
+    pub(crate) subject: Bytes,
+    pub(crate) headers: Headers,
+    pub(crate) payload: Bytes,
+}
+
+/// The headers of a message as they came: a line that may have a status, and lines of names and
+/// values. Most messages have none.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Headers(Bytes);
+
+impl Headers {
+    #[cfg(test)]
+    pub(crate) const fn of(text: &'static str) -> Self {
+        Self(Bytes::from_static(text.as_bytes()))
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The status by which a server says that it has no message.
+    pub(crate) fn status(&self) -> Option<u16> {
+        let status = self.0.strip_prefix(b"NATS/1.0 ")?.get(..3)?;
+        str::from_utf8(status).ok()?.parse().ok()
+    }
+
+    /// The value of a name. Servers put theirs behind those of whoever published.
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        let text = str::from_utf8(&self.0).ok()?;
+        text.rsplit("\r\n").find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
 }
 
 /// What a server says of itself.
@@ -35,6 +72,12 @@ pub(crate) enum Op {
 pub(crate) struct Info {
     pub(crate) max_payload: usize,
     pub(crate) tls_required: bool,
+    /// Whether JetStream is enabled there.
+    pub(crate) jetstream: bool,
+    /// A name that no other run of a server has.
+    pub(crate) server_id: String,
+    /// The number of the connection there.
+    pub(crate) client_id: u64,
 }
 
 /// What isn't the protocol of NATS: its beginning.
@@ -64,19 +107,11 @@ pub(crate) fn next(buffer: &mut BytesMut) -> Result<Option<Op>, Malformed> {
         None => (line, &[][..]),
     };
     let rest = || str::from_utf8(rest).map_err(|_| malformed());
-    let op = if verb.eq_ignore_ascii_case(b"MSG") {
-        // MSG <subject> <sid> [reply-to] <bytes>
-        let words: Vec<_> = rest()?.split_ascii_whitespace().collect();
-        let (sid, length) = match words[..] {
-            [_, sid, length] | [_, sid, _, length] => (sid, length),
-            _ => return Err(malformed()),
-        };
-        let sid = sid.parse().map_err(|_| malformed())?;
-        let length: usize = length.parse().map_err(|_| malformed())?;
-        if length > PAYLOAD {
-            return Err(malformed());
-        }
-        let whole = end + 1 + length + 2;
+    let has_headers = verb.eq_ignore_ascii_case(b"HMSG");
+    let op = if has_headers || verb.eq_ignore_ascii_case(b"MSG") {
+        let start = verb.len() + 1;
+        let head = Head::parse(rest()?, has_headers).ok_or_else(malformed)?;
+        let whole = end + 1 + head.length + 2;
         if buffer.len() < whole {
             buffer.reserve(whole - buffer.len());
             return Ok(None);
@@ -84,10 +119,14 @@ pub(crate) fn next(buffer: &mut BytesMut) -> Result<Option<Op>, Malformed> {
         if &buffer[whole - 2..whole] != b"\r\n" {
             return Err(malformed());
         }
-        buffer.advance(end + 1);
-        let payload = buffer.split_to(length).freeze();
-        buffer.advance(2);
-        return Ok(Some(Op::Message { sid, payload }));
+        let message = buffer.split_to(whole).freeze();
+        let payload = end + 1 + head.headers;
+        return Ok(Some(Op::Message(Message {
+            sid: head.sid,
+            subject: message.slice(start..start + head.subject),
+            headers: Headers(message.slice(end + 1..payload)),
+            payload: message.slice(payload..whole - 2),
+        })));
     } else if verb.eq_ignore_ascii_case(b"PING") {
         Op::Ping
     } else if verb.eq_ignore_ascii_case(b"PONG") {
@@ -103,6 +142,38 @@ pub(crate) fn next(buffer: &mut BytesMut) -> Result<Option<Op>, Malformed> {
     };
     buffer.advance(end + 1);
     Ok(Some(op))
+}
+
+/// What the line of a message says, which its bytes follow.
+struct Head {
+    /// How long the subject is.
+    subject: usize,
+    sid: u64,
+    /// How long the headers are.
+    headers: usize,
+    /// How long the headers and the payload are.
+    length: usize,
+}
+
+impl Head {
+    /// From `<subject> <sid> [reply-to] [#header bytes] <#bytes>`.
+    fn parse(words: &str, has_headers: bool) -> Option<Self> {
+        let mut words = words.split(' ');
+        let subject = words.next().filter(|subject| !subject.is_empty())?;
+        let sid = words.next()?.parse().ok()?;
+        let mut rest: Vec<_> = words.filter(|word| !word.is_empty()).take(4).collect();
+        let length = rest.pop()?.trim_end().parse().ok()?;
+        let headers = match has_headers {
+            true => rest.pop()?.parse().ok()?,
+            false => 0,
+        };
+        (rest.len() < 2 && headers <= length && length <= PAYLOAD).then_some(Self {
+            subject: subject.len(),
+            sid,
+            headers,
+            length,
+        })
+    }
 }
 
 /// Who one is, and how one logs in.
@@ -124,6 +195,8 @@ struct Greeting<'c> {
     /// Our own messages come back: by them the router sees that the connection works.
     echo: bool,
     headers: bool,
+    /// A request that nobody hears is answered at once.
+    no_responders: bool,
     protocol: u8,
     name: &'static str,
     lang: &'static str,
@@ -137,7 +210,8 @@ pub(crate) fn connect(login: &Connect<'_>, out: &mut Vec<u8>) {
         pedantic: false,
         tls_required: false,
         echo: true,
-        headers: false,
+        headers: true,
+        no_responders: true,
         protocol: 1,
         name: "antiphon",
         lang: "rust",
@@ -170,6 +244,27 @@ pub(crate) fn publish(subject: &str, length: usize, out: &mut Vec<u8>) {
     let _ = write!(out, "PUB {subject} {length}\r\n");
 }
 
+/// As [`publish`], with headers, and a subject to which the response goes.
+pub(crate) fn request(
+    subject: &str,
+    reply: &str,
+    headers: &[(&str, String)],
+    length: usize,
+    out: &mut Vec<u8>,
+) {
+    if headers.is_empty() {
+        let _ = write!(out, "PUB {subject} {reply} {length}\r\n");
+        return;
+    }
+    let mut head = "NATS/1.0\r\n".to_owned();
+    for (name, value) in headers {
+        head.extend([name, ": ", value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    let (headers, length) = (head.len(), head.len() + length);
+    let _ = write!(out, "HPUB {subject} {reply} {headers} {length}\r\n{head}");
+}
+
 pub(crate) fn end(out: &mut Vec<u8>) {
     out.extend(b"\r\n");
 }
@@ -193,13 +288,19 @@ mod tests {
         let said = b"INFO {\"server_id\":\"N\",\"max_payload\":77,\"tls_required\":true} \r\n\
             PING\r\n+OK\r\npong\r\n-ERR 'Authorization Violation'\r\n\
             MSG a.b 9 3\r\na\r\n\r\nMSG a.b 10 reply 0\r\n\r\n";
-        let message = |sid, payload: &'static str| Op::Message {
-            sid,
-            payload: payload.into(),
+        let message = |sid, payload: &'static str| {
+            Op::Message(Message {
+                sid,
+                subject: "a.b".into(),
+                headers: Headers::default(),
+                payload: payload.into(),
+            })
         };
         let info = Info {
             max_payload: 77,
             tls_required: true,
+            server_id: "N".to_owned(),
+            ..Info::default()
         };
         let expected = vec![
             Op::Info(info),
@@ -214,6 +315,45 @@ mod tests {
     }
 
     #[test]
+    fn headers_come_before_the_payload() {
+        let headers = "NATS/1.0\r\nNats-Sequence: 1\r\nA:b\r\nNats-Sequence: 22\r\n\r\n";
+        let status = "NATS/1.0 503\r\n\r\n";
+        let hmsg = |line: &str, headers: &str, payload: &str| {
+            let (head, whole) = (headers.len(), headers.len() + payload.len());
+            format!("HMSG {line} {head} {whole}\r\n{headers}{payload}\r\n")
+        };
+        let said = hmsg("a.b 9", headers, "abc") + &hmsg("a 10 reply", status, "");
+        let ops = all(said.as_bytes()).unwrap();
+        let [Op::Message(one), Op::Message(two)] = &ops[..] else {
+            panic!("{ops:?}");
+        };
+        assert_eq!(
+            (one.sid, &one.subject[..], &one.payload[..]),
+            (9, &b"a.b"[..], &b"abc"[..])
+        );
+        // What the server says counts, not what somebody else has put before it.
+        assert_eq!(one.headers.get("nats-sequence"), Some("22"));
+        assert_eq!(
+            (one.headers.get("a"), one.headers.get("b")),
+            (Some("b"), None)
+        );
+        assert_eq!(one.headers.status(), None);
+        assert_eq!(
+            (two.headers.status(), &two.payload[..]),
+            (Some(503), &b""[..])
+        );
+    }
+
+    #[test]
+    fn a_request_has_headers_and_a_subject_for_the_response() {
+        let mut out = Vec::new();
+        request("a", "r", &[], 2, &mut out);
+        request("a", "r", &[("X", "y".to_owned())], 2, &mut out);
+        let said = "PUB a r 2\r\nHPUB a r 18 20\r\nNATS/1.0\r\nX: y\r\n\r\n";
+        assert_eq!(str::from_utf8(&out).unwrap(), said);
+    }
+
+    #[test]
     fn what_is_no_nats_is_an_error() {
         for said in [
             "HTTP/1.1 400 Bad Request\r\n",
@@ -222,6 +362,8 @@ mod tests {
             "MSG a x 1\r\na\r\n",
             "MSG a 1 99999999999\r\n",
             "MSG a 1 1\r\nabc",
+            "HMSG a 1 1\r\na\r\n",
+            "HMSG a 1 2 1\r\na\r\n",
             "\r\n",
         ] {
             assert!(all(said.as_bytes()).is_err(), "{said}");

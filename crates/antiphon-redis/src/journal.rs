@@ -13,7 +13,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use antiphon_cluster::{
     Topic,
     broker::{Refused, entry},
@@ -160,7 +160,7 @@ impl Journal for RedisBroker {
             .push(&Topic::stream(log.name()), Queued::pack(&append))
     }
 
-    fn open(&self, log: &Topic, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+    fn open(&self, log: &Topic, _: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
         let (shared, log) = (Arc::clone(&self.0), log.clone());
         Box::pin(async move {
             let run = shared.run_id().await?;

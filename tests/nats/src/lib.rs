@@ -1,5 +1,5 @@
-//! A `nats-server` for tests: an instance of one's own on a free port, which keeps nothing on disk
-//! and ends with the value that stands for it.
+//! A `nats-server` for tests: an instance of one's own on a free port, which ends with the value that
+//! stands for it, and with it what it has stored.
 //!
 //! ```no_run
 //! # use antiphon_test_nats::NatsServer;
@@ -21,6 +21,9 @@ use std::{
 
 /// So long it may take to start.
 const START: Duration = Duration::from_secs(20);
+
+/// The line of a configuration by which it stores. `FOLDER` is its own.
+pub const JETSTREAM: &str = "jetstream { store_dir: \"FOLDER\" }";
 
 /// A running `nats-server`.
 #[derive(Debug)]
@@ -58,6 +61,42 @@ impl NatsServer {
             }
         }
         panic!("nats-server doesn't start");
+    }
+
+    /// Starts one with JetStream, which stores in files.
+    pub fn jetstream() -> Self {
+        Self::with(JETSTREAM)
+    }
+
+    /// Deletes what JetStream has stored, while it doesn't run.
+    pub fn forget(&self) {
+        fs::remove_dir_all(self.folder.join("jetstream")).unwrap();
+    }
+
+    /// Where JetStream keeps the streams of users without an account.
+    fn stored(&self) -> PathBuf {
+        self.folder.join("jetstream/jetstream/$G/streams")
+    }
+
+    /// The names of the streams of JetStream.
+    pub fn streams(&self) -> Vec<String> {
+        let entries = fs::read_dir(self.stored()).into_iter().flatten();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    /// The subject of the one stream that JetStream publishes again, and where it does so.
+    pub fn republished(&self) -> Option<[String; 2]> {
+        let streams = self.streams().into_iter();
+        // One that is being made has none yet.
+        let configs = streams
+            .filter_map(|name| fs::read_to_string(self.stored().join(name).join("meta.inf")).ok());
+        let subjects = |config: String| {
+            let (_, behind) = config.split_once("\"republish\":{\"src\":\"")?;
+            let mut words = behind.split('"');
+            Some([words.next()?.to_owned(), words.nth(3)?.to_owned()])
+        };
+        configs.filter_map(subjects).next()
     }
 
     /// The URL without a login.
@@ -199,6 +238,8 @@ pub fn free_port() -> u16 {
 }
 
 fn configure(folder: &Path, port: u16, monitor: u16, config: &str) {
+    let stored = folder.join("jetstream");
+    let config = config.replace("FOLDER", stored.to_str().unwrap());
     let config =
         format!("host: 127.0.0.1\nport: {port}\nhttp: \"127.0.0.1:{monitor}\"\n{config}\n");
     fs::write(folder.join("config"), config).unwrap();

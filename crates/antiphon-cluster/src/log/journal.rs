@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use bytes::Bytes;
 
 use crate::{Topic, broker::Refused};
@@ -116,9 +116,9 @@ pub trait Journal: Send + Sync + 'static {
     /// [`Refused`] if it won't be sent.
     fn append(&self, log: &Topic, append: Append<'_>) -> Result<(), Refused>;
 
-    /// How far a log goes; one that isn't there begins. `heard` is the last entry that this server
+    /// How far a log goes; one that isn't there begins, with these bounds. `heard` is the last entry that this server
     /// has heard: if the log doesn't go so far, its end has been lost, and it goes on behind a break.
-    fn open(&self, log: &Topic, heard: u64) -> BoxFuture<Result<Extent, Refused>>;
+    fn open(&self, log: &Topic, bounds: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>>;
 
     /// The entries behind a place, oldest first, about so many bytes. None if there are no more.
     fn read(

@@ -76,6 +76,9 @@ struct State {
     tail: Tail,
     replica: Arc<MemoryLog>,
     unheard: Unheard,
+    /// What was there before this server, which is kept for those that come back, and delivered to
+    /// nobody. `None` until it is known how far that goes.
+    history: Option<u64>,
 }
 
 impl Shared {
@@ -96,6 +99,7 @@ impl Shared {
                 tail: Tail::new(),
                 replica: Arc::new(MemoryLog::replica(EPOCH, 0, bounds)),
                 unheard: Unheard::new(),
+                history: None,
             }),
             subscribing: AtomicU64::new(0),
             local: OnceLock::new(),
@@ -217,6 +221,15 @@ impl Shared {
             time: self.bounds.duration,
         };
         self.journal.append(&self.topic, append)
+    }
+
+    /// Resolves when its events are given to the sockets here, if there are any.
+    pub(crate) async fn begun(&self) {
+        if self.local().is_some() {
+            let mut reached = self.reached.subscribe();
+            // The sender is here.
+            let _ = reached.wait_for(|reached| reached.last.is_some()).await;
+        }
     }
 
     /// The broker has refused an entry, or that of a program that is no server.
@@ -393,9 +406,8 @@ impl Shared {
         let extent = self.journal.open(&self.topic, last).await?;
         let was_cut = self.cut(false);
         self.state().unheard.opened();
+        let history = *self.state().history.get_or_insert(extent.last);
         let has_begun = self.reached.borrow().last.is_some();
-        // What was before this server is kept for those that come back, and delivered to nobody.
-        let history = if has_begun { 0 } else { extent.last };
         if extent.base > last {
             if has_begun {
                 tracing::warn!(
@@ -429,9 +441,10 @@ impl Shared {
             tokio::task::yield_now().await;
         }
         if !has_begun {
-            self.passed(extent.last);
+            self.passed(history);
+            let last = history.max(self.state().tail.last());
             self.reached
-                .send_modify(|reached| reached.last = Some(extent.last));
+                .send_modify(|reached| reached.last = Some(last));
         }
         self.took(extent.last);
         let is_whole = {

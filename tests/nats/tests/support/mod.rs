@@ -3,6 +3,7 @@
 // Not every test uses all of it.
 #![allow(dead_code, unreachable_pub, unused_imports, clippy::unwrap_used)]
 
+use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_nats::Nats;
 use antiphon_test_cluster::{Pair, support::until};
 pub use antiphon_test_cluster::{down, down_for, ready};
@@ -27,22 +28,28 @@ impl Two {
     /// With a login as `user:password@`.
     pub async fn with_login(nats: NatsServer, login: &str) -> Self {
         let url = nats.url_of(login);
-        let one = Nats::connect(&url).await.unwrap();
-        let two = Nats::connect(&url).await.unwrap();
+        Self::built(nats, &url, Server::builder).await
+    }
+
+    /// Servers that are built so, and reach the NATS server under this URL.
+    pub async fn built(nats: NatsServer, url: &str, builder: impl Fn() -> ServerBuilder) -> Self {
+        let one = Nats::connect(url).await.unwrap();
+        let two = Nats::connect(url).await.unwrap();
         let nodes = [one, two];
         for node in &nodes {
             until("both servers", || node.servers().len() == 2).await;
             ready(node).await;
         }
         let settled = nodes.clone();
-        let pair = Pair::new(nodes.clone(), move || {
+        let settle = move || -> BoxFuture<()> {
             let nodes = settled.clone();
             Box::pin(async move {
                 for node in nodes {
                     node.subscribed().await;
                 }
             })
-        });
+        };
+        let pair = Pair::built(nodes.clone(), settle, builder);
         Self { pair, nodes, nats }
     }
 

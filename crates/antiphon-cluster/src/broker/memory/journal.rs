@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use bytes::Bytes;
 
 use super::{Hub, Link, Memory, Refused};
@@ -124,7 +124,7 @@ impl Journal for Memory {
         Ok(())
     }
 
-    fn open(&self, topic: &Topic, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+    fn open(&self, topic: &Topic, _: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
         let hub = self.hub.clone();
         let topic = topic.clone();
         let is_up = self.is_up();

@@ -1,0 +1,657 @@
+//! The logs of namespaces with recovery, and their sessions: streams of JetStream.
+//!
+//! | stream | its subject | what |
+//! |---|---|---|
+//! | `{log}-{base}` | `antiphon.entries.{log}` | entries; JetStream publishes each under the log's topic once it is stored |
+//! | `{log}-sessions` | `antiphon.session.{log}.{pid}` | the last of each session: a line with its server, and what it is |
+//!
+//! The place of an entry is its number in the stream and the base that the stream's name ends with: the
+//! time of its creation. So no place is given twice, whatever is deleted, and whatever names the
+//! stream, as what is heard does, tells the place. Two servers can't create a log twice, since a
+//! subject belongs to one stream.
+//!
+//! Appending goes through the queue of what is published; the rest are questions to JetStream, each
+//! with a deadline ([`Asks`](crate::replies::Asks)). What JetStream can't do just now is tried again
+//! for some time; what it refuses is an error that says what to do.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
+use antiphon_cluster::{
+    Topic,
+    broker::{Refused, entry},
+    log::{Append, Change, Extent, Journal, Kept, Placed},
+};
+use bytes::Bytes;
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    api::{
+        self, Ack, Config, Done, Failed, Info, NAME_IN_USE, NO_MESSAGE, NOT_FOUND, Names,
+        OTHER_SEQUENCE, SUBJECTS_OVERLAP,
+    },
+    broker::{NatsBroker, Shared},
+    replies::Question,
+    subject::{self, token},
+    wire::Message,
+};
+
+/// So many entries are read at a time.
+const PAGE: u64 = 256;
+
+/// So long JetStream is waited for that elects a leader or starts.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Others may change the same at the same moment: so often it is tried again.
+const TRIES: usize = 5;
+
+/// Sessions are told to be kept so much longer than events, which is more than the servers ask for.
+const MARGIN: Duration = Duration::from_secs(900);
+
+/// What the headers of an entry take at the most.
+pub(crate) const HEADERS: usize = 512;
+
+/// What stands for an entry that isn't ours, and is understood by nobody: an empty one would be a
+/// break in the log.
+const FOREIGN: &[u8] = b"?";
+
+/// A stream of a log.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Stream {
+    base: u64,
+    name: String,
+}
+
+/// What is known of the streams by this connection.
+#[derive(Default)]
+pub(crate) struct Streams {
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    logs: HashMap<Topic, Stream>,
+    /// Streams of sessions, and for how long they were told to keep them.
+    sessions: HashMap<String, Option<Duration>>,
+}
+
+impl Streams {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection is lost, and anything may happen meanwhile.
+    pub(crate) fn forget(&self) {
+        *self.known() = Known::default();
+    }
+}
+
+/// An entry that is to be appended, on its way through the queue.
+pub(crate) struct Queued {
+    pub(crate) from: Arc<str>,
+    pub(crate) number: u64,
+    pub(crate) entry: Bytes,
+}
+
+impl Queued {
+    fn pack(append: &Append<'_>) -> Bytes {
+        let number = append.number.to_string();
+        entry::pack(
+            append.from.as_bytes(),
+            [(number.as_bytes(), &append.entry[..])],
+        )
+    }
+
+    /// It was packed by this broker.
+    pub(crate) fn unpack(frame: &Bytes) -> Option<Self> {
+        let (from, fields) = entry::unpack(frame)?;
+        let [(number, entry)] = fields[..] else {
+            return None;
+        };
+        Some(Self {
+            from: str::from_utf8(from).ok()?.into(),
+            number: str::from_utf8(number).ok()?.parse().ok()?,
+            entry: frame.slice_ref(entry),
+        })
+    }
+
+    /// The headers by which JetStream stores it once.
+    pub(crate) fn headers(&self) -> [(&'static str, String); 1] {
+        let id = format!("{}:{}", token(&self.from).0, self.number);
+        [("Nats-Msg-Id", id)]
+    }
+}
+
+/// The frame of an entry that JetStream has stored and published, under the topic of a log. Returns
+/// `None` if the message is none.
+pub(crate) fn heard(topic: &str, message: &Message) -> Option<(u64, u64)> {
+    let stream = message.headers.get("Nats-Stream")?;
+    let base = base(&stem(topic), stream)?;
+    let sequence: u64 = message.headers.get("Nats-Sequence")?.parse().ok()?;
+    let place = base.checked_add(sequence)?;
+    Some((place, place.checked_sub(1)?))
+}
+
+/// The entry of a stored message, which has what comes before it in a payload.
+pub(crate) fn placed((place, before): (u64, u64), entry: Option<Bytes>) -> Placed {
+    let entry = entry.filter(|entry| !entry.is_empty());
+    Placed {
+        place,
+        before,
+        entry: entry.unwrap_or(Bytes::from_static(FOREIGN)),
+    }
+}
+
+/// What the name of a log's stream begins with.
+fn stem(log: &str) -> String {
+    subject::plain(log)
+}
+
+/// What the places in a stream begin behind. Returns `None` if it isn't one of this log.
+fn base(stem: &str, stream: &str) -> Option<u64> {
+    stream.strip_prefix(stem)?.strip_prefix('-')?.parse().ok()
+}
+
+/// A base behind all places that were ever given.
+fn new_base(heard: u64) -> u64 {
+    let passed = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = passed.map_or(0, |passed| passed.as_millis() as u64) << 10;
+    now.max(heard.saturating_add(1))
+}
+
+/// How long what passes is tried again.
+struct Patience(Instant);
+
+impl Patience {
+    fn new() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits if it is to be tried again. Returns whether it is.
+    async fn waits<T>(&self, outcome: &Result<T, Failed>) -> bool {
+        let error = outcome.as_ref().err();
+        let again = error.is_some_and(Failed::passes) && self.0.elapsed() < PATIENCE;
+        if again {
+            tokio::time::sleep(PAUSE).await;
+        }
+        again
+    }
+}
+
+/// A session as it is stored.
+struct Found {
+    sequence: u64,
+    /// `None` if it isn't understood.
+    kept: Option<Kept>,
+}
+
+fn stored(owner: &str, session: &[u8]) -> Bytes {
+    [owner.as_bytes(), b"\n", session].concat().into()
+}
+
+impl Found {
+    fn of(message: &Message) -> Result<Option<Self>, Failed> {
+        match message.headers.status() {
+            None => {}
+            Some(404) => return Ok(None),
+            Some(503) => return Err(Failed::Nobody),
+            Some(status) => return Err(Failed::Garbage(format!("status {status}"))),
+        }
+        let sequence = message.headers.get("Nats-Sequence");
+        let sequence = sequence.and_then(|number| number.parse().ok());
+        let sequence =
+            sequence.ok_or_else(|| Failed::Garbage("a message without a number".to_owned()))?;
+        let payload = &message.payload;
+        let line = payload.iter().position(|byte| *byte == b'\n');
+        let kept = line.and_then(|end| {
+            Some(Kept {
+                owner: str::from_utf8(&payload[..end]).ok()?.into(),
+                session: payload.slice(end + 1..),
+            })
+        });
+        Ok(Some(Self { sequence, kept }))
+    }
+
+    /// Whether it is another server's.
+    fn is_others(&self, owner: &str) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| *kept.owner != *owner)
+    }
+}
+
+impl Shared {
+    fn refused(&self, failed: Failed) -> Refused {
+        match failed {
+            Failed::Refused(refused) => refused,
+            failed => Refused::Denied {
+                reason: failed.reason(&self.asks.address()),
+            },
+        }
+    }
+
+    /// Asks JetStream.
+    async fn api<R: DeserializeOwned>(
+        &self,
+        what: impl AsRef<str>,
+        body: impl Serialize,
+    ) -> Result<R, Failed> {
+        let reply = self.asks.ask(question(what.as_ref(), body)).await?;
+        api::response(&reply)
+    }
+
+    // Logs.
+
+    /// The stream of a log, if there is one.
+    async fn find(&self, log: &Topic) -> Result<Option<Stream>, Failed> {
+        let subject = self.subjects.entries(log);
+        let body = serde_json::json!({ "subject": subject });
+        let names: Names = self.api("STREAM.NAMES", body).await?;
+        let names = names.streams.unwrap_or_default();
+        let stem = stem(log.name());
+        let mine = names.iter().filter_map(|name| {
+            let base = base(&stem, name)?;
+            let name = name.clone();
+            Some(Stream { base, name })
+        });
+        match (mine.min(), names.first()) {
+            (Some(stream), _) => Ok(Some(stream)),
+            (None, None) => Ok(None),
+            (None, Some(name)) => Err(Failed::Foreign {
+                name: name.clone(),
+                subject,
+            }),
+        }
+    }
+
+    async fn info(&self, stream: &str) -> Result<Option<Info>, Failed> {
+        match self.api(format!("STREAM.INFO.{stream}"), Nothing {}).await {
+            Err(failed) if failed.code() == NOT_FOUND => Ok(None),
+            info => info.map(Some),
+        }
+    }
+
+    fn config(&self, log: &Topic, name: &str, bounds: Bounds) -> Config {
+        let subject = self.subjects.entries(log);
+        let heard = self.subjects.of(log).name;
+        Config::new(name.to_owned(), subject, bounds.duration, self.storage).log(
+            heard,
+            bounds.events,
+            bounds.bytes,
+        )
+    }
+
+    async fn open(&self, log: &Topic, bounds: Bounds, heard: u64) -> Result<Extent, Failed> {
+        // The first session that is saved finds it there.
+        self.keep(log, bounds.duration.saturating_add(MARGIN))
+            .await?;
+        for _ in 0..TRIES {
+            let Some(stream) = self.find(log).await? else {
+                let base = new_base(heard);
+                let name = format!("{}-{base}", stem(log.name()));
+                let config = self.config(log, &name, bounds);
+                let create = format!("STREAM.CREATE.{name}");
+                match self.api::<Done>(create, config).await {
+                    Ok(_) => {}
+                    // Another server was first.
+                    Err(failed) if is_there(&failed) => continue,
+                    Err(failed) => return Err(failed),
+                }
+                self.streams
+                    .known()
+                    .logs
+                    .insert(log.clone(), Stream { base, name });
+                return Ok(Extent { base, last: base });
+            };
+            let Some(info) = self.info(&stream.name).await? else {
+                continue;
+            };
+            let (base, last) = (stream.base, stream.base.saturating_add(info.state.last_seq));
+            if heard > last {
+                // Its end is lost. Places that it gives from here on have been given before.
+                tracing::warn!(
+                    stream = stream.name,
+                    heard,
+                    last,
+                    "JetStream has lost the end of a log: it begins anew"
+                );
+                self.delete(&stream.name).await?;
+                continue;
+            }
+            self.update(self.config(log, &stream.name, bounds), info.config)
+                .await?;
+            self.streams.known().logs.insert(log.clone(), stream);
+            return Ok(Extent { base, last });
+        }
+        Err(Failed::Silent)
+    }
+
+    async fn delete(&self, stream: &str) -> Result<(), Failed> {
+        match self
+            .api(format!("STREAM.DELETE.{stream}"), Nothing {})
+            .await
+        {
+            Err(failed) if failed.code() != NOT_FOUND => Err(failed),
+            Ok(Done {}) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Makes a stream what it is to be, if it isn't. How it is stored can't be changed.
+    async fn update(&self, wanted: Config, found: Config) -> Result<(), Failed> {
+        let wanted = Config {
+            storage: found.storage.clone(),
+            ..wanted
+        };
+        if wanted != found {
+            let update = format!("STREAM.UPDATE.{}", wanted.name);
+            self.api::<Done>(update, wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&self, log: &Topic, after: u64, bytes: usize) -> Result<Vec<Placed>, Failed> {
+        let known = self.streams.known().logs.get(log).cloned();
+        let stream = match known {
+            Some(stream) => stream,
+            None => self.find(log).await?.ok_or(Failed::Nobody)?,
+        };
+        let Some(Info { state, .. }) = self.info(&stream.name).await? else {
+            self.streams.known().logs.remove(log);
+            return Err(Failed::Nobody);
+        };
+        let next = after.saturating_sub(stream.base).saturating_add(1);
+        let first = next.max(state.first_seq);
+        if first > state.last_seq {
+            return Ok(Vec::new());
+        }
+        let mean = (state.bytes / state.messages.max(1)).max(1);
+        let count = (bytes as u64 / mean).clamp(1, PAGE);
+        let last = state.last_seq.min(first.saturating_add(count - 1));
+        let get = format!("DIRECT.GET.{}", stream.name);
+        let gets = (first..=last)
+            .map(|sequence| question(&get, serde_json::json!({ "seq": sequence })))
+            .collect();
+        let messages = self.asks.ask_all(gets).await?;
+        let subject = self.subjects.of(log);
+        let mut page = Vec::with_capacity(messages.len());
+        for (sequence, message) in (first..).zip(messages) {
+            match message.headers.status() {
+                None => {}
+                // It has just been dropped, or this replica hasn't got it yet.
+                Some(404) => break,
+                _ => return Err(Failed::Garbage("no message".to_owned())),
+            }
+            let place = stream.base.saturating_add(sequence);
+            let entry = subject.frame(log.name(), message.payload);
+            page.push(placed((place, place.saturating_sub(1)), entry));
+        }
+        match page.is_empty() {
+            // It is known that there are some.
+            true => Err(Failed::Silent),
+            false => Ok(page),
+        }
+    }
+
+    // Sessions.
+
+    /// The name of the stream of a log's sessions.
+    fn sessions(log: &Topic) -> String {
+        format!("{}-sessions", stem(log.name()))
+    }
+
+    /// Sees to it that sessions are kept for so long. Returns the name of their stream.
+    async fn keep(&self, log: &Topic, time: Duration) -> Result<String, Failed> {
+        let name = Self::sessions(log);
+        let known = self.streams.known().sessions.get(&name).copied();
+        if known.flatten().is_some_and(|known| known >= time) {
+            return Ok(name);
+        }
+        let subject = self.subjects.session(log, None);
+        let config = Config::new(name.clone(), subject, time, self.storage).sessions();
+        if let Some(info) = self.info(&name).await? {
+            self.update(config, info.config).await?;
+        } else {
+            let create = format!("STREAM.CREATE.{name}");
+            match self.api::<Done>(create, config).await {
+                // Another server was first, which keeps them as long, or this one sees it later.
+                Err(failed) if is_there(&failed) => return Ok(name),
+                created => created?,
+            };
+        }
+        let mut known = self.streams.known();
+        known.sessions.insert(name.clone(), Some(time));
+        Ok(name)
+    }
+
+    /// The stream of sessions, if it is there: JetStream doesn't answer questions to others.
+    async fn kept(&self, log: &Topic) -> Result<Option<String>, Failed> {
+        let name = Self::sessions(log);
+        if self.streams.known().sessions.contains_key(&name) {
+            return Ok(Some(name));
+        }
+        if self.info(&name).await?.is_none() {
+            return Ok(None);
+        }
+        let mut known = self.streams.known();
+        known.sessions.entry(name.clone()).or_default();
+        Ok(Some(name))
+    }
+
+    fn get(&self, stream: &str, log: &Topic, pid: &str) -> Question {
+        let subject = self.subjects.session(log, Some(pid));
+        let body = serde_json::json!({ "last_by_subj": subject });
+        question(&format!("DIRECT.GET.{stream}"), body)
+    }
+
+    /// Stores a session if nobody has done so since it was found.
+    fn put(&self, log: &Topic, pid: &str, found: u64, payload: Bytes) -> Question {
+        Question {
+            subject: self.subjects.session(log, Some(pid)),
+            headers: vec![("Nats-Expected-Last-Subject-Sequence", found.to_string())],
+            payload,
+        }
+    }
+
+    async fn session(&self, log: &Topic, pid: &str) -> Result<Option<Found>, Failed> {
+        let Some(stream) = self.kept(log).await? else {
+            return Ok(None);
+        };
+        let message = self.asks.ask(self.get(&stream, log, pid)).await?;
+        Found::of(&message)
+    }
+
+    async fn claim(&self, log: &Topic, pid: &str, from: &str, to: &str) -> Result<bool, Failed> {
+        let Some(found) = self.session(log, pid).await? else {
+            return Ok(false);
+        };
+        let Some(kept) = found.kept.filter(|kept| *kept.owner == *from) else {
+            return Ok(false);
+        };
+        let put = self.put(log, pid, found.sequence, stored(to, &kept.session));
+        is_first(Ack::of(&self.asks.ask(put).await?))
+    }
+
+    /// Whether a session may be stored. One that is too large is forgotten, rather than known as it
+    /// was.
+    fn fits(&self, session: &Bytes) -> bool {
+        let limit = self.max_payload.load(Ordering::Relaxed);
+        let bytes = session.len();
+        let fits = bytes + HEADERS <= limit;
+        if !fits {
+            tracing::warn!(
+                bytes,
+                limit,
+                "a session is too large for max_payload of NATS: its client can't come back to another server"
+            );
+        }
+        fits
+    }
+
+    async fn save(
+        &self,
+        log: &Topic,
+        owner: &str,
+        changes: Vec<Change>,
+        time: Duration,
+    ) -> Result<Vec<bool>, Failed> {
+        let stream = self.keep(log, time).await?;
+        let mut saved = vec![true; changes.len()];
+        let mut left: Vec<_> = changes.iter().enumerate().collect();
+        for _ in 0..TRIES {
+            if left.is_empty() {
+                return Ok(saved);
+            }
+            let gets = left.iter().map(|(_, (pid, _))| self.get(&stream, log, pid));
+            let found = self.asks.ask_all(gets.collect()).await?;
+            let (mut questions, mut asked) = (Vec::new(), Vec::new());
+            for ((index, change), message) in left.into_iter().zip(found) {
+                let (pid, session) = change;
+                let found = Found::of(&message)?;
+                if found.as_ref().is_some_and(|found| found.is_others(owner)) {
+                    saved[index] = false;
+                    continue;
+                }
+                let sequence = found.map(|found| found.sequence);
+                let session = session.as_ref().filter(|session| self.fits(session));
+                questions.push(match (session, sequence) {
+                    (Some(session), sequence) => {
+                        let sequence = sequence.unwrap_or(0);
+                        self.put(log, pid, sequence, stored(owner, session))
+                    }
+                    (None, Some(sequence)) => {
+                        // Once another server has stored it, it has another number.
+                        let body = serde_json::json!({ "seq": sequence, "no_erase": true });
+                        question(&format!("STREAM.MSG.DELETE.{stream}"), body)
+                    }
+                    (None, None) => continue,
+                });
+                asked.push((index, change));
+            }
+            let outcomes = self.asks.ask_all(questions).await?;
+            left = Vec::new();
+            for (change, message) in asked.into_iter().zip(outcomes) {
+                if !is_first(Ack::of(&message))? {
+                    left.push(change);
+                }
+            }
+        }
+        match left.is_empty() {
+            true => Ok(saved),
+            false => Err(Failed::Silent),
+        }
+    }
+}
+
+/// Whether a stream wasn't made since it is there already.
+fn is_there(failed: &Failed) -> bool {
+    [SUBJECTS_OVERLAP, NAME_IN_USE].contains(&failed.code())
+}
+
+/// Whether something was stored, and nothing else before it.
+fn is_first(stored: Result<Ack, Failed>) -> Result<bool, Failed> {
+    match stored {
+        Ok(_) => Ok(true),
+        Err(failed) if OTHER_SEQUENCE.contains(&failed.code()) => Ok(false),
+        Err(failed) if failed.code() == NO_MESSAGE => Ok(false),
+        Err(failed) => Err(failed),
+    }
+}
+
+/// The body of a request that says nothing.
+#[derive(Serialize)]
+struct Nothing {}
+
+fn question(what: &str, body: impl Serialize) -> Question {
+    Question {
+        subject: format!("$JS.API.{what}"),
+        headers: Vec::new(),
+        // Texts and numbers in memory can be written.
+        payload: serde_json::to_vec(&body).unwrap_or_default().into(),
+    }
+}
+
+impl Journal for NatsBroker {
+    fn append(&self, log: &Topic, append: Append<'_>) -> Result<(), Refused> {
+        self.check(log, append.entry.len(), HEADERS)?;
+        self.0
+            .line
+            .queue()
+            .push(&Topic::stream(log.name()), Queued::pack(&append))
+    }
+
+    fn open(&self, log: &Topic, bounds: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+        let (shared, log) = (Arc::clone(&self.0), log.clone());
+        Box::pin(async move {
+            let patience = Patience::new();
+            let mut opened = shared.open(&log, bounds, heard).await;
+            while patience.waits(&opened).await {
+                opened = shared.open(&log, bounds, heard).await;
+            }
+            opened.map_err(|failed| shared.refused(failed))
+        })
+    }
+
+    fn read(
+        &self,
+        log: &Topic,
+        after: u64,
+        bytes: usize,
+    ) -> BoxFuture<Result<Vec<Placed>, Refused>> {
+        let (shared, log) = (Arc::clone(&self.0), log.clone());
+        Box::pin(async move {
+            let patience = Patience::new();
+            let mut read = shared.read(&log, after, bytes).await;
+            while patience.waits(&read).await {
+                read = shared.read(&log, after, bytes).await;
+            }
+            read.map_err(|failed| shared.refused(failed))
+        })
+    }
+
+    fn session(&self, log: &Topic, pid: &str) -> BoxFuture<Result<Option<Kept>, Refused>> {
+        let (shared, log, pid) = (Arc::clone(&self.0), log.clone(), pid.to_owned());
+        Box::pin(async move {
+            let found = shared.session(&log, &pid).await;
+            let found = found.map_err(|failed| shared.refused(failed))?;
+            Ok(found.and_then(|found| found.kept))
+        })
+    }
+
+    fn claim(
+        &self,
+        log: &Topic,
+        pid: &str,
+        from: &str,
+        to: &str,
+    ) -> BoxFuture<Result<bool, Refused>> {
+        let (shared, log) = (Arc::clone(&self.0), log.clone());
+        let [pid, from, to] = [pid, from, to].map(str::to_owned);
+        Box::pin(async move {
+            let claimed = shared.claim(&log, &pid, &from, &to).await;
+            claimed.map_err(|failed| shared.refused(failed))
+        })
+    }
+
+    fn save(
+        &self,
+        log: &Topic,
+        owner: &str,
+        changes: Vec<Change>,
+        time: Duration,
+    ) -> BoxFuture<Result<Vec<bool>, Refused>> {
+        let (shared, log, owner) = (Arc::clone(&self.0), log.clone(), owner.to_owned());
+        Box::pin(async move {
+            let saved = shared.save(&log, &owner, changes, time).await;
+            saved.map_err(|failed| {
+                // It may have been deleted.
+                let name = Shared::sessions(&log);
+                shared.streams.known().sessions.remove(&name);
+                shared.refused(failed)
+            })
+        })
+    }
+}
