@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use antiphon_cluster::{
     Topic,
     broker::{Refused, entry},
@@ -133,7 +133,7 @@ impl Journal for PostgresBroker {
         self.0.line.queue().push(&log, Queued::pack(&append))
     }
 
-    fn open(&self, log: &Topic, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+    fn open(&self, log: &Topic, _: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
         let (shared, log) = (Arc::clone(&self.0), log.clone());
         Box::pin(async move {
             let sql = "SELECT from_place, to_place FROM {prefix}_open($1, $2)";

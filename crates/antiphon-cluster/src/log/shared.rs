@@ -403,7 +403,7 @@ impl Shared {
 
     async fn read_all(&self) -> Result<(), Refused> {
         let last = self.state().tail.last();
-        let extent = self.journal.open(&self.topic, last).await?;
+        let extent = self.journal.open(&self.topic, self.bounds, last).await?;
         let was_cut = self.cut(false);
         self.state().unheard.opened();
         let history = *self.state().history.get_or_insert(extent.last);
@@ -507,13 +507,14 @@ impl Log for Shared {
     fn reached(&self, sequence: u64) -> BoxFuture<Result<(), LogError>> {
         let mut reached = self.reached.subscribe();
         let (journal, topic) = (Arc::clone(&self.journal), self.topic.clone());
+        let bounds = self.bounds;
         Box::pin(async move {
             let is_there = |reached: &Reached| reached.last.is_some_and(|last| last >= sequence);
             if is_there(&reached.borrow()) {
                 return Ok(());
             }
             let failed = |error: &dyn fmt::Display| LogError::Failed(error.to_string());
-            let extent = journal.open(&topic, 0).await;
+            let extent = journal.open(&topic, bounds, 0).await;
             if extent.map_err(|error| failed(&error))?.last < sequence {
                 return Err(LogError::Gap);
             }
