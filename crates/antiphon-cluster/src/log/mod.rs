@@ -9,9 +9,9 @@
 //!         replica (what recovery reads) and Local::deliver, or the promise of whoever emitted it
 //! ```
 //!
-//! A namespace with recovery has a [`Shared`] log if its broker has a [`Journal`]. All servers deliver
+//! A namespace with recovery has a `Shared` log if its broker has a [`Journal`]. All servers deliver
 //! its events in the order of the journal, their own when they come back. Sessions are saved in the
-//! journal, with the server that owns each ([`sessions`]).
+//! journal, with the server that owns each (`sessions`).
 
 mod handover;
 mod journal;
