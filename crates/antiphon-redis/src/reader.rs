@@ -84,7 +84,7 @@ struct About {
 }
 
 /// What has become of a stream since it was read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Since {
     /// What is there goes on behind the place.
     Kept,
@@ -157,18 +157,7 @@ impl<'s> Reader<'s> {
         let mut pipeline = redis::pipe();
         self.ask_about(&mut pipeline);
         let replies = self.query(connection, &mut pipeline).await?;
-        for (stream, reply) in self.streams.iter_mut().zip(replies) {
-            let about = about(reply).map_err(|error| connection.error(&error))?;
-            let lost = stream.look(&about);
-            if let Some(entries) = lost {
-                self.inbox.dropped(entries);
-                // Those that keep what they read know that something lacks.
-                self.inbox
-                    .read(Arc::clone(&stream.name), Bytes::new())
-                    .await;
-            }
-        }
-        Ok(())
+        self.told_about(connection, replies).await
     }
 
     /// Reads what is there, and looks at whether something before has been trimmed.
@@ -182,19 +171,31 @@ impl<'s> Reader<'s> {
         pipeline.add_command(self.read(false));
         let mut replies = self.query(connection, &mut pipeline).await?;
         let read = replies.pop().unwrap_or(Ok(Value::Nil));
-        for (stream, reply) in self.streams.iter_mut().zip(replies) {
-            let about = about(reply).map_err(|error| connection.error(&error))?;
-            let lost = stream.look(&about);
-            if let Some(entries) = lost {
-                self.inbox.dropped(entries);
-                // Those that keep what they read know that something lacks.
-                self.inbox
-                    .read(Arc::clone(&stream.name), Bytes::new())
-                    .await;
-            }
-        }
+        self.told_about(connection, replies).await?;
         let read = read.map_err(|error| connection.error(&error))?;
         Ok(self.entries(read))
+    }
+
+    async fn told_about(
+        &mut self,
+        connection: &Connection,
+        replies: Vec<RedisResult<Value>>,
+    ) -> Result<(), Error> {
+        for (stream, reply) in self.streams.iter_mut().zip(replies) {
+            let about = about(reply).map_err(|error| connection.error(&error))?;
+            let told = match stream.look(&about) {
+                Since::Kept => continue,
+                Since::Trimmed(entries) => {
+                    self.inbox.dropped(entries);
+                    entry::TRIMMED
+                }
+                Since::Anew => entry::ANEW,
+            };
+            // Those that keep what they read know that something lacks.
+            let name = Arc::clone(&stream.name);
+            self.inbox.read(name, Bytes::from_static(told)).await;
+        }
+        Ok(())
     }
 
     /// Waits for entries. None may come: by that one sees that the connection is there.
@@ -282,15 +283,16 @@ impl<'s> Reader<'s> {
 }
 
 impl Stream {
-    /// Finds its place. Returns how many entries are missing since the last look, if some are or may be.
-    fn look(&mut self, about: &About) -> Option<u64> {
+    /// Finds its place. Returns what has become of the stream since the last look.
+    fn look(&mut self, about: &About) -> Since {
         let Some(place) = &mut self.place else {
             self.place = Some(about.end());
-            return None;
+            return Since::Kept;
         };
         let stream = &*self.name;
-        match place.since(about) {
-            Since::Kept => None,
+        let since = place.since(about);
+        match since {
+            Since::Kept => {}
             Since::Trimmed(entries) => {
                 tracing::warn!(
                     stream,
@@ -299,7 +301,6 @@ impl Stream {
                      its maxLen holds while this server is away, or too busy"
                 );
                 place.appended = place.appended.map(|appended| appended + entries);
-                Some(entries)
             }
             Since::Anew => {
                 tracing::warn!(
@@ -315,9 +316,9 @@ impl Stream {
                         appended: about.appended.map(|all| all.saturating_sub(about.length)),
                     },
                 };
-                Some(0)
             }
         }
+        since
     }
 
     fn have_read(&mut self, id: Id) {
@@ -489,7 +490,7 @@ mod tests {
                 name: "s".into(),
                 place: Some(PLACE),
             };
-            assert_eq!(stream.look(&about), Some(0));
+            assert_eq!(stream.look(&about), Since::Anew);
         }
     }
 
@@ -501,11 +502,11 @@ mod tests {
         };
         assert_eq!(
             stream.look(&about(3, Some(Id(3, 0)), Id(5, 0), Some(50))),
-            None
+            Since::Kept
         );
         assert_eq!(stream.place, Some(PLACE));
         let later = about(3, Some(Id(7, 0)), Id(9, 0), Some(60));
-        assert_eq!(stream.look(&later), Some(7));
+        assert_eq!(stream.look(&later), Since::Trimmed(7));
         for number in 7..10 {
             stream.have_read(Id(number, 0));
         }

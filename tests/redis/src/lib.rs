@@ -46,7 +46,8 @@ impl RedisServer {
             true => ":secret@".to_owned(),
             false => String::new(),
         };
-        let options = [options, &["--save", "", "--appendonly", "no"]].concat();
+        // Of two with one name the last counts.
+        let options = [&["--save", "", "--appendonly", "no"], options].concat();
         Self::begin(&options, "", &login)
     }
 

@@ -2,7 +2,6 @@
 //!
 //! A frame is one piece of bytes, and an entry is several. A broker with streams takes a frame that
 //! is published under a [stream](crate::Topic::stream) apart, and puts what it reads there together.
-//! An empty frame says that entries before the next one have been lost.
 //! Rows of Node's table of attachments ([`NodeWire::Postgres`](crate::node::NodeWire)) are packed so,
 //! too.
 //!
@@ -19,6 +18,12 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 /// A field and its value.
 pub type Field<'a> = (&'a [u8], &'a [u8]);
+
+/// In the place of an entry: entries before the next one were trimmed before they could be read.
+pub const TRIMMED: &[u8] = b"";
+
+/// In the place of an entry: the stream begins anew, and what was in it is gone.
+pub const ANEW: &[u8] = b"\0";
 
 /// The field with the number that the sender of an entry has given it.
 pub(crate) const NUMBER: &[u8] = b"n";

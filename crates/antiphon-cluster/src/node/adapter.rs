@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     Topic,
+    broker::entry,
     link::Ears as _,
     message::{self, Asking},
     random_id,
@@ -276,8 +277,8 @@ impl Inner {
         if self.router.wire.is_stream(topic) {
             match &self.log {
                 Some(log) => return log.heard(self, bytes.clone()),
-                // Entries were lost. The link has counted them.
-                None if bytes.is_empty() => return,
+                // Those who keep nothing have nothing to do about it.
+                None if [entry::TRIMMED, entry::ANEW].contains(&&**bytes) => return,
                 None => {}
             }
         }

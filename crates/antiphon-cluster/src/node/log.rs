@@ -43,7 +43,11 @@ use super::{
     sessions::Sessions,
     store::{Store, id_of, millis_of, place_of},
 };
-use crate::{broker::Refused, link::Ears as _, message, random_id};
+use crate::{
+    broker::{Refused, entry},
+    link::Ears as _,
+    message, random_id,
+};
 
 /// So many entries may wait to be delivered, and so many bytes in them.
 const EARLY: usize = 16_384;
@@ -247,10 +251,13 @@ impl NodeLog {
 
     /// Takes an entry. Returns `false` if there is no room for it now.
     fn take(&self, namespace: &Arc<Inner>, frame: &Bytes) -> bool {
-        if frame.is_empty() {
+        let is_trimmed = **frame == *entry::TRIMMED;
+        if is_trimmed || **frame == *entry::ANEW {
             let mut state = self.state();
             state.is_broken = true;
-            state.outbox.broken();
+            if is_trimmed {
+                state.outbox.trimmed();
+            }
             return true;
         }
         let Some(Logged {

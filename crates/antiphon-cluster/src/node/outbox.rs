@@ -172,9 +172,9 @@ impl Outbox {
         }
     }
 
-    /// Entries of the stream were lost before they were read, those that were published perhaps
+    /// Entries of the stream were trimmed before they were read, those that were published perhaps
     /// among them.
-    pub(super) fn broken(&mut self) {
+    pub(super) fn trimmed(&mut self) {
         let sent: Vec<_> = self.unheard.range(..self.unsent).map(|it| *it.0).collect();
         for number in sent {
             self.refused(number, "it was trimmed before it could be read");
@@ -323,7 +323,7 @@ mod tests {
         world.emit();
         world.connect(false);
         world.emit();
-        world.outbox.broken();
+        world.outbox.trimmed();
         assert!(world.stored[0].try_recv().unwrap().is_err());
         assert_eq!(world.outbox.failures(), 1);
         world.connect(true);

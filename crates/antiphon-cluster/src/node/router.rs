@@ -14,7 +14,7 @@ use antiphon::recovery::Bounds;
 use super::{NodeWire, adapter::Inner, log::NodeLog};
 use crate::{
     Health,
-    broker::{Broker, Event},
+    broker::{Broker, Event, entry},
     link::{Ears, Link},
     machine::{Machine, Output},
 };
@@ -152,7 +152,7 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         match event {
             Event::Frame { topic, bytes, .. } => {
-                if bytes.is_empty() && self.wire.is_stream(&topic) {
+                if [entry::TRIMMED, entry::ANEW].contains(&&*bytes) && self.wire.is_stream(&topic) {
                     // Entries were lost, whoever they were for.
                     let namespaces = self.namespaces().into_iter();
                     return namespaces.for_each(|namespace| namespace.heard(&topic, &bytes));
