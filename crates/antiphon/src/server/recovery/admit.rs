@@ -26,7 +26,8 @@ use serde_json::{Map, Value};
 
 use super::{
     log::{LogError, Missed, Offset, Page, SavedSession, Stays},
-    ordered::{ALL, Ordered, Recoverable},
+    ordered::Ordered,
+    recoverable::{ALL, Recoverable},
     sessions::{self, Parked, Taking},
     stays::Tracked,
 };
@@ -63,10 +64,10 @@ pub(crate) struct Resumption {
 }
 
 /// A session that is claimed, until this is dropped.
-struct Claim {
-    ordered: Arc<Ordered>,
-    pid: Room,
-    number: u64,
+pub(super) struct Claim {
+    pub(super) ordered: Arc<Ordered>,
+    pub(super) pid: Room,
+    pub(super) number: u64,
 }
 
 impl Drop for Claim {
@@ -79,9 +80,9 @@ impl Drop for Claim {
 }
 
 /// A session that was taken. It is put back when this is dropped, unless it has been resumed.
-struct Taken {
+pub(super) struct Taken {
     claim: Claim,
-    parked: Option<Parked>,
+    pub(super) parked: Option<Parked>,
 }
 
 impl Drop for Taken {
@@ -228,7 +229,7 @@ impl Resumption {
 
 impl Claim {
     /// Takes the session, when its socket has ended.
-    async fn take(self) -> Result<Taken, NotAdmitted> {
+    pub(super) async fn take(self) -> Result<Taken, NotAdmitted> {
         let ordered = Arc::clone(&self.ordered);
         loop {
             let mut settled = pin!(ordered.settled.notified());
@@ -259,107 +260,6 @@ impl Claim {
         self.ordered
             .sessions()
             .is_claimed_by(&self.pid, self.number)
-    }
-}
-
-/// Sessions that go from one server to another.
-impl Ordered {
-    /// Takes a session from wherever it is, if it isn't here.
-    async fn fetch(&self, pid: &str) -> Result<(), LogError> {
-        let (is_here, is_lent) = {
-            let sessions = self.sessions();
-            let is_lent = self.log.lends() && sessions.is_parked(pid);
-            (sessions.contains(pid), is_lent)
-        };
-        if is_here && !is_lent {
-            return Ok(());
-        }
-        match self.log.take(pid).await? {
-            Some(saved) => self.park_saved(saved),
-            // Another server has taken it.
-            None if is_lent => {
-                let values = self.sessions().remove_parked(&pid.into());
-                values.into_iter().for_each(|values| values.session_over());
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    /// A session that this server has taken, or that was there when the log was opened, waits for
-    /// its client. If it has waited here its values are still there.
-    pub(super) fn park_saved(&self, saved: SavedSession) {
-        let SavedSession {
-            pid,
-            id,
-            stays,
-            data,
-        } = saved;
-        let mut sessions = self.sessions();
-        let parked = Parked {
-            id,
-            stays,
-            data: sessions.remove_parked(&pid),
-            stored: data,
-            until: sessions::until(self.options.duration),
-        };
-        let dropped = sessions.park(&pid, parked, self.options.max_sessions);
-        drop(sessions);
-        self.forget(dropped);
-    }
-
-    /// Another server takes a session, which ends here.
-    pub(crate) async fn hand_over(self: &Arc<Self>, pid: &Room) -> Option<SavedSession> {
-        if self.log.lends() && self.sessions().is_parked(pid) {
-            // It isn't this server's.
-            return None;
-        }
-        let number = self.sessions().claim(pid)?.claim;
-        self.settled.notify_waiters();
-        let claim = Claim {
-            ordered: Arc::clone(self),
-            pid: pid.clone(),
-            number,
-        };
-        let mut taken = claim.take().await.ok()?;
-        let parked = taken.parked.take()?;
-        let saved = parked.saved(pid);
-        self.sessions().remove(pid);
-        self.settled.notify_waiters();
-        if let Some(values) = parked.data {
-            values.session_over();
-        }
-        Some(saved)
-    }
-
-    /// Another server has taken a session, and this one wasn't asked.
-    pub(crate) fn has_lost(&self, pid: &str) {
-        let pid = Room::from(pid);
-        let (live, values) = {
-            let mut sessions = self.sessions();
-            (sessions.live(&pid).cloned(), sessions.remove(&pid))
-        };
-        self.settled.notify_waiters();
-        // If its client is at this server after all, it comes again, and gets the one that there is.
-        if let Some(session) = live.as_ref().and_then(|socket| socket.peer().session()) {
-            session.close();
-        }
-        if let Some(values) = values {
-            values.session_over();
-        }
-    }
-
-    /// Saves all sessions as they are now.
-    pub(crate) fn save_all(&self) {
-        let (live, parked) = self.sessions().all();
-        for socket in live {
-            if let Some(recoverable) = socket.recoverable() {
-                recoverable.save(socket.id());
-            }
-        }
-        for session in parked {
-            self.log.save(session);
-        }
     }
 }
 

@@ -16,9 +16,11 @@
 mod admit;
 #[cfg(feature = "redb")]
 mod durable;
+mod handover;
 mod log;
 mod memory;
 mod ordered;
+mod recoverable;
 mod seldom;
 mod sessions;
 mod stays;
@@ -44,7 +46,8 @@ pub use log::{
 pub use memory::MemoryLog;
 
 pub(crate) use admit::Resumption;
-pub(crate) use ordered::{Ordered, Recoverable};
+pub(crate) use ordered::Ordered;
+pub(crate) use recoverable::Recoverable;
 pub(crate) use waiting::{Change, Members, Waiting};
 
 /// How clients recover what they miss while they are away: see
