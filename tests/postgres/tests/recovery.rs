@@ -36,12 +36,18 @@ async fn an_emitter_is_logged_once() {
     recovery::an_emitter_is_logged_once(two.pair, emitter).await;
 }
 
-/// A client of each server, in one room.
+/// A client of each server, in one room, once both servers have begun to read the log: what was
+/// before is delivered to nobody.
 async fn clients(two: &Two) -> [Returning; 2] {
     let one = Returning::joined(&two.pair.servers[0], "a").await;
     let other = Returning::joined(&two.pair.servers[1], "a").await;
     two.pair.settle().await;
-    [one, other]
+    let mut clients = [one, other];
+    for (client, namespace) in clients.iter_mut().zip([two.pair.one(), two.pair.two()]) {
+        namespace.to("a").local().emit("n", 99_999);
+        assert_eq!(client.numbers(1).await, [99_999]);
+    }
+    clients
 }
 
 /// Emits numbers from another thread, one each millisecond.
