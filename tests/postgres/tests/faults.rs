@@ -136,8 +136,7 @@ async fn tables_that_are_emptied_or_dropped_are_made_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rights_that_are_taken_are_told_and_given_back_they_are_used() {
     let two = Two::new().await;
-    two.postgres
-        .sql("CREATE ROLE able LOGIN PASSWORD 'secret'");
+    two.postgres.sql("CREATE ROLE able LOGIN PASSWORD 'secret'");
     let url = two.postgres.url_of("able:secret@", "postgres");
     // The rights that the error names are enough.
     let Err(Error::Forbidden { sql, .. }) = Postgres::connect(&url).await else {

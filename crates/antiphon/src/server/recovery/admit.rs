@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    log::{LogError, Missed, Offset, Page, SavedSession, Stays},
+    log::{LogError, Missed, Offset, Page, Stays},
     ordered::Ordered,
     recoverable::{ALL, Recoverable},
-    sessions::{self, Parked, Taking},
+    sessions::{Parked, Taking},
     stays::Tracked,
 };
 use crate::{

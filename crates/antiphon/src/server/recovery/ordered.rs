@@ -16,7 +16,6 @@ use std::{
 };
 
 use antiphon_protocol::socket::{Draft, EncodeError, Fanout, Outgoing};
-use serde_json::{Map, Value};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
@@ -33,7 +32,7 @@ use super::{
 use crate::{
     engine::{QueuePolicy, SendError, Sending, session::turn},
     server::{
-        DisconnectReason, EmitError, Room, Shared, Socket, SocketId, Target,
+        EmitError, Shared, Socket, SocketId, Target,
         adapter::Flags,
         handlers::handler::BoxFuture,
         namespace::namespaces::Namespaces,
