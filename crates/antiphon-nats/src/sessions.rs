@@ -81,8 +81,8 @@ impl Shared {
         } else {
             let create = format!("STREAM.CREATE.{name}");
             match self.api::<Done>(create, config).await {
-                // Another server was first, which keeps them as long, or this one sees it later.
-                Err(failed) if is_there(&failed) => return Ok(name),
+                // Another server is first, and not done yet: JetStream wouldn't answer questions to it.
+                Err(failed) if is_there(&failed) => return Err(Failed::Nobody),
                 created => created?,
             };
         }
