@@ -16,7 +16,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -30,10 +30,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{
-        self, Ack, Config, Done, Failed, Info, NAME_IN_USE, NO_MESSAGE, NOT_FOUND, Names,
-        OTHER_SEQUENCE, SUBJECTS_OVERLAP,
-    },
+    api::{self, Config, Done, Failed, Info, NAME_IN_USE, NOT_FOUND, Names, SUBJECTS_OVERLAP},
     broker::{NatsBroker, Shared},
     replies::Question,
     subject::{self, token},
@@ -48,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Others may change the same at the same moment: so often it is tried again.
-const TRIES: usize = 5;
+pub(crate) const TRIES: usize = 5;
 
 /// Sessions are told to be kept so much longer than events, which is more than the servers ask for.
 const MARGIN: Duration = Duration::from_secs(900);
@@ -74,14 +71,14 @@ pub(crate) struct Streams {
 }
 
 #[derive(Default)]
-struct Known {
+pub(crate) struct Known {
     logs: HashMap<Topic, Stream>,
     /// Streams of sessions, and for how long they were told to keep them.
-    sessions: HashMap<String, Option<Duration>>,
+    pub(crate) sessions: HashMap<String, Option<Duration>>,
 }
 
 impl Streams {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -148,7 +145,7 @@ pub(crate) fn placed((place, before): (u64, u64), entry: Option<Bytes>) -> Place
 }
 
 /// What the name of a log's stream begins with.
-fn stem(log: &str) -> String {
+pub(crate) fn stem(log: &str) -> String {
     subject::plain(log)
 }
 
@@ -183,47 +180,6 @@ impl Patience {
     }
 }
 
-/// A session as it is stored.
-struct Found {
-    sequence: u64,
-    /// `None` if it isn't understood.
-    kept: Option<Kept>,
-}
-
-fn stored(owner: &str, session: &[u8]) -> Bytes {
-    [owner.as_bytes(), b"\n", session].concat().into()
-}
-
-impl Found {
-    fn of(message: &Message) -> Result<Option<Self>, Failed> {
-        match message.headers.status() {
-            None => {}
-            Some(404) => return Ok(None),
-            Some(503) => return Err(Failed::Nobody),
-            Some(status) => return Err(Failed::Garbage(format!("status {status}"))),
-        }
-        let sequence = message.headers.get("Nats-Sequence");
-        let sequence = sequence.and_then(|number| number.parse().ok());
-        let sequence =
-            sequence.ok_or_else(|| Failed::Garbage("a message without a number".to_owned()))?;
-        let payload = &message.payload;
-        let line = payload.iter().position(|byte| *byte == b'\n');
-        let kept = line.and_then(|end| {
-            Some(Kept {
-                owner: str::from_utf8(&payload[..end]).ok()?.into(),
-                session: payload.slice(end + 1..),
-            })
-        });
-        Ok(Some(Self { sequence, kept }))
-    }
-
-    /// Whether it is another server's.
-    fn is_others(&self, owner: &str) -> bool {
-        let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| *kept.owner != *owner)
-    }
-}
-
 impl Shared {
     fn refused(&self, failed: Failed) -> Refused {
         match failed {
@@ -235,7 +191,7 @@ impl Shared {
     }
 
     /// Asks JetStream.
-    async fn api<R: DeserializeOwned>(
+    pub(crate) async fn api<R: DeserializeOwned>(
         &self,
         what: impl AsRef<str>,
         body: impl Serialize,
@@ -268,7 +224,7 @@ impl Shared {
         }
     }
 
-    async fn info(&self, stream: &str) -> Result<Option<Info>, Failed> {
+    pub(crate) async fn info(&self, stream: &str) -> Result<Option<Info>, Failed> {
         match self.api(format!("STREAM.INFO.{stream}"), Nothing {}).await {
             Err(failed) if failed.code() == NOT_FOUND => Ok(None),
             info => info.map(Some),
@@ -341,7 +297,7 @@ impl Shared {
     }
 
     /// Makes a stream what it is to be, if it isn't. How it is stored can't be changed.
-    async fn update(&self, wanted: Config, found: Config) -> Result<(), Failed> {
+    pub(crate) async fn update(&self, wanted: Config, found: Config) -> Result<(), Failed> {
         let wanted = Config {
             storage: found.storage.clone(),
             ..wanted
@@ -395,177 +351,18 @@ impl Shared {
             false => Ok(page),
         }
     }
-
-    // Sessions.
-
-    /// The name of the stream of a log's sessions.
-    fn sessions(log: &Topic) -> String {
-        format!("{}-sessions", stem(log.name()))
-    }
-
-    /// Sees to it that sessions are kept for so long. Returns the name of their stream.
-    async fn keep(&self, log: &Topic, time: Duration) -> Result<String, Failed> {
-        let name = Self::sessions(log);
-        let known = self.streams.known().sessions.get(&name).copied();
-        if known.flatten().is_some_and(|known| known >= time) {
-            return Ok(name);
-        }
-        let subject = self.subjects.session(log, None);
-        let config = Config::new(name.clone(), subject, time, self.storage).sessions();
-        if let Some(info) = self.info(&name).await? {
-            self.update(config, info.config).await?;
-        } else {
-            let create = format!("STREAM.CREATE.{name}");
-            match self.api::<Done>(create, config).await {
-                // Another server was first, which keeps them as long, or this one sees it later.
-                Err(failed) if is_there(&failed) => return Ok(name),
-                created => created?,
-            };
-        }
-        let mut known = self.streams.known();
-        known.sessions.insert(name.clone(), Some(time));
-        Ok(name)
-    }
-
-    /// The stream of sessions, if it is there: JetStream doesn't answer questions to others.
-    async fn kept(&self, log: &Topic) -> Result<Option<String>, Failed> {
-        let name = Self::sessions(log);
-        if self.streams.known().sessions.contains_key(&name) {
-            return Ok(Some(name));
-        }
-        if self.info(&name).await?.is_none() {
-            return Ok(None);
-        }
-        let mut known = self.streams.known();
-        known.sessions.entry(name.clone()).or_default();
-        Ok(Some(name))
-    }
-
-    fn get(&self, stream: &str, log: &Topic, pid: &str) -> Question {
-        let subject = self.subjects.session(log, Some(pid));
-        let body = serde_json::json!({ "last_by_subj": subject });
-        question(&format!("DIRECT.GET.{stream}"), body)
-    }
-
-    /// Stores a session if nobody has done so since it was found.
-    fn put(&self, log: &Topic, pid: &str, found: u64, payload: Bytes) -> Question {
-        Question {
-            subject: self.subjects.session(log, Some(pid)),
-            headers: vec![("Nats-Expected-Last-Subject-Sequence", found.to_string())],
-            payload,
-        }
-    }
-
-    async fn session(&self, log: &Topic, pid: &str) -> Result<Option<Found>, Failed> {
-        let Some(stream) = self.kept(log).await? else {
-            return Ok(None);
-        };
-        let message = self.asks.ask(self.get(&stream, log, pid)).await?;
-        Found::of(&message)
-    }
-
-    async fn claim(&self, log: &Topic, pid: &str, from: &str, to: &str) -> Result<bool, Failed> {
-        let Some(found) = self.session(log, pid).await? else {
-            return Ok(false);
-        };
-        let Some(kept) = found.kept.filter(|kept| *kept.owner == *from) else {
-            return Ok(false);
-        };
-        let put = self.put(log, pid, found.sequence, stored(to, &kept.session));
-        is_first(Ack::of(&self.asks.ask(put).await?))
-    }
-
-    /// Whether a session may be stored. One that is too large is forgotten, rather than known as it
-    /// was.
-    fn fits(&self, session: &Bytes) -> bool {
-        let limit = self.max_payload.load(Ordering::Relaxed);
-        let bytes = session.len();
-        let fits = bytes + HEADERS <= limit;
-        if !fits {
-            tracing::warn!(
-                bytes,
-                limit,
-                "a session is too large for max_payload of NATS: its client can't come back to another server"
-            );
-        }
-        fits
-    }
-
-    async fn save(
-        &self,
-        log: &Topic,
-        owner: &str,
-        changes: Vec<Change>,
-        time: Duration,
-    ) -> Result<Vec<bool>, Failed> {
-        let stream = self.keep(log, time).await?;
-        let mut saved = vec![true; changes.len()];
-        let mut left: Vec<_> = changes.iter().enumerate().collect();
-        for _ in 0..TRIES {
-            if left.is_empty() {
-                return Ok(saved);
-            }
-            let gets = left.iter().map(|(_, (pid, _))| self.get(&stream, log, pid));
-            let found = self.asks.ask_all(gets.collect()).await?;
-            let (mut questions, mut asked) = (Vec::new(), Vec::new());
-            for ((index, change), message) in left.into_iter().zip(found) {
-                let (pid, session) = change;
-                let found = Found::of(&message)?;
-                if found.as_ref().is_some_and(|found| found.is_others(owner)) {
-                    saved[index] = false;
-                    continue;
-                }
-                let sequence = found.map(|found| found.sequence);
-                let session = session.as_ref().filter(|session| self.fits(session));
-                questions.push(match (session, sequence) {
-                    (Some(session), sequence) => {
-                        let sequence = sequence.unwrap_or(0);
-                        self.put(log, pid, sequence, stored(owner, session))
-                    }
-                    (None, Some(sequence)) => {
-                        // Once another server has stored it, it has another number.
-                        let body = serde_json::json!({ "seq": sequence, "no_erase": true });
-                        question(&format!("STREAM.MSG.DELETE.{stream}"), body)
-                    }
-                    (None, None) => continue,
-                });
-                asked.push((index, change));
-            }
-            let outcomes = self.asks.ask_all(questions).await?;
-            left = Vec::new();
-            for (change, message) in asked.into_iter().zip(outcomes) {
-                if !is_first(Ack::of(&message))? {
-                    left.push(change);
-                }
-            }
-        }
-        match left.is_empty() {
-            true => Ok(saved),
-            false => Err(Failed::Silent),
-        }
-    }
 }
 
 /// Whether a stream wasn't made since it is there already.
-fn is_there(failed: &Failed) -> bool {
+pub(crate) fn is_there(failed: &Failed) -> bool {
     [SUBJECTS_OVERLAP, NAME_IN_USE].contains(&failed.code())
-}
-
-/// Whether something was stored, and nothing else before it.
-fn is_first(stored: Result<Ack, Failed>) -> Result<bool, Failed> {
-    match stored {
-        Ok(_) => Ok(true),
-        Err(failed) if OTHER_SEQUENCE.contains(&failed.code()) => Ok(false),
-        Err(failed) if failed.code() == NO_MESSAGE => Ok(false),
-        Err(failed) => Err(failed),
-    }
 }
 
 /// The body of a request that says nothing.
 #[derive(Serialize)]
 struct Nothing {}
 
-fn question(what: &str, body: impl Serialize) -> Question {
+pub(crate) fn question(what: &str, body: impl Serialize) -> Question {
     Question {
         subject: format!("$JS.API.{what}"),
         headers: Vec::new(),

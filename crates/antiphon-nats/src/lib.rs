@@ -8,6 +8,7 @@ mod journal;
 mod replies;
 mod server;
 mod session;
+mod sessions;
 mod subject;
 mod wire;
 
