@@ -21,9 +21,14 @@ use crate::{
     support::{Received, WEBSOCKET, WebSocket, serve, sid, until, within},
 };
 
+/// What the servers of such a pair keep.
+pub fn recovery() -> Recovery {
+    Recovery::new().data::<crate::User>("user")
+}
+
 /// How the servers of such a pair are built.
 pub fn builder() -> ServerBuilder {
-    Server::builder().recovery(Recovery::new().data::<crate::User>("user"))
+    Server::builder().recovery(recovery())
 }
 
 /// What a client needs to come back.

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_cluster::{
     Cluster, Emitter,
     broker::memory::{Hub, Memory},
@@ -17,6 +17,14 @@ use antiphon_test_cluster::{
 
 /// Two servers at a hub, what connects them, and their brokers.
 async fn on(hub: &Hub) -> (Pair, [Cluster; 2], [Arc<Memory>; 2]) {
+    built(hub, builder).await
+}
+
+/// The same with servers that are built so.
+async fn built(
+    hub: &Hub,
+    builder: impl Fn() -> ServerBuilder,
+) -> (Pair, [Cluster; 2], [Arc<Memory>; 2]) {
     let brokers = [hub.broker(), hub.broker()];
     let clusters = brokers.clone().map(|broker| Cluster::new(broker));
     for cluster in &clusters {
@@ -121,4 +129,32 @@ async fn a_broker_that_has_lost_all_begins_anew_and_clients_too() {
         let mut back = client.back_at_last(&pair.servers[1]).await;
         assert_eq!(back.numbers(1).await, [7]);
     }
+}
+
+/// What the log has dropped can't be had, and nobody is told that nothing was missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_was_away_for_longer_than_the_log_reaches_recovers_nobody_from_before() {
+    let few = || Server::builder().recovery(recovery::recovery().max_events(100));
+    let (pair, clusters, brokers) = built(&Hub::new(), few).await;
+    let mut here = Returning::joined(&pair.servers[0], "a").await;
+    let there = Returning::joined(&pair.servers[1], "a").await;
+    pair.settle().await;
+    pair.one().to("a").emit("n", 0);
+    assert_eq!(here.numbers(1).await, [0]);
+    let away = here.session.clone();
+    brokers[0].cut();
+    down(&clusters[0]).await;
+    // The log keeps 100 and some more.
+    for number in 1..=2_000 {
+        pair.two().to("a").emit("n", number);
+    }
+    drop(there);
+    brokers[0].mend();
+    // Those that are still there come.
+    let first = here.numbers(1).await[0];
+    assert!(first > 1 && first <= 2_000, "{first}");
+    let rest: Vec<_> = (first + 1..=2_000).collect();
+    assert_eq!(here.numbers(rest.len()).await, rest);
+    let back = away.back(&pair.servers[0]).await;
+    assert_ne!(back.sid, away.sid);
 }

@@ -36,11 +36,14 @@ pub struct Placed {
     /// The place of the entry before it.
     pub before: u64,
     /// What it says. Empty where the log goes on behind a break: some of what was appended before
-    /// may be lost.
+    /// may be lost. [`Self::NOTHING`] where it says nothing.
     pub entry: Bytes,
 }
 
 impl Placed {
+    /// An entry that says nothing: the log goes on at a higher place, and nothing is lost.
+    pub const NOTHING: &[u8] = b"-";
+
     /// Its bytes, as a frame of the log's topic: both places as decimal numbers, and the entry, with
     /// a colon between them. Brokers that run scripts write the same.
     #[must_use]

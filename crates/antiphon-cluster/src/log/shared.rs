@@ -327,6 +327,8 @@ impl Shared {
         if placed.entry.is_empty() {
             self.begin_behind(place);
             self.passed(place);
+        } else if placed.entry == Placed::NOTHING {
+            self.passed(place);
         } else {
             match Logged::decode(&placed.entry) {
                 Ok(logged) => {
@@ -429,7 +431,7 @@ impl Shared {
             let after = self.state().tail.last();
             let page = self.journal.read(&self.topic, after, PORTION).await?;
             for placed in &page {
-                self.follows(placed, has_begun);
+                self.follows(placed.before, has_begun);
                 while !self.take(placed, placed.place > history) {
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -446,6 +448,7 @@ impl Shared {
             self.reached
                 .send_modify(|reached| reached.last = Some(last));
         }
+        self.follows(extent.last, has_begun);
         self.took(extent.last);
         let is_whole = {
             let mut state = self.state();
@@ -459,22 +462,21 @@ impl Shared {
         Ok(())
     }
 
-    /// An entry that is read comes behind the last one. What lacks between them has been dropped by
-    /// the journal before it was read.
-    fn follows(&self, placed: &Placed, has_begun: bool) {
+    /// All up to this place has been read. What lacks has been dropped by the journal before.
+    fn follows(&self, place: u64, has_begun: bool) {
         let last = self.state().tail.last();
-        if placed.before <= last {
+        if place <= last {
             return;
         }
         if has_begun {
             tracing::error!(
                 namespace = &*self.name,
                 from = last,
-                to = placed.before,
+                to = place,
                 "events were dropped from the shared log before this server had read them: its sockets have missed them"
             );
         }
-        self.begin_behind(placed.before);
+        self.begin_behind(place);
     }
 }
 

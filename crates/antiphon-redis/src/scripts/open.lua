@@ -13,6 +13,8 @@ if is_lost or (run and run ~= ARGV[2]) then
     break_at(place, last)
   else
     redis.call('HSET', KEYS[2], 'last', place)
+    redis.call('XADD', KEYS[1], place .. '-0', 'b', last, 'e', '-')
+    redis.call('PUBLISH', KEYS[1], place .. ':' .. last .. ':-')
   end
   last = place
 end
