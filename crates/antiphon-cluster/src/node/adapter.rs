@@ -114,6 +114,8 @@ impl Inner {
                 Some(_) => log.up(),
                 None => log.down(),
             }
+            // Clients come and go while events wait.
+            self.local.stall(confirmed.is_none());
         }
         let wanted = self.wanted.load(Ordering::Relaxed);
         let is_connected = confirmed.is_some_and(|confirmed| confirmed >= wanted);
