@@ -4,15 +4,12 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     ops::Deref,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
 
-use antiphon::{Data, Recovery, Server, ServerBuilder, Socket};
+use antiphon::{Data, Namespace, Recovery, Server, ServerBuilder, Socket};
 use antiphon_cluster::Emitter;
 use serde_json::Value;
 
@@ -153,6 +150,62 @@ impl Returning {
     }
 }
 
+/// A client of each server, in one room.
+pub async fn one_of_each(pair: &Pair) -> [Returning; 2] {
+    let one = Returning::joined(&pair.servers[0], "a").await;
+    let other = Returning::joined(&pair.servers[1], "a").await;
+    pair.settle().await;
+    [one, other]
+}
+
+/// What both servers emit to that room at once, an event each millisecond.
+pub struct Load {
+    each: u64,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+/// The numbers of the second server begin here.
+const OTHER: u64 = 1_000_000;
+
+impl Load {
+    /// So many events of each server.
+    pub fn begin(pair: &Pair, each: u64) -> Self {
+        let emits = |(from, first): (Namespace, u64)| {
+            thread::spawn(move || {
+                for number in first..first + each {
+                    from.to("a").emit("n", number);
+                    thread::sleep(Duration::from_millis(1));
+                }
+            })
+        };
+        let threads = [(pair.one(), 0), (pair.two(), OTHER)];
+        Self {
+            each,
+            threads: threads.into_iter().map(emits).collect(),
+        }
+    }
+
+    /// All has come to both clients, once, in one order, and that of each server.
+    pub async fn came(self, clients: &mut [Returning; 2]) {
+        self.came_behind(clients, [Vec::new(), Vec::new()]).await;
+    }
+
+    /// The same, of which this has come before.
+    async fn came_behind(self, clients: &mut [Returning; 2], mut got: [Vec<u64>; 2]) {
+        let each = self.each;
+        for (client, got) in clients.iter_mut().zip(&mut got) {
+            let lacks = 2 * each as usize - got.len();
+            got.extend(client.numbers(lacks).await);
+        }
+        assert_eq!(got[0], got[1]);
+        for first in [0, OTHER] {
+            let of_one = got[0].iter().filter(|it| **it / OTHER == first / OTHER);
+            assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
+        }
+        self.threads.into_iter().for_each(|it| it.join().unwrap());
+    }
+}
+
 /// Emits the numbers of a range to a room, by turns from both servers.
 async fn emit(pair: &Pair, numbers: std::ops::Range<u64>) {
     let logged = async |of: antiphon::Namespace| {
@@ -230,24 +283,8 @@ pub async fn a_client_whose_connection_is_open_yet_is_taken_over(pair: Pair) {
 pub async fn what_is_emitted_while_clients_move_comes_once_and_in_order(pair: Pair) {
     const EACH: u64 = 300;
 
-    let mut clients = Vec::new();
-    for server in [0, 1] {
-        clients.push(Returning::joined(&pair.servers[server], "a").await);
-    }
-    pair.settle().await;
-    let ends = Arc::new(AtomicBool::new(false));
-    let emits: Vec<_> = [pair.one(), pair.two()]
-        .into_iter()
-        .zip([0, 1_000_000])
-        .map(|(from, first)| {
-            thread::spawn(move || {
-                for number in 0..EACH {
-                    from.to("a").emit("n", first + number);
-                    thread::sleep(Duration::from_millis(2));
-                }
-            })
-        })
-        .collect();
+    let mut clients = one_of_each(&pair).await;
+    let load = Load::begin(&pair, EACH);
     let mut got = [Vec::new(), Vec::new()];
     for round in 0..6 {
         for (index, client) in clients.iter_mut().enumerate() {
@@ -257,20 +294,7 @@ pub async fn what_is_emitted_while_clients_move_comes_once_and_in_order(pair: Pa
             *client = back;
         }
     }
-    for (index, client) in clients.iter_mut().enumerate() {
-        let lacks = 2 * EACH as usize - got[index].len();
-        got[index].extend(client.numbers(lacks).await);
-    }
-    ends.store(true, Ordering::Relaxed);
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
-    // All see one order, in which each sender's events are in its order.
-    assert_eq!(got[0], got[1]);
-    for first in [0, 1_000_000] {
-        let of_one = got[0]
-            .iter()
-            .filter(|number| **number / 1_000_000 * 1_000_000 == first);
-        assert!(of_one.copied().eq(first..first + EACH));
-    }
+    load.came_behind(&mut clients, got).await;
 }
 
 pub async fn a_server_that_closes_leaves_its_clients_to_the_other(pair: Pair) {

@@ -5,12 +5,12 @@
 
 mod support;
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use antiphon::{Data, Namespace, Server, Socket};
+use antiphon::{Data, Server, Socket};
 use antiphon_nats::{Error, Nats};
 use antiphon_test_cluster::{
-    recovery::{self, Returning},
+    recovery::{self, Load, Returning, one_of_each},
     support::until,
 };
 use antiphon_test_nats::{JETSTREAM, NatsServer};
@@ -25,39 +25,6 @@ async fn two() -> Two {
     let nats = NatsServer::jetstream();
     let url = nats.url();
     Two::built(nats, &url, recovery::builder).await
-}
-
-/// A client of each server, in one room.
-async fn clients(two: &Two) -> [Returning; 2] {
-    let one = Returning::joined(&two.pair.servers[0], "a").await;
-    let other = Returning::joined(&two.pair.servers[1], "a").await;
-    two.pair.settle().await;
-    [one, other]
-}
-
-/// Emits numbers from another thread, one each millisecond.
-fn emit(from: Namespace, numbers: std::ops::Range<u64>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        for number in numbers {
-            from.to("a").emit("n", number);
-            thread::sleep(Duration::from_millis(1));
-        }
-    })
-}
-
-/// What both servers have emitted has come to both clients, once and in one order.
-async fn all_came(clients: &mut [Returning; 2], each: u64, first: [u64; 2]) {
-    let mut got = Vec::new();
-    for client in clients {
-        got.push(client.numbers(2 * each as usize).await);
-    }
-    assert_eq!(got[0], got[1]);
-    for first in first {
-        let of_one = got[0]
-            .iter()
-            .filter(|it| (first..first + each).contains(it));
-        assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
-    }
 }
 
 /// Passes connections on to a port, and ends all of them each time that it is told. Returns its port.
@@ -92,17 +59,13 @@ async fn nothing_is_lost_or_doubled_while_connections_are_cut() {
     let (port, cut) = cutting(nats.port()).await;
     let url = format!("nats://127.0.0.1:{port}");
     let two = Two::built(nats, &url, recovery::builder).await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     for _ in 0..10 {
         tokio::time::sleep(Duration::from_millis(200)).await;
         cut.send_replace(());
     }
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     two.ready().await;
 }
 
@@ -111,19 +74,15 @@ async fn a_nats_that_crashes_comes_back_with_all_that_it_has_stored() {
     const EACH: u64 = 500;
 
     let mut two = two().await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     tokio::time::sleep(Duration::from_millis(200)).await;
     two.nats.kill();
     for node in &two.nodes {
         down(node).await;
     }
     two.nats.restart();
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     // Sessions outlive it, too.
     let mut back = clients[0].back(&two.pair.servers[1]).await;
     assert_eq!(back.sid, clients[0].sid);
@@ -135,7 +94,7 @@ async fn a_nats_that_crashes_comes_back_with_all_that_it_has_stored() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_nats_that_has_lost_all_clients_begin_anew() {
     let mut two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     two.pair.one().to("a").emit("n", 1);
     for client in &mut clients {
         assert_eq!(client.numbers(1).await, [1]);
@@ -166,7 +125,7 @@ async fn behind_a_nats_that_has_lost_all_clients_begin_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_that_are_deleted_while_all_runs_are_made_anew() {
     let two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     for round in 0..3 {
         two.pair.one().to("a").emit("n", 2 * round);
         two.pair.two().to("a").emit("n", 2 * round + 1);
@@ -185,7 +144,7 @@ async fn streams_that_are_deleted_while_all_runs_are_made_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_nats_that_stalls_delays_what_is_logged_and_nothing_else() {
     let two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     two.nats.freeze();
     for number in 0..100 {
         two.pair.one().to("a").emit("n", number);
@@ -258,7 +217,7 @@ async fn a_nats_without_jetstream_is_told_to_those_that_want_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_others_put_into_the_log_is_counted_and_skipped() {
     let two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     until("the stream", || two.nats.republished().is_some()).await;
     let [entries, heard] = two.nats.republished().unwrap();
     two.pair.one().to("a").emit("n", 0);

@@ -5,13 +5,12 @@
 
 mod support;
 
-use std::{thread, time::Duration};
+use std::time::Duration;
 
-use antiphon::Namespace;
 use antiphon_postgres::Postgres;
 use antiphon_test_cluster::{
     Pair,
-    recovery::{self, Returning},
+    recovery::{self, Load, one_of_each},
     test_recovery,
 };
 use support::{Two, client, down};
@@ -36,61 +35,18 @@ async fn an_emitter_is_logged_once() {
     recovery::an_emitter_is_logged_once(two.pair, emitter).await;
 }
 
-/// A client of each server, in one room, once both servers have begun to read the log: what was
-/// before is delivered to nobody.
-async fn clients(two: &Two) -> [Returning; 2] {
-    let one = Returning::joined(&two.pair.servers[0], "a").await;
-    let other = Returning::joined(&two.pair.servers[1], "a").await;
-    two.pair.settle().await;
-    let mut clients = [one, other];
-    for (client, namespace) in clients.iter_mut().zip([two.pair.one(), two.pair.two()]) {
-        namespace.to("a").local().emit("n", 99_999);
-        assert_eq!(client.numbers(1).await, [99_999]);
-    }
-    clients
-}
-
-/// Emits numbers from another thread, one each millisecond.
-fn emit(from: Namespace, numbers: std::ops::Range<u64>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        for number in numbers {
-            from.to("a").emit("n", number);
-            thread::sleep(Duration::from_millis(1));
-        }
-    })
-}
-
-/// What both servers have emitted has come to both clients, once and in one order.
-async fn all_came(clients: &mut [Returning; 2], each: u64, first: [u64; 2]) {
-    let mut got = Vec::new();
-    for client in clients {
-        got.push(client.numbers(2 * each as usize).await);
-    }
-    assert_eq!(got[0], got[1]);
-    for first in first {
-        let of_one = got[0]
-            .iter()
-            .filter(|it| (first..first + each).contains(it));
-        assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_lost_or_doubled_while_connections_are_terminated() {
     const EACH: u64 = 1_000;
 
     let two = two().await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     for _ in 0..6 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         two.postgres.cut();
     }
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     two.ready().await;
 }
 
@@ -99,19 +55,15 @@ async fn a_postgres_that_crashes_comes_back_with_all() {
     const EACH: u64 = 500;
 
     let mut two = two().await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     tokio::time::sleep(Duration::from_millis(200)).await;
     two.postgres.kill();
     for node in &two.nodes {
         down(node).await;
     }
     two.postgres.restart();
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     // Sessions outlive it, too.
     let mut back = clients[0].back_at_last(&two.pair.servers[1]).await;
     two.pair.one().to("a").emit("n", 1);
@@ -122,7 +74,7 @@ async fn a_postgres_that_crashes_comes_back_with_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_log_that_is_gone_clients_begin_anew() {
     let two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     two.pair.one().to("a").emit("n", 1);
     for client in &mut clients {
         assert_eq!(client.numbers(1).await, [1]);
@@ -151,7 +103,7 @@ async fn behind_a_log_that_is_gone_clients_begin_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_of_transactions_are_logged_once() {
     let two = two().await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     let mut first = client(&two.postgres.url()).await;
     let mut second = client(&two.postgres.url()).await;
     let emit = |number: u32| format!("SELECT antiphon_emit('/', '{{a}}', 'n', '[{number}]')");

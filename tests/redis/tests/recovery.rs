@@ -8,23 +8,15 @@ mod support;
 use std::time::Duration;
 
 use antiphon_test_cluster::{
-    recovery::{self, Returning},
+    recovery::{self, Load, Returning, one_of_each},
     support::until,
 };
 use antiphon_test_redis::RedisServer;
-use support::{Two, all_came, down, emit};
+use support::{Two, down};
 
 /// Two servers with recovery.
 async fn two(options: &[&str]) -> Two {
     Two::built(RedisServer::with(options), recovery::builder).await
-}
-
-/// A client of each server, in one room.
-async fn clients(two: &Two) -> [Returning; 2] {
-    let one = Returning::joined(&two.pair.servers[0], "a").await;
-    let other = Returning::joined(&two.pair.servers[1], "a").await;
-    two.pair.settle().await;
-    [one, other]
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -32,19 +24,15 @@ async fn nothing_is_lost_or_doubled_while_connections_are_killed() {
     const EACH: u64 = 1_500;
 
     let two = two(&[]).await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     for round in 0..12 {
         tokio::time::sleep(Duration::from_millis(150)).await;
         let kind = if round % 2 == 0 { "pubsub" } else { "normal" };
         two.redis
             .command(&["CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"]);
     }
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     two.ready().await;
 }
 
@@ -53,19 +41,15 @@ async fn a_redis_that_stores_comes_back_with_all() {
     const EACH: u64 = 500;
 
     let mut two = two(&["--appendonly", "yes", "--appendfsync", "always"]).await;
-    let mut clients = clients(&two).await;
-    let emits = [
-        emit(two.pair.one(), 0..EACH),
-        emit(two.pair.two(), 10_000..10_000 + EACH),
-    ];
+    let mut clients = one_of_each(&two.pair).await;
+    let load = Load::begin(&two.pair, EACH);
     tokio::time::sleep(Duration::from_millis(200)).await;
     two.redis.kill();
     for node in &two.nodes {
         down(node).await;
     }
     two.redis.restart();
-    all_came(&mut clients, EACH, [0, 10_000]).await;
-    emits.into_iter().for_each(|thread| thread.join().unwrap());
+    load.came(&mut clients).await;
     // Sessions outlive it, too.
     let mut back = clients[0].back(&two.pair.servers[1]).await;
     assert_eq!(back.sid, clients[0].sid);
@@ -77,7 +61,7 @@ async fn a_redis_that_stores_comes_back_with_all() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_redis_that_has_lost_all_clients_begin_anew() {
     let mut two = two(&["--save", ""]).await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     two.pair.one().to("a").emit("n", 1);
     for client in &mut clients {
         assert_eq!(client.numbers(1).await, [1]);
@@ -106,7 +90,7 @@ async fn behind_a_redis_that_has_lost_all_clients_begin_anew() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_is_emptied_or_forgets_its_scripts_while_it_runs_goes_on() {
     let two = two(&[]).await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     for (round, command) in (0..).zip([["SCRIPT", "FLUSH"], ["FLUSHALL", "SYNC"]]) {
         two.redis.command(&command);
         for number in 10 * round..10 * round + 3 {
@@ -122,7 +106,7 @@ async fn a_redis_that_is_emptied_or_forgets_its_scripts_while_it_runs_goes_on() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_stalls_delays_what_is_logged_and_nothing_else() {
     let two = two(&[]).await;
-    let mut clients = clients(&two).await;
+    let mut clients = one_of_each(&two.pair).await;
     two.redis.freeze();
     for number in 0..100 {
         two.pair.one().to("a").emit("n", number);

@@ -62,31 +62,6 @@ impl Two {
     }
 }
 
-/// Emits numbers from another thread, one each millisecond.
-pub fn emit(from: Namespace, numbers: std::ops::Range<u64>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        for number in numbers {
-            from.to("a").emit("n", number);
-            thread::sleep(Duration::from_millis(1));
-        }
-    })
-}
-
-/// What both servers have emitted has come to both clients, once and in one order.
-pub async fn all_came(clients: &mut [Returning; 2], each: u64, first: [u64; 2]) {
-    let mut got = Vec::new();
-    for client in clients {
-        got.push(client.numbers(2 * each as usize).await);
-    }
-    assert_eq!(got[0], got[1]);
-    for first in first {
-        let of_one = got[0]
-            .iter()
-            .filter(|it| (first..first + each).contains(it));
-        assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
-    }
-}
-
 /// Two servers with the wire of Node's adapter for Redis streams.
 pub struct Streams {
     pub pair: Pair,
