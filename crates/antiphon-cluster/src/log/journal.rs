@@ -66,6 +66,10 @@ impl Placed {
     pub fn decode(frame: Bytes) -> Option<Self> {
         let (place, rest) = number(&frame)?;
         let (before, rest) = number(rest)?;
+        // Nothing comes behind the last place that there can be.
+        if before >= place || place > MOST {
+            return None;
+        }
         Some(Self {
             place,
             before,
@@ -73,6 +77,9 @@ impl Placed {
         })
     }
 }
+
+/// Places are below this.
+const MOST: u64 = i64::MAX as u64;
 
 /// A number and the colon behind it.
 fn number(text: &[u8]) -> Option<(u64, &[u8])> {
@@ -152,4 +159,42 @@ pub trait Journal: Send + Sync + 'static {
         changes: Vec<Change>,
         time: Duration,
     ) -> BoxFuture<Result<Vec<bool>, Refused>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_entry_is_read_as_it_was_written(place in 1..MOST, entry: Vec<u8>) {
+            let (before, entry) = (place - 1, Bytes::from(entry));
+            let placed = Placed { place, before, entry };
+            prop_assert_eq!(Placed::decode(placed.encode()), Some(placed));
+        }
+
+        #[test]
+        fn whatever_comes_is_an_entry_or_none(frame: Vec<u8>) {
+            if let Some(placed) = Placed::decode(frame.into()) {
+                prop_assert!(placed.before < placed.place);
+            }
+        }
+    }
+
+    #[test]
+    fn places_that_nothing_can_come_behind_are_none() {
+        for frame in [
+            "18446744073709551615:1:x",
+            "1:1:x",
+            "1:2:x",
+            "-1:0:x",
+            "1:x",
+            "",
+            ":::",
+        ] {
+            assert_eq!(Placed::decode(Bytes::from(frame)), None, "{frame}");
+        }
+    }
 }
