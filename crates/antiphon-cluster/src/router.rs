@@ -41,8 +41,8 @@ pub(crate) struct Router {
     link: Link,
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
-    /// The shared logs, by their topics.
-    logs: RwLock<HashMap<Topic, Weak<Shared>>>,
+    /// The shared logs, by the names of their topics.
+    logs: RwLock<HashMap<Box<str>, Weak<Shared>>>,
     /// Sessions that other servers were asked to hand over.
     pub(crate) handing: HandingOver,
     health: watch::Sender<Health>,
@@ -149,19 +149,24 @@ impl Router {
         let journal = Arc::clone(&this.link.broker).journal()?;
         let mut logs = this.logs.write().unwrap_or_else(PoisonError::into_inner);
         let topic = this.topics.log(name);
-        if let Some(log) = logs.get(&topic).and_then(Weak::upgrade) {
+        if let Some(log) = logs.get(topic.name()).and_then(Weak::upgrade) {
             return Some(log);
         }
         let log = Shared::new(name, bounds, this, journal);
         logs.retain(|_, log| log.strong_count() > 0);
-        logs.insert(topic, Arc::downgrade(&log));
+        logs.insert(topic.name().into(), Arc::downgrade(&log));
         Some(log)
     }
 
     /// The shared log of a namespace, if it has one.
     pub(crate) fn log_of(&self, name: &str) -> Option<Arc<Shared>> {
+        self.log_at(self.topics.log(name).name())
+    }
+
+    /// The shared log whose topic has this name.
+    fn log_at(&self, topic: &str) -> Option<Arc<Shared>> {
         let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.get(&self.topics.log(name))?.upgrade()
+        logs.get(topic)?.upgrade()
     }
 
     /// Resolves when no event of others is missed any more that concerns sockets which are here now.
@@ -250,10 +255,10 @@ impl Router {
     fn frame(self: &Arc<Self>, topic: &str, bytes: Bytes) {
         // Entries of logs begin with a number in decimal digits, and frames with that of a version.
         if bytes.first().is_some_and(u8::is_ascii_digit) {
-            let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-            let log = logs.get(&Topic::new(topic)).and_then(Weak::upgrade);
-            drop(logs);
-            return log.into_iter().for_each(|log| log.heard(bytes.clone()));
+            if let Some(log) = self.log_at(topic) {
+                log.heard(bytes);
+            }
+            return;
         }
         match Frame::decode_of_others(&bytes, self.me.as_str()) {
             Ok(Some(frame)) => self.says(frame),
@@ -475,12 +480,10 @@ impl Ears for Router {
                 number,
                 reason,
             } => {
-                let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-                let log = logs.get(&log).and_then(Weak::upgrade);
-                drop(logs);
-                return log
-                    .into_iter()
-                    .for_each(|log| log.refused(&from, number, &reason));
+                if let Some(log) = self.log_at(log.name()) {
+                    log.refused(&from, number, &reason);
+                }
+                return;
             }
             Event::Up => {
                 self.logs().iter().for_each(|log| log.up());
