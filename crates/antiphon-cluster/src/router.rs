@@ -10,7 +10,10 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,6 +46,8 @@ pub(crate) struct Router {
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     /// The shared logs, by the names of their topics.
     logs: RwLock<HashMap<Box<str>, Weak<Shared>>>,
+    /// Whether a log has something to send that the broker had no room for.
+    has_unsent: AtomicBool,
     /// Sessions that other servers were asked to hand over.
     pub(crate) handing: HandingOver,
     health: watch::Sender<Health>,
@@ -87,6 +92,7 @@ impl Router {
             link,
             namespaces: RwLock::default(),
             logs: RwLock::default(),
+            has_unsent: AtomicBool::new(false),
             handing: HandingOver::default(),
             health: watch::Sender::new(Health::Starting),
             begun: watch::Sender::new(false),
@@ -161,6 +167,11 @@ impl Router {
     /// The shared log of a namespace, if it has one.
     pub(crate) fn log_of(&self, name: &str) -> Option<Arc<Shared>> {
         self.log_at(self.topics.log(name).name())
+    }
+
+    /// A log has something to send that the broker has no room for now.
+    pub(crate) fn retries(&self) {
+        self.has_unsent.store(true, Ordering::Release);
     }
 
     /// The shared log whose topic has this name.
@@ -510,7 +521,10 @@ impl Ears for Router {
         let version = self.link.wanted.version();
         let outputs = self.with_machine(|machine| machine.tick(version, now));
         self.act(outputs);
-        self.logs().iter().for_each(|log| log.tick());
+        // Asked for each batch of what is heard.
+        if self.has_unsent.swap(false, Ordering::AcqRel) {
+            self.logs().iter().for_each(|log| log.tick());
+        }
         self.state().machine.deadline()
     }
 }

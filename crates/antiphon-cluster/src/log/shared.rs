@@ -201,7 +201,9 @@ impl Shared {
             unheard, replica, ..
         } = state;
         let me = self.router.me().as_str();
-        unheard.send(|number, entry| self.append(me, number, entry, replica));
+        if unheard.send(|number, entry| self.append(me, number, entry, replica)) {
+            self.router.retries();
+        }
     }
 
     fn append(

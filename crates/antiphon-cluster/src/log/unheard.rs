@@ -83,10 +83,14 @@ impl Unheard {
         Ok(promise)
     }
 
-    /// Sends what has not been sent, in its order, as far as it is taken.
-    pub(super) fn send(&mut self, mut append: impl FnMut(u64, Bytes) -> Result<(), Refused>) {
+    /// Sends what has not been sent, in its order, as far as it is taken. Returns whether some of it
+    /// has to be tried again.
+    pub(super) fn send(
+        &mut self,
+        mut append: impl FnMut(u64, Bytes) -> Result<(), Refused>,
+    ) -> bool {
         if !self.is_open {
-            return;
+            return false;
         }
         let mut refused = Vec::new();
         for (number, entry) in self.entries.range(self.unsent..) {
@@ -101,6 +105,7 @@ impl Unheard {
         for (number, error) in refused {
             self.fail(number, &error.to_string());
         }
+        self.entries.range(self.unsent..).next().is_some()
     }
 
     /// An entry has come back, as this place. Returns whether somebody waited for it.
