@@ -18,6 +18,9 @@
 //! Where the broker keeps events, namespaces with recovery share their [`log`]: a client may come
 //! back to another server.
 
+// docs.rs says at each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod adapter;
 pub mod broker;
 mod cluster;

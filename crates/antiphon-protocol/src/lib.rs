@@ -12,6 +12,9 @@
 //! | [`cluster`] | what servers say to each other | docs/protocol.md 24, 25 |
 //! | [`record`] | numbers, texts and events one behind the other, as logs and servers write them | |
 
+// docs.rs says at each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod cluster;
 pub mod engine;
 pub mod record;

@@ -1,4 +1,6 @@
 #![doc = include_str!("docs/lib.md")]
+// docs.rs says at each item which feature it needs.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "server")]
 pub mod engine;

@@ -232,7 +232,7 @@ impl Session {
         if state.machine.closed().is_none() {
             self.engine.counters().sessions_shed.add(1);
             let waiting = state.owned_bytes();
-            let reason = format_args!(
+            let reason = format!(
                 "{waiting} bytes wait, more than for others, and {total} for all together where \
                  {budget} may (`ServerBuilder::outbound_budget`)"
             );
