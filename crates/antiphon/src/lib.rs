@@ -29,6 +29,9 @@ pub use {
     },
 };
 
+#[cfg(feature = "typescript")]
+pub use server::typescript;
+
 /// Guides: how to do what one wants to do.
 #[cfg(all(feature = "server", feature = "axum"))]
 pub mod guide {

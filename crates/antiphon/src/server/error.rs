@@ -152,6 +152,7 @@ impl From<Rejection> for ConnectError {
 ///
 /// The client gets it as an error acknowledgement, `{"error":{"code","message","path"}}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[cfg_attr(feature = "typescript", derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct Rejection {
     code: &'static str,

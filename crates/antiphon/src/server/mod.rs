@@ -24,6 +24,8 @@ mod rooms;
 mod serve;
 mod shared;
 mod socket;
+#[cfg(feature = "typescript")]
+pub mod typescript;
 
 use std::{fmt, sync::Arc};
 
