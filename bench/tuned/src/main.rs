@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let io = bench_events::server();
     let cores = std::thread::available_parallelism()?.get();
     let cores = io.per_core(("127.0.0.1", port))?.threads(cores - 1);
-    println!("listening on {}", cores.local_addr());
+    println!("listening on {}", cores.local_addrs()[0]);
     cores.run()?;
     Ok(())
 }

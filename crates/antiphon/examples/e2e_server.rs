@@ -53,7 +53,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     }
     let io = server(builder.close_timeout(PATIENCE));
     let cores = io.per_core(("127.0.0.1", port))?.threads(2);
-    println!("listening on {}", cores.local_addr());
+    println!("listening on {}", cores.local_addrs()[0]);
     cores.run_until(async {
         match signal(SignalKind::terminate()) {
             Ok(mut terminated) => terminated.recv().await.unwrap_or_default(),

@@ -135,7 +135,7 @@ async fn it_is_agreed_on_where_both_sides_want_it() {
     let (listener, axum) = listener().await;
     let served = tokio::spawn(axum::serve(listener, io.router()).into_future());
     let cores = io.per_core("127.0.0.1:0").unwrap().threads(2);
-    let per_core = cores.local_addr();
+    let per_core = cores.local_addrs()[0];
     let cores = thread::spawn(move || cores.run());
     for (address, offer, is_expected) in [
         (own, OFFER, true),

@@ -482,7 +482,7 @@ fn each_receiver_gets_what_it_is_owed_with_a_runtime_for_each_core() {
         runtime.block_on(async {
             let world = World::new(seed, Parser::Json);
             let cores = world.io.per_core("127.0.0.1:0").unwrap().threads(3);
-            let address = cores.local_addr();
+            let address = cores.local_addrs()[0];
             let serves = thread::spawn(move || cores.run());
             play(&world, address).await;
             world.io.close().await;

@@ -299,7 +299,7 @@ async fn a_runtime_for_each_core_serves_it_until_it_is_closed() {
         io.emit("to all", ());
     });
     let cores = io.per_core("127.0.0.1:0").unwrap().threads(3);
-    let address = cores.local_addr();
+    let address = cores.local_addrs()[0];
     let thread = std::thread::spawn(move || cores.run());
     polling_works(address, "/socket.io").await;
     let mut clients = Vec::new();
@@ -324,7 +324,7 @@ async fn a_runtime_for_each_core_serves_it_until_it_is_closed() {
 async fn a_server_for_each_core_ends_when_it_is_told_to() {
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let cores = echo().per_core("127.0.0.1:0").unwrap().threads(2);
-    let address = cores.local_addr();
+    let address = cores.local_addrs()[0];
     let thread = std::thread::spawn(move || {
         cores.run_until(async {
             let _ = ended.await;
@@ -341,7 +341,7 @@ async fn a_server_for_each_core_ends_when_it_is_told_to() {
 #[tokio::test]
 async fn an_address_that_is_taken_is_an_error_for_each_core_too() {
     let first = echo().per_core("127.0.0.1:0").unwrap();
-    let second = echo().per_core(first.local_addr());
+    let second = echo().per_core(first.local_addrs()[0]);
     assert_eq!(second.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
 }
 

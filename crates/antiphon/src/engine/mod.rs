@@ -51,11 +51,12 @@ pub use session::{SendError, Session};
 pub(crate) use session::{Sending, Sent};
 use session::{backlog::Backlog, turn};
 pub use stats::Stats;
+pub(crate) use transport::stream::Wire;
 use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
-    EngineResponse, Fallback, First, ReadAhead, ReadBody, RequestError, first_request, is_below,
-    peer_address,
+    EngineResponse, Fallback, First, Peer, ReadAhead, ReadBody, RequestError, first_request,
+    is_below, peer_address,
 };
 #[doc(hidden)]
 pub use session::turn::uncut;

@@ -48,7 +48,7 @@ pub use rooms::{
     Room, Target,
     broadcast::{Broadcast, IntoRooms},
 };
-pub use serve::{flash::FlashPolicy, per_core::PerCore};
+pub use serve::{Serving, flash::FlashPolicy, listener::Listener, per_core::PerCore};
 pub use socket::{Socket, SocketId, emitter::Emitter};
 
 pub(crate) use shared::Shared;

@@ -23,12 +23,11 @@ use http::{
 use http_body_util::Empty;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
-    net::TcpStream,
     time::Sleep,
 };
 
 use super::{
-    EngineResponse, PeerAddr, is_below, request,
+    EngineResponse, Peer, is_below, request,
     request_lines::RequestLines,
     respond_to, tunnel, upgrade,
     upgrade::{Handover, Purpose},
@@ -36,11 +35,15 @@ use super::{
 use crate::engine::{
     Engine,
     transport::joined::joined,
+    transport::stream::Wire,
     transport::websocket::{self, WebSocket},
 };
 
 /// How long the first bytes of a connection may take: as long as hyper waits for a head.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// So much is read of a client that is still to be answered.
+const AHEAD: usize = 16 << 10;
 
 /// Heads with more headers are left to the HTTP server.
 const MAX_HEADERS: usize = 64;
@@ -64,25 +67,20 @@ pub(crate) enum First<T> {
 pub(crate) async fn first_request<T>(
     engine: Arc<Engine>,
     path: &str,
-    mut stream: TcpStream,
-    peer: PeerAddr,
+    mut stream: Wire,
+    peer: Peer,
     begin: impl FnOnce() -> T,
 ) -> First<T> {
-    let read = poll_fn(|context| {
-        websocket::with_buffer(|buffer| {
-            let mut buffer = ReadBuf::new(buffer);
-            let polled = Pin::new(&mut stream).poll_read(context, &mut buffer);
-            polled.map_ok(|()| buffer.filled().to_vec())
-        })
-    });
-    let read = match tokio::time::timeout(PATIENCE, read).await {
-        Ok(Ok(read)) if !read.is_empty() => read,
+    let mut read = Vec::new();
+    let first = poll_fn(|context| poll_more(&mut stream, &mut read, usize::MAX, context));
+    match tokio::time::timeout(PATIENCE, first).await {
+        Ok(Ok(1..)) => {}
         // It said nothing, and has gone or has had its time.
-        Ok(_) | Err(_) => return First::Done,
-    };
+        Ok(Ok(0) | Err(_)) | Err(_) => return First::Done,
+    }
     let begun = begin();
     let patience = engine.config().longest_silence();
-    let read = escaped(read);
+    let mut read = escaped(read);
     let request = opening_handshake(&read);
     let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
         return First::Http {
@@ -91,9 +89,9 @@ pub(crate) async fn first_request<T>(
             begun,
         };
     };
-    parts.extensions.insert(peer);
+    peer.introduce(&mut parts.extensions);
     let answered = respond_to(&engine, &mut parts, Empty::<Bytes>::new(), true);
-    let Some(answered) = unless_gone(&stream, answered).await else {
+    let Some(answered) = unless_gone(&mut stream, &mut read, answered).await else {
         return First::Done;
     };
     let Some(handover) = answered.handover else {
@@ -120,7 +118,7 @@ pub(crate) async fn first_request<T>(
         }
     };
     let max_payload = engine.config().payload_of(false);
-    let mut websocket = WebSocket::over_tcp(stream, behind, max_payload, window);
+    let mut websocket = WebSocket::over(stream, behind, max_payload, window);
     match &mut purpose {
         Purpose::Open(opening) => opening.greeting = Some(head),
         Purpose::Probe(_) => {
@@ -146,8 +144,30 @@ fn escaped(read: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// The outcome of `work`, or nothing if the client goes away before it is there.
-async fn unless_gone<T>(stream: &TcpStream, work: impl Future<Output = T>) -> Option<T> {
+/// Reads once, behind what was read before and at most so many bytes. Ready with how many: 0 at the
+/// end.
+fn poll_more(
+    stream: &mut Wire,
+    read: &mut Vec<u8>,
+    limit: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    websocket::with_buffer(|buffer| {
+        let limit = limit.min(buffer.len());
+        let mut buffer = ReadBuf::new(&mut buffer[..limit]);
+        ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+        read.extend_from_slice(buffer.filled());
+        Poll::Ready(Ok(buffer.filled().len()))
+    })
+}
+
+/// The outcome of `work`, or nothing if the client goes away before it is there. What it sends
+/// meanwhile may come behind what was read.
+async fn unless_gone<T>(
+    stream: &mut Wire,
+    read: &mut Vec<u8>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
     let mut work = pin!(work);
     // A client that doesn't wait for its answer hides its end behind what it sends.
     let mut is_silent = true;
@@ -156,7 +176,7 @@ async fn unless_gone<T>(stream: &TcpStream, work: impl Future<Output = T>) -> Op
             return Poll::Ready(Some(outcome));
         }
         if is_silent {
-            match stream.poll_peek(context, &mut ReadBuf::new(&mut [0])) {
+            match poll_more(stream, read, AHEAD, context) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(None),
                 Poll::Ready(Ok(_)) => is_silent = false,
                 Poll::Pending => {}
@@ -219,7 +239,7 @@ fn head(answer: &EngineResponse) -> Vec<u8> {
 ///
 /// What is written must be taken, some of it within the patience: an HTTP server waits for ever.
 pub(crate) struct ReadAhead {
-    stream: TcpStream,
+    stream: Wire,
     read: Bytes,
     /// Boxed, since it is large and few connections stay on HTTP.
     lines: Box<RequestLines>,
@@ -229,7 +249,7 @@ pub(crate) struct ReadAhead {
 }
 
 impl ReadAhead {
-    fn new(stream: TcpStream, read: Vec<u8>, patience: Duration) -> Self {
+    fn new(stream: Wire, read: Vec<u8>, patience: Duration) -> Self {
         let mut lines = Box::<RequestLines>::default();
         let read = lines.feed(&read).unwrap_or(read);
         Self {
@@ -260,7 +280,7 @@ impl ReadAhead {
     }
 
     /// The connection, and what is left of what was read.
-    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(crate) fn into_parts(self) -> (Wire, Bytes) {
         (self.stream, self.read)
     }
 }

@@ -61,6 +61,21 @@ pub use service::{EngineLayer, EngineService, OrEngine};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// What our own listener knows of who has opened a connection, for the requests on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    pub(crate) address: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Tells those who get a request with these extensions.
+    pub(crate) fn introduce(self, request: &mut http::Extensions) {
+        if let Some(address) = self.address {
+            request.insert(PeerAddr(address));
+        }
+    }
+}
+
 /// The address of who has connected, as the HTTP server tells it: a client's, or a proxy's.
 pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
     let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);

@@ -11,10 +11,9 @@ use std::{
 };
 
 use antiphon_protocol::engine::{ServerSession as Machine, TransportKind, session::server::Input};
-use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{turn::Mark, waiters::Waiters};
-use crate::engine::transport::{joined::joined, requests::Requests};
+use crate::engine::transport::{joined::joined, requests::Requests, stream::Writer};
 
 /// Frames that one write takes at the most.
 const FRAMES_A_WRITE: usize = 64;
@@ -23,7 +22,7 @@ const FRAMES_A_WRITE: usize = 64;
 pub(crate) struct SessionState {
     pub(crate) machine: Machine,
     /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
-    pub(crate) writer: Option<OwnedWriteHalf>,
+    pub(crate) writer: Option<Writer>,
     /// Which turn will flush.
     pub(super) mark: Mark,
     /// Wakes the driver.
@@ -184,7 +183,7 @@ impl SessionState {
 }
 
 /// Writes frames that don't lie side by side.
-fn write_several(machine: &mut Machine, writer: &OwnedWriteHalf) -> io::Result<usize> {
+fn write_several(machine: &mut Machine, writer: &Writer) -> io::Result<usize> {
     let mut slices = [IoSlice::new(&[]); FRAMES_A_WRITE];
     let filled = machine.frames(&mut slices);
     let frames = &slices[..filled];

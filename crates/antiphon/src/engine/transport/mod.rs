@@ -11,6 +11,7 @@ pub(crate) mod joined;
 pub(crate) mod polling;
 pub(crate) mod probe;
 pub(crate) mod requests;
+pub(crate) mod stream;
 pub(crate) mod streaming;
 pub(crate) mod unread;
 pub(crate) mod websocket;

@@ -1,8 +1,9 @@
 //! WebSocket: reads frames, hands packets on, and ends the connection properly.
 //!
 //! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame
-//! that is not complete is kept. A plain TCP connection is taken back from the HTTP server, so that
-//! senders write to it directly; any other (TLS, for one) is written to by the driver.
+//! that is not complete is kept. A connection of TCP or of a Unix socket is taken back from the HTTP
+//! server, so that senders write to it directly; any other (TLS, for one) is written to by the
+//! driver.
 
 use std::{
     cell::Cell,
@@ -21,11 +22,8 @@ use antiphon_protocol::{
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
     time::Sleep,
 };
 
@@ -34,6 +32,7 @@ use crate::engine::{
     session::turn,
     session::{Failure, Sending},
     transport::driver::{self, Driven},
+    transport::stream::{Io, Reader, Wire, Writer},
 };
 
 /// Bytes of the thread's read buffer.
@@ -41,11 +40,6 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// Bytes that are reserved at the most for a frame that has only announced its length.
 const RESERVED: usize = 64 << 10;
-
-/// Bytes that the kernel takes beyond what it can send (docs/performance.md). What is on its way is
-/// not among them, so that no connection is slower for it.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const UNSENT: u32 = 64 << 10;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
@@ -70,49 +64,37 @@ pub(crate) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
     result
 }
 
-/// The TCP connection below an upgrade, and what was read ahead of it. Any other is given back.
-fn take_back(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
+/// The connection below an upgrade, if it is one that we know, and what was read ahead of it. Any
+/// other is given back.
+fn take_back(upgraded: Upgraded) -> Result<(Wire, Vec<u8>), Upgraded> {
     use hyper_util::server::conn::auto;
+    let tcp = |io: TokioIo<TcpStream>| Wire::Tcp(io.into_inner());
     // Under axum; under hyper; of our own listener.
     let upgraded = match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Ok(parts) => return Ok((tcp(parts.io), parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => return Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Ok(parts) => return Ok((tcp(parts.io), parts.read_buf.to_vec())),
         Err(upgraded) => upgraded,
     };
     let parts = upgraded.downcast::<TokioIo<ReadAhead>>()?;
-    let (tcp, rest) = parts.io.into_inner().into_parts();
+    let (wire, rest) = parts.io.into_inner().into_parts();
     // The HTTP server has read what comes first.
-    Ok((tcp, [parts.read_buf, rest].concat()))
+    Ok((wire, [parts.read_buf, rest].concat()))
 }
-
-/// Has the kernel hold few bytes that it can't send yet, where it knows such a bound: what waits in
-/// the session can still be replaced by something newer.
-fn keep_little_unsent(tcp: &TcpStream) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Err(error) = socket2::SockRef::from(tcp).set_tcp_notsent_lowat(UNSENT) {
-        tracing::debug!(%error, "TCP_NOTSENT_LOWAT can't be set");
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = tcp;
-}
-
-/// A connection that is neither closed nor idle in a way that its types tell.
-trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 enum Stream {
-    Tcp(OwnedReadHalf),
-    Other(Box<dyn Io>),
+    /// Its way out is the session's.
+    Half(Reader),
+    Whole(Box<dyn Io>),
 }
 
 /// An open WebSocket.
 pub(crate) struct WebSocket {
     stream: Stream,
-    /// The way out of a TCP connection, until the session takes it.
-    writer: Option<OwnedWriteHalf>,
+    /// The way out of a connection that was split, until the session takes it.
+    writer: Option<Writer>,
     decoder: Decoder,
     /// The frame that is not complete, and what was read ahead.
     partial: Vec<u8>,
@@ -143,37 +125,46 @@ impl WebSocket {
     /// The connection that an HTTP request was upgraded to.
     pub(crate) fn new(upgraded: Upgraded, max_payload: usize, window: Option<Window>) -> Self {
         match take_back(upgraded) {
-            Ok((tcp, read)) => Self::over_tcp(tcp, read, max_payload, window),
-            Err(upgraded) => Self {
-                stream: Stream::Other(Box::new(TokioIo::new(upgraded))),
-                writer: None,
-                decoder: decoder(max_payload, window),
-                window,
-                partial: Vec::new(),
-                has_backlog: false,
-            },
+            Ok((wire, read)) => Self::over(wire, read, max_payload, window),
+            Err(upgraded) => {
+                let stream = Stream::Whole(Box::new(TokioIo::new(upgraded)));
+                Self::open(
+                    stream,
+                    None,
+                    Vec::new(),
+                    decoder(max_payload, window),
+                    window,
+                )
+            }
         }
     }
 
     /// A connection whose opening handshake is over, and what was read behind that.
-    pub(crate) fn over_tcp(
-        tcp: TcpStream,
+    pub(crate) fn over(
+        wire: Wire,
         read: Vec<u8>,
         max_payload: usize,
         window: Option<Window>,
     ) -> Self {
-        // Messages are small and awaited: none waits for the one before to be acknowledged.
-        if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "TCP_NODELAY can't be set");
-        }
-        keep_little_unsent(&tcp);
-        let (reader, writer) = tcp.into_split();
+        wire.hurry();
+        let (reader, writer) = wire.split();
+        let decoder = decoder(max_payload, window);
+        Self::open(Stream::Half(reader), Some(writer), read, decoder, window)
+    }
+
+    const fn open(
+        stream: Stream,
+        writer: Option<Writer>,
+        partial: Vec<u8>,
+        decoder: Decoder,
+        window: Option<Window>,
+    ) -> Self {
         Self {
-            stream: Stream::Tcp(reader),
-            writer: Some(writer),
-            decoder: decoder(max_payload, window),
+            stream,
+            writer,
+            decoder,
+            partial,
             window,
-            partial: read,
             has_backlog: false,
         }
     }
@@ -189,8 +180,8 @@ impl WebSocket {
         with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
             let polled = match &mut self.stream {
-                Stream::Tcp(reader) => Pin::new(reader).poll_read(context, &mut read),
-                Stream::Other(io) => Pin::new(io).poll_read(context, &mut read),
+                Stream::Half(reader) => reader.poll_read(context, &mut read),
+                Stream::Whole(io) => Pin::new(io).poll_read(context, &mut read),
             };
             let count = read.filled().len();
             match polled {
@@ -292,12 +283,12 @@ impl WebSocket {
     /// Writes a whole frame, before a session has taken the way out.
     pub(crate) async fn write(&mut self, frame: &[u8]) -> io::Result<()> {
         match (&mut self.writer, &mut self.stream) {
-            (Some(writer), _) => writer.write_all(frame).await,
-            (None, Stream::Other(io)) => {
+            (Some(writer), _) => writer.waiting().write_all(frame).await,
+            (None, Stream::Whole(io)) => {
                 io.write_all(frame).await?;
                 io.flush().await
             }
-            (None, Stream::Tcp(_)) => Err(io::ErrorKind::NotConnected.into()),
+            (None, Stream::Half(_)) => Err(io::ErrorKind::NotConnected.into()),
         }
     }
 
@@ -306,9 +297,9 @@ impl WebSocket {
         let goodbye = async {
             self.write(&close_frame(code, reason)).await?;
             match (&mut self.writer, &mut self.stream) {
-                (Some(writer), _) => writer.shutdown().await?,
-                (None, Stream::Other(io)) => io.shutdown().await?,
-                (None, Stream::Tcp(_)) => {}
+                (Some(writer), _) => writer.waiting().shutdown().await?,
+                (None, Stream::Whole(io)) => io.shutdown().await?,
+                (None, Stream::Half(_)) => {}
             }
             // What still comes is of no interest.
             std::future::poll_fn(|context| {
@@ -483,7 +474,7 @@ impl WebSocket {
         let state = &mut *state;
         if let Some(writer) = &state.writer {
             if state.machine.is_blocked()
-                && let Poll::Ready(ready) = writer.as_ref().poll_write_ready(context)
+                && let Poll::Ready(ready) = writer.poll_ready(context)
             {
                 state.machine.handle(Input::Writable, Instant::now());
                 if ready.is_ok() {
@@ -493,7 +484,7 @@ impl WebSocket {
             }
             return;
         }
-        let Stream::Other(io) = &mut self.stream else {
+        let Stream::Whole(io) = &mut self.stream else {
             return;
         };
         loop {

@@ -1,37 +1,46 @@
-//! Ways to put a server behind HTTP: as an axum router, or with a listener of its own.
+//! Ways to put a server behind HTTP: as an axum router, or with listeners of its own.
+//!
+//! What is listened on is a [`Listener`], and a [`Serving`] is all that one server listens on, with
+//! the app that answers what isn't the server's. It is run in the runtime of its caller, or with a
+//! runtime for each core ([`PerCore`]). Each listener has a task that accepts, and each connection
+//! one of its own ([`connection`]).
 
+mod app;
+mod connection;
 pub(crate) mod flash;
+pub(crate) mod listener;
 pub(crate) mod per_core;
+#[cfg(unix)]
+mod unix;
 
 use std::{
-    cell::Cell,
     convert::Infallible,
-    future::Future,
+    error::Error,
+    future::{Future, pending, poll_fn},
     io,
     net::SocketAddr,
     pin::{Pin, pin},
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body::Body;
-use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs},
-    runtime::Handle,
+    net::{TcpListener, ToSocketAddrs},
     sync::mpsc,
+    task::JoinSet,
 };
 use tower_service::Service;
 
-use crate::engine::{
-    EngineBody, EngineResponse, EngineService, First, PeerAddr, ReadAhead, first_request, is_below,
-};
+use crate::engine::Peer;
 use crate::server::{FlashPolicy, Server};
+use app::App;
+use connection::connection;
+use listener::{Listener, Open};
+use per_core::PerCore;
 
 impl Server {
     /// A router for axum: `Router::new().merge(io.router())`.
@@ -53,8 +62,8 @@ impl Server {
     /// # Errors
     /// If the address can't be listened on.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<()> {
-        self.serve(bind(address).await?).await;
-        Ok(())
+        let addresses = tokio::net::lookup_host(address).await?;
+        self.serving([Listener::first_of(addresses)?]).run().await
     }
 
     /// Serves on a listener until [`close`](Self::close) is called, the last session has ended, and
@@ -64,7 +73,7 @@ impl Server {
     /// How many connections may wait to be accepted is up to the code that made the listener:
     /// [`listen`](Self::listen) says 4,096.
     pub async fn serve(&self, listener: TcpListener) {
-        self.serve_with(listener, NotFound).await;
+        serve(self, vec![listener.into()], App::default(), pending::<()>()).await;
     }
 
     /// As [`serve`](Self::serve), and gives requests for other paths to `app`: a `Router` of axum,
@@ -72,8 +81,8 @@ impl Server {
     ///
     /// It is for programs that face the internet. `axum::serve` waits for a request's head for as
     /// long as a client likes; here a connection that says nothing, or not all of a head, is closed
-    /// after 30 s. Handlers find the client's address as [`PeerAddr`] in the request's extensions,
-    /// those of axum also by `ConnectInfo<SocketAddr>`.
+    /// after 30 s. Handlers find the client's address as [`PeerAddr`](crate::PeerAddr) in the
+    /// request's extensions, those of axum also by `ConnectInfo<SocketAddr>`.
     ///
     /// ```no_run
     /// use antiphon::Server;
@@ -94,22 +103,72 @@ impl Server {
         A: Clone + Send + 'static,
         A::Future: Send + 'static,
         B: Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let (open, mut ended) = mpsc::channel(1);
-        let mut drained = pin!(self.engine().drained());
-        while let Some((stream, peer)) = accept(&listener, drained.as_mut()).await {
-            tokio::spawn(connection(
-                self.clone(),
-                app.clone(),
-                stream,
-                PeerAddr(peer),
-                open.downgrade(),
-            ));
+        serve(self, vec![listener.into()], App::new(app), pending::<()>()).await;
+    }
+
+    /// Listeners of the server's own, as many as it should have, to be served with what else is
+    /// chosen: an app, an end, a runtime for each core.
+    ///
+    /// ```no_run
+    /// use antiphon::{Listener, Server};
+    /// use axum::{Router, routing::get};
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> std::io::Result<()> {
+    ///     let io = Server::new();
+    ///     let app = Router::new().route("/", get(async || "hello"));
+    ///     io.serving([Listener::tcp("127.0.0.1:3000")?, Listener::tcp("[::1]:3000")?])
+    ///         .app(app)
+    ///         .run_until(tokio::signal::ctrl_c())
+    ///         .await
+    /// }
+    /// ```
+    pub fn serving(&self, listeners: impl IntoIterator<Item = Listener>) -> Serving {
+        Serving {
+            server: self.clone(),
+            listeners: listeners.into_iter().collect(),
+            app: App::default(),
         }
-        drop(open);
-        // Clients that asked get an answer, if this program ends next.
-        let _ = tokio::time::timeout(self.engine().patience(), ended.recv()).await;
+    }
+
+    /// Closes the server when `signal` resolves, and resolves when that is done; also if the server
+    /// is [closed](Self::close) by other code.
+    ///
+    /// It is what `axum::serve` wants for its graceful shutdown. axum waits for open requests, and
+    /// polls and WebSockets are such: without the server's close it waits for as long as they last,
+    /// and disconnect handlers aren't called.
+    ///
+    /// ```no_run
+    /// use antiphon::Server;
+    ///
+    /// #[tokio::main]
+    /// async fn main() -> std::io::Result<()> {
+    ///     let io = Server::new();
+    ///     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    ///     axum::serve(listener, axum::Router::new().merge(io.router()))
+    ///         .with_graceful_shutdown(io.closed_by(tokio::signal::ctrl_c()))
+    ///         .await
+    /// }
+    /// ```
+    pub fn closed_by<F: Future>(&self, signal: F) -> impl Future<Output = ()> + use<F> {
+        let server = self.clone();
+        async move {
+            {
+                let mut signal = pin!(signal);
+                let mut closed = pin!(server.engine().closed());
+                poll_fn(|context| {
+                    let ends = signal.as_mut().poll(context).is_ready();
+                    match ends || closed.as_mut().poll(context).is_ready() {
+                        true => Poll::Ready(()),
+                        false => Poll::Pending,
+                    }
+                })
+                .await;
+            }
+            server.close().await;
+        }
     }
 
     /// Answers every connection to a listener of its own with the policy of
@@ -122,7 +181,8 @@ impl Server {
             return;
         };
         let mut closed = pin!(self.engine().closed());
-        while let Some((stream, _)) = accept(&listener, closed.as_mut()).await {
+        let mut next = |context: &mut Context<'_>| listener.poll_accept(context);
+        while let Some((stream, _)) = accept(&mut next, closed.as_mut()).await {
             let policy = policy.clone();
             tokio::spawn(async move { policy.answer(stream).await });
         }
@@ -133,45 +193,135 @@ impl Server {
     }
 }
 
-/// Connections that may wait to be accepted, on each listener.
-pub(crate) const BACKLOG: u32 = 4_096;
+/// What a server listens on, and the app that it serves beside itself. Made by [`Server::serving`].
+#[derive(Debug)]
+#[must_use = "nothing is accepted until it is run"]
+pub struct Serving {
+    server: Server,
+    listeners: Vec<Listener>,
+    app: App,
+}
 
-/// A listener on the first of these addresses that can be listened on.
-async fn bind(address: impl ToSocketAddrs) -> io::Result<TcpListener> {
-    let mut failed = None;
-    for address in tokio::net::lookup_host(address).await? {
-        let listener = || {
-            let socket = match address {
-                SocketAddr::V4(_) => TcpSocket::new_v4()?,
-                SocketAddr::V6(_) => TcpSocket::new_v6()?,
-            };
-            // Elsewhere it would let two processes share the port.
-            #[cfg(not(windows))]
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(BACKLOG)
-        };
-        match listener() {
-            Ok(listener) => return Ok(listener),
-            Err(error) => failed = Some(error),
+impl Serving {
+    /// Gives requests for other paths than the server's to `app`: a `Router` of axum, or any other
+    /// tower service for requests of hyper. Without one they are answered with 404.
+    ///
+    /// Handlers find the client's address as [`PeerAddr`](crate::PeerAddr) in the request's
+    /// extensions, those of axum also by `ConnectInfo<SocketAddr>`; on a Unix socket there is none.
+    pub fn app<A, B>(mut self, app: A) -> Self
+    where
+        A: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+        A: Clone + Send + 'static,
+        A::Future: Send + 'static,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        self.app = App::new(app);
+        self
+    }
+
+    /// The addresses of TCP that are listened on: with the port, if 0 was asked for.
+    #[must_use]
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        let listeners = self.listeners.iter();
+        listeners.filter_map(Listener::local_addr).collect()
+    }
+
+    /// Serves until [`Server::close`] is called, the last session has ended, and requests that are
+    /// under way have been answered.
+    ///
+    /// # Errors
+    /// If there is nothing to listen on, or the runtime has no I/O driver for it.
+    pub async fn run(self) -> io::Result<()> {
+        self.run_until(pending::<()>()).await
+    }
+
+    /// As [`run`](Self::run), and closes the server when `shutdown` resolves: a signal, or whatever
+    /// else ends the program.
+    ///
+    /// # Errors
+    /// As with [`run`](Self::run).
+    pub async fn run_until<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
+        if self.listeners.is_empty() {
+            let error = "a server needs at least one listener";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+        let listeners = self.listeners.into_iter().map(Listener::open);
+        let listeners = listeners.collect::<io::Result<_>>()?;
+        serve(&self.server, listeners, self.app, shutdown).await;
+        Ok(())
+    }
+
+    /// Serves without a runtime of the program's own: with a thread and a single-threaded tokio
+    /// runtime for each processor core, see [`Server::per_core`].
+    ///
+    /// # Errors
+    /// If an address can't be listened on for several threads.
+    pub fn per_core(self) -> io::Result<PerCore> {
+        PerCore::new(self)
+    }
+
+    /// The same for another thread.
+    fn shared(&self) -> io::Result<Self> {
+        let listeners = self.listeners.iter().map(Listener::shared);
+        Ok(Self {
+            server: self.server.clone(),
+            listeners: listeners.collect::<io::Result<_>>()?,
+            app: self.app.clone(),
+        })
+    }
+}
+
+/// Serves on these listeners until the server is closed, by `shutdown` or otherwise, and what is
+/// under way has ended.
+async fn serve<T>(
+    server: &Server,
+    listeners: Vec<Open>,
+    app: App,
+    shutdown: impl Future<Output = T>,
+) {
+    let (open, mut ended) = mpsc::channel(1);
+    // In tasks: what is spawned by one costs no wake-up.
+    let mut accepting = JoinSet::new();
+    for listener in listeners {
+        let open = open.downgrade();
+        accepting.spawn(accept_all(server.clone(), listener, app.clone(), open));
+    }
+    server.closed_by(shutdown).await;
+    while let Some(accepted) = accepting.join_next().await {
+        if let Err(error) = accepted
+            && let Ok(panic) = error.try_into_panic()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
-    let nothing = || io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
-    Err(failed.unwrap_or_else(nothing))
+    drop(open);
+    // Clients that asked get an answer, if this program ends next.
+    let _ = tokio::time::timeout(server.engine().patience(), ended.recv()).await;
+}
+
+/// Takes the connections of one listener until the server is closed and its last session has ended.
+async fn accept_all(server: Server, listener: Open, app: App, open: mpsc::WeakSender<Infallible>) {
+    let mut drained = pin!(server.engine().drained());
+    let mut next = |context: &mut Context<'_>| listener.poll_accept(context);
+    while let Some((wire, address)) = accept(&mut next, drained.as_mut()).await {
+        let peer = Peer { address };
+        let connection = connection(server.clone(), app.clone(), wire, peer, open.clone());
+        tokio::spawn(connection);
+    }
 }
 
 /// The next connection, or nothing once `end` resolves.
-async fn accept(
-    listener: &TcpListener,
+async fn accept<T>(
+    next: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
     mut end: Pin<&mut impl Future<Output = ()>>,
-) -> Option<(TcpStream, SocketAddr)> {
+) -> Option<T> {
     loop {
-        let mut next = pin!(listener.accept());
-        let accepted = std::future::poll_fn(|context| {
+        let accepted = poll_fn(|context| {
             if end.as_mut().poll(context).is_ready() {
                 return Poll::Ready(None);
             }
-            next.as_mut().poll(context).map(Some)
+            next(context).map(Some)
         });
         match accepted.await? {
             Ok(accepted) => return Some(accepted),
@@ -182,188 +332,4 @@ async fn accept(
             }
         }
     }
-}
-
-/// Held by the connections of a listener that speak HTTP: they may have something to answer.
-/// Connections that have said nothing yet aren't waited for.
-type OpenConnection = mpsc::Sender<Infallible>;
-
-/// One connection, up to where a task of its own goes on with it: the memory of this one is given
-/// back then.
-async fn connection<A, B>(
-    server: Server,
-    app: A,
-    stream: TcpStream,
-    peer: PeerAddr,
-    open: mpsc::WeakSender<Infallible>,
-) where
-    A: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    A: Clone + Send + 'static,
-    A::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stream = match server.flash_policy() {
-        Some(policy) => policy.answer_or_pass(stream).await,
-        None => Some(stream),
-    };
-    let Some(stream) = stream else { return };
-    let engine = Arc::clone(server.engine());
-    let begun = move || open.upgrade();
-    if let First::Http {
-        stream,
-        answer,
-        begun,
-    } = first_request(engine, server.path(), stream, peer, begun).await
-    {
-        tokio::spawn(http(server, app, stream, peer, answer, begun));
-    }
-}
-
-/// A connection of HTTP. The answer to its first request may be there already. When the server is
-/// closed and the last session has ended, it ends with the request that is under way.
-async fn http<A, B>(
-    server: Server,
-    app: A,
-    stream: ReadAhead,
-    peer: PeerAddr,
-    first: Option<Box<EngineResponse>>,
-    _open: Option<OpenConnection>,
-) where
-    A: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-    A: Clone + Send + 'static,
-    A::Future: Send + 'static,
-    B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let (path, service) = (server.path().to_owned(), server.service());
-    let first = Cell::new(first);
-    let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let first = first.take();
-        request.extensions_mut().insert(peer);
-        let ours = is_below(request.uri().path(), &path);
-        let (ours, others) = match (&first, ours) {
-            (Some(_), _) => (None, None),
-            (None, true) => (Some(whole(&mut service.clone(), request)), None),
-            (None, false) => (None, Some((app.clone(), request))),
-        };
-        async move {
-            if let Some(ours) = ours {
-                return Ok(ours.await?.map(Either::Left));
-            }
-            if let Some((app, request)) = others {
-                return Ok(ask(app, request, peer).await?.map(Either::Right));
-            }
-            let answer = first.map_or_else(|| not_found(EngineBody::from), |answer| *answer);
-            Ok::<_, Infallible>(answer.map(Either::Left))
-        }
-    });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), answer)
-        .with_upgrades();
-    let mut connection = pin!(connection);
-    let mut drained = pin!(server.engine().drained());
-    let mut closing = false;
-    let ended = std::future::poll_fn(|context| {
-        // The request that was read ahead is seen first: it is under way.
-        let polled = connection.as_mut().poll(context);
-        if polled.is_ready() || closing || drained.as_mut().poll(context).is_pending() {
-            return polled;
-        }
-        closing = true;
-        connection.as_mut().graceful_shutdown();
-        connection.as_mut().poll(context)
-    });
-    if let Err(error) = ended.await {
-        tracing::debug!(%error, "an HTTP connection failed");
-    }
-}
-
-/// Asks the program's own service.
-async fn ask<A, B>(
-    mut app: A,
-    mut request: Request<Incoming>,
-    peer: PeerAddr,
-) -> Result<Response<B>, Infallible>
-where
-    A: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
-{
-    #[cfg(feature = "axum")]
-    request
-        .extensions_mut()
-        .insert(axum::extract::ConnectInfo(peer.0));
-    #[cfg(not(feature = "axum"))]
-    let _ = (peer, &mut request);
-    std::future::poll_fn(|context| app.poll_ready(context)).await?;
-    app.call(request).await
-}
-
-type Answering = Pin<Box<dyn Future<Output = Result<EngineResponse, Infallible>> + Send>>;
-
-/// Answers a request. What a client has sent in a POST of its session is handled also if it hangs
-/// up right behind: hyper drops the answer that it waits for when it sees the end of the
-/// connection, and may see that before it has asked for the answer once.
-fn whole(service: &mut EngineService, request: Request<Incoming>) -> Whole {
-    let query = request.uri().query().unwrap_or_default();
-    let brings_packets =
-        *request.method() == Method::POST && query.split('&').any(|pair| pair.starts_with("sid="));
-    Whole {
-        answering: Some(service.call(request)),
-        brings_packets,
-    }
-}
-
-/// The answer to a request. A POST goes on by itself when this is dropped.
-struct Whole {
-    answering: Option<Answering>,
-    brings_packets: bool,
-}
-
-impl Future for Whole {
-    type Output = Result<EngineResponse, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(answering) = &mut self.answering else {
-            return Poll::Pending;
-        };
-        let answer = ready!(answering.as_mut().poll(context));
-        self.answering = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl Drop for Whole {
-    fn drop(&mut self) {
-        if let Some(answering) = self.answering.take().filter(|_| self.brings_packets)
-            && let Ok(runtime) = Handle::try_current()
-        {
-            // It ends with its body, which is here or fails, or with its session.
-            runtime.spawn(answering);
-        }
-    }
-}
-
-/// Has nothing.
-#[derive(Clone)]
-struct NotFound;
-
-impl Service<Request<Incoming>> for NotFound {
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = std::future::Ready<Result<Self::Response, Infallible>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Request<Incoming>) -> Self::Future {
-        std::future::ready(Ok(not_found(Full::new)))
-    }
-}
-
-fn not_found<B>(body: impl FnOnce(Bytes) -> B) -> Response<B> {
-    let mut answer = Response::new(body(Bytes::from_static(b"not found\n")));
-    *answer.status_mut() = StatusCode::NOT_FOUND;
-    answer
 }

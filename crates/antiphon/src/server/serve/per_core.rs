@@ -5,35 +5,32 @@
 //! and broadcasts reach all connections, on whatever thread they are.
 
 use std::{
-    future::{Future, pending, poll_fn},
+    future::{Future, pending},
     io,
-    net::{SocketAddr, TcpListener, ToSocketAddrs},
+    net::{SocketAddr, ToSocketAddrs},
     num::NonZero,
-    pin::pin,
-    task::Poll,
     thread,
 };
 
-use socket2::{Domain, Socket, Type};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::server::{Server, serve::BACKLOG};
+use super::{Listener, Serving};
+use crate::server::Server;
 
 /// A server that listens, to be run with one thread for each processor core. Made by
-/// [`Server::per_core`].
+/// [`Server::per_core`] and [`Serving::per_core`].
 #[derive(Debug)]
 #[must_use = "nothing is accepted until it is run"]
 pub struct PerCore {
-    server: Server,
-    listener: TcpListener,
-    address: SocketAddr,
+    serving: Serving,
     threads: usize,
 }
 
 impl Server {
     /// Listens on an address, to serve it without a runtime of the program's own: with a thread and
     /// a single-threaded tokio runtime for each processor core, which costs less than one runtime
-    /// for all. See [`PerCore::run`].
+    /// for all. See [`PerCore::run`]. For several addresses, an app or TLS there is
+    /// [`Serving::per_core`].
     ///
     /// Handlers run on these runtimes. One that blocks holds up all connections of its core: what
     /// takes long belongs into `tokio::task::spawn_blocking`.
@@ -53,19 +50,22 @@ impl Server {
     /// # Errors
     /// If the address can't be listened on, since something else does for one.
     pub fn per_core(&self, address: impl ToSocketAddrs) -> io::Result<PerCore> {
-        // Listeners that share a port would share it with those of another process, too: this one
-        // has it alone, or fails.
-        let address = TcpListener::bind(address)?.local_addr()?;
-        Ok(PerCore {
-            server: self.clone(),
-            listener: listen(address)?,
-            address,
-            threads: thread::available_parallelism().map_or(1, NonZero::get),
-        })
+        self.serving([Listener::tcp(address)?]).per_core()
     }
 }
 
 impl PerCore {
+    pub(super) fn new(mut serving: Serving) -> io::Result<Self> {
+        let listeners = serving.listeners.into_iter();
+        serving.listeners = listeners
+            .map(Listener::shareable)
+            .collect::<io::Result<_>>()?;
+        Ok(Self {
+            serving,
+            threads: thread::available_parallelism().map_or(1, NonZero::get),
+        })
+    }
+
     /// How many threads, at least one, instead of one for each processor core that the process may
     /// use.
     pub fn threads(mut self, threads: usize) -> Self {
@@ -73,22 +73,20 @@ impl PerCore {
         self
     }
 
-    /// The address that is listened on: with the port, if 0 was asked for.
+    /// The addresses of TCP that are listened on: with the port, if 0 was asked for.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn local_addrs(&self) -> Vec<SocketAddr> {
+        self.serving.local_addrs()
     }
 
-    /// Serves until [`Server::close`] is called; this thread is one of them. Requests for other
-    /// paths than the server's are answered with 404.
+    /// Serves until [`Server::close`] is called; this thread is one of them.
     ///
     /// # Errors
-    /// If a thread, a runtime or a listener can't be made.
-    ///
-    /// # Panics
-    /// Inside a tokio runtime, which must not be blocked.
+    /// If a thread, a runtime or a listener can't be made. Also inside a tokio runtime, whose thread
+    /// must not be blocked: call it from a `main` without `#[tokio::main]`, or on a thread of its own
+    /// (`std::thread::spawn`), or use [`Serving::run`] there.
     pub fn run(self) -> io::Result<()> {
-        self.run_until(pending())
+        self.run_until(pending::<()>())
     }
 
     /// As [`run`](Self::run), and closes the server when `shutdown` resolves, which runs on the
@@ -96,22 +94,23 @@ impl PerCore {
     ///
     /// # Errors
     /// As with [`run`](Self::run).
-    ///
-    /// # Panics
-    /// As with [`run`](Self::run).
-    pub fn run_until(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let mut cores = vec![Core::new(&self.server, self.listener)?];
-        for _ in 1..self.threads {
-            cores.push(Core::new(
-                &self.server,
-                shared(&cores[0].listener, self.address)?,
-            )?);
+    pub fn run_until<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
+        if Handle::try_current().is_ok() {
+            return Err(io::Error::other(
+                "`PerCore::run` blocks its thread, and this one belongs to a tokio runtime: call it \
+                 from a `main` without `#[tokio::main]`, or on a thread of its own \
+                 (`std::thread::spawn`), or use `Server::serving(..).run().await` here",
+            ));
         }
-        let first = cores.swap_remove(0);
+        let mut cores = Vec::new();
+        for _ in 1..self.threads {
+            cores.push(Core::new(self.serving.shared()?)?);
+        }
+        let first = Core::new(self.serving)?;
         let (mut threads, mut failed) = (Vec::new(), None);
         for core in cores {
             let thread = thread::Builder::new().name("antiphon".to_owned());
-            match thread.spawn(move || core.run(pending())) {
+            match thread.spawn(move || core.run(pending::<()>())) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => failed = Some(error),
             }
@@ -131,75 +130,22 @@ impl PerCore {
 
 /// What one thread runs.
 struct Core {
-    server: Server,
-    listener: TcpListener,
+    serving: Serving,
     runtime: Runtime,
 }
 
 impl Core {
-    fn new(server: &Server, listener: TcpListener) -> io::Result<Self> {
+    fn new(serving: Serving) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .enable_io()
             .enable_time()
             .build()?;
-        Ok(Self {
-            server: server.clone(),
-            listener,
-            runtime,
-        })
+        Ok(Self { serving, runtime })
     }
 
     /// Serves until the server is closed, or `shutdown` asks for it; then until its sessions have
     /// ended.
-    fn run(self, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-        let Self {
-            server,
-            listener,
-            runtime,
-        } = self;
-        runtime.block_on(async move {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            let accepting = {
-                let server = server.clone();
-                // In a task: what is spawned by one costs no wake-up.
-                tokio::spawn(async move { server.serve(listener).await })
-            };
-            let mut shutdown = pin!(shutdown);
-            let mut closed = pin!(server.engine().closed());
-            poll_fn(|context| {
-                let ends = shutdown.as_mut().poll(context).is_ready();
-                match ends || closed.as_mut().poll(context).is_ready() {
-                    true => Poll::Ready(()),
-                    false => Poll::Pending,
-                }
-            })
-            .await;
-            server.close().await;
-            accepting.await.map_err(io::Error::other)
-        })
-    }
-}
-
-/// A listener that shares its address with others of this process, if the system spreads
-/// connections over such.
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    #[cfg(not(windows))]
-    socket.set_reuse_address(true)?;
-    #[cfg(target_os = "linux")]
-    socket.set_reuse_port(true)?;
-    // What it accepts inherits this.
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG.cast_signed())?;
-    Ok(socket.into())
-}
-
-/// The listener of another thread: one of its own on Linux, which spreads connections over those of
-/// one address (socket(7), `SO_REUSEPORT`); elsewhere the same, and a thread that is idle accepts.
-fn shared(first: &TcpListener, address: SocketAddr) -> io::Result<TcpListener> {
-    match cfg!(target_os = "linux") {
-        true => listen(address),
-        false => first.try_clone(),
+    fn run<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
+        self.runtime.block_on(self.serving.run_until(shutdown))
     }
 }
