@@ -70,7 +70,7 @@ fn server(builder: ServerBuilder) -> Server {
             let query = request.uri.query().unwrap_or_default();
             let denied = query.split('&').any(|pair| pair == "deny=1");
             std::future::ready(match denied {
-                true => Err("denied by the test".to_owned()),
+                true => Err("denied by the test".into()),
                 false => Ok(()),
             })
         })

@@ -15,7 +15,7 @@ pub use {
     },
     bytes::Bytes,
     engine::{
-        CloseReason, ConflateKey, Cookie, Cors, EngineBody, EngineConfig, EngineLayer,
+        CloseReason, ConflateKey, Cookie, Cors, Denial, EngineBody, EngineConfig, EngineLayer,
         EngineService, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy, Revision, SameSite,
         SendError, SessionId, Stats, TransportKind,
     },

@@ -237,7 +237,7 @@ async fn options_that_hints_name_let_requests_in() {
     // What its hint says besides: without `j` it is polling.
     let address = serve(&any().allow_jsonp(false).build()).await;
     assert_eq!(http(address, &get(POLLING), "").await.0, 200);
-    let denied = new().allow_request(async |_| Err("no".to_owned()));
+    let denied = new().allow_request(async |_| Err("no".into()));
     let allowed = new().allow_request(async |_| Ok(()));
     is_served_with("allow_request", &get(POLLING), "", denied, allowed).await;
     let only = new().transports([TransportKind::WebSocket]);

@@ -17,10 +17,10 @@ use antiphon_protocol::{
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use http::{HeaderMap, HeaderValue, request::Parts};
 
-use crate::engine::{Cookie, Cors};
+use crate::engine::{Cookie, Cors, Denial};
 
 type AllowRequest =
-    dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync;
+    dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>> + Send + Sync;
 
 /// No deadline is further away than this: 12 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
@@ -114,14 +114,14 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// Asks `allow` once a session, before it is made; the error's text is the refusal's message
-    /// (code 4, status 403). Requests of a session that exists aren't asked about.
+    /// Asks `allow` once a session, before it is made; its error is what the client is told
+    /// ([`Denial`]: by default code 4, status 403). Requests of a session that exists aren't asked about.
     ///
     /// It is an async closure or function, and gets a copy of the request's head.
     pub fn allow_request<F, Fut>(&mut self, allow: F)
     where
         F: Fn(Parts) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), String>> + Send + 'static,
+        Fut: Future<Output = Result<(), Denial>> + Send + 'static,
     {
         self.allow_request = Some(Arc::new(move |request| Box::pin(allow(request))));
     }

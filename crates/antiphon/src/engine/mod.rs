@@ -41,7 +41,7 @@ pub use antiphon_protocol::engine::{
 pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
 pub use http::{
-    EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr,
+    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr,
     cookie::{Cookie, SameSite},
     cors::Cors,
     relay::{NotRelayed, Relay, RelayBody},

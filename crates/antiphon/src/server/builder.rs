@@ -8,16 +8,17 @@
 use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
-use http::{HeaderName, header, request::Parts};
+use http::{HeaderName, request::Parts};
 use serde::Serialize;
 
 use crate::engine::{
-    Cookie, Cors, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
+    Cookie, Cors, Denial, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
 };
 use crate::server::{
     ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
+    client::handshake::Kept,
     namespace::namespaces::Namespaces,
     shared::{SharedData, StateMap},
 };
@@ -36,7 +37,7 @@ pub struct ServerBuilder {
     limits: Limits,
     max_emitted_attachments: usize,
     error_acks: ErrorAcks,
-    handshake_headers: Vec<HeaderName>,
+    kept: Kept,
     flash: Option<FlashPolicy>,
     state: StateMap,
     adapter: Box<dyn AdapterFactory>,
@@ -61,13 +62,7 @@ impl ServerBuilder {
             limits: Limits::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
             error_acks: ErrorAcks::default(),
-            handshake_headers: vec![
-                header::AUTHORIZATION,
-                header::COOKIE,
-                header::ORIGIN,
-                header::USER_AGENT,
-                HeaderName::from_static("x-forwarded-for"),
-            ],
+            kept: Kept::default(),
             flash: None,
             state: StateMap::default(),
             shared_data: Vec::new(),
@@ -402,8 +397,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Asks `allow` about the request that opens a connection; its error is the client's message
-    /// (code 4, status 403). The future is dropped if the client goes away before it is ready.
+    /// Asks `allow` about the request that opens a connection; its error is what the client is told
+    /// ([`Denial`]: a message, and by default code 4 with the status 403). The future is dropped if the client goes away before it is ready.
     ///
     /// It is an async closure or function, and gets a copy of the request's head
     /// (`http::request::Parts`).
@@ -414,7 +409,7 @@ impl ServerBuilder {
     /// let io = Server::builder()
     ///     .allow_request(async |request| match request.headers.get("x-api-key") {
     ///         Some(key) if key == "secret" => Ok(()),
-    ///         _ => Err("the header X-Api-Key is missing or wrong".to_owned()),
+    ///         _ => Err("the header X-Api-Key is missing or wrong".into()),
     ///     })
     ///     .build();
     /// ```
@@ -424,16 +419,42 @@ impl ServerBuilder {
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
     where
         F: Fn(Parts) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), String>> + Send + 'static,
+        Fut: Future<Output = Result<(), Denial>> + Send + 'static,
     {
         self.engine.allow_request(allow);
         self
     }
 
-    /// The headers of the opening request that a [`Handshake`](crate::Handshake) keeps, as long as
-    /// the connection lives. Authorization, Cookie, Origin, User-Agent and X-Forwarded-For.
+    /// More headers of the opening request that a [`Handshake`](crate::Handshake) keeps, as long as
+    /// the connection lives, beside Authorization, Cookie, Origin, User-Agent and X-Forwarded-For.
+    ///
+    /// ```
+    /// use antiphon::Server;
+    /// use http::HeaderName;
+    ///
+    /// let io = Server::builder()
+    ///     .handshake_headers([HeaderName::from_static("x-tenant")])
+    ///     .build();
+    /// ```
     pub fn handshake_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.handshake_headers = names.into_iter().collect();
+        self.kept.headers(names);
+        self
+    }
+
+    /// Keeps none of the headers that are kept by default, nor of those that were named before:
+    /// idle connections take less memory.
+    pub fn no_handshake_headers(mut self) -> Self {
+        self.kept.no_headers();
+        self
+    }
+
+    /// Keeps the extension of this type that the opening request has, as long as the connection
+    /// lives: what a layer of tower or axum, or a
+    /// [request middleware](Self::request_middleware), has put into it. Handlers find it in
+    /// [`Handshake::extensions`](crate::Handshake::extensions). Others are forgotten with the
+    /// request.
+    pub fn handshake_extension<T: Clone + Send + Sync + 'static>(mut self) -> Self {
+        self.kept.extension::<T>();
         self
     }
 
@@ -502,7 +523,7 @@ impl ServerBuilder {
                 _ => self.max_emitted_attachments,
             },
             error_acks: self.error_acks,
-            handshake_headers: self.handshake_headers,
+            kept: self.kept,
             flash: self.flash,
             state: self.state,
             tag: relay.as_ref().map(|relay| relay.tag()),

@@ -16,11 +16,12 @@ use std::{
 };
 
 use antiphon_protocol::socket::{Draft, Limits};
-use http::HeaderName;
 use serde_json::Value;
 
 use crate::engine::ServerTag;
-use crate::server::{ErrorAcks, FlashPolicy, Recovery, Socket, adapter::AdapterFactory};
+use crate::server::{
+    ErrorAcks, FlashPolicy, Recovery, Socket, adapter::AdapterFactory, client::handshake::Kept,
+};
 
 /// The name of a type of values, and what a socket has of it.
 pub(crate) type SharedData = (Box<str>, fn(&Socket) -> Option<Value>);
@@ -37,7 +38,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) max_emitted_attachments: usize,
     pub(crate) error_acks: ErrorAcks,
-    pub(crate) handshake_headers: Vec<HeaderName>,
+    /// What is kept of the requests that open connections.
+    pub(crate) kept: Kept,
     pub(crate) flash: Option<FlashPolicy>,
     pub(crate) state: StateMap,
     pub(crate) adapter: Box<dyn AdapterFactory>,

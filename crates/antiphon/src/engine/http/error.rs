@@ -9,7 +9,7 @@
 use antiphon_protocol::engine::{BadOffset, Revision, TransportKind, jsonp::CallbackError};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::origin;
+use super::{Denial, origin};
 
 /// A request of the engine that is refused. The codes are those of the reference implementation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,7 @@ pub(crate) enum RequestError {
     #[error("Origin unknown")]
     Embedded,
     #[error("{0}")]
-    Forbidden(String),
+    Forbidden(Denial),
     #[error("Origin not allowed")]
     Origin(String),
     #[error("Bad request")]
@@ -77,12 +77,13 @@ impl RequestError {
     }
 
     /// The code of the protocol.
-    pub(crate) const fn code(&self) -> u8 {
+    pub(crate) const fn code(&self) -> u32 {
         match self {
             Self::UnknownTransport(_) => 0,
             Self::UnknownSession => 1,
             Self::BadMethod(_) => 2,
-            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource | Self::Embedded => 4,
+            Self::Forbidden(denial) => denial.its_code(),
+            Self::Origin(_) | Self::NoSource | Self::Embedded => 4,
             Self::UnsupportedRevision(_) => 5,
             _ => 3,
         }
@@ -91,9 +92,8 @@ impl RequestError {
     /// The status of the answer.
     pub(crate) const fn status(&self) -> StatusCode {
         match self {
-            Self::Forbidden(_) | Self::Origin(_) | Self::NoSource | Self::Embedded => {
-                StatusCode::FORBIDDEN
-            }
+            Self::Forbidden(denial) => denial.its_status(),
+            Self::Origin(_) | Self::NoSource | Self::Embedded => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
@@ -203,7 +203,7 @@ impl RequestError {
     pub(crate) fn to_json(&self) -> String {
         #[derive(serde::Serialize)]
         struct Body {
-            code: u8,
+            code: u32,
             message: String,
             hint: String,
         }

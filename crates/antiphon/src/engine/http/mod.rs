@@ -10,6 +10,7 @@
 mod body;
 pub(crate) mod cookie;
 pub(crate) mod cors;
+mod denial;
 mod direct;
 mod error;
 mod fallback;
@@ -48,6 +49,7 @@ use request::Query;
 use response::{BYTES, HTML, answer, payload_response, refuse, stream_response};
 use upgrade::{Handover, Purpose};
 
+pub use denial::Denial;
 pub(crate) use direct::{First, ReadAhead, first_request};
 pub(crate) use error::RequestError;
 pub(crate) use fallback::{Fallback, ReadBody};

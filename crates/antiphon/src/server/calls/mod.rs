@@ -223,7 +223,7 @@ impl Calls {
         let key = self.repeats.key(request, &body);
         drop(body);
         let now = Instant::now();
-        let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
+        let handshake = Handshake::new(request, &namespaces.shared.kept);
         let socket = Socket::of_call(found, engine, &self.permits, handshake, auth);
         if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
             return self.repeat(&first, socket, permit).await;
@@ -285,7 +285,7 @@ impl Calls {
         let auth = auth(&request.headers, namespaces.shared.limits)?;
         let mut open = Vec::new();
         for namespace in namespaces.all() {
-            let handshake = Handshake::new(request, &namespaces.shared.handshake_headers);
+            let handshake = Handshake::new(request, &namespaces.shared.kept);
             let auth = auth.clone();
             let socket = Socket::of_call(namespace.clone(), engine, &self.permits, handshake, auth);
             if self.may_call(&socket).await?.is_ok() {

@@ -1,9 +1,9 @@
 //! What is known of a client from the request that opened its connection.
 //!
 //! A [`Handshake`] is made once when the session is opened, owned by its connection and shared by
-//! its sockets. Only the headers that were asked for are copied, since they stay as long as the
-//! connection. Queries are read when they are asked for. The address is what the HTTP server tells,
-//! and may be a proxy's.
+//! its sockets. Only the headers and extensions that were asked for ([`Kept`]) are copied, since
+//! they stay as long as the connection. Queries are read when they are asked for. The address is
+//! what the HTTP server tells, and may be a proxy's.
 
 use std::{
     fmt,
@@ -11,18 +11,67 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, request::Parts};
+use http::{Extensions, HeaderMap, HeaderName, header, request::Parts};
 use serde_json::{Map, Value};
 
 use crate::engine::peer_address;
 
+/// What a [`Handshake`] keeps of the request beside its URL and address: the options of a server.
+pub(crate) struct Kept {
+    headers: Vec<HeaderName>,
+    /// Each copies the extension of one type, if the request has it.
+    extensions: Vec<fn(&Extensions, &mut Extensions)>,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Self {
+            headers: vec![
+                header::AUTHORIZATION,
+                header::COOKIE,
+                header::ORIGIN,
+                header::USER_AGENT,
+                HeaderName::from_static("x-forwarded-for"),
+            ],
+            extensions: Vec::new(),
+        }
+    }
+}
+
+impl Kept {
+    /// Keeps these headers, too.
+    pub(crate) fn headers(&mut self, names: impl IntoIterator<Item = HeaderName>) {
+        for name in names {
+            if !self.headers.contains(&name) {
+                self.headers.push(name);
+            }
+        }
+    }
+
+    /// Keeps no header of those that were named up to here.
+    pub(crate) fn no_headers(&mut self) {
+        self.headers.clear();
+    }
+
+    /// Keeps the extension of this type, too.
+    pub(crate) fn extension<T: Clone + Send + Sync + 'static>(&mut self) {
+        self.extensions.push(|of, kept| {
+            if let Some(value) = of.get::<T>() {
+                kept.insert(value.clone());
+            }
+        });
+    }
+}
+
 /// What is known of a client from the request that opened its connection.
 ///
-/// Only the headers that were asked for are kept, see
-/// [`ServerBuilder::handshake_headers`](crate::ServerBuilder::handshake_headers): they stay in
+/// Only the headers and extensions that were asked for are kept, see
+/// [`ServerBuilder::handshake_headers`](crate::ServerBuilder::handshake_headers) and
+/// [`ServerBuilder::handshake_extension`](crate::ServerBuilder::handshake_extension): they stay in
 /// memory as long as the connection.
 pub struct Handshake {
     headers: HeaderMap,
+    extensions: Extensions,
     url: Box<str>,
     address: Option<SocketAddr>,
     time: SystemTime,
@@ -46,9 +95,9 @@ impl fmt::Debug for Handshake {
 }
 
 impl Handshake {
-    pub(crate) fn new(request: &Parts, keep: &[HeaderName]) -> Self {
+    pub(crate) fn new(request: &Parts, keep: &Kept) -> Self {
         let mut headers = HeaderMap::new();
-        for name in keep {
+        for name in &keep.headers {
             for value in request.headers.get_all(name) {
                 // A copy: the value is a slice of the whole request.
                 if let Ok(value) = http::HeaderValue::from_bytes(value.as_bytes()) {
@@ -56,9 +105,14 @@ impl Handshake {
                 }
             }
         }
+        let mut extensions = Extensions::new();
+        for copy in &keep.extensions {
+            copy(&request.extensions, &mut extensions);
+        }
         let url = request.uri.path_and_query().map_or("/", |url| url.as_str());
         Self {
             headers,
+            extensions,
             url: url.into(),
             address: peer_address(request),
             time: SystemTime::now(),
@@ -69,6 +123,28 @@ impl Handshake {
     #[must_use]
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    /// The extensions of the request that were kept: what a layer of tower or axum, or a
+    /// [request middleware](crate::ServerBuilder::request_middleware), has put into it, of the types
+    /// that were named by
+    /// [`ServerBuilder::handshake_extension`](crate::ServerBuilder::handshake_extension).
+    ///
+    /// ```
+    /// use antiphon::{Server, Socket};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// let io = Server::builder().handshake_extension::<User>().build();
+    /// io.of("/").on("who am I", async |socket: Socket| {
+    ///     let user = socket.handshake().extensions().get::<User>();
+    ///     user.map(|user| user.0.clone())
+    /// });
+    /// ```
+    #[must_use]
+    pub const fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// Path and query of the request.
@@ -131,6 +207,13 @@ impl Handshake {
 mod tests {
     use super::*;
 
+    fn keeps(names: impl IntoIterator<Item = HeaderName>) -> Kept {
+        let mut kept = Kept::default();
+        kept.no_headers();
+        kept.headers(names);
+        kept
+    }
+
     #[test]
     fn only_the_headers_that_were_asked_for_are_kept() {
         let request = http::Request::get("/socket.io/?EIO=4&token=a%20b")
@@ -139,10 +222,46 @@ mod tests {
             .body(())
             .unwrap();
         let (parts, ()) = request.into_parts();
-        let handshake = Handshake::new(&parts, &[http::header::COOKIE]);
+        let handshake = Handshake::new(&parts, &keeps([header::COOKIE]));
         assert_eq!(handshake.headers().len(), 1);
         assert_eq!(handshake.query("token").as_deref(), Some("a b"));
         assert_eq!(handshake.query("missing"), None);
+    }
+
+    #[test]
+    fn headers_that_are_named_are_kept_beside_those_of_the_default() {
+        let request = http::Request::get("/")
+            .header("cookie", "a=b")
+            .header("x-tenant", "one")
+            .body(())
+            .unwrap();
+        let (parts, ()) = request.into_parts();
+        let mut kept = Kept::default();
+        kept.headers([HeaderName::from_static("x-tenant"), header::COOKIE]);
+        let names = |kept: &Kept| {
+            let handshake = Handshake::new(&parts, kept);
+            let names = handshake.headers().iter();
+            names.map(|(name, _)| name.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&kept), ["cookie", "x-tenant"]);
+        kept.no_headers();
+        assert!(names(&kept).is_empty());
+    }
+
+    #[test]
+    fn only_the_extensions_that_were_asked_for_are_kept() {
+        let request = http::Request::get("/")
+            .extension("user")
+            .extension(7_u8)
+            .body(())
+            .unwrap();
+        let (parts, ()) = request.into_parts();
+        let mut kept = Kept::default();
+        kept.extension::<&str>();
+        kept.extension::<u32>();
+        let handshake = Handshake::new(&parts, &kept);
+        assert_eq!(handshake.extensions().get::<&str>(), Some(&"user"));
+        assert_eq!(handshake.extensions().len(), 1);
     }
 
     #[test]
@@ -152,7 +271,7 @@ mod tests {
             .body(())
             .unwrap();
         let (parts, ()) = request.into_parts();
-        let handshake = Handshake::new(&parts, &[http::header::COOKIE]);
+        let handshake = Handshake::new(&parts, &keeps([header::COOKIE]));
         let shown = format!("{handshake:?}");
         assert!(
             shown.contains("/socket.io/") && shown.contains("cookie"),

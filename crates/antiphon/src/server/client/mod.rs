@@ -318,7 +318,7 @@ impl Client {
 /// Each new session of the engine gets a [`Client`].
 impl Application for Namespaces {
     fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
-        let handshake = Handshake::new(request, &self.shared.handshake_headers);
+        let handshake = Handshake::new(request, &self.shared.kept);
         let connection = Client::new(Weak::clone(&self.this), &self.shared, handshake, session);
         if session.revision().dialect().joins_by_itself {
             // Clients of this revision are in the main namespace without asking.

@@ -297,7 +297,7 @@ pub(super) fn until(duration: Duration) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::{Handshake, Server, handlers::permits::Permits};
+    use crate::server::{Handshake, Server, client::handshake::Kept, handlers::permits::Permits};
 
     fn parked(until: Instant) -> Parked {
         Parked {
@@ -312,7 +312,7 @@ mod tests {
     fn socket(io: &Server) -> Socket {
         let (request, ()) = http::Request::new(()).into_parts();
         let permits = Arc::new(Permits::new(1));
-        let handshake = Handshake::new(&request, &[]);
+        let handshake = Handshake::new(&request, &Kept::default());
         Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
     }
 

@@ -8,14 +8,14 @@ use std::{
 use super::*;
 use crate::{
     Server,
-    server::{Handshake, handlers::permits::Permits},
+    server::{Handshake, client::handshake::Kept, handlers::permits::Permits},
 };
 
 /// A socket that is in no index yet.
 fn socket(io: &Server) -> Socket {
     let (request, ()) = http::Request::new(()).into_parts();
     let permits = Arc::new(Permits::new(1));
-    let handshake = Handshake::new(&request, &[]);
+    let handshake = Handshake::new(&request, &Kept::default());
     Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
 }
 
