@@ -24,6 +24,7 @@ const { values: flags, positionals } = parseArgs({
     compression: { type: "string" },
     msgpack: { type: "boolean", default: false },
     recovery: { type: "string" },
+    hooks: { type: "boolean", default: false },
   },
 });
 
@@ -64,6 +65,25 @@ const io = new Server(http, {
 const echo = new Engine(options);
 echo.on("connection", (socket) => socket.on("message", (data) => socket.send(data)));
 echo.attach(http, { ...options, path: "/engine.io" });
+
+if (flags.hooks) {
+  const engine = io.engine;
+  engine.use((request, response, next) => {
+    if (request._query.refuse === "1") return next(new Error("refused by the test"));
+    response.setHeader("x-asked", request._query.sid ? "session" : "handshake");
+    next();
+  });
+  engine.on("initial_headers", (headers) => (headers["x-initial"] = "yes"));
+  engine.on("headers", (headers) => (headers["x-each"] = "yes"));
+  engine.on("connection_error", ({ code, message }) => {
+    process.stdout.write(`${JSON.stringify({ event: "connection_error", code, message })}\n`);
+  });
+  let ids = 0;
+  engine.generateId = async ({ _query: { id } }) => {
+    if (id === "fail") throw new Error("the test asked for it");
+    return id ?? String(ids++).padStart(20, "0");
+  };
+}
 
 const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 

@@ -11,12 +11,13 @@ use std::{
 };
 
 use antiphon::{
-    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, DisconnectReason, ErrorAcks, Event,
+    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason, ErrorAcks, Event,
     HttpCalls, Namespace, Parser, Recovery, Rejection, Server, ServerBuilder, Socket,
     TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +63,48 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     })?;
     Ok(())
 }
+
+/// Functions that see requests and responses of the engine.
+fn hooks(builder: ServerBuilder) -> ServerBuilder {
+    let header = |name, value| {
+        move |headers: &mut HeaderMap, _: &Parts| {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    };
+    builder
+        .request_middleware(async |mut request| {
+            let query = request.uri().query().unwrap_or_default();
+            if query.split('&').any(|pair| pair == "refuse=1") {
+                let refused = Denial::new("Bad request").code(3);
+                return Err(refused.status(StatusCode::BAD_REQUEST).into());
+            }
+            let kind = match request.sid() {
+                Some(_) => "session",
+                None => "handshake",
+            };
+            let asked = request.response_headers_mut();
+            asked.insert("x-asked", HeaderValue::from_static(kind));
+            Ok(request)
+        })
+        .on_initial_headers(header("x-initial", "yes"))
+        .on_headers(header("x-each", "yes"))
+        .on_connection_error(|error, _| {
+            let (code, message) = (error.code(), error.to_string());
+            let line = json!({"event": "connection_error", "code": code, "message": message});
+            println!("{line}");
+        })
+        .generate_id(async |request: Parts| {
+            let query = request.uri.query().unwrap_or_default();
+            let id = query.split('&').find_map(|pair| pair.strip_prefix("id="));
+            match id {
+                Some("fail") => Err("the test asked for it".into()),
+                Some(id) => Ok(id.to_owned()),
+                None => Ok(format!("{:020}", IDS.fetch_add(1, Ordering::Relaxed))),
+            }
+        })
+}
+
+static IDS: AtomicU64 = AtomicU64::new(0);
 
 /// The server and its events.
 fn server(builder: ServerBuilder) -> Server {
@@ -173,6 +216,7 @@ fn options(
             }),
             #[cfg(feature = "deflate")]
             "--compression" => builder.compression(value()?.parse()?),
+            "--hooks" => hooks(builder),
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
             #[cfg(feature = "redb")]

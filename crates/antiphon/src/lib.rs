@@ -16,8 +16,8 @@ pub use {
     bytes::Bytes,
     engine::{
         CloseReason, ConflateKey, Cookie, Cors, Denial, EngineBody, EngineConfig, EngineLayer,
-        EngineService, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy, Revision, SameSite,
-        SendError, SessionId, Stats, TransportKind,
+        EngineService, HttpRequest, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy,
+        RequestError, Revision, SameSite, SendError, SessionId, Stats, TransportKind,
     },
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,

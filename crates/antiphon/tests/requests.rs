@@ -2,9 +2,16 @@
 
 mod support;
 
-use antiphon::{Denial, Server, Socket};
-use http::StatusCode;
-use support::{WEBSOCKET, WebSocket, http, listener, serve, sid};
+use std::sync::{Arc, Mutex};
+
+use antiphon::{
+    CloseReason, Denial, RequestError, Server, Socket,
+    engine::{Application, Connection, Engine, EngineConfig, InitialPacket, Message, Session},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Response, StatusCode, request::Parts};
+use support::{WEBSOCKET, WebSocket, http, listener, serve, sid, within};
+use tokio::sync::Barrier;
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
@@ -70,4 +77,144 @@ async fn an_application_refuses_with_a_status_a_code_and_a_text_of_its_own() {
         }
     }
     assert_eq!(http(address, &format!("GET {POLLING}"), "").await.0, 200);
+}
+
+#[tokio::test]
+async fn what_a_request_middleware_finds_out_reaches_handlers() {
+    let io = Server::builder()
+        .request_middleware(async |mut request| {
+            let cookie = request.headers().get("cookie");
+            let user = match cookie.map(HeaderValue::as_bytes) {
+                Some(b"user=ada") => User("Ada"),
+                _ => User("nobody"),
+            };
+            request.extensions_mut().insert(user);
+            Ok(request)
+        })
+        .handshake_extension::<User>()
+        .build();
+    io.of("/").on("who", async |socket: Socket| {
+        let user = socket.handshake().extensions().get::<User>();
+        user.map(|user| user.0)
+    });
+    let address = serve(&io).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, _) = WebSocket::offering(stream, WEBSOCKET, "Cookie: user=ada\r\n").await;
+    client.join().await;
+    client.send(r#"421["who"]"#).await;
+    client.expect(r#"431["Ada"]"#).await;
+}
+
+#[tokio::test]
+async fn a_request_middleware_may_give_any_response_which_a_page_may_read() {
+    let io = Server::builder()
+        .request_middleware(async |request| {
+            let mut response = Response::new(Bytes::from_static(b"closed for today"));
+            *response.status_mut() = StatusCode::from_u16(418).unwrap();
+            match request.uri().path() {
+                "/socket.io/tea" => Err(response),
+                _ => Ok(request),
+            }
+        })
+        .build();
+    let address = serve(&io).await;
+    let request = "GET /socket.io/tea?EIO=4&transport=polling HTTP/1.1\r\nHost: test\r\n\
+                   Origin: https://app.example\r\nConnection: close\r\nX:";
+    let answered = http(address, request, "").await;
+    assert_eq!(answered, (418, "closed for today".to_owned()));
+    assert_eq!(io.stats().requests_refused, 1);
+    assert_eq!(http(address, &format!("GET {POLLING}"), "").await.0, 200);
+}
+
+#[tokio::test]
+async fn the_application_is_told_why_with_the_request() {
+    let seen: Arc<Mutex<Vec<(RequestError, String)>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let io = Server::builder()
+        .on_connection_error(move |error, request| {
+            let path = request.uri.path().to_owned();
+            told.lock().unwrap().push((error.clone(), path));
+        })
+        .allow_eio3(false)
+        .build();
+    let address = serve(&io).await;
+    for url in [
+        "/socket.io/a?EIO=4&transport=smoke",
+        "/socket.io/b?EIO=3&transport=polling",
+        "/socket.io/c?EIO=4&transport=polling&sid=x",
+    ] {
+        http(address, &format!("GET {url}"), "").await;
+    }
+    let expected = [
+        (
+            RequestError::UnknownTransport(Some("smoke".into())),
+            "/socket.io/a".into(),
+        ),
+        (
+            RequestError::UnsupportedRevision(Some("3".into())),
+            "/socket.io/b".into(),
+        ),
+        (RequestError::UnknownSession, "/socket.io/c".into()),
+    ];
+    assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+/// Both have had their 101 when the second finds the id taken.
+#[tokio::test]
+async fn an_id_that_two_websockets_are_given_at_once_is_the_firsts() {
+    let both = Arc::new(Barrier::new(2));
+    let io = Server::builder()
+        .generate_id(move |_| {
+            let both = Arc::clone(&both);
+            async move {
+                both.wait().await;
+                Ok("the-same-for-both-00".to_owned())
+            }
+        })
+        .build();
+    // Under an HTTP server, which makes the session when it has answered.
+    let (listener, address) = listener().await;
+    tokio::spawn(axum::serve(listener, io.router()).into_future());
+    let connect = || async move {
+        let mut client = WebSocket::connect(address, WEBSOCKET).await;
+        let open = client.expect_prefix("0{").await;
+        client.send("40").await;
+        client.expect_prefix("40{").await;
+        (sid(&open).to_owned(), client)
+    };
+    let ((one, _first), (two, _second)) =
+        within("both", async { tokio::join!(connect(), connect()) }).await;
+    assert_ne!(one, two);
+    assert!([one, two].contains(&"the-same-for-both-00".to_owned()));
+    assert_eq!(io.stats().sessions, 2);
+}
+
+/// Says nothing.
+struct Silent;
+
+impl Application for Silent {
+    fn connect(&self, _: &Arc<Session>, _: &Parts) -> Arc<dyn Connection> {
+        Arc::new(Self)
+    }
+}
+
+impl Connection for Silent {
+    fn message(&self, _: &Arc<Session>, _: Message<'_>) {}
+    fn closed(&self, _: &Arc<Session>, _: CloseReason) {}
+}
+
+#[tokio::test]
+async fn an_initial_packet_comes_first() {
+    let mut config = EngineConfig::default();
+    config.initial_packet = Some(InitialPacket::Text("welcome".to_owned()));
+    let engine = Engine::new(config, Arc::new(Silent));
+    let (listener, address) = listener().await;
+    let app = axum::Router::new().route_service("/socket.io/", engine.service());
+    tokio::spawn(axum::serve(listener, app).into_future());
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.expect("4welcome").await;
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let poll = format!("GET {POLLING}&sid={}", sid(&open));
+    assert_eq!(http(address, &poll, "").await.1, "4welcome");
 }

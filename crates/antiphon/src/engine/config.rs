@@ -13,14 +13,32 @@ use antiphon_protocol::{
     engine::{Compression, Parser, QueueLimits, Revision, SessionConfig, TransportKind},
     websocket::deflate::Window,
 };
+use bytes::Bytes;
 #[cfg(feature = "deflate")]
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::{HeaderMap, HeaderValue, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, request::Parts};
 
-use crate::engine::{Cookie, Cors, Denial};
+use super::hooks::Hooks;
+use crate::engine::{Cookie, Cors, Denial, HttpRequest, RequestError};
 
 type AllowRequest =
     dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>> + Send + Sync;
+
+/// Makes the id of the session that a request opens.
+pub(super) type GenerateId =
+    dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<String, IdError>> + Send>> + Send + Sync;
+
+/// What an application's function may fail with.
+type IdError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A message that each client gets first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InitialPacket {
+    /// A text.
+    Text(String),
+    /// Bytes.
+    Binary(Bytes),
+}
 
 /// No deadline is further away than this: 12 days.
 pub(crate) const LONGEST: Duration = Duration::from_secs(12 * 24 * 3600);
@@ -81,7 +99,14 @@ pub struct EngineConfig {
     pub cors: Cors,
     /// The cookie of a handshake over polling. None.
     pub cookie: Option<Cookie>,
+    /// A message that each client gets before all others. None. For applications of the engine
+    /// itself: clients of Socket.IO take it for a packet of theirs. By polling it comes with the
+    /// first poll.
+    pub initial_packet: Option<InitialPacket>,
     pub(super) allow_request: Option<Arc<AllowRequest>>,
+    pub(super) generate_id: Option<Arc<GenerateId>>,
+    /// Boxed, and none mostly: every request looks at it.
+    pub(super) hooks: Option<Box<Hooks>>,
 }
 
 impl Default for EngineConfig {
@@ -108,7 +133,10 @@ impl Default for EngineConfig {
             allow_flashsocket: false,
             cors: Cors::default(),
             cookie: None,
+            initial_packet: None,
             allow_request: None,
+            generate_id: None,
+            hooks: None,
         }
     }
 }
@@ -124,6 +152,49 @@ impl EngineConfig {
         Fut: Future<Output = Result<(), Denial>> + Send + 'static,
     {
         self.allow_request = Some(Arc::new(move |request| Box::pin(allow(request))));
+    }
+
+    /// As [`ServerBuilder::generate_id`](crate::ServerBuilder::generate_id).
+    pub fn generate_id<F, Fut>(&mut self, generate: F)
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, IdError>> + Send + 'static,
+    {
+        self.generate_id = Some(Arc::new(move |request| Box::pin(generate(request))));
+    }
+
+    /// As [`ServerBuilder::request_middleware`](crate::ServerBuilder::request_middleware).
+    pub fn request_middleware<F, Fut>(&mut self, middleware: F)
+    where
+        F: Fn(HttpRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HttpRequest, Response<Bytes>>> + Send + 'static,
+    {
+        self.hooks().add_middleware(middleware);
+    }
+
+    /// As [`ServerBuilder::on_connection_error`](crate::ServerBuilder::on_connection_error).
+    pub fn on_connection_error(
+        &mut self,
+        observe: impl Fn(&RequestError, &Parts) + Send + Sync + 'static,
+    ) {
+        self.hooks().add_refusals(observe);
+    }
+
+    /// As [`ServerBuilder::on_initial_headers`](crate::ServerBuilder::on_initial_headers).
+    pub fn on_initial_headers(
+        &mut self,
+        change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static,
+    ) {
+        self.hooks().add_initial_headers(change);
+    }
+
+    /// As [`ServerBuilder::on_headers`](crate::ServerBuilder::on_headers).
+    pub fn on_headers(&mut self, change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) {
+        self.hooks().add_headers(change);
+    }
+
+    fn hooks(&mut self) -> &mut Hooks {
+        self.hooks.get_or_insert_default()
     }
 
     /// Keeps "for ever" from overflowing the clock, and a sum of two from overflowing the timers of

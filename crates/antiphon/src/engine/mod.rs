@@ -15,6 +15,7 @@
 //! here is the I/O around them.
 
 mod config;
+mod hooks;
 mod http;
 pub(crate) mod session;
 mod stats;
@@ -38,10 +39,11 @@ use tokio::runtime::Handle;
 pub use antiphon_protocol::engine::{
     CloseReason, ConflateKey, Message, Parser, QueueLimits, QueuePolicy, Revision, TransportKind,
 };
-pub use config::EngineConfig;
 pub(crate) use config::LONGEST;
+pub use config::{EngineConfig, InitialPacket};
+pub use hooks::HttpRequest;
 pub use http::{
-    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr,
+    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RequestError,
     cookie::{Cookie, SameSite},
     cors::Cors,
     relay::{NotRelayed, Relay, RelayBody},
@@ -55,8 +57,8 @@ pub(crate) use transport::stream::Wire;
 use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
-    EngineResponse, Fallback, First, Peer, ReadAhead, ReadBody, RequestError, first_request,
-    is_below, peer_address,
+    EngineResponse, Fallback, First, Peer, ReadAhead, ReadBody, first_request, is_below,
+    peer_address,
 };
 #[doc(hidden)]
 pub use session::turn::uncut;
@@ -290,8 +292,7 @@ impl Engine {
             transport,
             ..
         } = opening;
-        let session = Session::open(Arc::clone(self), opening);
-        self.sessions().insert(session.id(), Arc::clone(&session));
+        let session = self.register(opening);
         let driven = Driven::new(Arc::clone(&session));
         self.counters.sessions_opened.add(1);
         tracing::debug!(session = ?session.id(), ?revision, transport = transport.as_str(), "session opened");
@@ -299,6 +300,13 @@ impl Engine {
             TransportKind::Polling => session.lock().machine.take_handshake(),
             _ => VecDeque::new(),
         };
+        if let Some(initial) = &self.config.initial_packet {
+            // An empty queue takes any message.
+            let _ = match initial {
+                InitialPacket::Text(text) => session.send_text(text),
+                InitialPacket::Binary(data) => session.send_binary(data),
+            };
+        }
         let connection = self.application.connect(&session, request);
         session.attach(connection);
         if self.is_closing() {
@@ -306,6 +314,24 @@ impl Engine {
             session.close();
         }
         (driven, handshake)
+    }
+
+    /// Makes a session that requests can find.
+    fn register(self: &Arc<Self>, mut opening: SessionOptions) -> Arc<Session> {
+        let Some(id) = opening.id else {
+            let session = Session::open(Arc::clone(self), opening);
+            self.sessions().insert(session.id(), Arc::clone(&session));
+            return session;
+        };
+        let mut sessions = self.sessions();
+        if sessions.contains_key(&id) {
+            // Another handshake has come first; the response to this one has left already.
+            tracing::error!(session = ?id, "`generate_id` gave one id twice: the second session gets a random one");
+            opening.id = None;
+        }
+        let session = Session::open(Arc::clone(self), opening);
+        sessions.insert(session.id(), Arc::clone(&session));
+        session
     }
 
     /// Forgets a session that has ended.
@@ -326,6 +352,8 @@ impl Engine {
 /// What a client asks for when it opens a session.
 #[derive(Debug)]
 pub(crate) struct SessionOptions {
+    /// That the application has made.
+    id: Option<SessionId>,
     revision: Revision,
     transport: TransportKind,
     /// It can't take binary.

@@ -5,14 +5,18 @@
 //! transports, no handler at a time) panic here, at the start of the program; long durations are
 //! cut.
 
-use std::{fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
+use std::{
+    error::Error, fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration,
+};
 
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
-use http::{HeaderName, request::Parts};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response, request::Parts};
 use serde::Serialize;
 
 use crate::engine::{
-    Cookie, Cors, Denial, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
+    Cookie, Cors, Denial, Engine, EngineConfig, HttpRequest, LONGEST, Parser, QueueLimits,
+    RequestError, TransportKind,
 };
 use crate::server::{
     ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
@@ -422,6 +426,124 @@ impl ServerBuilder {
         Fut: Future<Output = Result<(), Denial>> + Send + 'static,
     {
         self.engine.allow_request(allow);
+        self
+    }
+
+    /// Gives every request below the [path](Self::path) to `middleware` before all else: handshakes,
+    /// polls, POSTs, preflights, WebSockets and calls by HTTP. It gives the request back, changed
+    /// maybe, or the response to it. Several are asked in the order in which they were added.
+    ///
+    /// ```
+    /// use antiphon::{Denial, Server};
+    /// use http::HeaderValue;
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    /// # async fn user_of(_: Option<&HeaderValue>) -> Option<User> { None }
+    ///
+    /// let io = Server::builder()
+    ///     .request_middleware(async |mut request| {
+    ///         let Some(user) = user_of(request.headers().get("cookie")).await else {
+    ///             return Err(Denial::new("log in first").into()); // or any http::Response<Bytes>
+    ///         };
+    ///         request.extensions_mut().insert(user);
+    ///         let server = HeaderValue::from_static("chat");
+    ///         request.response_headers_mut().insert("server", server);
+    ///         Ok(request)
+    ///     })
+    ///     .handshake_extension::<User>()
+    ///     .build();
+    /// ```
+    ///
+    /// The future is dropped if the client goes away. There is no deadline: one that waits for
+    /// something else should have its own. In a cluster that passes requests on, each server on the
+    /// way asks its own.
+    pub fn request_middleware<F, Fut>(mut self, middleware: F) -> Self
+    where
+        F: Fn(HttpRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<HttpRequest, Response<Bytes>>> + Send + 'static,
+    {
+        self.engine.request_middleware(middleware);
+        self
+    }
+
+    /// Tells `observe` of every request that is refused: why, with the code, and the head of the
+    /// request. It is called before the response leaves, and must not block.
+    ///
+    /// ```
+    /// use antiphon::{RequestError, Server};
+    ///
+    /// let io = Server::builder()
+    ///     .on_connection_error(|error, request| match error {
+    ///         RequestError::Origin(origin) => eprintln!("a page of {origin} wants in"),
+    ///         other => eprintln!("{} refused: {} {other}", request.method, other.code()),
+    ///     })
+    ///     .build();
+    /// ```
+    #[doc(alias = "connection_error")]
+    pub fn on_connection_error(
+        mut self,
+        observe: impl Fn(&RequestError, &Parts) + Send + Sync + 'static,
+    ) -> Self {
+        self.engine.on_connection_error(observe);
+        self
+    }
+
+    /// Lets `change` add and change headers of the response that opens a session: of a handshake
+    /// by polling, or the 101 of a WebSocket. What the protocol needs must stay: the headers of the
+    /// 101, and `Content-Type`. It must not block.
+    ///
+    /// ```
+    /// use antiphon::Server;
+    /// use http::HeaderValue;
+    ///
+    /// let io = Server::builder()
+    ///     .on_initial_headers(|headers, _request| {
+    ///         headers.append("set-cookie", HeaderValue::from_static("seen=1"));
+    ///     })
+    ///     .build();
+    /// ```
+    #[doc(alias = "initial_headers")]
+    pub fn on_initial_headers(
+        mut self,
+        change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static,
+    ) -> Self {
+        self.engine.on_initial_headers(change);
+        self
+    }
+
+    /// As [`on_initial_headers`](Self::on_initial_headers), for every response below the
+    /// [path](Self::path), refusals included.
+    #[doc(alias = "headers")]
+    pub fn on_headers(
+        mut self,
+        change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static,
+    ) -> Self {
+        self.engine.on_headers(change);
+        self
+    }
+
+    /// Makes the ids of sessions by a function: 20 characters of `A-Z a-z 0-9 - _`. The id of a
+    /// session is its credential, so make it of as much randomness as the default has, 120 bits. In
+    /// a cluster that needs no sticky sessions the last six characters give way to those that name
+    /// the server.
+    ///
+    /// If the function fails, or gives an id of another form or of a session that there is, the
+    /// handshake is refused with code 3 and the log says why.
+    ///
+    /// ```
+    /// # fn random_text(_length: usize) -> String { String::new() }
+    /// let io = antiphon::Server::builder()
+    ///     .generate_id(async |_request| Ok(format!("eu1-{}", random_text(16))))
+    ///     .build();
+    /// ```
+    #[doc(alias = "generateId")]
+    pub fn generate_id<F, Fut>(mut self, generate: F) -> Self
+    where
+        F: Fn(Parts) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<String, Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        self.engine.generate_id(generate);
         self
     }
 

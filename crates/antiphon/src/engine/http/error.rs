@@ -11,59 +11,106 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Denial, origin};
 
-/// A request of the engine that is refused. The codes are those of the reference implementation.
+/// Why a request of the engine is refused: what the client is told, and the context of it. The
+/// codes are those of the reference implementation.
+///
+/// [`on_connection_error`](crate::ServerBuilder::on_connection_error) is told of each.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum RequestError {
+#[non_exhaustive]
+pub enum RequestError {
+    /// The transport is unknown, turned off, or not said. Code 0.
     #[error("Transport unknown")]
     UnknownTransport(Option<String>),
+    /// No session has this id: it has ended, or lives elsewhere. Code 1.
     #[error("Session ID unknown")]
     UnknownSession,
+    /// A handshake isn't a GET, or a request of a session neither GET nor POST. Code 2.
     #[error("Bad handshake method")]
     BadMethod(Method),
+    /// The session uses another transport. Code 3, as all that follow up to
+    /// [`JsonpOff`](Self::JsonpOff).
     #[error("Bad request")]
     TransportMismatch,
+    /// Another request of this method was under way for the session.
     #[error("Bad request")]
     Overlap,
+    /// A later POST has taken the place of this one.
     #[error("Bad request")]
     Superseded,
+    /// The client asks for packets that aren't kept.
     #[error("Bad request")]
     BadOffset(BadOffset),
+    /// This parameter of the query is no number.
     #[error("Bad request")]
     BadNumber(&'static str),
+    /// A WebSocket without the headers of its handshake.
     #[error("Bad request")]
     NoUpgrade,
+    /// The HTTP server in front gives no upgrades.
     #[error("Bad request")]
     UpgradeUnavailable,
+    /// `Sec-WebSocket-Key` is wrong.
     #[error("Bad request")]
     BadKey,
+    /// `Sec-WebSocket-Version` isn't spoken. Status 426.
     #[error("Bad request")]
     WebSocketVersion,
+    /// The payload of a POST can't be decoded.
     #[error("Bad request")]
     BadPayload(String),
+    /// The body of a POST can't be read.
     #[error("Bad request")]
     BodyFailed(String),
+    /// The body of a POST hasn't come in time. Status 408.
     #[error("Bad request")]
     BodyTimeout,
+    /// The body of a POST is larger than may be. Status 413.
     #[error("Payload too large")]
-    PayloadTooLarge { limit: usize },
+    PayloadTooLarge {
+        /// Bytes that it may have.
+        limit: usize,
+    },
+    /// The callback of JSONP is none.
     #[error("Bad request")]
     Callback(CallbackError),
-    #[error("JSONP is turned off")]
-    JsonpOff,
-    #[error("Origin unknown")]
-    NoSource,
-    #[error("Origin unknown")]
-    Embedded,
-    #[error("{0}")]
-    Forbidden(Denial),
-    #[error("Origin not allowed")]
-    Origin(String),
+    /// A [request middleware](crate::ServerBuilder::request_middleware) has given a response of its
+    /// own, which the client gets.
     #[error("Bad request")]
-    RevisionMismatch { eio: String, session: Revision },
-    #[error("Unsupported protocol version")]
-    UnsupportedRevision(Option<String>),
+    Middleware,
+    /// The function of [`generate_id`](crate::ServerBuilder::generate_id) has failed, or what it
+    /// gave can't be an id. The log says more.
+    #[error("Bad request")]
+    IdGeneration,
+    /// The request says another revision than its session has.
+    #[error("Bad request")]
+    RevisionMismatch {
+        /// `EIO` of the request.
+        eio: String,
+        /// The revision of the session.
+        session: Revision,
+    },
+    /// The server shuts down. Status 503.
     #[error("Server is shutting down")]
     ShuttingDown,
+    /// JSONP is turned off.
+    #[error("JSONP is turned off")]
+    JsonpOff,
+    /// A script of JSONP that names no page. Code 4 with the status 403, as those that follow.
+    #[error("Origin unknown")]
+    NoSource,
+    /// A page of another site embeds the URL.
+    #[error("Origin unknown")]
+    Embedded,
+    /// The application refuses it by [`allow_request`](crate::ServerBuilder::allow_request). Code
+    /// and status are the [`Denial`]'s.
+    #[error("{0}")]
+    Forbidden(Denial),
+    /// Pages of this origin may not connect.
+    #[error("Origin not allowed")]
+    Origin(String),
+    /// The revision isn't spoken, or turned off: `EIO`, if the request has it. Code 5.
+    #[error("Unsupported protocol version")]
+    UnsupportedRevision(Option<String>),
 }
 
 impl RequestError {
@@ -76,8 +123,9 @@ impl RequestError {
         Self::Origin(String::from_utf8_lossy(origin.unwrap_or_default()).into_owned())
     }
 
-    /// The code of the protocol.
-    pub(crate) const fn code(&self) -> u32 {
+    /// The code of the protocol, or of the application's [`Denial`].
+    #[must_use]
+    pub const fn code(&self) -> u32 {
         match self {
             Self::UnknownTransport(_) => 0,
             Self::UnknownSession => 1,
@@ -89,8 +137,9 @@ impl RequestError {
         }
     }
 
-    /// The status of the answer.
-    pub(crate) const fn status(&self) -> StatusCode {
+    /// The status of the response.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
         match self {
             Self::Forbidden(denial) => denial.its_status(),
             Self::Origin(_) | Self::NoSource | Self::Embedded => StatusCode::FORBIDDEN,
@@ -103,7 +152,8 @@ impl RequestError {
     }
 
     /// What to do about it.
-    pub(crate) fn hint(&self) -> String {
+    #[must_use]
+    pub fn hint(&self) -> String {
         match self {
             Self::UnknownTransport(None) => {
                 "the query parameter `transport` is missing: is this URL meant for a Socket.IO client?"
@@ -194,6 +244,12 @@ impl RequestError {
                     Revision::V4 => 4,
                 };
                 format!("the session was opened with EIO={spoken}, and this request says {eio:?}")
+            }
+            Self::Middleware => "a request middleware of the server has answered".to_owned(),
+            Self::IdGeneration => {
+                "the function of the option `generate_id` gave no id that can be one: see the \
+                 server's log"
+                    .to_owned()
             }
             Self::ShuttingDown => "connect again in a few seconds".to_owned(),
         }

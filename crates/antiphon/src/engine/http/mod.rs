@@ -14,6 +14,7 @@ mod denial;
 mod direct;
 mod error;
 mod fallback;
+mod id;
 mod jsonp;
 pub(crate) mod origin;
 pub(crate) mod relay;
@@ -37,7 +38,7 @@ use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 
 use crate::engine::{
-    Engine, Session, SessionId, SessionOptions,
+    Engine, Session, SessionId, SessionOptions, hooks,
     session::turn,
     transport::{
         goodbye::Goodbye,
@@ -51,7 +52,7 @@ use upgrade::{Handover, Purpose};
 
 pub use denial::Denial;
 pub(crate) use direct::{First, ReadAhead, first_request};
-pub(crate) use error::RequestError;
+pub use error::RequestError;
 pub(crate) use fallback::{Fallback, ReadBody};
 pub use response::EngineBody;
 pub(crate) use response::EngineResponse;
@@ -110,6 +111,8 @@ where
 struct Responded {
     answer: EngineResponse,
     handover: Option<Handover>,
+    /// It opens a session.
+    is_initial: bool,
 }
 
 impl From<EngineResponse> for Responded {
@@ -117,6 +120,7 @@ impl From<EngineResponse> for Responded {
         Self {
             answer,
             handover: None,
+            is_initial: false,
         }
     }
 }
@@ -133,16 +137,18 @@ where
 {
     name_host(parts);
     name_origin(parts);
-    let routed = route(engine, parts, body).await;
-    let routed = routed.and_then(|answered| match answered.handover {
-        Some(_) if !upgradable => Err(RequestError::UpgradeUnavailable),
-        _ => Ok(answered),
-    });
-    let mut answered = routed.unwrap_or_else(|error| {
-        engine.counters().requests_refused.add(1);
-        tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
-        refuse(&error).into()
-    });
+    let hooks = engine.config().hooks.as_deref();
+    let admitted = match hooks.filter(|hooks| hooks.has_middlewares()) {
+        None => Ok(None),
+        Some(hooks) => Box::pin(hooks.ask(parts)).await.map(Some),
+    };
+    let (mut answered, added) = match admitted {
+        Ok(added) => (routed(engine, parts, body, upgradable).await, added),
+        Err(response) => {
+            note_refusal(engine, parts, &RequestError::Middleware);
+            (response.map(EngineBody::from).into(), None)
+        }
+    };
     let cors = &engine.config().cors;
     let is_polling = answered.answer.status() == StatusCode::OK && answered.handover.is_none();
     let headers = answered.answer.headers_mut();
@@ -151,7 +157,39 @@ where
         headers.insert(X_XSS_PROTECTION, HeaderValue::from_static("0"));
     }
     cors.answer(&parts.headers, &parts.method, headers);
+    if let Some(added) = added {
+        hooks::add(headers, *added);
+    }
+    if let Some(hooks) = hooks {
+        hooks.respond(headers, parts, answered.is_initial);
+    }
     answered
+}
+
+/// The response of a route, or the refusal.
+async fn routed<B>(engine: &Arc<Engine>, parts: &Parts, body: B, upgradable: bool) -> Responded
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+{
+    let routed = route(engine, parts, body).await;
+    let routed = routed.and_then(|answered| match answered.handover {
+        Some(_) if !upgradable => Err(RequestError::UpgradeUnavailable),
+        _ => Ok(answered),
+    });
+    routed.unwrap_or_else(|error| {
+        note_refusal(engine, parts, &error);
+        refuse(&error).into()
+    })
+}
+
+/// Counts and logs a refusal, and tells the application.
+fn note_refusal(engine: &Engine, parts: &Parts, error: &RequestError) {
+    engine.counters().requests_refused.add(1);
+    tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
+    if let Some(hooks) = &engine.config().hooks {
+        hooks.refused(error, parts);
+    }
 }
 
 fn is_internet_explorer(parts: &Parts) -> bool {
@@ -408,7 +446,12 @@ async fn handshake(
         .filter(|revision| config.allow_eio3 || *revision != Revision::V3)
         .filter(|_| !config.require_eio || query.says_its_revision())
         .ok_or_else(|| query.unsupported_revision())?;
+    let id = match &config.generate_id {
+        Some(generate) => Some(Box::pin(id::generated(engine, generate, parts)).await?),
+        None => None,
+    };
     let opening = SessionOptions {
+        id,
         revision,
         transport,
         base64: query.base64,
@@ -439,7 +482,11 @@ async fn handshake(
         answer.headers_mut().insert(SET_COOKIE, cookie);
     }
     tokio::spawn(polling::drive(driven));
-    Ok(answer.into())
+    Ok(Responded {
+        answer,
+        handover: None,
+        is_initial: true,
+    })
 }
 
 impl From<Refusal> for RequestError {

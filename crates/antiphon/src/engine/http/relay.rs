@@ -226,6 +226,7 @@ fn responded(
     Ok(Responded {
         answer: Response::from_parts(head, body),
         handover,
+        is_initial: false,
     })
 }
 

@@ -16,7 +16,7 @@ use std::{
 use antiphon_protocol::engine::{jsonp::Callback, payload::Payload};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Response, StatusCode,
+    HeaderMap, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body::{Body, Frame, SizeHint};
@@ -210,9 +210,14 @@ fn script_response(script: EngineBody) -> EngineResponse {
 }
 
 pub(super) fn refuse(error: &RequestError) -> EngineResponse {
-    let body = Bytes::from(error.to_json());
-    let mut answer = answer(error.status(), Some(JSON), body);
-    let headers = answer.headers_mut();
+    let mut answer = answer(error.status(), None, Bytes::from(error.to_json()));
+    add_headers(error, answer.headers_mut());
+    answer
+}
+
+/// The headers of a refusal.
+pub(super) fn add_headers(error: &RequestError, headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     match error {
         RequestError::ShuttingDown => {
@@ -224,5 +229,4 @@ pub(super) fn refuse(error: &RequestError) -> EngineResponse {
         }
         _ => {}
     }
-    answer
 }

@@ -94,6 +94,7 @@ pub(super) fn accept(
     });
     Ok(Responded {
         answer,
+        is_initial: matches!(purpose, Purpose::Open(_)),
         handover: Some(Handover::WebSocket { purpose, window }),
     })
 }

@@ -104,6 +104,16 @@ impl SessionId {
         Self(random(tag))
     }
 
+    /// The id that an application has made. In a cluster its last six characters give way to those
+    /// that name the server. Returns `None` if it isn't 20 characters of `A-Z a-z 0-9 - _`.
+    pub(crate) fn given(text: &str, tag: Option<ServerTag>) -> Option<Self> {
+        let mut id: [u8; LENGTH] = text.as_bytes().try_into().ok()?;
+        if let Some(ServerTag(tag)) = tag {
+            id[LENGTH - TAG..].copy_from_slice(&tag);
+        }
+        id.iter().all(|byte| is_of_id(*byte)).then_some(Self(id))
+    }
+
     /// Reads the query parameter `sid`. Returns `None` if it can't be the id of a session.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let id = text.as_bytes().try_into().ok()?;
@@ -124,6 +134,10 @@ impl fmt::Debug for SessionId {
     }
 }
 
+const fn is_of_id(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}
+
 /// An id as logs may show it: its first 6 characters, behind the namespace if it names one.
 pub(crate) struct Shortened<'i>(pub(crate) &'i str);
 
@@ -141,8 +155,7 @@ pub(crate) struct RoomName<'r>(pub(crate) &'r str);
 impl fmt::Debug for RoomName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let id = self.0.rsplit_once('#').map_or(self.0, |(_, id)| id);
-        let is_random = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-        if id.len() == LENGTH && id.bytes().all(is_random) {
+        if id.len() == LENGTH && id.bytes().all(is_of_id) {
             return Shortened(self.0).fmt(f);
         }
         fmt::Debug::fmt(self.0, f)
@@ -182,6 +195,25 @@ mod tests {
         assert_ne!(ServerTag::from_hash(1), ServerTag::from_hash(2));
         assert_ne!(ServerTag::from_hash(1), ServerTag::from_hash(1 << 63));
         assert_eq!(ServerTag::of_id("lobby"), None);
+    }
+
+    #[test]
+    fn an_id_that_is_given_has_the_form_of_all_and_names_its_server() {
+        let tag = ServerTag::from_hash(7);
+        let text = "0123456789-_ABCxyz99";
+        let id = |text, tag| SessionId::given(text, tag).map(|id| id.as_str().to_owned());
+        assert_eq!(id(text, None).as_deref(), Some(text));
+        let tagged = id(text, Some(tag)).unwrap();
+        assert_eq!(tagged[..14], text[..14]);
+        assert_eq!(ServerTag::of_id(&tagged), Some(tag));
+        for bad in [
+            "",
+            "0123456789-_ABCxyz9",
+            "0123456789-_ABCxyz999",
+            "0123456789-_ABCxyz9 ",
+        ] {
+            assert_eq!(id(bad, None), None, "{bad}");
+        }
     }
 
     #[test]

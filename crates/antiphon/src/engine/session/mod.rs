@@ -66,6 +66,7 @@ pub struct Session {
 impl Session {
     pub(crate) fn open(engine: Arc<Engine>, opening: SessionOptions) -> Arc<Self> {
         let SessionOptions {
+            id,
             revision,
             transport,
             base64,
@@ -87,7 +88,10 @@ impl Session {
         form.base64 = base64;
         form.parser = config.parser;
         let admits_all = config.max_payload_before_join == usize::MAX;
-        let id = SessionId::random(engine.relay().map(|relay| relay.tag()));
+        let id = id.unwrap_or_else(|| {
+            let tag = engine.relay().map(|relay| relay.tag());
+            SessionId::random(tag)
+        });
         let open = Open {
             sid: id.as_str(),
             upgrades: config.upgrades(transport, revision),
