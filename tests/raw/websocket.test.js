@@ -141,6 +141,25 @@ describe("heartbeat", () => {
     await server.stop();
   });
 
+  test("a message while a pong is awaited gives it its time again, once", async () => {
+    const timeout = 500;
+    const server = await startServer(["--ping-interval", 50, "--ping-timeout", timeout]);
+    const { socket } = await joined(server);
+    socket.answersPings = false;
+    assert.equal(await socket.next(), "2");
+    const pinged = performance.now();
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    await wait(timeout * 0.6);
+    socket.send('42["message",1]');
+    assert.equal(await socket.next(), '42["message-back",1]');
+    const talking = setInterval(() => socket.send('42["message",2]'), 50);
+    await socket.close();
+    clearInterval(talking);
+    const passed = performance.now() - pinged;
+    assert.ok(passed > timeout * 1.5 && passed < timeout * 5, `closed after ${passed} ms`);
+    await server.stop();
+  });
+
   test("the client's ping is the wrong direction", async () => {
     const { socket, id } = await joined(server);
     socket.send("2");

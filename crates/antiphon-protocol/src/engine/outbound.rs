@@ -413,21 +413,48 @@ impl Outbound {
 
     /// Takes all that waits, for the answer of one poll.
     pub fn take(&mut self) -> VecDeque<EncodedPacket> {
+        self.take_up_to(usize::MAX)
+    }
+
+    /// Takes up to `most` packets, for the answer of one poll; the others go on waiting.
+    pub fn take_up_to(&mut self, most: usize) -> VecDeque<EncodedPacket> {
         self.settle();
-        self.commit(usize::MAX);
-        let Some(kept) = &mut self.kept else {
-            self.bytes = 0;
-            self.written = 0;
-            let entries = std::mem::take(&mut self.entries);
-            return entries.into_iter().filter_map(Entry::packet).collect();
+        let first = self.kept.as_ref().map_or(0, |kept| kept.count);
+        while self.entries.len() - first < most
+            && let Some(message) = self.held.as_mut().and_then(|held| held.pop())
+        {
+            self.enqueue_message(message);
+        }
+        self.held.take_if(|held| held.is_empty());
+        let end = self.entries.len().min(first.saturating_add(most));
+        let takes_all = end == self.entries.len();
+        let length = match takes_all {
+            true => self.bytes,
+            false => {
+                let taken = self.entries.range(first..end);
+                taken.map(|entry| entry.frames().len()).sum()
+            }
         };
-        let waiting = self.entries.range(kept.count..);
+        self.bytes -= length;
+        let Some(kept) = &mut self.kept else {
+            self.written = 0;
+            if takes_all {
+                let entries = std::mem::take(&mut self.entries);
+                return entries.into_iter().filter_map(Entry::packet).collect();
+            }
+            return self
+                .entries
+                .drain(..end)
+                .filter_map(Entry::packet)
+                .collect();
+        };
+        let waiting = self.entries.range(first..end);
         let mut taken: VecDeque<_> = waiting.cloned().filter_map(Entry::packet).collect();
         if std::mem::take(&mut kept.noop) && taken.is_empty() {
             taken.push_back(EncodedPacket::text(PacketType::Noop, ""));
         }
-        kept.count = self.entries.len();
-        kept.bytes += std::mem::take(&mut self.bytes);
+        kept.count = end;
+        kept.bytes += length;
         taken
     }
 

@@ -69,6 +69,9 @@ pub struct EngineConfig {
     pub max_payload_before_join: usize,
     /// Packets that one POST may have. 10,000.
     pub max_packets_per_payload: usize,
+    /// Packets that the response of one poll may have, one at least; others go with the next. Any
+    /// number, but 16 for clients in Python, which close the connection for more.
+    pub max_packets_per_poll: usize,
     /// What may wait for a slow reader. 16,384 packets, 16 MiB; 8 times as much for one that goes on
     /// taking it.
     pub outbound: QueueLimits,
@@ -119,6 +122,7 @@ impl Default for EngineConfig {
             max_payload: 1_000_000,
             max_payload_before_join: usize::MAX,
             max_packets_per_payload: 10_000,
+            max_packets_per_poll: usize::MAX,
             outbound: QueueLimits::default(),
             outbound_budget: 1 << 30,
             #[cfg(feature = "deflate")]
@@ -231,13 +235,14 @@ impl EngineConfig {
     }
 
     /// What a session's machine needs of them.
-    pub(super) const fn session(&self) -> SessionConfig {
+    pub(super) fn session(&self) -> SessionConfig {
         SessionConfig {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             upgrade_timeout: self.upgrade_timeout,
             close_timeout: self.close_timeout,
             queue: self.outbound,
+            packets_per_poll: self.max_packets_per_poll.max(1),
         }
     }
 

@@ -362,6 +362,8 @@ pub(crate) struct SessionOptions {
     is_tracked: bool,
     /// How seldom it comes: so much longer may it be silent.
     interval: Duration,
+    /// Packets that it takes in one poll.
+    packets_per_poll: usize,
     /// What leaves before anything else: the answer to the opening handshake of a WebSocket, where
     /// no HTTP server writes it.
     greeting: Option<Vec<u8>>,

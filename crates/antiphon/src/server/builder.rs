@@ -204,6 +204,23 @@ impl ServerBuilder {
         self
     }
 
+    /// Packets that the response of one poll may have; others go with the next. Any number, but 16
+    /// for clients in Python, which close the connection for more (`max_decode_packets` of
+    /// `engineio.payload.Payload`): they are known by the `User-Agent` of `requests` and `aiohttp`.
+    /// Set 16 if such clients have another one.
+    ///
+    /// # Panics
+    /// If it is zero: nothing would ever leave.
+    pub const fn max_packets_per_poll(mut self, count: usize) -> Self {
+        assert!(
+            count > 0,
+            "with no packet a poll nothing would ever leave: leave the option out, or say 16 for \
+             clients in Python"
+        );
+        self.engine.max_packets_per_poll = count;
+        self
+    }
+
     /// Bounds of what one packet of a client may hold: attachments, nesting, values, names. What
     /// the server emits isn't held to them; see
     /// [`max_emitted_attachments`](Self::max_emitted_attachments).

@@ -159,6 +159,32 @@ fn what_is_never_confirmed_fills_the_queue() {
 }
 
 proptest! {
+    /// In whatever portions they are taken, packets leave once and in order, and bytes are counted.
+    #[test]
+    fn portions_are_the_whole(steps in prop::collection::vec((any::<bool>(), 0..8usize), 0..100)) {
+        let mut queue = Outbound::default();
+        let (mut sent, mut received) = (0_usize, 0_usize);
+        for (sends, count) in steps {
+            if sends {
+                for _ in 0..count {
+                    let policy = if sent % 3 == 0 { DropOldest } else { Close };
+                    queue.push(alone(&sent.to_string()), policy, LIMITS).unwrap();
+                    sent += 1;
+                }
+                continue;
+            }
+            let taken = queue.take_up_to(count);
+            prop_assert_eq!(taken.len(), count.min(sent - received));
+            for packet in taken {
+                let expected = format!("4{received}");
+                prop_assert_eq!(packet.payload(), expected.as_bytes());
+                received += 1;
+            }
+            prop_assert_eq!(queue.is_empty(), sent == received);
+            prop_assert_eq!(queue.bytes() == 0, sent == received);
+        }
+    }
+
     /// However often a client comes again, from whatever it has, it gets each packet once.
     #[test]
     fn nothing_is_lost_or_doubled(steps in prop::collection::vec((0..4u8, 0..8usize), 0..100)) {
@@ -177,7 +203,7 @@ proptest! {
             }
             // A part of what is sent arrives; after a cut the client comes again.
             let mut number = queue.offset();
-            let taken = queue.take();
+            let taken = queue.take_up_to(if step == 3 { part } else { usize::MAX });
             for packet in taken.iter().take(if step == 2 { usize::MAX } else { part }) {
                 let expected = format!("4{number}");
                 prop_assert_eq!(packet.payload(), expected.as_bytes());

@@ -96,6 +96,7 @@ pub enum Transmit {
 ///     ping_timeout: Duration::from_secs(20),
 ///     upgrade_timeout: Duration::from_secs(10),
 ///     close_timeout: Duration::from_secs(30),
+///     packets_per_poll: usize::MAX,
 ///     queue: QueueLimits::default(),
 /// };
 /// let now = Instant::now();

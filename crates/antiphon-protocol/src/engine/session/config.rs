@@ -18,6 +18,9 @@ pub struct SessionConfig {
     pub close_timeout: Duration,
     /// Bounds of the outbound queue.
     pub queue: QueueLimits,
+    /// Packets that the response of one poll may have, one at least. Some clients refuse many
+    /// (python-engineio more than 16).
+    pub packets_per_poll: usize,
 }
 
 impl SessionConfig {

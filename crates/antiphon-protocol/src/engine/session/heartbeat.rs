@@ -1,8 +1,9 @@
 //! The heartbeat, in the conventions of both revisions.
 //!
 //! One side pings and expects a pong in time, the other expects pings and answers them. In
-//! revision 4 the server pings, in revision 3 the client does. Messages don't count as a sign of
-//! life (docs/protocol.md 9.5).
+//! revision 4 the server pings, in revision 3 the client does. What else comes while a pong is
+//! awaited gives it more time once, since it may stand behind much in a slow client's queue
+//! (docs/protocol.md 9.5).
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +27,11 @@ enum HeartbeatState {
     /// This side pings; the next ping is due.
     Idle { ping_at: Instant },
     /// This side has pinged and waits for the pong.
-    AwaitingPong { expires: Instant },
+    AwaitingPong {
+        expires: Instant,
+        /// Something else has come meanwhile, and has moved the deadline.
+        is_extended: bool,
+    },
     /// The peer pings.
     AwaitingPing { expires: Instant },
 }
@@ -63,9 +68,8 @@ impl Heartbeat {
     pub(super) const fn timer(&self) -> (Timer, Instant) {
         match self.state {
             HeartbeatState::Idle { ping_at } => (Timer::Ping, ping_at),
-            HeartbeatState::AwaitingPong { expires } | HeartbeatState::AwaitingPing { expires } => {
-                (Timer::Silence, expires)
-            }
+            HeartbeatState::AwaitingPong { expires, .. }
+            | HeartbeatState::AwaitingPing { expires } => (Timer::Silence, expires),
         }
     }
 
@@ -101,10 +105,33 @@ impl Heartbeat {
         }
     }
 
+    /// Whether [`handle_other`](Self::handle_other) would move the deadline.
+    pub(super) const fn is_extensible(&self) -> bool {
+        matches!(
+            self.state,
+            HeartbeatState::AwaitingPong {
+                is_extended: false,
+                ..
+            }
+        )
+    }
+
+    /// Something else than a ping or pong came: a pong that is awaited has its whole time again,
+    /// once.
+    pub(super) fn handle_other(&mut self, now: Instant) {
+        if self.is_extensible() {
+            self.state = HeartbeatState::AwaitingPong {
+                expires: now + self.timeout,
+                is_extended: true,
+            };
+        }
+    }
+
     /// This side sends its ping at `now`: the pong must come in time.
     pub(super) fn pinged(&mut self, now: Instant) {
         self.state = HeartbeatState::AwaitingPong {
             expires: now + self.timeout,
+            is_extended: false,
         };
     }
 
@@ -112,8 +139,8 @@ impl Heartbeat {
     /// nothing about the peer.
     pub(super) fn postpone(&mut self, now: Instant) {
         let later = now + self.timeout;
-        if let HeartbeatState::AwaitingPong { expires } | HeartbeatState::AwaitingPing { expires } =
-            &mut self.state
+        if let HeartbeatState::AwaitingPong { expires, .. }
+        | HeartbeatState::AwaitingPing { expires } = &mut self.state
         {
             *expires = later.max(*expires);
         }
@@ -134,6 +161,7 @@ mod tests {
             ping_timeout: TIMEOUT,
             upgrade_timeout: Duration::ZERO,
             close_timeout: Duration::ZERO,
+            packets_per_poll: usize::MAX,
             queue: QueueLimits::default(),
         }
     }
@@ -157,6 +185,33 @@ mod tests {
         heartbeat.pinged(start + INTERVAL);
         let late = start + INTERVAL + TIMEOUT;
         assert_eq!(heartbeat.timer(), (Timer::Silence, late));
+    }
+
+    #[test]
+    fn what_else_comes_gives_a_pong_its_time_again_once_a_ping() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::server(Revision::V4, &config(), start);
+        heartbeat.handle_other(start);
+        assert_eq!(heartbeat.timer(), (Timer::Ping, start + INTERVAL));
+        for ping in 1..3 {
+            let pinged = start + INTERVAL * ping;
+            heartbeat.pinged(pinged);
+            assert!(heartbeat.is_extensible());
+            let first = pinged + Duration::from_secs(5);
+            heartbeat.handle_other(first);
+            assert!(!heartbeat.is_extensible());
+            heartbeat.handle_other(first + Duration::from_secs(5));
+            assert_eq!(heartbeat.timer(), (Timer::Silence, first + TIMEOUT));
+        }
+    }
+
+    #[test]
+    fn who_waits_for_pings_waits_for_nothing_else() {
+        let start = Instant::now();
+        let mut heartbeat = Heartbeat::server(Revision::V3, &config(), start);
+        let expires = heartbeat.timer();
+        heartbeat.handle_other(start + Duration::from_secs(1));
+        assert_eq!(heartbeat.timer(), expires);
     }
 
     #[test]

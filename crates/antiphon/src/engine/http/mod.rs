@@ -458,6 +458,7 @@ async fn handshake(
         is_tracked: query.asks_to_be_tracked(),
         // No client may be silent for longer than the server's options say.
         interval: query.interval().min(config.ping_interval),
+        packets_per_poll: request::packets_per_poll(&parts.headers),
         greeting: None,
     };
     if transport == TransportKind::WebSocket {

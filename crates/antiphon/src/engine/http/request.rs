@@ -8,7 +8,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use antiphon_protocol::engine::{Revision, TransportKind, jsonp::Callback};
-use http::{Uri, request::Parts};
+use http::{HeaderMap, HeaderValue, Uri, header::USER_AGENT, request::Parts};
 
 use super::RequestError;
 
@@ -147,6 +147,18 @@ pub(super) fn parameter<'p>(parts: &'p Parts, name: &str) -> Option<Cow<'p, str>
     pairs.find_map(|(key, value)| (key == name).then_some(value))
 }
 
+/// Packets that a client takes in one poll. python-engineio closes the connection for more than 16
+/// (`max_decode_packets`); it says nothing of itself, but its libraries for HTTP do.
+pub(super) fn packets_per_poll(headers: &HeaderMap) -> usize {
+    let agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    match agent {
+        Some(agent) if agent.starts_with(b"python-requests/") => 16,
+        // Of aiohttp: `Python/3.11 aiohttp/3.9.1`.
+        Some(agent) if agent.starts_with(b"Python/") => 16,
+        _ => usize::MAX,
+    }
+}
+
 /// The names and values of a query. Of what clients send hardly anything is escaped, and what isn't
 /// needs no decoding.
 fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
@@ -219,6 +231,23 @@ mod tests {
         let query = Query::parse(&uri);
         assert_eq!(query.sid.as_deref(), Some("a"));
         assert!(query.base64);
+    }
+
+    #[test]
+    fn clients_in_python_take_16_packets_a_poll() {
+        let packets = |agent| {
+            packets_per_poll(&HeaderMap::from_iter([(
+                USER_AGENT,
+                HeaderValue::from_static(agent),
+            )]))
+        };
+        for agent in ["python-requests/2.31.0", "Python/3.11 aiohttp/3.9.1"] {
+            assert_eq!(packets(agent), 16, "{agent}");
+        }
+        for agent in ["node-XMLHttpRequest", "Mozilla/5.0 (X11; Linux x86_64)"] {
+            assert_eq!(packets(agent), usize::MAX, "{agent}");
+        }
+        assert_eq!(packets_per_poll(&HeaderMap::new()), usize::MAX);
     }
 
     #[test]

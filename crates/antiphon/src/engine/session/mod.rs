@@ -44,6 +44,12 @@ use waiters::Waiters;
 /// more.
 const MOST_UNREAD: usize = 64 << 10;
 
+/// The session takes no messages any more.
+const ENDED: u8 = 1;
+
+/// A message is a sign of life that the machine waits for.
+const AWAITS_LIFE: u8 = 2;
+
 /// One session of Engine.IO: a connection that survives the change of its transport.
 ///
 /// A handle keeps no connection alive: when the session has ended, sending to it is an error.
@@ -55,9 +61,10 @@ pub struct Session {
     window: AtomicU8,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
-    /// The machine takes no messages any more: a copy of its answer, renewed after each input, so
-    /// that each message need not ask for the lock.
-    ended: AtomicBool,
+    /// What a message has to look at: a copy of the machine's answers ([`ENDED`], [`AWAITS_LIFE`]),
+    /// renewed after each input, so that each message need not ask for the lock. Mostly 0. Written
+    /// under the lock alone.
+    watch: AtomicU8,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
     state: Mutex<SessionState>,
@@ -72,11 +79,15 @@ impl Session {
             base64,
             is_tracked,
             interval,
+            packets_per_poll,
             greeting,
         } = opening;
         let mut config = Arc::clone(&engine.session);
         if !interval.is_zero() {
             Arc::make_mut(&mut config).ping_timeout += interval;
+        }
+        if packets_per_poll < config.packets_per_poll {
+            Arc::make_mut(&mut config).packets_per_poll = packets_per_poll;
         }
         let ping_timeout = config.ping_timeout;
         let mut machine = Machine::new(revision, transport, config, Instant::now());
@@ -112,7 +123,7 @@ impl Session {
             window: AtomicU8::new(0),
             engine,
             connection: OnceLock::new(),
-            ended: AtomicBool::new(false),
+            watch: AtomicU8::new(0),
             admitted: AtomicBool::new(admits_all),
             state: Mutex::new(SessionState {
                 machine,
@@ -184,7 +195,7 @@ impl Session {
 
     /// Whether it is closing or closed, as far as is known without its lock.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+        self.watch.load(Ordering::Relaxed) & ENDED != 0
     }
 
     /// Whether its client says how many packets it has had.
@@ -258,8 +269,19 @@ impl Session {
     /// Renews the copy of the machine's answer for messages that come.
     pub(in crate::engine) fn note_end(&self, state: &SessionState) {
         if !state.machine.takes_messages() {
-            self.ended.store(true, Ordering::Relaxed);
+            self.watch.store(ENDED, Ordering::Relaxed);
         }
+    }
+
+    /// The same behind an input, which may have changed the heartbeat.
+    fn renew_watch(&self, state: &SessionState) {
+        // In one step: a session that has ended never looks as if it hadn't.
+        let watch = match (state.machine.takes_messages(), state.machine.awaits_life()) {
+            (false, _) => ENDED,
+            (true, true) => AWAITS_LIFE,
+            (true, false) => 0,
+        };
+        self.watch.store(watch, Ordering::Relaxed);
     }
 
     /// A turn that has noted this session flushes it.
@@ -301,7 +323,7 @@ impl Session {
             Output::Probe(_) => state.wake_transports(),
             _ => {}
         }
-        self.note_end(&state);
+        self.renew_watch(&state);
         if state.machine.closed().is_some() {
             if let (true, Some((Timer::Behind | Timer::Stall, _))) = (is_timeout, next) {
                 let waiting = state.machine.queued_bytes();
@@ -377,8 +399,14 @@ impl Session {
     pub(crate) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
         match packet {
             Packet::Message(message) => {
-                let ended = self.has_ended();
-                if let Some(connection) = self.connection().filter(|_| !ended) {
+                match self.watch.load(Ordering::Relaxed) {
+                    0 => {}
+                    AWAITS_LIFE => {
+                        self.input(Input::MessageTaken);
+                    }
+                    _ => return,
+                }
+                if let Some(connection) = self.connection() {
                     connection.message(self, message);
                 }
             }

@@ -36,6 +36,9 @@ pub enum Input<'a> {
     /// A packet came on the session's transport. Messages are ignored here: they are for
     /// [`takes_messages`](super::ServerSession::takes_messages).
     Packet(Packet<'a>),
+    /// A message came and was taken. Only to be told while
+    /// [`awaits_life`](super::ServerSession::awaits_life) says so.
+    MessageTaken,
     /// What came on the session's transport could not be decoded.
     Undecodable,
     /// Another transport was opened for this session.

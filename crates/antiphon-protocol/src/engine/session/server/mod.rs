@@ -41,6 +41,7 @@ use crate::engine::{EncodedPacket, Outbound, Packet, PacketType, QueuePolicy, Re
 ///     ping_timeout: Duration::from_secs(20),
 ///     upgrade_timeout: Duration::from_secs(10),
 ///     close_timeout: Duration::from_secs(30),
+///     packets_per_poll: usize::MAX,
 ///     queue: QueueLimits::default(),
 /// };
 /// let now = Instant::now();
@@ -141,12 +142,20 @@ impl ServerSession {
     /// Whether a message that comes now is the application's.
     ///
     /// This is the one rule for messages, on every transport: they are taken while the session is
-    /// open, and no deadline depends on them. Only an input makes it `false`, and nothing makes it
+    /// open, and no deadline depends on them but where [`awaits_life`](Self::awaits_life). Only an input makes it `false`, and nothing makes it
     /// `true` again: a driver may keep a copy that it renews after each input, and pass messages on
     /// by it without the lock that guards the session.
     #[must_use]
     pub const fn takes_messages(&self) -> bool {
         self.phase.takes_messages()
+    }
+
+    /// Whether the next message is to be told by [`Input::MessageTaken`]: a pong is awaited, and any
+    /// other packet gives it its whole time again, once. Only an input changes it: a driver may keep
+    /// a copy, as of [`takes_messages`](Self::takes_messages).
+    #[must_use]
+    pub const fn awaits_life(&self) -> bool {
+        self.heartbeat.is_extensible()
     }
 
     /// Why the session was closed, once it is.
@@ -226,6 +235,10 @@ impl ServerSession {
             Input::PostEnded { whole } => self.handle_post_ended(whole),
             Input::Confirmed(offset) => self.handle_confirmed(offset, now),
             Input::Packet(packet) => self.handle_packet(&packet, now),
+            Input::MessageTaken => {
+                self.heartbeat.handle_other(now);
+                Output::Nothing
+            }
             Input::Undecodable => self.close(CloseReason::ParseError),
             Input::ProbeOpened(to) => self.handle_probe_opened(to, now),
             Input::ProbePacket(to, packet) => self.handle_probe(to, &packet, now),
@@ -448,10 +461,12 @@ impl ServerSession {
                 }
                 self.end(CloseReason::TransportClose)
             }
-            // The reference implementation takes no notice of the others either.
-            Packet::Message(_) | Packet::Open(_) | Packet::Upgrade | Packet::Noop => {
+            // The reference implementation takes no other notice of them either.
+            Packet::Open(_) | Packet::Upgrade | Packet::Noop => {
+                self.heartbeat.handle_other(now);
                 Output::Nothing
             }
+            Packet::Message(_) => Output::Nothing,
         }
     }
 

@@ -25,13 +25,19 @@ impl ServerSession {
     }
 
     /// The response of the poll that waits. Returns `None` if it waits on: nothing is queued, and
-    /// the session goes on. A poll of a session that has left polling gets a noop.
+    /// the session goes on. A poll of a session that has left polling gets a noop. One that is
+    /// closed gives all that is left, since no poll follows.
     pub fn take_response(&mut self) -> Option<VecDeque<EncodedPacket>> {
-        let is_due = !self.outbound.is_empty() || self.closed().is_some();
+        let is_closed = self.closed().is_some();
+        let is_due = !self.outbound.is_empty() || is_closed;
+        let most = match is_closed {
+            true => usize::MAX,
+            false => self.config.packets_per_poll,
+        };
         match &mut self.transport {
             Transport::Http(requests) if !requests.streaming => {
                 requests.get &= !is_due;
-                is_due.then(|| self.take())
+                is_due.then(|| self.take(most))
             }
             _ => Some([EncodedPacket::text(PacketType::Noop, "")].into()),
         }
@@ -44,7 +50,7 @@ impl ServerSession {
             return StreamStep::End;
         }
         if !self.outbound.is_empty() {
-            return StreamStep::Packets(self.take());
+            return StreamStep::Packets(self.take(usize::MAX));
         }
         // A client that goes on to WebSocket waits for the end of the stream.
         if self.closed().is_some() || self.upgrade.is_probed() {
@@ -53,8 +59,8 @@ impl ServerSession {
         StreamStep::Wait
     }
 
-    fn take(&mut self) -> VecDeque<EncodedPacket> {
-        let packets = self.outbound.take();
+    fn take(&mut self, most: usize) -> VecDeque<EncodedPacket> {
+        let packets = self.outbound.take_up_to(most);
         self.note_caught_up();
         packets
     }

@@ -14,6 +14,7 @@ const PATIENT: SessionConfig = SessionConfig {
     ping_timeout: seconds(1_000_000),
     upgrade_timeout: seconds(1_000_000),
     close_timeout: seconds(1_000_000),
+    packets_per_poll: usize::MAX,
     queue: QueueLimits {
         packets: 10,
         bytes: 200,

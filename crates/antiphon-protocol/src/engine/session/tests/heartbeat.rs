@@ -64,13 +64,32 @@ fn a_missing_pong_closes_the_session_and_its_poll() {
 fn messages_are_no_pong() {
     for transport in [POLLING, WEBSOCKET] {
         let mut server = Server::new(transport);
-        server.pass(CONFIG.ping_interval);
+        server.pass(CONFIG.ping_interval + seconds(10));
+        // The first gives the pong its time again, the others nothing.
+        assert!(server.hears("4a"));
         for _ in 0..19 {
             server.pass(seconds(1));
             assert!(server.hears("4a"));
         }
+        assert!(server.session.is_open());
         server.pass(seconds(1));
         assert_eq!(server.closed(), Some(CloseReason::PingTimeout));
+    }
+}
+
+#[test]
+fn any_packet_but_a_pong_gives_it_its_time_again() {
+    for packet in ["0", "5", "6"] {
+        let mut server = Server::new(WEBSOCKET);
+        server.pass(CONFIG.ping_interval + seconds(10));
+        server.receive(packet);
+        server.pass(CONFIG.ping_timeout - seconds(1));
+        assert!(server.session.is_open(), "{packet}");
+        server.receive("3");
+        assert_eq!(
+            server.next_timer(),
+            Some((Timer::Ping, CONFIG.ping_interval))
+        );
     }
 }
 

@@ -32,6 +32,7 @@ const CONFIG: SessionConfig = SessionConfig {
     ping_timeout: Duration::from_secs(20),
     upgrade_timeout: Duration::from_secs(10),
     close_timeout: Duration::from_secs(30),
+    packets_per_poll: usize::MAX,
     queue: QueueLimits {
         packets: 100,
         bytes: 10_000,
@@ -96,7 +97,7 @@ impl Server {
     }
 
     /// A message comes on the session's transport: is it handed to the application? A driver asks
-    /// its copy alone. The machine would ignore it.
+    /// its copies alone. The machine would ignore the packet itself.
     fn hears(&mut self, packet: &str) -> bool {
         let next_timer = self.session.next_timer();
         let message = packet_of(packet);
@@ -104,6 +105,9 @@ impl Server {
         assert_eq!(self.handle(Input::Packet(message)), Output::Nothing);
         assert_eq!(self.session.next_timer(), next_timer);
         assert_eq!(self.takes_messages, self.session.takes_messages());
+        if self.takes_messages && self.session.awaits_life() {
+            assert_eq!(self.handle(Input::MessageTaken), Output::Nothing);
+        }
         self.takes_messages
     }
 

@@ -18,6 +18,7 @@ pub(super) const SHORT: SessionConfig = SessionConfig {
     ping_timeout: seconds(1),
     upgrade_timeout: seconds(1),
     close_timeout: seconds(3),
+    packets_per_poll: usize::MAX,
     queue: QueueLimits {
         packets: 12,
         bytes: 60,

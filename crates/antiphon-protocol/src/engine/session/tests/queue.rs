@@ -3,6 +3,7 @@
 use super::*;
 
 const SMALL: SessionConfig = SessionConfig {
+    packets_per_poll: usize::MAX,
     queue: QueueLimits {
         packets: 2,
         bytes: 1_000,
@@ -28,6 +29,45 @@ fn a_full_queue_refuses_a_message_and_keeps_the_others() {
         assert_eq!(sent, packets(["4a", "4b"]));
         server.send("c").unwrap();
     }
+}
+
+#[test]
+fn a_poll_takes_so_many_packets_and_the_next_goes_on() {
+    let config = SessionConfig {
+        packets_per_poll: 2,
+        ..CONFIG
+    };
+    let offsets = |config| Server::with_offsets(POLLING, config);
+    for mut server in [Server::with(Revision::V4, POLLING, config), offsets(config)] {
+        for text in ["a", "b", "c", "d", "e"] {
+            server.send(text).unwrap();
+        }
+        let poll = |server: &mut Server, offset| {
+            server.resume(offset);
+            server.answer()
+        };
+        assert_eq!(poll(&mut server, 0), answer(["4a", "4b"]));
+        assert_eq!(poll(&mut server, 2), answer(["4c", "4d"]));
+        server.send("f").unwrap();
+        server.handle(Input::Close);
+        assert_eq!(poll(&mut server, 4), answer(["4e", "4f"]));
+        assert_eq!(poll(&mut server, 6), answer(["1"]));
+    }
+}
+
+#[test]
+fn the_last_poll_of_a_session_takes_all() {
+    let config = SessionConfig {
+        packets_per_poll: 2,
+        ..CONFIG
+    };
+    let mut server = Server::with(Revision::V4, POLLING, config);
+    server.poll_waits();
+    for text in ["a", "b", "c"] {
+        server.send(text).unwrap();
+    }
+    server.handle(Input::Abort);
+    assert_eq!(server.answer(), answer(["4a", "4b", "4c", "1"]));
 }
 
 #[test]
@@ -137,6 +177,7 @@ fn the_open_packet_leaves_with_the_handshake() {
 }
 
 const BURST: SessionConfig = SessionConfig {
+    packets_per_poll: usize::MAX,
     queue: QueueLimits {
         packets: 2,
         bytes: 1_000,
