@@ -3,9 +3,11 @@
 
 import { Composer } from "./composer.js";
 import { Connection, WAYS, transportName } from "./connection.js";
-import { $, avatar, durationText, el, icon, memory, paint, reconcile, time } from "./dom.js";
+import { $, avatar, durationText, el, fieldError, icon, memory, time } from "./dom.js";
 import { MessageList } from "./messages.js";
+import { announce, closePanels, toast } from "./panels.js";
 import { Room } from "./room.js";
+import { Who } from "./who.js";
 
 const HOME = "lobby";
 const LEFT_NOTE_AFTER_MS = 8_000; // who reloads the page hasn't left, nor who comes back when the server does
@@ -49,52 +51,23 @@ const composer = new Composer({
 
 // ---- who we are ----
 
-/** The key proves to the server that a returning tab is the same person; nobody else gets to see it. */
-function key() {
-  let key = memory.get("sessionStorage", "key");
-  if (!key) {
-    key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
-    memory.set("sessionStorage", "key", key);
-  }
-  return key;
-}
-
-function openGate(error = "") {
-  $("gate").hidden = false;
-  $("app").hidden = true;
-  $("name").value ||= memory.get("sessionStorage", "name") ?? memory.get("localStorage", "name") ?? "";
-  gateError(error);
-  $("name").focus();
-  $("name").select();
-}
-
-function gateError(text) {
-  $("name-error").textContent = text;
-  $("name").setAttribute("aria-invalid", String(text !== ""));
-}
-
-function enter(name) {
-  $("gate").hidden = true;
-  $("app").hidden = false;
-  connection.enter({ name, key: key() });
-}
-
-$("gate-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const name = $("name").value.trim();
-  if (!name) return gateError("Please choose a name.");
-  memory.set("sessionStorage", "name", name);
-  enter(name);
+const who = new Who({
+  enter: (auth) => connection.enter(auth),
+  rename: async (name) => iAm(await connection.ask("rename", { name })),
 });
 
-$("rename").addEventListener("click", () => openGate());
+/** The server's word on who we are. */
+function iAm(person) {
+  me = person;
+  socket.auth = who.isCalled(me.name);
+  for (const room of rooms.values()) room.renamed(me);
+  drawYou();
+  drawPeople();
+}
 
 // ---- what the server says ----
 
-connection.addEventListener("refused", ({ detail }) => {
-  memory.set("sessionStorage", "name", null);
-  openGate(detail.message);
-});
+connection.addEventListener("refused", ({ detail }) => who.refused(detail.message));
 
 let rounds = 0;
 /** Asks where we are. What was missed comes before the answer. */
@@ -108,17 +81,15 @@ socket.on("connect", async () => {
     else if (refusal.code !== "offline") toast(refusal.message);
     return;
   }
-  me = welcome.you;
-  memory.set("localStorage", "name", me.name); // offered when this browser opens another tab
+  iAm(welcome.you);
   limits = { ...limits, ...welcome.limits };
   allRooms = welcome.rooms;
-  drawYou();
   drawServers(welcome.servers);
   // A session that has recovered is in its rooms. Where it hasn't, or on another page of this tab, we join them again,
   // and make them again where they are gone.
   const here = new Map(welcome.here.map(({ room, people }) => [room, people]));
   const before = rooms.size ? [...rooms.keys()] : (memory.get("sessionStorage", "rooms") ?? []);
-  const back = (name) => (rooms.has(name) && here.has(name) ? enterAgain(rooms.get(name), here.get(name)) : join(name, { create: true, quiet: true }));
+  const back = (name) => (rooms.has(name) && here.has(name) ? enterAgain(rooms.get(name), here.get(name)) : join(name, { create: true, refused: () => {} }));
   await Promise.all([...new Set([...before, ...here.keys()])].map(back));
   if (round !== rounds) return; // lost meanwhile, and back once more
   connection.caughtUp(welcome.not_recovered);
@@ -203,6 +174,16 @@ socket.on("left", ({ room: name, person }) => {
   drawRoom();
 });
 
+// It is told in each room, and comes to our own other tabs, too.
+socket.on("renamed", ({ room: name, person, before }) => {
+  if (person.id === me.id) iAm(person);
+  const room = rooms.get(name);
+  if (!room) return;
+  room.renamed(person);
+  room.note(`${before} is now ${person.name}`);
+  drawRoom();
+});
+
 // A server has come or gone, and who is here with it.
 socket.on("here", ({ room: name, people }) => {
   const room = rooms.get(name);
@@ -225,8 +206,8 @@ socket.on("disconnect", () => {
 
 // ---- rooms ----
 
-/** Joins a room. Gives the Room, or null after an error that the person has been told of. */
-async function join(name, { create = false, quiet = false } = {}) {
+/** Joins a room. Gives the Room, or null after an error, which goes to `refused`. */
+async function join(name, { create = false, refused = toast } = {}) {
   try {
     const joined = await connection.ask("join", { room: name, create });
     const known = rooms.get(joined.room);
@@ -239,7 +220,7 @@ async function join(name, { create = false, quiet = false } = {}) {
     return room;
   } catch (refusal) {
     if (refusal.code === "unknown_room") missing = name;
-    else if (!quiet) toast(refusal.message);
+    else refused(refusal.message);
     return null;
   }
 }
@@ -294,11 +275,13 @@ function remember() {
 
 $("create-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const name = $("create-name").value.trim();
-  if (!name) return $("create-name").focus();
-  const room = await join(name, { create: true });
-  if (!room) return;
-  $("create-name").value = "";
+  const field = $("create-name");
+  const name = field.value.trim();
+  if (!name) return field.focus();
+  const room = await join(name, { create: true, refused: (why) => fieldError(field, why) });
+  if (!room) return field.focus();
+  field.value = "";
+  fieldError(field, "");
   show(room);
 });
 
@@ -484,8 +467,8 @@ function drawConnection() {
   $("transport-latency").textContent = milliseconds;
 
   const summary = state === "online" ? `${name}${milliseconds && `, answers in ${milliseconds}`}` : statusText(connection);
-  const session = state === "online" ? el("span", { class: "session" }, `Session ${socket.id}`) : null;
-  $("connection-summary").replaceChildren(...[summary, session].filter(Boolean));
+  const id = state === "online" ? el("span", { class: "socket", "data-testid": "socket" }, `Socket ${socket.id}`) : null;
+  $("connection-summary").replaceChildren(...[summary, id].filter(Boolean));
   if (drawnTimeline !== timeline) {
     drawnTimeline = timeline;
     $("timeline").replaceChildren(...timeline.map(({ at, kind, text }) => el("li", { class: "moment", "data-kind": kind }, el("span", {}, text), time(at, { seconds: true }))));
@@ -499,18 +482,16 @@ function drawConnection() {
   $("try-now").hidden = state !== "reconnecting";
 }
 
-function statusText({ state, attempts, comeback }) {
+function statusText({ state, comeback }) {
   if (state === "connecting") return "Connecting…";
   if (state === "offline") return "Not connected";
-  if (state === "reconnecting") {
-    const lead = navigator.onLine ? "No connection to the server." : "This device is offline.";
-    return `${lead} Trying again${attempts > 1 ? `, attempt ${attempts}` : ""}…`;
-  }
+  // Short enough for one line of a phone. How often it was tried is in the panel behind the badge.
+  if (state === "reconnecting") return navigator.onLine ? "No connection. Trying again…" : "This device is offline.";
   if (!comeback) return "Connected";
   const { after, recovered, missed, done } = comeback;
   if (!done) return "Connected again. Catching up…";
   const lead = `Back after ${durationText(after)}`;
-  if (!recovered) return `${lead}, but as a new session: some of what you missed may be lost.`;
+  if (!recovered) return `${lead}, but as a new socket: some of what you missed may be lost.`;
   return missed ? `${lead}, with the ${missed === 1 ? "message" : `${missed} messages`} you missed.` : `${lead}. You missed nothing.`;
 }
 
@@ -529,32 +510,6 @@ $("ways").addEventListener("change", ({ target }) => {
   connection.use(target.value);
 });
 
-// ---- panels, notices ----
-
-const PANELS = [["open-rooms", "rooms-panel"], ["open-people", "people-panel"]];
-for (const [button, panel] of PANELS) {
-  $(button).addEventListener("click", () => {
-    closePanels();
-    $(panel).dataset.open = "";
-    $(button).setAttribute("aria-expanded", "true");
-    $("backdrop").hidden = false;
-    $("conversation").inert = true;
-    $(panel).querySelector("[data-close-panel]").focus();
-  });
-}
-function closePanels({ focusBack = false } = {}) {
-  $("conversation").inert = false;
-  for (const [button, panel] of PANELS) {
-    if (focusBack && "open" in $(panel).dataset) $(button).focus();
-    delete $(panel).dataset.open;
-    $(button).setAttribute("aria-expanded", "false");
-  }
-  $("backdrop").hidden = true;
-}
-$("backdrop").addEventListener("click", () => closePanels({ focusBack: true }));
-for (const button of document.querySelectorAll("[data-close-panel]")) button.addEventListener("click", () => closePanels({ focusBack: true }));
-addEventListener("keydown", (event) => event.key === "Escape" && !$("backdrop").hidden && closePanels({ focusBack: true }));
-
 document.addEventListener("visibilitychange", () => {
   const room = rooms.get(current);
   if (document.hidden || !room?.unread) return;
@@ -562,19 +517,4 @@ document.addEventListener("visibilitychange", () => {
   drawRooms();
 });
 
-function toast(text) {
-  const close = () => node.remove();
-  const node = el("div", { class: "toast", "data-testid": "toast" }, el("p", {}, text), el("button", { type: "button", class: "icon-button", "aria-label": "Dismiss", onclick: close }, icon("close")));
-  $("toasts").append(node);
-  setTimeout(close, 8_000);
-}
-
-/** For screen readers: the list itself is silent, since opening a room would read all of it. */
-function announce(text) {
-  $("announcer").append(el("p", {}, text));
-  while ($("announcer").children.length > 5) $("announcer").firstChild.remove();
-}
-
-const remembered = memory.get("sessionStorage", "name");
-if (remembered) enter(remembered);
-else openGate();
+who.begin();

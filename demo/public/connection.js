@@ -61,7 +61,6 @@ export class Connection extends EventTarget {
   transport = null;
   upgradingTo = null;
   latency = null;
-  attempts = 0;
   timeline = []; // { at, kind: "good" | "bad" | "plain", text }, newest first
   lostAt = null; // when the connection was lost, if nobody asked for it
   comeback = null; // after a loss, for a while: { after (ms), recovered, missed (how many), done (no more will come) }
@@ -129,7 +128,6 @@ export class Connection extends EventTarget {
     const manager = socket.io;
 
     manager.on("open", () => this.#opened(manager.engine));
-    manager.on("reconnect_attempt", (attempt) => this.#set({ attempts: attempt }));
     manager.on("error", (error) => {
       this.#noteFailure(error.message);
       this.#set({ state: "reconnecting" });
@@ -138,7 +136,7 @@ export class Connection extends EventTarget {
     socket.on("connect", () => {
       // Where a connection was lost, what was missed comes now, before anything that we ask for.
       const comeback = this.lostAt && { after: Date.now() - this.lostAt, recovered: socket.recovered, missed: 0, done: false };
-      this.#set({ state: "online", attempts: 0, comeback, lostAt: null });
+      this.#set({ state: "online", comeback, lostAt: null });
       this.#measure();
     });
     socket.on("disconnect", (reason) => {
@@ -183,14 +181,14 @@ export class Connection extends EventTarget {
     });
   }
 
-  /** What was missed has come, as far as it will. `why` says why the session is a new one, if it should have been the old one. */
+  /** What was missed has come, as far as it will. `why` says why the socket is a new one, if it should have been the old one. */
   caughtUp(why) {
     const { comeback } = this;
     if (!comeback) return;
     const { after, recovered, missed } = comeback;
     const count = missed === 1 ? "the message that was" : `${missed} messages that were`;
-    if (recovered) this.#note("good", `The same session again after ${durationText(after)}${missed ? `, with ${count} missed` : ""}`);
-    else this.#note("bad", `A new session after ${durationText(after)}: ${why ?? "the server knows no other"}`);
+    if (recovered) this.#note("good", `The same socket again after ${durationText(after)}${missed ? `, with ${count} missed` : ""}`);
+    else this.#note("bad", `A new socket after ${durationText(after)}: ${why ?? "the server knows no other"}`);
     this.#set({ comeback: { ...comeback, done: true } });
     const shown = this.comeback;
     setTimeout(() => this.comeback === shown && this.#set({ comeback: null }), recovered ? COMEBACK_SHOWN_MS : 3 * COMEBACK_SHOWN_MS);

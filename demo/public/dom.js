@@ -14,6 +14,13 @@ export function el(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Says what is wrong with a field at the place that its `aria-describedby` names, until one types. */
+export function fieldError(field, text) {
+  $(field.getAttribute("aria-describedby")).textContent = text;
+  field.setAttribute("aria-invalid", String(text !== ""));
+  if (text) field.addEventListener("input", () => fieldError(field, ""), { once: true });
+}
+
 export function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");

@@ -5,6 +5,7 @@ import { addressOf, isPicture, sizeText } from "./files.js";
 
 const GROUP_MS = 5 * 60_000; // one author's messages within this time stand together
 const NEAR_END_PX = 80;
+const MAX_RATIO = 3; // of a picture's sides: one that is longer would be a stripe in the list, and is cropped there
 
 export class MessageList {
   #room = null;
@@ -43,20 +44,27 @@ export class MessageList {
   /** Brings the list up to date with the room. */
   draw() {
     const nodes = [];
-    let previous = null;
-    for (const item of this.#room?.sorted() ?? []) {
-      item.node ??= item.kind === "message" ? this.#message(item) : el("li", { class: item.kind, "data-testid": item.kind });
-      if (item.kind !== "message") item.node.textContent = item.text;
+    let previous = null; // the message just above
+    let shownDay = null;
+    const items = this.#room?.sorted() ?? [];
+    const times = timesOf(items);
+    for (const [index, item] of items.entries()) {
+      const day = dayText(times[index]);
+      if (day !== shownDay) {
+        nodes.push(this.#day(day));
+        previous = null;
+      }
+      shownDay = day;
       if (item.kind === "message") {
-        const day = dayText(item.at);
-        const newDay = previous?.day !== day;
-        if (newDay) nodes.push(this.#day(day));
-        const grouped = !newDay && previous.from?.id === item.from.id && item.at - previous.at < GROUP_MS;
-        item.node.classList.toggle("grouped", grouped);
+        item.node ??= this.#message(item);
+        const isSame = previous?.from.id === item.from.id && previous.from.name === item.from.name;
+        item.node.classList.toggle("grouped", isSame && item.at - previous.at < GROUP_MS);
         this.#refresh(item);
-        previous = { day, from: item.from, at: item.at };
-      } else if (previous) {
-        previous = { day: previous.day };
+        previous = item;
+      } else {
+        item.node ??= el("li", { class: item.kind, "data-testid": item.kind });
+        item.node.textContent = item.text;
+        previous = null;
       }
       nodes.push(item.node);
     }
@@ -100,7 +108,7 @@ export class MessageList {
   }
 
   #day(text) {
-    if (!this.#days.has(text)) this.#days.set(text, el("li", { class: "day" }, text));
+    if (!this.#days.has(text)) this.#days.set(text, el("li", { class: "day", "data-testid": "day" }, text));
     return this.#days.get(text);
   }
 
@@ -170,6 +178,8 @@ export class MessageList {
         const address = await this.#address(item);
         const image = el("img", { src: address, alt: `Picture ${name}`, "data-testid": "picture-image" });
         await image.decode();
+        const { naturalWidth: width, naturalHeight: height } = image;
+        image.classList.toggle("cropped", Math.max(width / height, height / width) > MAX_RATIO);
         frame.replaceChildren(el("button", { type: "button", "aria-label": `Enlarge the picture ${name}`, onclick: () => enlarge(item, address) }, image));
       } catch (error) {
         failed(error.code ? error.message : "this is not a picture that can be shown.");
@@ -198,6 +208,17 @@ export class MessageList {
       el("button", { type: "button", class: "icon-button", "aria-label": `Download ${name}`, "data-testid": "download", onclick: save }, icon("down")),
     );
   }
+}
+
+/**
+ * When these items were, which never goes back: so each day has one line. A note that was missed has the time at which it came
+ * here, and was before the message below it; the clock of this page may not be that of the server.
+ */
+function timesOf(items) {
+  const times = items.map(({ at }) => at);
+  for (let i = items.length - 2; i >= 0; i--) if (items[i].kind !== "message") times[i] = Math.min(times[i], times[i + 1]);
+  for (let i = 1; i < items.length; i++) times[i] = Math.max(times[i], times[i - 1]);
+  return times;
 }
 
 function enlarge(item, address) {

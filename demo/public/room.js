@@ -51,7 +51,7 @@ export class Room {
 
   note(text) {
     const last = this.sorted().findLast((item) => item.after !== Infinity);
-    const item = { kind: "note", key: `n${++sequence}`, after: last?.after ?? 0, n: sequence, text };
+    const item = { kind: "note", key: `n${++sequence}`, after: last?.after ?? 0, n: sequence, at: Date.now(), text };
     this.#add(item);
     return item;
   }
@@ -96,6 +96,13 @@ export class Room {
   departed(person) {
     this.typing.delete(person.id);
     return this.people.delete(person.id);
+  }
+
+  /** Someone has another name. What they have said keeps the name under which they said it. */
+  renamed(person) {
+    if (this.people.has(person.id)) this.people.set(person.id, person);
+    const typing = this.typing.get(person.id);
+    if (typing) typing.person = person;
   }
 
   setTyping(person, typing) {

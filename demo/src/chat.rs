@@ -201,14 +201,7 @@ impl Chat {
     /// The person who comes with this name. Who shows the same `key` again is the same person, also
     /// after a restart of the server; the others only see what has been made of it.
     pub(crate) fn person(name: &str, key: &str) -> Result<Person, ChatError> {
-        let name = name.split_whitespace().collect::<Vec<_>>().join(" ");
-        let length = name.chars().count();
-        let invisible = |c: char| {
-            c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-        };
-        if length == 0 || length > LIMITS.name || name.contains(invisible) {
-            return Err(ChatError::BadName);
-        }
+        let name = person_name(name)?;
         let digest = Sha256::digest(key);
         let id = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
         Ok(Person {
@@ -373,6 +366,28 @@ impl NewFile {
         };
         Ok((file, self.data))
     }
+}
+
+impl Person {
+    /// The same person under another name.
+    pub(crate) fn renamed(&self, name: &str) -> Result<Self, ChatError> {
+        Ok(Self {
+            id: self.id.clone(),
+            name: person_name(name)?,
+        })
+    }
+}
+
+/// “ Ada  Lovelace ” is called “Ada Lovelace”.
+fn person_name(given: &str) -> Result<String, ChatError> {
+    let name = given.split_whitespace().collect::<Vec<_>>().join(" ");
+    let length = name.chars().count();
+    let invisible =
+        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if length == 0 || length > LIMITS.name || name.contains(invisible) {
+        return Err(ChatError::BadName);
+    }
+    Ok(name)
 }
 
 /// “Choir Berlin” is the room `choir-berlin`.

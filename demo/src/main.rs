@@ -56,6 +56,7 @@ async fn server(folder: &Path, address: &str) -> Result<Server, String> {
         .middleware(let_in)
         .on_connect(came)
         .on("hello", hello)
+        .on("rename", rename)
         .on("join", join)
         .on("leave", leave)
         .on("message", message)
@@ -157,6 +158,46 @@ async fn hello(
         not_recovered: socket.not_recovered().map(LogError::to_string),
         servers: servers.addresses(),
     }
+}
+
+#[derive(Deserialize)]
+struct Rename {
+    name: String,
+}
+
+#[derive(Serialize)]
+struct Renamed<'a> {
+    room: &'a str,
+    person: &'a Person,
+    /// The name that they had.
+    before: &'a str,
+}
+
+/// The connection stays; what was said stays under the old name. The answer has the name as it is
+/// now.
+async fn rename(
+    socket: Socket,
+    me: Person,
+    State(servers): State<Servers>,
+    Data(Rename { name }): Data<Rename>,
+) -> Result<Person, ChatError> {
+    let person = me.renamed(&name)?;
+    if person == me {
+        return Ok(person);
+    }
+    let namespace = socket.namespace();
+    // Asked before the change, which is told at once then: the name told last is the one that holds.
+    let people = People::of(namespace.broadcast()).await;
+    servers.rename(namespace, &person);
+    for room in people.rooms(&person) {
+        let renamed = Renamed {
+            room,
+            person: &person,
+            before: &me.name,
+        };
+        socket.to(here(room)).emit("renamed", renamed);
+    }
+    Ok(person)
 }
 
 /// Up to the first `await` it is still in its rooms.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Broadcast, RemoteSocket, Socket};
+use antiphon::{Broadcast, Namespace, RemoteSocket, Socket};
 use serde::Serialize;
 
 use crate::chat::Person;
@@ -34,6 +34,15 @@ pub(crate) fn rooms_of(socket: &Socket) -> Vec<String> {
     let rooms = socket.rooms();
     let names = rooms.iter().filter_map(|room| room.strip_prefix(HERE));
     names.map(str::to_owned).collect()
+}
+
+/// From now on this person has this name at each of their sockets on this server.
+pub(crate) fn rename(namespace: &Namespace, person: &Person) {
+    let is_theirs =
+        |socket: &Socket| (socket.get::<Person>()).is_some_and(|known| known.id == person.id);
+    for socket in namespace.sockets().into_iter().filter(is_theirs) {
+        socket.insert(person.clone());
+    }
 }
 
 /// Who was where at one moment.
@@ -69,6 +78,16 @@ impl People {
             }
         }
         people
+    }
+
+    /// The rooms in which this person is, by any socket.
+    pub(crate) fn rooms(&self, person: &Person) -> HashSet<&str> {
+        let is_theirs = |socket: &&RemoteSocket| {
+            (socket.data::<Person>(PERSON)).is_some_and(|known| known.id == person.id)
+        };
+        let sockets = self.0.iter().filter(is_theirs);
+        let rooms = sockets.flat_map(|socket| &socket.rooms);
+        rooms.filter_map(|room| room.strip_prefix(HERE)).collect()
     }
 
     /// Whether this person is in a room, by any socket.

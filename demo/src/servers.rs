@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use crate::{
     chat::{Chat, Message, Person},
     history::{self, FileData, said},
-    people::{People, here},
+    people::{self, People, here},
 };
 
 /// So often it is looked at which servers there are.
@@ -84,6 +84,12 @@ impl Servers {
         namespace.server_side_emit("made", room);
     }
 
+    /// From now on this person has this name, on all servers.
+    pub(crate) fn rename(&self, namespace: &Namespace, person: &Person) {
+        people::rename(namespace, person);
+        namespace.server_side_emit("renamed", person);
+    }
+
     /// What the page shows of the servers, if there is more than one.
     pub(crate) fn addresses(&self) -> Option<Addresses> {
         self.0.redis.as_ref()?;
@@ -120,6 +126,11 @@ impl Servers {
         namespace.on_server_side("made", move |room: String| {
             of.restore([room]);
             this.0.changed.notify_one();
+            async {}
+        });
+        let at = namespace.clone();
+        namespace.on_server_side("renamed", move |person: Person| {
+            people::rename(&at, &person);
             async {}
         });
         let (this, of) = (self.clone(), chat.clone());

@@ -55,7 +55,7 @@ async function enters(person, room) {
   await person.get("room-title").filter({ hasText: `#${room}` }).waitFor();
 }
 
-const session = (person) => person.page.locator("#connection-summary .session").textContent();
+const socket = (person) => person.get("socket").textContent(); // in the panel behind the badge
 const count = (person, testId, wanted) =>
   person.page.waitForFunction(([id, wanted]) => document.querySelectorAll(`[data-testid="${id}"]`).length === wanted, [testId, wanted]);
 const allSent = (person) => person.page.waitForFunction(() => !document.querySelector('[data-state="pending"], [data-state="failed"]'));
@@ -84,7 +84,7 @@ for (const [transport, query, options] of [["websocket", "", {}], ["polling", "?
     await ada.hears("in the other room", "Ben");
     await enters(ada, "choir");
     await enters(ben, "choir");
-    const before = [await session(ada), await session(ben)];
+    const before = [await socket(ada), await socket(ben)];
     await ada.screenshot(`20-before-${transport}`);
 
     await demo.kill();
@@ -112,8 +112,8 @@ for (const [transport, query, options] of [["websocket", "", {}], ["polling", "?
     await ada.hears("three", "Ben");
     assert.deepEqual(await ada.texts(), ["before", ...said]);
     assert.deepEqual(await ada.get("missed").allTextContents(), ["3 messages while you were away"]);
-    assert.deepEqual([await session(ada), await session(ben)], before, "the same sockets");
-    assert.match(await ada.get("timeline").textContent(), /The same session again after .*, with 4 messages that were missed/);
+    assert.deepEqual([await socket(ada), await socket(ben)], before, "the same sockets");
+    assert.match(await ada.get("timeline").textContent(), /The same socket again after .*, with 4 messages that were missed/);
     assert.equal(await ada.get("you").textContent(), "Ada");
     await Promise.all([ada, ben].map((person) => count(person, "person", 2)));
     await ada.get("room-listening").filter({ hasText: "1 unread" }).waitFor({ state: "attached" });
@@ -187,12 +187,12 @@ test("the server is stopped in order and started: pages come back as the same", 
   await Promise.all([ada.online(), ben.online()]);
   await ben.say("before");
   await ada.hears("before");
-  const before = [await session(ada), await session(ben)];
+  const before = [await socket(ada), await socket(ben)];
   assert.equal(await demo.stop(), 0);
   await Promise.all([away(ada), away(ben)]);
   await demo.start();
   await Promise.all([ada, ben].map((person) => cameBack(person, "recovered")));
-  assert.deepEqual([await session(ada), await session(ben)], before);
+  assert.deepEqual([await socket(ada), await socket(ben)], before);
   for (const person of [ada, ben]) await count(person, "person", 2);
   await ben.say("after");
   await ada.hears("after", "Ben");
@@ -204,7 +204,7 @@ test("the network is cut while the server runs: what was said meanwhile comes, a
   // The client takes it that no network is needed for "localhost".
   const ada = await arrives("Ada", { url: demo.url.replace("localhost", "127.0.0.1") });
   await Promise.all([ada.online(), ben.online()]);
-  const before = await session(ada);
+  const before = await socket(ada);
   await ben.say("before");
   await ada.hears("before");
   await ada.context.setOffline(true);
@@ -220,7 +220,7 @@ test("the network is cut while the server runs: what was said meanwhile comes, a
   await ben.hears("from Ada", "Ada");
   await allSent(ada);
   for (const person of [ada, ben]) assert.deepEqual(await person.texts(), ["before", "one", "two", "from Ada"]);
-  assert.equal(await session(ada), before);
+  assert.equal(await socket(ada), before);
   for (const person of [ada, ben]) await count(person, "person", 2);
 });
 
@@ -229,24 +229,24 @@ test("a server that has lost its log: the page says that it isn't recovered, and
   await Promise.all([ada.online(), ben.online()]);
   await ben.say("before");
   await ada.hears("before");
-  const before = await session(ada);
+  const before = await socket(ada);
   await demo.kill();
   await Promise.all([away(ada), away(ben)]);
   await ada.page.clock.pauseAt(Date.now() + 500);
   demo.forget();
   await demo.start();
-  assert.match(await cameBack(ben, "new"), /new session/);
+  assert.match(await cameBack(ben, "new"), /new socket/);
   await ben.say("meanwhile");
   await allSent(ben);
   await ada.page.clock.resume();
-  assert.match(await cameBack(ada, "new"), /new session.*may be lost\.$/);
+  assert.match(await cameBack(ada, "new"), /new socket.*may be lost\.$/);
   await ada.hears("meanwhile", "Ben");
   assert.deepEqual(await ada.texts(), ["before", "meanwhile"]);
-  assert.notEqual(await session(ada), before);
+  assert.notEqual(await socket(ada), before);
   await ada.screenshot("24-not-recovered");
   assert.equal(await ada.overflow(), 0);
   await ada.get("transport").click();
-  await ada.get("timeline").getByText(/^A new session after .*no such session/).waitFor();
+  await ada.get("timeline").getByText(/^A new socket after .*no such session/).waitFor();
   await ada.screenshot("25-not-recovered-panel");
   for (const person of [ada, ben]) await count(person, "person", 2);
 });

@@ -31,9 +31,18 @@ fn names_are_tidied_and_bounded() {
         Chat::person("  Ada \n Lovelace ", "k").unwrap().name,
         "Ada Lovelace"
     );
+    let ada = Chat::person("Ada", "k").unwrap();
     for bad in ["", "   ", &"x".repeat(5_000), "a\u{0}b", "\u{202e}adA"] {
         assert_eq!(Chat::person(bad, "k"), Err(ChatError::BadName), "{bad:.10}");
+        assert_eq!(ada.renamed(bad), Err(ChatError::BadName), "{bad:.10}");
     }
+}
+
+#[test]
+fn another_name_is_tidied_and_leaves_the_person_the_same() {
+    let ada = Chat::person("Ada", "key of Ada").unwrap();
+    let augusta = ada.renamed(" Augusta  King").unwrap();
+    assert_eq!(augusta, Chat::person("Augusta King", "key of Ada").unwrap());
 }
 
 #[test]
