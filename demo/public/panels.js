@@ -33,6 +33,8 @@ addEventListener("keydown", (event) => event.key === "Escape" && !document.query
 export function toast(text) {
   const close = () => node.remove();
   const node = el("div", { class: "toast", "data-testid": "toast" }, el("p", {}, text), el("button", { type: "button", class: "icon-button", "aria-label": "Dismiss", onclick: close }, icon("close")));
+  const isSame = (other) => other.firstChild.textContent === text;
+  [...$("toasts").children].find(isSame)?.remove();
   $("toasts").append(node);
   setTimeout(close, 8_000);
 }

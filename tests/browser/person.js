@@ -171,6 +171,7 @@ function recordBadge() {
   window.badges = [];
   addEventListener("DOMContentLoaded", () => {
     const badge = document.getElementById("transport");
+    if (!badge) return; // the browser's own page, which says that there is no server
     const record = () => {
       const shown = `${badge.dataset.state} ${badge.dataset.transport}`;
       if (window.badges.at(-1) !== shown) window.badges.push(shown);
