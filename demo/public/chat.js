@@ -85,7 +85,7 @@ socket.on("connect", async () => {
   limits = { ...limits, ...welcome.limits };
   allRooms = welcome.rooms;
   drawServers(welcome.servers);
-  // A session that has recovered is in its rooms. Where it hasn't, or on another page of this tab, we join them again,
+  // A socket that has recovered is in its rooms. Where it hasn't, or on another page of this tab, we join them again,
   // and make them again where they are gone.
   const here = new Map(welcome.here.map(({ room, people }) => [room, people]));
   const before = rooms.size ? [...rooms.keys()] : (memory.get("sessionStorage", "rooms") ?? []);

@@ -124,6 +124,17 @@ test("two pages on two servers talk, and a server that is killed takes its peopl
   await cy.screenshot("34-servers-on-a-phone");
   assert.equal(await cy.overflow(), 0);
 
+  // Another name, from the other server; by its own account and that of newcomers, too.
+  await ben.get("rename").click();
+  await ben.get("rename-input").fill("Benedict");
+  await ben.get("rename-save").click();
+  for (const person of [...both, cy]) await sees(person, ["Ada", "Benedict", "Cy"]);
+  await ada.get("note").filter({ hasText: "Ben is now Benedict" }).waitFor();
+  const dan = await arrives("Dan", one, { at: "choir" });
+  for (const person of [...both, cy, dan]) await sees(person, ["Ada", "Benedict", "Cy", "Dan"]);
+  await ben.say("by another name");
+  await ada.hears("by another name", "Benedict");
+
   const problems = people.flatMap((person) => person.problems);
   assert.deepEqual(problems, [], "errors on the console and failed requests");
 });
