@@ -17,6 +17,7 @@ enum Kind {
     Plain,
     Pattern,
     Stream,
+    Log,
 }
 
 impl Topic {
@@ -45,6 +46,12 @@ impl Topic {
         Self::of(name.into(), Kind::Stream)
     }
 
+    /// The log of a namespace, which is named by its topic: what a [journal](crate::log::Journal)
+    /// appends there is published under it.
+    pub(crate) fn log(name: impl Into<Arc<str>>) -> Self {
+        Self::of(name.into(), Kind::Log)
+    }
+
     /// Its name; that of a pattern is what the names begin with.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -61,6 +68,13 @@ impl Topic {
     #[must_use]
     pub const fn is_stream(&self) -> bool {
         matches!(self.kind, Kind::Stream)
+    }
+
+    /// Whether it is the log of a namespace. A broker of several machines may subscribe to it where
+    /// the log is kept.
+    #[must_use]
+    pub const fn is_log(&self) -> bool {
+        matches!(self.kind, Kind::Log)
     }
 
     /// Whether who subscribes to this gets what is published under `topic`.

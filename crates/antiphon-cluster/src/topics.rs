@@ -65,7 +65,7 @@ impl Topics {
     /// one machine of a broker.
     pub(crate) fn log(&self, namespace: &str) -> Topic {
         let (prefix, tag) = (&self.prefix, tag(namespace, ""));
-        Topic::new(format!("{prefix}:{{{tag}}}log:{namespace}"))
+        Topic::log(format!("{prefix}:{{{tag}}}log:{namespace}"))
     }
 
     /// A room that is named like an id has the topic of its server's sockets.

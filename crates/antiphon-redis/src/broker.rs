@@ -1,11 +1,16 @@
-//! The broker: two connections, of which one publishes and the other listens, and a third that reads
-//! streams, if there are any.
+//! The broker: a connection that publishes and another that listens, and a third that reads streams,
+//! if there are any.
 //!
 //! They are apart because Redis closes a connection that listens too slowly, and what is published
 //! has no share in that; and a connection that waits for a stream does nothing else. Each has a task
 //! that connects again by itself. The router is told that there is a connection when there are all.
+//!
+//! In a Redis Cluster what has a slot goes by the node that has it: there are two tasks that publish
+//! and two that listen then, one for each [`Way`], so that the death of one node doesn't concern what
+//! any node can do.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
@@ -18,14 +23,16 @@ use antiphon_cluster::{
     node::Store,
 };
 use bytes::Bytes;
-use redis::{RedisResult, aio::MultiplexedConnection};
-use tokio::sync::watch;
+use redis::aio::MultiplexedConnection;
+use tokio::sync::{Notify, watch};
 
 use crate::{
+    asks::Counter,
     error::Error,
+    nodes::Reach,
     publisher::{self, Sender},
     reader,
-    server::Server,
+    server::{Server, Way},
     store::RedisStore,
     subscriber,
 };
@@ -40,75 +47,157 @@ pub(crate) struct RedisBroker(pub(crate) Arc<Shared>);
 /// What its tasks have in common.
 pub(crate) struct Shared {
     pub(crate) server: Server,
-    pub(crate) queue: Queue,
-    /// The connection that publishes, for questions.
-    requests: Mutex<Option<MultiplexedConnection>>,
+    home: Lane,
+    /// `None` where there is one Redis.
+    keyed: Option<Lane>,
+    pub(crate) counter: Counter,
     links: watch::Sender<Links>,
+    /// Which version of what is wanted is subscribed to, by each that listens.
+    confirmed: Mutex<BTreeMap<Way, u64>>,
     inbox: OnceLock<Arc<Inbox>>,
 }
 
-/// Questions may be asked. Dropped, also with the task that publishes, it lets the connection go.
-pub(crate) struct Asks<'s>(&'s Shared);
+/// What waits to be published by one [`Way`], and the connections by which that is done.
+pub(crate) struct Lane {
+    pub(crate) way: Way,
+    pub(crate) queue: Queue,
+    /// The connections, for questions.
+    reach: Mutex<Option<Reach>>,
+    /// Whether it has anything to do.
+    is_used: watch::Sender<bool>,
+    /// A node has said that it doesn't have something any more.
+    pub(crate) moved: Notify,
+}
 
-impl Drop for Asks<'_> {
-    fn drop(&mut self) {
-        *self.0.requests() = None;
+/// Questions may be asked. Dropped, also with the task that publishes, it lets the connection go.
+pub(crate) struct Asks<'s>(&'s Lane);
+
+impl Asks<'_> {
+    /// The connections are others now.
+    pub(crate) fn renew(&self, reach: Reach) {
+        *self.0.reach() = Some(reach);
     }
 }
 
-/// Which of the connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+impl Drop for Asks<'_> {
+    fn drop(&mut self) {
+        *self.0.reach() = None;
+    }
+}
+
+impl Lane {
+    fn new(way: Way, is_used: bool) -> Self {
+        Self {
+            way,
+            queue: Queue::new(),
+            reach: Mutex::default(),
+            is_used: watch::Sender::new(is_used),
+            moved: Notify::new(),
+        }
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Option<Reach>> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks questions by these connections, as long as what is returned is kept.
+    pub(crate) fn ask_by(&self, reach: Reach) -> Asks<'_> {
+        *self.reach() = Some(reach);
+        Asks(self)
+    }
+
+    /// The connection by which questions about this key are asked.
+    pub(crate) fn connection(&self, key: &str) -> Result<MultiplexedConnection, Refused> {
+        let connection = self.reach().as_ref().and_then(|reach| reach.to(key));
+        connection.ok_or_else(|| Refused::Down {
+            reason: "Redis isn't connected".to_owned(),
+        })
+    }
+
+    /// A node has said that it doesn't have something any more.
+    pub(crate) fn look_again(&self) {
+        self.moved.notify_one();
+    }
+
+    /// Resolves when it has something to do.
+    pub(crate) async fn used(&self) {
+        // The sender is here.
+        let _ = self.is_used.subscribe().wait_for(|is_used| *is_used).await;
+    }
+}
+
+/// Which of the connections, or sets of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
-    Publishing,
-    Subscribing,
-    Reading,
+    Publishing(Way),
+    Subscribing(Way),
+    /// With the number of the streams that have one connection.
+    Reading(usize),
 }
 
-/// How the connections are.
-#[derive(Debug, Clone, Default)]
-struct Links {
-    publishing: Link,
-    subscribing: Link,
-    /// `None` if no stream is read.
-    reading: Option<Link>,
-}
+/// How the connections are that there have to be.
+#[derive(Debug, Clone)]
+struct Links(BTreeMap<Side, Link>);
 
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Link {
-    #[default]
     New,
     Up,
     Down(Error),
 }
 
 impl Links {
+    fn new(sides: impl IntoIterator<Item = Side>) -> Self {
+        Self(sides.into_iter().map(|side| (side, Link::New)).collect())
+    }
+
     /// Whether all are there. `None`: not yet, and nothing is wrong so far.
     fn outcome(&self) -> Option<Result<(), Error>> {
-        let links = [&self.publishing, &self.subscribing];
-        let links = || links.into_iter().chain(&self.reading);
-        let error = links().find_map(|link| match link {
+        let error = self.0.values().find_map(|link| match link {
             Link::Down(error) => Some(error.clone()),
             _ => None,
         });
         match error {
             Some(error) => Some(Err(error)),
-            None => links().all(|link| *link == Link::Up).then_some(Ok(())),
+            None => self
+                .0
+                .values()
+                .all(|link| *link == Link::Up)
+                .then_some(Ok(())),
         }
     }
 }
 
 impl RedisBroker {
     pub(crate) fn new(server: Server) -> Self {
-        let links = Links {
-            reading: server.channels.reads().then(Link::default),
-            ..Links::default()
-        };
+        let channels = &server.channels;
+        let is_cluster = server.cluster().is_some();
+        let reads = (0..reader::groups(&server).len()).map(Side::Reading);
+        // Which ways there are, and whether they are used from the beginning: keys of logs are, once
+        // there is a log.
+        let by_home = !(is_cluster && channels.are_sharded);
+        let has_keys = channels.are_sharded || channels.streams.is_some();
+        let by_key = is_cluster && (has_keys || channels.logs.is_some());
+        let ways = [
+            (Side::Publishing(Way::Home), by_home),
+            (Side::Subscribing(Way::Home), by_home),
+            (Side::Publishing(Way::Keyed), by_key && has_keys),
+            (Side::Subscribing(Way::Keyed), by_key),
+        ];
+        let ways = ways
+            .into_iter()
+            .filter_map(|(side, is_used)| is_used.then_some(side));
+        let links = Links::new(ways.chain(reads));
+        let confirms = [(Way::Home, by_home), (Way::Keyed, by_key)];
+        let confirms = confirms.into_iter().filter(|(_, is_used)| *is_used);
         Self(Arc::new(Shared {
-            server,
-            queue: Queue::new(),
-            requests: Mutex::default(),
+            home: Lane::new(Way::Home, by_home),
+            keyed: by_key.then(|| Lane::new(Way::Keyed, has_keys)),
+            counter: Counter::default(),
             links: watch::Sender::new(links),
+            confirmed: Mutex::new(confirms.map(|(way, _)| (way, 0)).collect()),
             inbox: OnceLock::new(),
+            server,
         }))
     }
 }
@@ -134,39 +223,49 @@ impl Shared {
         outcome.unwrap_or(Ok(()))
     }
 
-    /// Asks questions by this connection, as long as what is returned is kept.
-    pub(crate) fn ask_by(&self, requests: MultiplexedConnection) -> Asks<'_> {
-        *self.requests() = Some(requests);
-        Asks(self)
+    /// What is published this way.
+    pub(crate) fn lane(&self, way: Way) -> &Lane {
+        match (&self.keyed, way) {
+            (Some(keyed), Way::Keyed) => keyed,
+            _ => &self.home,
+        }
     }
 
-    fn requests(&self) -> MutexGuard<'_, Option<MultiplexedConnection>> {
-        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is published, or asked, under keys.
+    pub(crate) fn lane_of_keys(&self) -> &Lane {
+        self.lane(Way::Keyed)
     }
 
-    /// The connection by which questions are asked.
-    pub(crate) fn connection(&self) -> Result<MultiplexedConnection, Refused> {
-        let requests = self.requests().clone();
-        requests.ok_or_else(|| Refused::Down {
-            reason: "Redis isn't connected".to_owned(),
-        })
+    /// There are logs from now on.
+    pub(crate) fn keep_logs(&self) {
+        if let Some(keyed) = &self.keyed
+            && !keyed.is_used.send_replace(true)
+        {
+            let side = Side::Publishing(Way::Keyed);
+            self.links.send_modify(|links| {
+                links.0.entry(side).or_insert(Link::New);
+            });
+        }
     }
 
-    /// How many connections have subscribed to a topic.
-    async fn subscribers(&self, topic: &Topic) -> Result<usize, Refused> {
-        let mut requests = self.connection()?;
-        let asked: RedisResult<(String, usize)> = redis::cmd("PUBSUB")
-            .arg(match self.server.channels.are_sharded {
-                true => "SHARDNUMSUB",
-                false => "NUMSUB",
-            })
-            .arg(topic.name())
-            .query_async(&mut requests)
-            .await;
-        let (_, count) = asked.map_err(|error| Refused::Down {
-            reason: error.to_string(),
-        })?;
-        Ok(count)
+    /// The ways by which something is listened to.
+    fn listens(&self) -> Vec<Way> {
+        self.confirmed().keys().copied().collect()
+    }
+
+    fn confirmed(&self) -> MutexGuard<'_, BTreeMap<Way, u64>> {
+        self.confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wanted as of this version, and goes this way, has been subscribed to.
+    pub(crate) fn subscribed(&self, way: Way, version: u64, inbox: &Inbox) {
+        let mut confirmed = self.confirmed();
+        confirmed.insert(way, version);
+        if let Some(version) = confirmed.values().min() {
+            inbox.subscribed(*version);
+        }
     }
 
     /// A connection is there.
@@ -182,11 +281,7 @@ impl Shared {
     fn set(&self, side: Side, link: Link) {
         self.links.send_if_modified(|links| {
             let before = links.outcome();
-            match side {
-                Side::Publishing => links.publishing = link,
-                Side::Subscribing => links.subscribing = link,
-                Side::Reading => links.reading = Some(link),
-            }
+            links.0.insert(side, link);
             let after = links.outcome();
             let has_changed = before != after;
             // Told under the lock, so that the last word that the router hears is the last one.
@@ -229,21 +324,38 @@ impl Broker for RedisBroker {
         let shared = Arc::clone(&self.0);
         // It is called once.
         let _ = shared.inbox.set(Arc::clone(&inbox));
+        let listens = shared.listens();
         Box::pin(async move {
-            let publishes = publisher::run(Arc::clone(&shared));
-            let reads = reader::run(Arc::clone(&shared), Arc::clone(&inbox));
-            tokio::join!(publishes, reads, subscriber::run(shared, wanted, inbox));
+            let publishes = |way| publisher::run(Arc::clone(&shared), way);
+            let subscribes = |way| {
+                let is_used = listens.contains(&way);
+                let (shared, wanted) = (Arc::clone(&shared), Arc::clone(&wanted));
+                let runs = subscriber::run(shared, way, wanted, Arc::clone(&inbox));
+                async move {
+                    if is_used {
+                        runs.await;
+                    }
+                }
+            };
+            tokio::join!(
+                publishes(Way::Home),
+                publishes(Way::Keyed),
+                subscribes(Way::Home),
+                subscribes(Way::Keyed),
+                reader::run(Arc::clone(&shared), Arc::clone(&inbox)),
+            );
         })
     }
 
     fn publish(&self, topic: &Topic, frame: Bytes) -> Result<(), Refused> {
         self.check(frame.len())?;
-        self.0.queue.push(topic, frame)
+        let way = self.0.server.way(topic);
+        self.0.lane(way).queue.push(topic, frame)
     }
 
     fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
         let (shared, topic) = (Arc::clone(&self.0), topic.clone());
-        Box::pin(async move { shared.subscribers(&topic).await.map(Some) })
+        Box::pin(async move { shared.count(&topic).await.map(Some) })
     }
 
     fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
@@ -257,7 +369,14 @@ impl Broker for RedisBroker {
 
     fn close(&self) -> BoxFuture<()> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.queue.close().await })
+        Box::pin(async move {
+            let keyed = async {
+                if let Some(keyed) = &shared.keyed {
+                    keyed.queue.close().await;
+                }
+            };
+            tokio::join!(shared.home.queue.close(), keyed);
+        })
     }
 }
 

@@ -14,7 +14,7 @@ use antiphon_cluster::{
 use crate::{
     broker::RedisBroker,
     error::Error,
-    server::{Channels, Server, Streams},
+    server::{Channels, Find, Server, Streams},
 };
 
 /// The names of channels begin so.
@@ -45,7 +45,8 @@ pub struct Redis {
 
 impl Redis {
     /// Connects to the Redis of a URL: `redis://user:password@host:6379`, `rediss://host` with TLS,
-    /// `unix:/path`. The database of a URL is of no matter, since channels belong to none.
+    /// `unix:/path`; or to a Redis Cluster, of which it names some nodes: `redis://node1,node2:7000`.
+    /// The database of a URL is of no matter, since channels belong to none.
     ///
     /// Later it connects again by itself, whatever happens.
     ///
@@ -61,9 +62,11 @@ impl Redis {
     /// As [`connect`](Self::connect), with options.
     pub fn builder(url: &str) -> RedisBuilder {
         RedisBuilder {
-            url: url.to_owned(),
+            find: Find {
+                url: url.to_owned(),
+                ..Find::default()
+            },
             prefix: PREFIX.to_owned(),
-            sentinels: Vec::new(),
             address: None,
             waits: false,
         }
@@ -115,9 +118,8 @@ impl fmt::Debug for Redis {
 #[derive(Clone)]
 #[must_use = "a builder does nothing until connect is called"]
 pub struct RedisBuilder {
-    url: String,
+    find: Find,
     prefix: String,
-    sentinels: Vec<String>,
     address: Option<Address>,
     waits: bool,
 }
@@ -144,7 +146,26 @@ impl RedisBuilder {
     /// # }
     /// ```
     pub fn sentinels<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
-        self.sentinels = urls.into_iter().map(Into::into).collect();
+        self.find.sentinels = urls.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// It is a Redis Cluster: the node of the URL says where the others are. A URL with several nodes
+    /// says so by itself. One that still answers is enough.
+    ///
+    /// Events are published at one node and heard at another, which keeps their order; what has a key or
+    /// a sharded channel goes to the node that has its slot.
+    ///
+    /// ```no_run
+    /// # use antiphon_redis::Redis;
+    /// # async fn example() -> Result<(), antiphon_redis::Error> {
+    /// let redis = Redis::connect("redis://user:password@10.0.0.1:7000,10.0.0.2:7000").await?;
+    /// let the_same = Redis::builder("redis://user:password@redis.internal:7000").cluster();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub const fn cluster(mut self) -> Self {
+        self.find.is_cluster = true;
         self
     }
 
@@ -274,7 +295,7 @@ impl RedisBuilder {
         channels: Channels,
         cluster: impl FnOnce(Arc<RedisBroker>) -> C,
     ) -> Result<C, Error> {
-        let server = Server::new(&self.url, &self.sentinels, channels)?;
+        let server = Server::new(&self.find, channels)?;
         let broker = Arc::new(RedisBroker::new(server));
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker);

@@ -115,6 +115,53 @@ pub enum Error {
         /// What each has said.
         problems: String,
     },
+    /// It is a node of a Redis Cluster, and the URL is one of a single server.
+    #[error(
+        "Redis at {address} is a node of a Redis Cluster: name several of its nodes in the URL, as in \
+         redis://node1,node2, or say RedisBuilder::cluster"
+    )]
+    IsCluster {
+        /// Host and port.
+        address: String,
+    },
+    /// It isn't a node of a Redis Cluster, and was named as one.
+    #[error(
+        "Redis at {address} isn't a node of a Redis Cluster: connect to it by a URL with its host \
+         alone, and without RedisBuilder::cluster"
+    )]
+    NoCluster {
+        /// Host and port.
+        address: String,
+    },
+    /// No node of the Redis Cluster can be reached.
+    #[error(
+        "no node of the Redis Cluster can be reached ({problems}): see whether they run and listen \
+         there, and at the addresses that they announce (CLUSTER SLOTS)"
+    )]
+    NoNode {
+        /// What is wrong with each.
+        problems: String,
+    },
+    /// The Redis Cluster is without a node for some of what it keeps.
+    #[error(
+        "the Redis Cluster has no node for {slots} of its 16384 slots: a node is down and has no \
+         replica, or one isn't in its place yet (CLUSTER SLOTS, CLUSTER INFO)"
+    )]
+    Uncovered {
+        /// So many slots.
+        slots: usize,
+    },
+    /// What a node of the Redis Cluster had is on its way to another one, or there.
+    #[error(
+        "Redis at {address} doesn't have what it had any more: another node of the Redis Cluster \
+         has it, or will have it in a moment ({answer})"
+    )]
+    Elsewhere {
+        /// Host and port.
+        address: String,
+        /// What it says.
+        answer: String,
+    },
     /// It has been started and isn't ready yet.
     #[error("Redis at {address} isn't ready yet: {answer}")]
     NotReady {
@@ -176,12 +223,11 @@ impl Error {
                 answer,
                 rights,
             },
-            ErrorKind::Server(
-                ServerErrorKind::BusyLoading
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::TryAgain,
-            ) => Self::NotReady { address, answer },
+            _ if lower.contains("cluster support disabled") => Self::NoCluster { address },
+            ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
+                Self::NotReady { address, answer }
+            }
+            _ if error.is_cluster_error() => Self::Elsewhere { address, answer },
             ErrorKind::Server(ServerErrorKind::ReadOnly) => Self::Replica { address },
             _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => {
                 Self::Login { address, answer }

@@ -20,7 +20,7 @@ use antiphon_cluster::{
     log::{Append, Change, Extent, Journal, Kept, Placed},
 };
 use bytes::Bytes;
-use redis::{Cmd, FromRedisValue, Pipeline, RedisError, Value};
+use redis::{Cmd, Pipeline, Value};
 
 use crate::{
     broker::{RedisBroker, Shared},
@@ -129,24 +129,11 @@ fn eval(script: &str, keys: &[String]) -> Cmd {
 }
 
 impl Shared {
-    /// Asks a question of one command.
-    pub(crate) async fn ask<R: FromRedisValue>(&self, command: &Cmd) -> Result<R, Refused> {
-        let mut requests = self.connection()?;
-        let asked = command.query_async(&mut requests).await;
-        asked.map_err(|error| self.refused(&error))
-    }
-
-    fn refused(&self, error: &RedisError) -> Refused {
-        let reason = self.server.error(error).to_string();
-        match error.code() {
-            Some(_) => Refused::Denied { reason },
-            None => Refused::Down { reason },
-        }
-    }
-
-    /// Which run of Redis this is: one that begins anew may have forgotten something.
-    async fn run_id(&self) -> Result<String, Refused> {
-        let about: String = self.ask(redis::cmd("INFO").arg("server")).await?;
+    /// Which run of Redis has this log: one that begins anew may have forgotten something.
+    async fn run_id(&self, log: &str) -> Result<String, Refused> {
+        let mut about = redis::cmd("INFO");
+        about.arg("server");
+        let about: String = self.ask(log, about).await?;
         let run = about.lines().find_map(|line| line.strip_prefix("run_id:"));
         Ok(run.unwrap_or_default().trim().to_owned())
     }
@@ -155,19 +142,19 @@ impl Shared {
 impl Journal for RedisBroker {
     fn append(&self, log: &Topic, append: Append<'_>) -> Result<(), Refused> {
         self.check(append.entry.len())?;
-        self.0
-            .queue
-            .push(&Topic::stream(log.name()), Queued::pack(&append))
+        let queue = &self.0.lane_of_keys().queue;
+        queue.push(&Topic::stream(log.name()), Queued::pack(&append))
     }
 
     fn open(&self, log: &Topic, _: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
         let (shared, log) = (Arc::clone(&self.0), log.clone());
         Box::pin(async move {
-            let run = shared.run_id().await?;
+            shared.keep_logs();
+            let run = shared.run_id(log.name()).await?;
             let keys = [log.name().to_owned(), state(log.name())];
             let mut command = eval(&open_script(), &keys);
             command.arg(heard).arg(run).arg(millis(STATE));
-            let (base, last) = shared.ask(&command).await?;
+            let (base, last) = shared.ask(log.name(), command).await?;
             Ok(Extent { base, last })
         })
     }
@@ -179,7 +166,7 @@ impl Journal for RedisBroker {
             // The second number of an entry's id is 0.
             command.arg(log.name()).arg(format!("{after}-1")).arg("+");
             command.arg("COUNT").arg(PAGE);
-            let entries: Vec<(String, Vec<Value>)> = shared.ask(&command).await?;
+            let entries: Vec<(String, Vec<Value>)> = shared.ask(log.name(), command).await?;
             // What isn't ours is passed over.
             Ok(entries.into_iter().filter_map(placed).collect())
         })
@@ -189,8 +176,8 @@ impl Journal for RedisBroker {
         let (shared, key) = (Arc::clone(&self.0), session(log.name(), pid));
         Box::pin(async move {
             let mut command = redis::cmd("HMGET");
-            command.arg(key).arg("owner").arg("session");
-            let kept: (Option<String>, Option<Vec<u8>>) = shared.ask(&command).await?;
+            command.arg(&key).arg("owner").arg("session");
+            let kept: (Option<String>, Option<Vec<u8>>) = shared.ask(&key, command).await?;
             let (Some(owner), Some(session)) = kept else {
                 return Ok(None);
             };
@@ -209,9 +196,10 @@ impl Journal for RedisBroker {
         to: &str,
     ) -> BoxFuture<Result<bool, Refused>> {
         let shared = Arc::clone(&self.0);
-        let mut command = eval(CLAIM, &[session(log.name(), pid)]);
+        let key = session(log.name(), pid);
+        let mut command = eval(CLAIM, std::slice::from_ref(&key));
         command.arg(from).arg(to);
-        Box::pin(async move { shared.ask(&command).await })
+        Box::pin(async move { shared.ask(&key, command).await })
     }
 
     fn save(
@@ -231,11 +219,8 @@ impl Journal for RedisBroker {
             }
             pipeline.add_command(command);
         }
-        Box::pin(async move {
-            let mut requests = shared.connection()?;
-            let saved = pipeline.query_async(&mut requests).await;
-            saved.map_err(|error| shared.refused(&error))
-        })
+        let log = log.clone();
+        Box::pin(async move { shared.ask(log.name(), pipeline).await })
     }
 }
 

@@ -2,11 +2,14 @@
 // docs.rs says at each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod asks;
 mod broker;
 mod builder;
+mod cluster;
 mod connection;
 mod error;
 mod journal;
+mod nodes;
 mod publisher;
 mod reader;
 mod sentinel;
@@ -15,6 +18,7 @@ mod store;
 mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;
+mod topology;
 
 pub use antiphon_cluster::{Emitter, Health, Trouble, node::NodeWire};
 pub use builder::{NodeRedis, Redis, RedisBuilder};

@@ -1,22 +1,29 @@
-//! Sends what waits in the queue: one task, one connection, in order.
+//! Sends what waits in a queue: one task, one connection, in order; in a Redis Cluster one to each
+//! node that has slots, where frames of one slot keep their order.
 //!
 //! Frames are sent in batches, of which some may be unanswered at a time, so that nothing waits for
 //! a round trip. The answers are counted: what hasn't got one when the connection breaks may be
-//! lost, and is told as that.
+//! lost, and is told as that. What a node answers by `MOVED` or the like it hasn't done: the rest is
+//! waited for, it is asked who has the slot now, and the frames are sent there before others.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, convert::Infallible, mem, pin::Pin, sync::Arc, task::Poll};
 
 use antiphon_cluster::{
     Topic,
-    broker::{Backoff, Batch, SETTLE, Size, entry},
+    broker::{Backoff, SETTLE, Size, entry},
 };
-use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use bytes::Bytes;
+use redis::{RedisError, RedisResult, Value};
+use tokio::time::Instant;
 
 use crate::{
-    broker::{Shared, Side},
-    connection::{Connection, PROBE},
+    asks::AGAIN,
+    broker::{Asks, Lane, Shared, Side},
+    connection::{Connection, DEADLINE},
     error::Error,
     journal::{Queued, append_script},
+    nodes::{Node, Nodes},
+    server::Way,
 };
 
 /// So many batches may be unanswered. The library's own queue has room for them.
@@ -36,14 +43,32 @@ pub(crate) struct Sender {
 /// A batch that has been sent.
 struct Sent {
     size: Size,
+    parts: Vec<Part>,
+    /// Frames that no node took.
+    left: Vec<(Topic, Bytes)>,
+}
+
+/// What one node gets of a batch.
+struct Part {
+    node: usize,
     appends: Appends,
+    /// The frames, if another node may have to get them.
+    frames: Vec<(Topic, Bytes)>,
     answers: State,
 }
 
-/// A batch that has been answered.
-struct Done {
+/// What is to be sent again, in its order, since the node that got it didn't have its slot any more.
+/// Nothing else is sent before that.
+#[derive(Default)]
+struct Again {
+    frames: Vec<(Topic, Bytes)>,
     size: Size,
-    appends: Appends,
+    /// Since when, and why.
+    since: Option<(Instant, Error)>,
+    /// The node that has said so last.
+    by: Option<usize>,
+    /// Whether it is to be asked who has what.
+    looks: bool,
 }
 
 enum State {
@@ -51,89 +76,174 @@ enum State {
     Came(Answers),
 }
 
-/// Publishes, and connects again when that fails, until it is dropped.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Publishes one way, and connects again when that fails, until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>, way: Way) {
+    let lane = shared.lane(way);
+    if lane.way != way {
+        return;
+    }
+    lane.used().await;
     let mut backoff = Backoff::new();
     let mut was_silent = false;
     loop {
-        let error = match connect(&shared).await {
-            Ok(connection) => {
+        let error = match Nodes::connect(&shared.server, way).await {
+            Ok(nodes) => {
                 if was_silent {
                     tokio::time::sleep(SETTLE).await;
                 }
                 backoff.reset();
-                let _asks = shared.ask_by(connection.requests.clone());
-                shared.queue.up();
-                shared.up(Side::Publishing);
-                let error = feed(&shared, &connection).await;
+                let asks = lane.ask_by(nodes.reach());
+                lane.queue.up();
+                shared.up(Side::Publishing(way));
+                let feed = Feed {
+                    shared: &shared,
+                    lane,
+                    asks,
+                    nodes,
+                    sent: VecDeque::new(),
+                    again: Again::default(),
+                    refused: 0,
+                };
+                let Err(error) = feed.run().await;
                 was_silent = matches!(error, Error::Silent { .. });
                 error
             }
             Err(error) => error,
         };
-        let lost = shared.queue.down(error.to_string());
+        let lost = lane.queue.down(error.to_string());
         shared.lost(lost);
         if lost > 0 {
             tracing::warn!(lost, "lost frames that were to be published: {error}");
         }
-        shared.down(Side::Publishing, error);
+        shared.down(Side::Publishing(way), error);
         backoff.pause().await;
     }
 }
 
-async fn connect(shared: &Shared) -> Result<Connection, Error> {
-    let connection = shared.server.connect(|_| {}).await?;
-    connection.probe(&shared.server.channels).await?;
-    Ok(connection)
+/// Sends what waits, as long as all connections hold.
+struct Feed<'s> {
+    shared: &'s Shared,
+    lane: &'s Lane,
+    asks: Asks<'s>,
+    nodes: Nodes,
+    sent: VecDeque<Sent>,
+    again: Again,
+    /// So many frames were refused.
+    refused: usize,
 }
 
-/// Sends what waits until the connection fails.
-async fn feed(shared: &Shared, connection: &Connection) -> Error {
-    let (mut sent, mut refused) = (VecDeque::new(), 0);
-    let mut script = None;
-    let mut probes = std::pin::pin!(probe(shared, connection));
-    let mut ended = std::pin::pin!(connection.ended());
-    loop {
-        tokio::select! {
-            biased;
-            (batch, answers) = answered(&mut sent) => match answers {
-                Ok(mut answers) => {
-                    shared.queue.done(batch.size);
-                    if let Some(error) = not_appended(shared, connection, &batch.appends, &mut answers) {
-                        return error;
-                    }
-                    let refusals = answers.into_iter().filter_map(Result::err).collect();
-                    note_refusals(shared, connection, refusals, &mut refused);
+impl Feed<'_> {
+    async fn run(mut self) -> Result<Infallible, Error> {
+        loop {
+            if self.again.looks && self.sent.is_empty() {
+                self.send_again().await?;
+            }
+            let takes = self.sent.len() < UNANSWERED && !self.again.looks;
+            tokio::select! {
+                biased;
+                (sent, answers) = answered(&mut self.sent) => self.done(sent, answers)?,
+                error = self.nodes.failed() => return Err(error),
+                () = self.lane.moved.notified() => self.again.looks = true,
+                batch = self.lane.queue.take(), if takes => {
+                    self.send(batch.frames, batch.size).await;
                 }
-                Err(error) => return connection.error(&error),
-            },
-            error = &mut ended => return error,
-            error = &mut probes => return error,
-            batch = shared.queue.take(), if sent.len() < UNANSWERED => {
-                let is_known = matches!(script, Some(Ok(_)));
-                if !is_known && appends_to_logs(shared, &batch) {
-                    script = Some(load(connection).await);
-                }
-                sent.push_back(send(shared, connection.requests.clone(), batch, script.as_ref()));
             }
         }
     }
-}
 
-/// Asks again and again whether the connection is there. Resolves when it isn't.
-async fn probe(shared: &Shared, connection: &Connection) -> Error {
-    loop {
-        tokio::time::sleep(PROBE).await;
-        if let Err(error) = connection.probe(&shared.server.channels).await {
-            return error;
+    /// Asks who has what now, and sends what another node has to get.
+    async fn send_again(&mut self) -> Result<(), Error> {
+        let again = &mut self.again;
+        if let Some((since, error)) = &again.since
+            && since.elapsed() > DEADLINE
+        {
+            return Err(error.clone());
         }
+        tokio::time::sleep(AGAIN).await;
+        let by = again.by.take();
+        self.nodes.look(&self.shared.server, by).await?;
+        self.asks.renew(self.nodes.reach());
+        again.looks = false;
+        let (frames, size) = (mem::take(&mut again.frames), mem::take(&mut again.size));
+        match frames.is_empty() {
+            true => self.lane.queue.done(size),
+            false => self.send(frames, size).await,
+        }
+        Ok(())
     }
-}
 
-/// Whether a batch has entries of logs.
-fn appends_to_logs(shared: &Shared, batch: &Batch) -> bool {
-    let has_logs = shared.server.channels.streams.is_none();
-    has_logs && batch.frames.iter().any(|(topic, _)| topic.is_stream())
+    /// Sends a batch, each frame to the node that has its slot.
+    async fn send(&mut self, frames: Vec<(Topic, Bytes)>, size: Size) {
+        let channels = &self.shared.server.channels;
+        let mut sent = Sent {
+            size,
+            parts: Vec::new(),
+            left: Vec::new(),
+        };
+        let mut parts: Vec<_> = (0..self.nodes.len()).map(|_| Vec::new()).collect();
+        for (topic, frame) in frames {
+            let part = self.nodes.that_has(topic.name());
+            match part.and_then(|number| parts.get_mut(number)) {
+                Some(part) => part.push((topic, frame)),
+                None => sent.left.push((topic, frame)),
+            }
+        }
+        for (number, frames) in parts.into_iter().enumerate() {
+            let Some(node) = self.nodes.node(number).filter(|_| !frames.is_empty()) else {
+                continue;
+            };
+            let appends = channels.streams.is_none() && frames.iter().any(|it| it.0.is_stream());
+            if appends && !matches!(node.script, Some(Ok(_))) {
+                node.script = Some(load(&node.connection).await);
+            }
+            let mut part = pack(self.shared, node, frames, self.lane.way);
+            part.node = number;
+            sent.parts.push(part);
+        }
+        self.sent.push_back(sent);
+    }
+
+    /// A batch has been answered by all that got some of it.
+    fn done(&mut self, sent: Sent, answers: Vec<Answers>) -> Result<(), Error> {
+        let mut left = sent.left;
+        let mut why = (!left.is_empty()).then_some((None, Error::Uncovered { slots: 1 }));
+        for (part, answers) in sent.parts.into_iter().zip(answers) {
+            let Some(node) = self.nodes.node(part.node) else {
+                continue;
+            };
+            let connection = node.connection.clone();
+            let mut answers = answers.map_err(|error| connection.error(&error))?;
+            for (answer, frame) in answers.iter_mut().zip(part.frames) {
+                if let Err(error) = answer
+                    && error.is_cluster_error()
+                {
+                    why = Some((Some(part.node), connection.error(error)));
+                    *answer = Ok(Value::Nil);
+                    left.push(frame);
+                }
+            }
+            not_appended(self.shared, &connection, &part.appends, &mut answers)?;
+            let refusals = answers.into_iter().filter_map(Result::err).collect();
+            note_refusals(self.shared, &connection, refusals, &mut self.refused);
+        }
+        let again = &mut self.again;
+        let Some((by, why)) = why else {
+            self.lane.queue.done(sent.size);
+            // What was sent again has come.
+            if again.frames.is_empty() {
+                again.since = None;
+            }
+            return Ok(());
+        };
+        again.looks = true;
+        again.by = by.or(again.by);
+        again.since.get_or_insert((Instant::now(), why));
+        again.frames.append(&mut left);
+        // It isn't done with until all of it is.
+        again.size.frames += sent.size.frames;
+        again.size.bytes += sent.size.bytes;
+        Ok(())
+    }
 }
 
 /// Makes the script known by which entries are appended to logs, and returns its digest.
@@ -144,22 +254,19 @@ async fn load(connection: &Connection) -> Result<String, Error> {
     loaded.map_err(|error| connection.error(&error))
 }
 
-fn send(
-    shared: &Shared,
-    mut requests: MultiplexedConnection,
-    batch: Batch,
-    script: Option<&Result<String, Error>>,
-) -> Sent {
-    let publish = shared.server.channels.publish();
-    let size = batch.size;
-    let mut pipeline = redis::Pipeline::with_capacity(size.frames);
+/// Makes commands of frames. They are written when their answers are looked at.
+fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> Part {
+    let channels = &shared.server.channels;
+    let publish = channels.publish();
+    let mut pipeline = redis::Pipeline::with_capacity(frames.len());
     pipeline.ignore_errors();
-    let mut appends = Vec::new();
-    for (topic, frame) in batch.frames {
-        match (&shared.server.channels.streams, script) {
+    let (mut appends, mut kept) = (Vec::new(), Vec::new());
+    for (topic, frame) in frames {
+        match (&channels.streams, &node.script) {
             (Some(streams), _) if topic.is_stream() => {
                 let sender = append(&mut pipeline, topic.name(), streams.max_len, &frame);
-                appends.extend(sender.map(|sender| (pipeline.len() - 1, topic, sender)));
+                let number = pipeline.len() - 1;
+                appends.extend(sender.map(|sender| (number, topic.clone(), sender)));
             }
             (None, Some(script)) if topic.is_stream() => {
                 let Some(queued) = Queued::unpack(&frame) else {
@@ -168,20 +275,33 @@ fn send(
                 match script {
                     Ok(script) => {
                         queued.command(&mut pipeline, script, topic.name());
-                        appends.push((pipeline.len() - 1, topic, queued.sender()));
+                        appends.push((pipeline.len() - 1, topic.clone(), queued.sender()));
                     }
-                    Err(error) => shared.not_appended(&topic, &queued.sender(), error),
+                    Err(error) => {
+                        shared.not_appended(&topic, &queued.sender(), error);
+                        continue;
+                    }
                 }
             }
             _ => {
                 pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
             }
         }
+        if way == Way::Keyed {
+            kept.push((topic, frame));
+        }
     }
-    let answers = async move { pipeline.query_async(&mut requests).await };
-    Sent {
-        size,
+    let mut requests = node.connection.requests.clone();
+    let answers = async move {
+        if pipeline.is_empty() {
+            return Ok(Vec::new());
+        }
+        pipeline.query_async(&mut requests).await
+    };
+    Part {
+        node: 0,
         appends,
+        frames: kept,
         answers: State::Waits(Box::pin(answers)),
     }
 }
@@ -205,54 +325,65 @@ fn append(
     Some(Sender { from, number })
 }
 
-/// The answers to the oldest batch, and how much that is. It never resolves without one.
+/// The oldest batch and its answers, a list for each part. It never resolves without one.
 ///
 /// A batch is written when it is looked at for the first time. All are looked at in their order, so
 /// they are written in it.
-async fn answered(sent: &mut VecDeque<Sent>) -> (Done, Answers) {
+async fn answered(sent: &mut VecDeque<Sent>) -> (Sent, Vec<Answers>) {
     std::future::poll_fn(|cx| {
-        for batch in sent.iter_mut() {
-            if let State::Waits(answers) = &mut batch.answers
+        for part in sent.iter_mut().flat_map(|batch| &mut batch.parts) {
+            if let State::Waits(answers) = &mut part.answers
                 && let Poll::Ready(answers) = answers.as_mut().poll(cx)
             {
-                batch.answers = State::Came(answers);
+                part.answers = State::Came(answers);
             }
         }
-        match sent.pop_front() {
-            Some(Sent {
-                size,
-                appends,
-                answers: State::Came(answers),
-            }) => Poll::Ready((Done { size, appends }, answers)),
-            Some(waits) => {
-                sent.push_front(waits);
-                Poll::Pending
-            }
-            None => Poll::Pending,
+        let has_come = |part: &Part| matches!(part.answers, State::Came(_));
+        let oldest = sent
+            .front()
+            .filter(|batch| batch.parts.iter().all(has_come));
+        if oldest.is_none() {
+            return Poll::Pending;
         }
+        let Some(mut batch) = sent.pop_front() else {
+            return Poll::Pending;
+        };
+        let answers = batch.parts.iter_mut().map(|part| {
+            let came = mem::replace(&mut part.answers, State::Came(Ok(Vec::new())));
+            match came {
+                State::Came(answers) => answers,
+                State::Waits(_) => Ok(Vec::new()),
+            }
+        });
+        let answers = answers.collect();
+        Poll::Ready((batch, answers))
     })
     .await
 }
 
-/// Tells of entries that Redis has refused, each by itself. Returns an error if it has forgotten the
-/// script: then all is sent again by another connection.
+/// Tells of entries that Redis has refused, each by itself.
+///
+/// # Errors
+/// If it has forgotten the script: then all is sent again by another connection.
 fn not_appended(
     shared: &Shared,
     connection: &Connection,
     appends: &Appends,
     answers: &mut [RedisResult<Value>],
-) -> Option<Error> {
+) -> Result<(), Error> {
     for (index, log, sender) in appends {
-        let answer = std::mem::replace(answers.get_mut(*index)?, Ok(Value::Nil));
-        if let Err(error) = answer {
+        let Some(answer) = answers.get_mut(*index) else {
+            continue;
+        };
+        if let Err(error) = mem::replace(answer, Ok(Value::Nil)) {
             let reason = connection.error(&error);
             if error.code() == Some("NOSCRIPT") {
-                return Some(reason);
+                return Err(reason);
             }
             shared.not_appended(log, sender, &reason);
         }
     }
-    None
+    Ok(())
 }
 
 /// Frames that Redis has refused one by one: the user may not publish under their topics.

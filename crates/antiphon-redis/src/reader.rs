@@ -1,4 +1,5 @@
-//! Reads streams, and gives their entries to the inbox: one connection.
+//! Reads streams, and gives their entries to the inbox: one connection, or one for each stream in a
+//! Redis Cluster, where each has a node.
 //!
 //! A stream keeps what is published, so nothing has to be lost with a connection: a new one goes on
 //! behind the last entry that was read. The first begins with what comes from now on. Entries that
@@ -12,38 +13,68 @@ use std::{fmt, sync::Arc};
 use antiphon_cluster::broker::{Backoff, Inbox, entry};
 use bytes::Bytes;
 use redis::{ErrorKind, RedisError, RedisResult, Value};
+use tokio::task::JoinSet;
 
 use crate::{
     broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,
-    server::Streams,
+    server::{Server, Streams},
 };
 
 /// So many entries of each stream are read at once, as by Node.
 const COUNT: u64 = 100;
 
-/// Reads, and connects again when that fails, until it is dropped.
+/// The streams that are read by one connection each: all of them, or one, where each has its own node.
+pub(crate) fn groups(server: &Server) -> Vec<Vec<String>> {
+    let names = server.channels.streams.as_ref();
+    let names = names.map_or_else(Vec::new, |streams| streams.names.clone());
+    match server.cluster() {
+        Some(_) => names.into_iter().map(|name| vec![name]).collect(),
+        None if names.is_empty() => Vec::new(),
+        None => vec![names],
+    }
+}
+
+/// Reads all streams until it is dropped.
 pub(crate) async fn run(shared: Arc<Shared>, inbox: Arc<Inbox>) {
+    let mut tasks = JoinSet::new();
+    for (number, names) in groups(&shared.server).into_iter().enumerate() {
+        tasks.spawn(read(Arc::clone(&shared), Arc::clone(&inbox), number, names));
+    }
+    tasks.join_all().await;
+}
+
+/// Reads some streams, and connects again when that fails, until it is dropped.
+async fn read(shared: Arc<Shared>, inbox: Arc<Inbox>, number: usize, names: Vec<String>) {
     let Some(streams) = shared.server.channels.streams.as_ref() else {
         return;
     };
-    if streams.names.is_empty() {
-        return;
-    }
     let mut backoff = Backoff::new();
-    let mut reader = Reader::new(streams, &inbox);
+    let mut reader = Reader::new(&names, streams, &inbox);
     loop {
-        let error = match shared.server.connect(|_| {}).await {
+        let error = match connect(&shared.server, &names).await {
             Ok(connection) => {
-                let Err(error) = reader.follow(&shared, &connection, &mut backoff).await;
+                let follows = reader.follow(&shared, number, &connection, &mut backoff);
+                let Err(error) = follows.await;
                 error
             }
             Err(error) => error,
         };
-        shared.down(Side::Reading, error);
+        shared.down(Side::Reading(number), error);
         backoff.pause().await;
     }
+}
+
+/// Connects to what has these streams.
+async fn connect(server: &Server, names: &[String]) -> Result<Connection, Error> {
+    let (Some(cluster), Some(name)) = (server.cluster(), names.first()) else {
+        return server.connect(Arc::new(|_| {})).await;
+    };
+    let topology = server.look(cluster, None).await?;
+    let slots = topology.uncovered();
+    let node = topology.master_of(name).ok_or(Error::Uncovered { slots })?;
+    server.connect_to(cluster, node, Arc::new(|_| {})).await
 }
 
 struct Reader<'s> {
@@ -110,10 +141,10 @@ impl Entry {
 }
 
 impl<'s> Reader<'s> {
-    fn new(streams: &Streams, inbox: &'s Inbox) -> Self {
-        let names = streams.names.iter();
+    fn new(names: &[String], streams: &Streams, inbox: &'s Inbox) -> Self {
         Self {
             streams: names
+                .iter()
                 .map(|name| Stream {
                     name: name.as_str().into(),
                     place: None,
@@ -128,12 +159,13 @@ impl<'s> Reader<'s> {
     async fn follow(
         &mut self,
         shared: &Shared,
+        number: usize,
         connection: &Connection,
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Error> {
         self.look(connection).await?;
         backoff.reset();
-        shared.up(Side::Reading);
+        shared.up(Side::Reading(number));
         let mut is_behind = true;
         loop {
             let read = match is_behind {

@@ -1,7 +1,8 @@
-//! The Redis of a URL: where it is, and how to log in.
+//! The Redis of a URL: where it is, how to log in, and by which node of a Redis Cluster something goes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use antiphon_cluster::Topic;
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
     ProtocolVersion, PushInfo, PushKind, RedisError, io::tcp::TcpSettings,
@@ -9,24 +10,57 @@ use redis::{
 use tokio::sync::watch;
 
 use crate::{
-    connection::{Connection, DEADLINE},
+    cluster::Cluster,
+    connection::{Connection, DEADLINE, Probe},
     error::{Context, Error},
     sentinel::Sentinels,
+    topology::{Address, Topology},
 };
 
 /// Requests of ours that the library may hold at once: more than there ever are, so that a request
 /// is written in the order in which it is made.
 const REQUESTS: usize = 64;
 
-/// A Redis.
+/// A Redis, or a Redis Cluster.
 #[derive(Debug)]
 pub(crate) struct Server {
-    info: ConnectionInfo,
-    sentinels: Option<Sentinels>,
+    place: Place,
     pub(crate) channels: Channels,
-    /// Where the primary was found last.
-    primary: watch::Sender<String>,
+    /// Where a connection was made last.
+    last: watch::Sender<String>,
 }
+
+/// Where a Redis is.
+#[derive(Debug)]
+enum Place {
+    At(ConnectionInfo),
+    /// Where the Sentinels say; but for the address this is how to log in there.
+    Named(ConnectionInfo, Sentinels),
+    Cluster(Cluster),
+}
+
+/// How to find a Redis, in the words of its user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Find {
+    /// The URL of a Redis, or of nodes of a Redis Cluster with commas between their hosts.
+    pub(crate) url: String,
+    pub(crate) sentinels: Vec<String>,
+    /// Whether it is a Redis Cluster, also if the URL names one node alone.
+    pub(crate) is_cluster: bool,
+}
+
+/// By which of its nodes something goes where the Redis is a Redis Cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// By any one: what is published at one node reaches those that listen at others. It is the only
+    /// way where there is one Redis.
+    Home,
+    /// By the one that has the slot of the key, or of the channel.
+    Keyed,
+}
+
+/// Takes what comes without being asked for.
+pub(crate) type Push = Arc<dyn Fn(PushInfo) + Send + Sync>;
 
 /// Which channels a server uses.
 #[derive(Debug, Clone)]
@@ -65,7 +99,7 @@ impl Channels {
     }
 
     /// What a user has to be allowed, in words of `ACL SETUSER`.
-    fn rights(&self) -> String {
+    fn rights(&self, is_cluster: bool) -> String {
         let commands = match self.are_sharded {
             true => "+spublish +ssubscribe +sunsubscribe +pubsub|shardnumsub",
             false => "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub",
@@ -82,7 +116,11 @@ impl Channels {
                  +del +hget +hmget +hset +hincrby"
             )
         });
-        format!("+hello +ping {commands} {}{streams}{logs}", self.right)
+        let cluster = if is_cluster { " +cluster|slots" } else { "" };
+        format!(
+            "+hello +ping{cluster} {commands} {}{streams}{logs}",
+            self.right
+        )
     }
 
     /// Whether there are streams to read.
@@ -93,82 +131,137 @@ impl Channels {
 }
 
 impl Server {
-    /// The Redis of this URL. If there are URLs of Sentinels, its host is the name that these know
-    /// the primary by.
-    pub(crate) fn new(url: &str, sentinels: &[String], channels: Channels) -> Result<Self, Error> {
-        let info = info(url)?;
-        let login = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3)
-            .set_lib_name("antiphon", env!("CARGO_PKG_VERSION"));
-        let info = info.set_redis_settings(login);
-        let address = info.addr().to_string();
-        let sentinels = match (sentinels, info.addr()) {
-            ([], _) => None,
-            (urls, ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. }) => {
-                Some(Sentinels::new(name, urls)?)
-            }
+    pub(crate) fn new(find: &Find, channels: Channels) -> Result<Self, Error> {
+        let urls = hosts(&find.url);
+        let is_cluster = find.is_cluster || urls.len() > 1;
+        let infos = urls.iter().map(|url| login(url));
+        let infos = infos.collect::<Result<Vec<_>, _>>()?;
+        let place = match (infos.as_slice(), find.sentinels.as_slice()) {
+            (infos, []) if is_cluster => Place::Cluster(Cluster::new(infos)?),
+            ([info], []) => Place::At(info.clone()),
+            ([info], urls) if !is_cluster => match info.addr() {
+                ConnectionAddr::Tcp(name, _) | ConnectionAddr::TcpTls { host: name, .. } => {
+                    Place::Named(info.clone(), Sentinels::new(name, urls)?)
+                }
+                _ => {
+                    let problem = "with Sentinels its host is the name of the primary".to_owned();
+                    return Err(Error::Url { problem });
+                }
+            },
             _ => {
-                let problem = "with Sentinels its host is the name of the primary".to_owned();
+                let problem = "nodes of a Redis Cluster have no Sentinels".to_owned();
                 return Err(Error::Url { problem });
             }
         };
         #[cfg(feature = "tls")]
         crate::tls::choose_provider();
+        let address = match &place {
+            Place::At(info) | Place::Named(info, _) => info.addr().to_string(),
+            Place::Cluster(cluster) => cluster.name(),
+        };
         Ok(Self {
-            info,
-            sentinels,
+            place,
             channels,
-            primary: watch::Sender::new(address),
+            last: watch::Sender::new(address),
         })
     }
 
-    /// Where the primary was found last.
+    /// The Redis Cluster, if it is one.
+    pub(crate) const fn cluster(&self) -> Option<&Cluster> {
+        match &self.place {
+            Place::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// By which node a topic goes.
+    pub(crate) const fn way(&self, topic: &Topic) -> Way {
+        let has_place = topic.is_stream() || topic.is_log() || self.channels.are_sharded;
+        match &self.place {
+            Place::Cluster(_) if has_place => Way::Keyed,
+            _ => Way::Home,
+        }
+    }
+
+    /// Where a connection was made last.
     pub(crate) fn address(&self) -> String {
-        self.primary.borrow().clone()
+        self.last.borrow().clone()
     }
 
     /// What an error of the client library means.
     pub(crate) fn error(&self, error: &RedisError) -> Error {
-        let context = Context {
-            address: self.address(),
-            rights: self.channels.rights(),
-            seconds: DEADLINE.as_secs(),
-        };
-        Error::of(error, &context)
+        Error::of(error, &self.context(self.address()))
     }
 
-    fn context(&self, info: &ConnectionInfo) -> Context {
+    fn context(&self, address: String) -> Context {
         Context {
-            address: info.addr().to_string(),
-            rights: self.channels.rights(),
+            address,
+            rights: self.channels.rights(self.cluster().is_some()),
             seconds: DEADLINE.as_secs(),
         }
     }
 
-    /// Where the primary is now.
-    async fn find(&self) -> Result<ConnectionInfo, Error> {
-        let Some(sentinels) = &self.sentinels else {
-            return Ok(self.info.clone());
+    /// Asks the Redis Cluster who has what: the node that may know best, if there is one, or others.
+    pub(crate) async fn look(
+        &self,
+        cluster: &Cluster,
+        best: Option<&Address>,
+    ) -> Result<Arc<Topology>, Error> {
+        let context = |node: &Address| self.context(node.to_string());
+        cluster.look(best, context).await
+    }
+
+    /// Connects to the Redis, or to a node of the Redis Cluster.
+    pub(crate) async fn connect(&self, push: Push) -> Result<Connection, Error> {
+        let cluster = match &self.place {
+            Place::At(info) => return self.primary(info.clone(), push).await,
+            Place::Named(info, sentinels) => {
+                let (host, port) = sentinels.primary().await?;
+                return self.primary(at(info, host, port), push).await;
+            }
+            Place::Cluster(cluster) => cluster,
         };
-        let (to, at) = sentinels.primary().await?;
-        let mut address = self.info.addr().clone();
-        if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
-            &mut address
-        {
-            (*host, *port) = (to, at);
+        let topology = self.look(cluster, None).await?;
+        let mut connects = Err(Error::Uncovered {
+            slots: topology.uncovered(),
+        });
+        for node in cluster.homes(&topology) {
+            connects = self.connect_to(cluster, &node, Arc::clone(&push)).await;
+            if connects.is_ok() {
+                break;
+            }
         }
-        Ok(self.info.clone().set_addr(address))
+        connects
+    }
+
+    /// Connects to this node of the Redis Cluster.
+    pub(crate) async fn connect_to(
+        &self,
+        cluster: &Cluster,
+        node: &Address,
+        push: Push,
+    ) -> Result<Connection, Error> {
+        let connection = self.open(cluster.info(node), push).await?;
+        self.last.send_replace(connection.context.address.clone());
+        Ok(connection)
+    }
+
+    /// Connects to what is the primary now. A connection that was made to another one before ends.
+    async fn primary(&self, info: ConnectionInfo, push: Push) -> Result<Connection, Error> {
+        let mut connection = self.open(info, push).await?;
+        let address = &connection.context.address;
+        self.last.send_if_modified(|last| {
+            let has_moved = last != address;
+            last.clone_from(address);
+            has_moved
+        });
+        connection.primary = Some(self.last.subscribe());
+        Ok(connection)
     }
 
     /// Connects, logs in, and gives what comes without being asked for to `push`.
-    pub(crate) async fn connect(
-        &self,
-        push: impl Fn(PushInfo) + Send + Sync + 'static,
-    ) -> Result<Connection, Error> {
-        let info = self.find().await?;
-        let context = self.context(&info);
+    async fn open(&self, info: ConnectionInfo, push: Push) -> Result<Connection, Error> {
+        let context = self.context(info.addr().to_string());
         let error = |error: RedisError| Error::of(&error, &context);
         let (closes, closed) = watch::channel(false);
         let push = move |info: PushInfo| {
@@ -193,19 +286,72 @@ impl Server {
                 seconds: context.seconds,
             })?
             .map_err(error)?;
-        // The other connection leaves a Redis that is no longer the primary.
-        self.primary.send_if_modified(|primary| {
-            let has_moved = *primary != context.address;
-            primary.clone_from(&context.address);
-            has_moved
-        });
         Ok(Connection {
             requests,
             context,
             closed,
-            primary: self.primary.subscribe(),
+            primary: None,
         })
     }
+
+    /// What a connection is asked for again and again: that of this node of a Redis Cluster, or of
+    /// any.
+    pub(crate) fn probe(&self, at: Option<(&Topology, &Address)>) -> Probe {
+        let channels = &self.channels;
+        let publishes = match at {
+            // Only the node that has the slot takes it.
+            Some((topology, node)) => {
+                channels.are_sharded && topology.master_of(&channels.probe) == Some(node)
+            }
+            None => true,
+        };
+        let publish = publishes.then(|| (channels.publish(), channels.probe.clone()));
+        let is_cluster = self.cluster().is_some();
+        Probe {
+            publish,
+            is_cluster,
+        }
+    }
+}
+
+/// The same login at another address.
+pub(crate) fn at(info: &ConnectionInfo, to: impl Into<String>, at: u16) -> ConnectionInfo {
+    let mut address = info.addr().clone();
+    if let ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } =
+        &mut address
+    {
+        (*host, *port) = (to.into(), at);
+    }
+    info.clone().set_addr(address)
+}
+
+/// What a URL says, with the settings of a connection of ours.
+fn login(url: &str) -> Result<ConnectionInfo, Error> {
+    let info = info(url)?;
+    let login = info
+        .redis_settings()
+        .clone()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_lib_name("antiphon", env!("CARGO_PKG_VERSION"));
+    Ok(info.set_redis_settings(login))
+}
+
+/// The URLs of a URL: one for each of the hosts between which commas stand.
+fn hosts(url: &str) -> Vec<String> {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return vec![url.to_owned()];
+    };
+    // A password may hold a comma, and whatever isn't a part of the hosts.
+    let (login, rest) = match rest.rfind('@') {
+        Some(end) => rest.split_at(end + 1),
+        None => ("", rest),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (hosts, path) = rest.split_at(end);
+    hosts
+        .split(',')
+        .map(|host| format!("{scheme}://{login}{host}{path}"))
+        .collect()
 }
 
 /// What a URL says.
@@ -245,7 +391,12 @@ mod tests {
             logs: None,
             streams: None,
         };
-        Server::new(url, &[], channels)
+        let url = url.to_owned();
+        let find = Find {
+            url,
+            ..Find::default()
+        };
+        Server::new(&find, channels)
     }
 
     fn wrong(url: &str) -> Error {
@@ -280,9 +431,38 @@ mod tests {
             ("redis://user:p%40ss@host:7000/2", "host:7000"),
             ("redis://[::1]:7000", "::1:7000"),
             ("unix:/run/redis.sock", "/run/redis.sock"),
+            // Nodes of a Redis Cluster.
+            (
+                "redis://user:a,b@one,two:7000,[::1]:1",
+                "one:6379,two:7000,::1:1",
+            ),
         ] {
             let server = server(url).unwrap();
             assert_eq!(server.address(), address);
+            assert_eq!(server.cluster().is_some(), address.contains(','));
+        }
+    }
+
+    #[test]
+    fn hosts_share_what_else_a_url_says() {
+        let urls = hosts("rediss://u:p%40,@a,b:7000/0?protocol=resp3");
+        let each = ["a", "b:7000"];
+        let each = each.map(|host| format!("rediss://u:p%40,@{host}/0?protocol=resp3"));
+        assert_eq!(urls, each);
+        assert_eq!(hosts("unix:/a,b"), ["unix:/a,b"]);
+    }
+
+    #[test]
+    fn sentinels_know_no_nodes_of_a_redis_cluster() {
+        let channels = server("redis://host").unwrap().channels;
+        for (url, is_cluster) in [("redis://a,b", false), ("redis://a", true)] {
+            let find = Find {
+                url: url.to_owned(),
+                sentinels: vec!["redis://sentinel".to_owned()],
+                is_cluster,
+            };
+            let error = Server::new(&find, channels.clone()).err().unwrap();
+            assert!(error.to_string().contains("Sentinels"), "{error}");
         }
     }
 }

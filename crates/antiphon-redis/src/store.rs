@@ -23,9 +23,9 @@ impl Store for RedisStore {
         let mut command = redis::cmd("XRANGE");
         command.arg(stream).arg(from).arg("+");
         command.arg("COUNT").arg(count);
-        let shared = Arc::clone(&self.0);
+        let (shared, stream) = (Arc::clone(&self.0), stream.to_owned());
         Box::pin(async move {
-            let entries: Vec<Value> = shared.ask(&command).await?;
+            let entries: Vec<Value> = shared.ask(&stream, command).await?;
             let entries = entries.into_iter().filter_map(reader::entry);
             Ok(entries.map(|entry| entry.frame()).collect())
         })
@@ -35,14 +35,14 @@ impl Store for RedisStore {
         let mut command = redis::cmd("SET");
         let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         command.arg(key).arg(value).arg("PX").arg(millis.max(1));
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.ask(&command).await })
+        let (shared, key) = (Arc::clone(&self.0), key.to_owned());
+        Box::pin(async move { shared.ask(&key, command).await })
     }
 
     fn take(&self, key: &str) -> BoxFuture<Result<Option<String>, Refused>> {
         let mut command = redis::cmd("GETDEL");
         command.arg(key);
-        let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.ask(&command).await })
+        let (shared, key) = (Arc::clone(&self.0), key.to_owned());
+        Box::pin(async move { shared.ask(&key, command).await })
     }
 }

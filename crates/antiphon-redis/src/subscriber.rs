@@ -1,11 +1,18 @@
-//! Makes true what is wanted, and gives what comes to the inbox: one connection.
+//! Makes true what is wanted, and gives what comes to the inbox: one connection; in a Redis Cluster
+//! one to each node that has something of it.
 //!
 //! Nothing is remembered beyond a connection. On a new one all that is wanted is subscribed to, and
 //! from there on the changes. Redis confirms each name, and only then a version is reported.
+//!
+//! A node whose slots move ends the subscriptions to their sharded channels. Its connection is given
+//! up then, and what it had is subscribed to where it is now: that is told as a loss of the
+//! connection, since what was published in between is missed.
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::Arc,
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    task::Poll,
 };
 
 use antiphon_cluster::{
@@ -14,81 +21,146 @@ use antiphon_cluster::{
 };
 use bytes::Bytes;
 use redis::{PushInfo, PushKind, Value};
+use tokio::sync::watch;
 
 use crate::{
     broker::{Shared, Side},
-    connection::{Connection, PROBE},
+    cluster::Cluster,
+    connection::{Connection, Ending},
     error::Error,
+    server::{Push, Way},
+    topology::{Address, Topology},
 };
 
 /// So many names are subscribed to by one command.
 const NAMES: usize = 512;
 
-/// Listens, and connects again when that fails, until it is dropped.
-pub(crate) async fn run(shared: Arc<Shared>, wanted: Arc<Wanted>, inbox: Arc<Inbox>) {
+/// Listens one way, and connects again when that fails, until it is dropped.
+pub(crate) async fn run(shared: Arc<Shared>, way: Way, wanted: Arc<Wanted>, inbox: Arc<Inbox>) {
     let mut backoff = Backoff::new();
     loop {
-        let into = Arc::clone(&inbox);
-        let connects = shared.server.connect(move |info| hear(&into, info)).await;
-        let error = match connects {
-            Ok(connection) => {
-                let mut subscriptions = Subscriptions {
-                    shared: &shared,
-                    connection,
-                    held: HashSet::new(),
-                };
-                let Err(error) = subscriptions.follow(&wanted, &inbox, &mut backoff).await;
-                error
-            }
-            Err(error) => error,
+        let mut subscriptions = Subscriptions {
+            shared: &shared,
+            way,
+            inbox: &inbox,
+            cluster: shared.server.cluster().filter(|_| way == Way::Keyed),
+            topology: None,
+            nodes: HashMap::new(),
+            held: HashMap::new(),
         };
-        shared.down(Side::Subscribing, error);
+        let Err(error) = subscriptions.follow(&wanted, &mut backoff).await;
+        shared.down(Side::Subscribing(way), error);
         backoff.pause().await;
     }
 }
 
-/// Something has come that wasn't asked for. It never waits: the inbox drops what is too much.
-fn hear(inbox: &Inbox, info: PushInfo) {
-    // message: channel, payload; pmessage: pattern, channel, payload.
-    let skip = match info.kind {
-        PushKind::Message | PushKind::SMessage => 0,
-        PushKind::PMessage => 1,
-        _ => return,
-    };
-    let mut data = info.data.into_iter().skip(skip);
-    if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
-        (data.next(), data.next())
-    {
-        // Others may publish under what is no text, and it concerns nobody here.
-        if let Ok(channel) = std::str::from_utf8(&channel) {
-            inbox.frame(channel.into(), Bytes::from(payload));
+/// Where something is subscribed to: a node of a Redis Cluster. `None` where there is one connection.
+type At = Option<Address>;
+
+/// What is subscribed to.
+struct Subscriptions<'s> {
+    shared: &'s Shared,
+    way: Way,
+    inbox: &'s Arc<Inbox>,
+    /// The Redis Cluster, if each topic has its node.
+    cluster: Option<&'s Cluster>,
+    topology: Option<Arc<Topology>>,
+    nodes: HashMap<At, Node>,
+    held: HashMap<Topic, At>,
+}
+
+/// A connection that listens.
+struct Node {
+    connection: Connection,
+    ears: Arc<Ears>,
+    ending: Ending,
+}
+
+/// What hears what comes by one connection.
+struct Ears {
+    inbox: Arc<Inbox>,
+    /// The sharded channels that are being given up.
+    leaving: Mutex<HashSet<Vec<u8>>>,
+    /// Whether the node has ended subscriptions by itself.
+    has_moved: watch::Sender<bool>,
+}
+
+impl Ears {
+    /// Something has come that wasn't asked for. It never waits: the inbox drops what is too much.
+    fn hear(&self, info: PushInfo) {
+        // message: channel, payload; pmessage: pattern, channel, payload.
+        let skip = match info.kind {
+            PushKind::Message | PushKind::SMessage => 0,
+            PushKind::PMessage => 1,
+            PushKind::SUnsubscribe => return self.unsubscribed(info.data),
+            _ => return,
+        };
+        let mut data = info.data.into_iter().skip(skip);
+        if let (Some(Value::BulkString(channel)), Some(Value::BulkString(payload))) =
+            (data.next(), data.next())
+        {
+            // Others may publish under what is no text, and it concerns nobody here.
+            if let Ok(channel) = std::str::from_utf8(&channel) {
+                self.inbox.frame(channel.into(), Bytes::from(payload));
+            }
+        }
+    }
+
+    /// A subscription to a sharded channel has ended, as it was to or since its slot has moved.
+    fn unsubscribed(&self, data: Vec<Value>) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        match data.into_iter().next() {
+            Some(Value::BulkString(channel)) if leaving.remove(&channel) => {}
+            _ => drop(self.has_moved.send_replace(true)),
         }
     }
 }
 
-/// What one connection has subscribed to.
-struct Subscriptions<'s> {
-    shared: &'s Shared,
-    connection: Connection,
-    held: HashSet<Topic>,
-}
-
 impl Subscriptions<'_> {
-    /// Subscribes to all that is wanted, and follows the changes until the connection fails.
+    /// Subscribes to all that is wanted, and follows the changes until a connection fails.
     async fn follow(
         &mut self,
         wanted: &Wanted,
-        inbox: &Inbox,
         backoff: &mut Backoff,
-    ) -> Result<std::convert::Infallible, Error> {
-        let mut version = self.catch_up(wanted).await?;
-        inbox.subscribed(version);
-        backoff.reset();
-        self.shared.up(Side::Subscribing);
+    ) -> Result<Infallible, Error> {
+        if let Some(cluster) = self.cluster {
+            self.topology = Some(self.shared.server.look(cluster, None).await?);
+        }
         loop {
+            let Err(error) = self.keep(wanted, backoff).await;
+            let (Some(cluster), Error::Elsewhere { address, .. }) = (self.cluster, &error) else {
+                return Err(error);
+            };
+            // The others go on.
+            let node = self.node_at(address);
+            self.nodes.remove(&node);
+            self.held.retain(|_, at| *at != node);
+            self.shared.down(Side::Subscribing(self.way), error);
+            backoff.pause().await;
+            let topology = self.shared.server.look(cluster, node.as_ref()).await?;
+            self.topology = Some(topology);
+        }
+    }
+
+    /// Subscribes to all that is wanted, and follows the changes until something fails.
+    async fn keep(&mut self, wanted: &Wanted, backoff: &mut Backoff) -> Result<Infallible, Error> {
+        if self.cluster.is_none() {
+            self.node(&None).await?;
+        }
+        let mut version = self.catch_up(wanted).await?;
+        self.shared.subscribed(self.way, version, self.inbox);
+        backoff.reset();
+        self.shared.up(Side::Subscribing(self.way));
+        let mut topology = self.cluster.map(Cluster::watch);
+        loop {
+            let learns = async {
+                match &mut topology {
+                    Some(topology) => topology.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                error = self.connection.ended() => return Err(error),
-                () = tokio::time::sleep(PROBE) => self.connection.ping().await?,
+                error = failed(&mut self.nodes) => return Err(error),
                 () = wanted.changed(version) => {
                     version = match wanted.since(version) {
                         Some((now, changes)) => {
@@ -97,23 +169,34 @@ impl Subscriptions<'_> {
                         }
                         None => self.catch_up(wanted).await?,
                     };
-                    inbox.subscribed(version);
+                }
+                true = learns => {
+                    let known = topology.as_mut();
+                    self.topology = known.and_then(|known| known.borrow_and_update().clone());
+                    version = self.catch_up(wanted).await?;
                 }
             }
+            self.shared.subscribed(self.way, version, self.inbox);
         }
     }
 
     /// Makes all that is wanted true, whatever was before. Returns its version.
     async fn catch_up(&mut self, wanted: &Wanted) -> Result<u64, Error> {
         let (version, topics) = wanted.all();
-        let topics: HashSet<_> = topics.into_iter().filter(is_channel).collect();
-        let gone = self.held.difference(&topics).map(|topic| (topic, false));
-        let new = topics.difference(&self.held).map(|topic| (topic, true));
-        let changes = gone.chain(new).map(|(topic, is_wanted)| Change {
-            topic: topic.clone(),
-            is_wanted,
-        });
-        self.apply(changes.collect()).await?;
+        let topics: HashSet<_> = topics.into_iter().collect();
+        let gone = self.held.keys().filter(|topic| !topics.contains(topic));
+        let gone = gone.map(|topic| (topic.clone(), false));
+        let changes: Vec<_> = topics.iter().map(|topic| (topic.clone(), true)).collect();
+        let changes = gone
+            .chain(changes)
+            .map(|(topic, is_wanted)| Change { topic, is_wanted });
+        let changes = changes.collect();
+        self.apply(changes).await?;
+        // Nodes that have nothing of it any more.
+        let held: HashSet<_> = self.held.values().cloned().collect();
+        if self.cluster.is_some() {
+            self.nodes.retain(|at, _| held.contains(at));
+        }
         Ok(version)
     }
 
@@ -121,39 +204,92 @@ impl Subscriptions<'_> {
     async fn apply(&mut self, changes: Vec<Change>) -> Result<(), Error> {
         let last: HashMap<_, _> = changes
             .into_iter()
-            .filter(|change| is_channel(&change.topic))
+            .filter(|change| self.goes_here(&change.topic))
             .map(|change| (change.topic, change.is_wanted))
             .collect();
-        for (is_wanted, is_pattern) in [(true, false), (true, true), (false, false), (false, true)]
-        {
-            let topics = last.iter().filter(|(topic, wanted)| {
-                **wanted == is_wanted
-                    && topic.is_pattern() == is_pattern
-                    && self.held.contains(topic) != is_wanted
-            });
-            let topics: Vec<_> = topics.map(|(topic, _)| topic.clone()).collect();
-            for part in topics.chunks(NAMES) {
-                self.say(part, is_wanted, is_pattern).await?;
+        let (mut begins, mut ends) = (HashMap::new(), HashMap::new());
+        for (topic, is_wanted) in last {
+            let held = self.held.get(&topic);
+            let at = match is_wanted {
+                true => Some(self.at(&topic)?),
+                false => None,
+            };
+            if at.as_ref() == held {
+                continue;
+            }
+            if let Some(held) = held.cloned() {
+                let ends: &mut Vec<_> = ends.entry((held, topic.is_pattern())).or_default();
+                ends.push(topic.clone());
+            }
+            if let Some(at) = at {
+                let begins: &mut Vec<_> = begins.entry((at, topic.is_pattern())).or_default();
+                begins.push(topic);
+            }
+        }
+        for (is_wanted, changes) in [(true, begins), (false, ends)] {
+            for ((at, is_pattern), topics) in changes {
+                for part in topics.chunks(NAMES) {
+                    self.say(&at, part, is_wanted, is_pattern).await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Subscribes to topics of one kind, or ends that. It resolves when all are confirmed.
+    /// Whether a topic is subscribed to by this. Streams are read, whether they are wanted or not.
+    fn goes_here(&self, topic: &Topic) -> bool {
+        !topic.is_stream() && self.shared.server.way(topic) == self.way
+    }
+
+    /// Where a topic is to be subscribed to.
+    fn at(&self, topic: &Topic) -> Result<At, Error> {
+        let Some(topology) = &self.topology else {
+            return Ok(None);
+        };
+        match topology.master_of(topic.name()) {
+            Some(node) => Ok(Some(node.clone())),
+            None => Err(Error::Uncovered {
+                slots: topology.uncovered(),
+            }),
+        }
+    }
+
+    /// The node at this address.
+    fn node_at(&self, address: &str) -> At {
+        let mut nodes = self.nodes.keys().flatten();
+        nodes.find(|node| node.to_string() == address).cloned()
+    }
+
+    /// The connection there, which is made if there is none.
+    async fn node(&mut self, at: &At) -> Result<&mut Node, Error> {
+        if !self.nodes.contains_key(at) {
+            let node = connect(self.shared, self.cluster, self.inbox, at).await?;
+            self.nodes.insert(at.clone(), node);
+        }
+        // It has just been put there.
+        self.nodes.get_mut(at).ok_or(Error::Uncovered { slots: 0 })
+    }
+
+    /// Subscribes to topics of one kind at one node, or ends that. It resolves when all are
+    /// confirmed.
     async fn say(
         &mut self,
+        at: &At,
         topics: &[Topic],
         is_wanted: bool,
         is_pattern: bool,
     ) -> Result<(), Error> {
+        let is_sharded = self.shared.server.channels.are_sharded;
         let names: Vec<_> = topics.iter().map(channel).collect();
-        let requests = &mut self.connection.requests;
+        let node = self.node(at).await?;
+        let requests = &mut node.connection.requests;
         let said = match (is_wanted, is_pattern) {
-            (_, false) if self.shared.server.channels.are_sharded => {
+            (_, false) if is_sharded => {
                 // One name each: names of one command must have one slot.
                 let command = if is_wanted {
                     "SSUBSCRIBE"
                 } else {
+                    node.ears.leave(&names);
                     "SUNSUBSCRIBE"
                 };
                 let mut pipeline = redis::Pipeline::with_capacity(names.len());
@@ -167,20 +303,76 @@ impl Subscriptions<'_> {
             (false, false) => requests.unsubscribe(names).await,
             (false, true) => requests.punsubscribe(names).await,
         };
-        said.map_err(|error| self.connection.error(&error))?;
-        match is_wanted {
-            true => self.held.extend(topics.iter().cloned()),
-            false => topics.iter().for_each(|topic| {
+        said.map_err(|error| node.connection.error(&error))?;
+        for topic in topics {
+            if is_wanted {
+                self.held.insert(topic.clone(), at.clone());
+            } else if self.held.get(topic) == Some(at) {
                 self.held.remove(topic);
-            }),
+            }
         }
         Ok(())
     }
 }
 
-/// Whether it is subscribed to. Streams are read, whether they are wanted or not.
-const fn is_channel(topic: &Topic) -> bool {
-    !topic.is_stream()
+impl Ears {
+    /// Subscriptions to these are about to end.
+    fn leave(&self, names: &[String]) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.extend(names.iter().map(|name| name.clone().into_bytes()));
+    }
+}
+
+/// Connects, and listens.
+async fn connect(
+    shared: &Shared,
+    cluster: Option<&Cluster>,
+    inbox: &Arc<Inbox>,
+    at: &At,
+) -> Result<Node, Error> {
+    let ears = Arc::new(Ears {
+        inbox: Arc::clone(inbox),
+        leaving: Mutex::default(),
+        has_moved: watch::Sender::new(false),
+    });
+    let hears = Arc::clone(&ears);
+    let push: Push = Arc::new(move |info| hears.hear(info));
+    let server = &shared.server;
+    let connection = match (cluster, at) {
+        (Some(cluster), Some(at)) => server.connect_to(cluster, at, push).await?,
+        _ => server.connect(push).await?,
+    };
+    let mut moved = ears.has_moved.subscribe();
+    let (ends, address) = (connection.ending(None), connection.context.address.clone());
+    let ending = async move {
+        tokio::select! {
+            error = ends => error,
+            // The ears are here as long as the connection is.
+            Ok(_) = moved.wait_for(|has_moved| *has_moved) => Error::Elsewhere {
+                address,
+                answer: "its slots have moved".to_owned(),
+            },
+        }
+    };
+    Ok(Node {
+        connection,
+        ears,
+        ending: Box::pin(ending),
+    })
+}
+
+/// Resolves when one of the connections fails.
+async fn failed(nodes: &mut HashMap<At, Node>) -> Error {
+    std::future::poll_fn(|cx| {
+        let failed = nodes
+            .values_mut()
+            .find_map(|node| match node.ending.as_mut().poll(cx) {
+                Poll::Ready(error) => Some(error),
+                Poll::Pending => None,
+            });
+        failed.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 /// The channel of a topic, or its pattern. What Redis takes for a wildcard in it is escaped.

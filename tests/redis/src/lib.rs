@@ -9,6 +9,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+mod cluster;
+
 use std::{
     fs,
     net::TcpListener,
@@ -18,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use cluster::RedisCluster;
 use redis::{Connection, Value};
 
 /// So long it may take to start.

@@ -1,0 +1,165 @@
+//! Questions: by the connections that publish, between what is published.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use antiphon_cluster::{Topic, broker::Refused};
+use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, aio::MultiplexedConnection};
+use tokio::sync::Mutex;
+
+use crate::{
+    broker::Shared,
+    cluster::Cluster,
+    connection::{Connection, DEADLINE},
+    error::Error,
+    server::Way,
+    topology::Address,
+};
+
+/// So long is waited before a node of a Redis Cluster is asked again for what is on its way to another.
+pub(crate) const AGAIN: Duration = Duration::from_millis(50);
+
+/// What is asked: keys of one hash tag.
+pub(crate) enum Question {
+    One(Cmd),
+    Several(Pipeline),
+}
+
+impl Question {
+    async fn ask<R: FromRedisValue>(&self, mut by: MultiplexedConnection) -> RedisResult<R> {
+        match self {
+            Self::One(command) => command.query_async(&mut by).await,
+            Self::Several(pipeline) => pipeline.query_async(&mut by).await,
+        }
+    }
+}
+
+impl From<Cmd> for Question {
+    fn from(command: Cmd) -> Self {
+        Self::One(command)
+    }
+}
+
+impl From<Pipeline> for Question {
+    fn from(pipeline: Pipeline) -> Self {
+        Self::Several(pipeline)
+    }
+}
+
+impl Shared {
+    /// Asks something of the node that has this key. What was answered by `MOVED` or the like wasn't
+    /// done: it is asked again.
+    pub(crate) async fn ask<R: FromRedisValue>(
+        &self,
+        key: &str,
+        question: impl Into<Question>,
+    ) -> Result<R, Refused> {
+        let (question, start) = (question.into(), Instant::now());
+        let lane = self.lane_of_keys();
+        loop {
+            let asked = question.ask(lane.connection(key)?).await;
+            match asked {
+                Err(error) if error.is_cluster_error() && start.elapsed() < DEADLINE => {
+                    lane.look_again();
+                    tokio::time::sleep(AGAIN).await;
+                }
+                asked => return asked.map_err(|error| self.refused(&error)),
+            }
+        }
+    }
+
+    fn refused(&self, error: &RedisError) -> Refused {
+        let reason = self.server.error(error).to_string();
+        match error.code() {
+            Some(_) => Refused::Denied { reason },
+            None => Refused::Down { reason },
+        }
+    }
+
+    /// How many connections have subscribed to a topic.
+    pub(crate) async fn count(&self, topic: &Topic) -> Result<usize, Refused> {
+        let mut question = redis::cmd("PUBSUB");
+        question.arg(match self.server.channels.are_sharded {
+            true => "SHARDNUMSUB",
+            false => "NUMSUB",
+        });
+        question.arg(topic.name());
+        if let Some(cluster) = self.server.cluster() {
+            let counted = self.counter.count(self, cluster, &question).await;
+            return counted.map_err(|error| Refused::Down {
+                reason: error.to_string(),
+            });
+        }
+        let requests = self.lane(Way::Home).connection(topic.name())?;
+        let asked = Question::One(question).ask(requests).await;
+        let (_, count): (String, usize) = asked.map_err(|error| Refused::Down {
+            reason: self.server.error(&error).to_string(),
+        })?;
+        Ok(count)
+    }
+}
+
+/// Connections to all nodes of a Redis Cluster, also to those that follow another: clients may listen
+/// at any, and each counts its own.
+#[derive(Default)]
+pub(crate) struct Counter {
+    connections: Mutex<HashMap<Address, Connection>>,
+}
+
+impl Counter {
+    /// The sum of what all nodes count. A node that follows another and can't be reached counts
+    /// nobody.
+    async fn count(
+        &self,
+        shared: &Shared,
+        cluster: &Cluster,
+        question: &Cmd,
+    ) -> Result<usize, Error> {
+        let known = cluster.watch().borrow().clone();
+        let topology = match known {
+            Some(topology) => topology,
+            None => shared.server.look(cluster, None).await?,
+        };
+        let mut connections = self.connections.lock().await;
+        let masters = topology.masters().into_iter();
+        let nodes: Vec<_> = masters
+            .map(|node| (node, true))
+            .chain(topology.replicas().iter().map(|node| (node, false)))
+            .collect();
+        connections.retain(|node, _| nodes.iter().any(|(known, _)| *known == node));
+        let mut all = 0;
+        for (node, is_master) in nodes {
+            match count_at(shared, cluster, node, &mut connections, question).await {
+                Ok(count) => all += count,
+                Err(error) if is_master => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// What one node counts. A connection that fails is given up.
+async fn count_at(
+    shared: &Shared,
+    cluster: &Cluster,
+    node: &Address,
+    connections: &mut HashMap<Address, Connection>,
+    question: &Cmd,
+) -> Result<usize, Error> {
+    let connection = match connections.remove(node) {
+        Some(connection) if !*connection.closed.borrow() => connection,
+        _ => {
+            let connects = shared
+                .server
+                .connect_to(cluster, node, std::sync::Arc::new(|_| {}));
+            connects.await?
+        }
+    };
+    let asked = question.query_async(&mut connection.requests.clone()).await;
+    let (_, count): (String, usize) = asked.map_err(|error| connection.error(&error))?;
+    connections.insert(node.clone(), connection);
+    Ok(count)
+}
