@@ -1,4 +1,4 @@
-// Two servers of Node and two of ours on one Redis or Postgres: each feature from each side. Node's
+// Two servers of Node and two of ours on one Redis, Redis Cluster or Postgres: each feature from each side. Node's
 // servers have its own adapters, for Redis one by node-redis and one by ioredis.
 
 import assert from "node:assert/strict";
@@ -9,7 +9,8 @@ import { Emitter as PostgresEmitter } from "@socket.io/postgres-emitter";
 import { Emitter } from "@socket.io/redis-emitter";
 import { io as connect } from "sio4";
 import { startPostgres } from "../lib/postgres.js";
-import { startRedis } from "../lib/redis.js";
+import { runPython } from "../lib/python.js";
+import { startRedis, startRedisCluster } from "../lib/redis.js";
 import { Server, examples } from "../lib/server.js";
 import { until } from "../lib/wait.js";
 
@@ -41,13 +42,23 @@ async function join4(server, name, namespace = "/") {
   return client;
 }
 
-for (const wire of ["classic", "sharded", "streams", "postgres"]) {
-  describe(`${wire}: servers of Node and ours in one cluster`, { timeout: 120_000 }, () => {
+const brokers = {
+  classic: startRedis,
+  sharded: startRedis,
+  streams: startRedis,
+  postgres: startPostgres,
+  "classic, Redis Cluster": startRedisCluster,
+  "sharded, Redis Cluster": startRedisCluster,
+  "streams, Redis Cluster": startRedisCluster,
+};
+for (const [name, startBroker] of Object.entries(brokers)) {
+  const wire = name.split(",")[0];
+  describe(`${name}: servers of Node and ours in one cluster`, { timeout: 120_000 }, () => {
     let broker, servers, clients;
     const all = () => Object.values(clients);
 
     before(async () => {
-      broker = await (wire === "postgres" ? startPostgres() : startRedis());
+      broker = await startBroker();
       servers = await startServers(wire, broker.url);
       clients = {};
       for (const [name, server] of Object.entries(servers)) {
@@ -230,6 +241,37 @@ describe("Node's emitter", { timeout: 60_000 }, () => {
     assert.deepEqual(heard("gone"), []);
     assert.deepEqual([...a1.got.find(([name]) => name === "all")[2]], [7]);
     all.forEach((client) => client.disconnect());
+    await Promise.all(Object.values(servers).map((server) => server.stop()));
+    await redis.stop();
+  });
+});
+
+describe("an emitter of PyPI", { timeout: 60_000 }, () => {
+  test("emits to all, to a room and to a namespace on servers of both kinds", async () => {
+    const redis = await startRedis();
+    const servers = await startServers("classic", redis.url);
+    const [clients, guests] = [{}, {}];
+    for (const [name, server] of Object.entries(servers)) {
+      clients[name] = await join4(server, name);
+      guests[name] = await join4(server, name, "/chat");
+    }
+    const { n1, a1 } = clients;
+    const all = Object.values(clients);
+    await until(async () => (await n1.do("count")) === 4, "all are there");
+    await a1.do("join", { rooms: [n1.id, a1.id], join: ["room"] });
+    await until(async () => (await n1.do("fetch", { rooms: ["room"] })).length === 2, "both are in the room");
+    await runPython("cluster/emitter.py", [redis.url], 20_000);
+    await until(() => Object.values(guests).every(({ got }) => got.length === 1), "the other namespace hears it");
+    for (const { got } of Object.values(guests)) {
+      assert.deepEqual(got, [["chat", "to the other namespace"]]);
+    }
+    await until(() => all.every(({ got }) => got.length > 0), "all hear it");
+    const first = ["all", 1, { text: "ä", list: [null, true, 2.5] }];
+    for (const { name, got } of all) {
+      const isIn = name === "n1" || name === "a1";
+      assert.deepEqual(got, isIn ? [first, ["room", "to the room"]] : [first], name);
+    }
+    [...all, ...Object.values(guests)].forEach((client) => client.disconnect());
     await Promise.all(Object.values(servers).map((server) => server.stop()));
     await redis.stop();
   });

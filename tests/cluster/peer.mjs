@@ -5,9 +5,9 @@
 //   --client redis|ioredis [--recovery SECONDS]
 
 import { createServer } from "node:http";
-import { Redis } from "ioredis";
+import { Cluster, Redis } from "ioredis";
 import pg from "pg";
-import { createClient } from "redis";
+import { createClient, createCluster } from "redis";
 import { Server } from "socket.io";
 import * as postgresAdapter from "@socket.io/postgres-adapter";
 import * as redisAdapter from "@socket.io/redis-adapter";
@@ -16,11 +16,25 @@ import * as streamsAdapter from "@socket.io/redis-streams-adapter";
 const flags = {};
 for (let at = 2; at < process.argv.length; at += 2) flags[process.argv[at].slice(2)] = process.argv[at + 1];
 
+// A URL with several hosts is one of a Redis Cluster.
+const nodes = flags.broker.replace(/^redis:\/\//, "").split(",");
+
 async function client() {
+  if (nodes.length > 1) return clusterClient();
   if (flags.client === "ioredis") return new Redis(flags.broker);
   const redis = createClient({ url: flags.broker });
   await redis.connect();
   return redis;
+}
+
+async function clusterClient() {
+  const urls = nodes.map((node) => `redis://${node}`);
+  const cluster =
+    flags.client === "ioredis"
+      ? new Cluster(urls, { shardedSubscribers: true, lazyConnect: true })
+      : createCluster({ rootNodes: urls.map((url) => ({ url })) });
+  await cluster.connect();
+  return cluster;
 }
 
 // One connection listens and one publishes: of several that publish one overtakes the other.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +16,7 @@ use crate::{
     connection::{Connection, DEADLINE},
     error::Error,
     server::Way,
-    topology::Address,
+    topology::{Address, Topology},
 };
 
 /// So long is waited before a node of a Redis Cluster is asked again for what is on its way to another.
@@ -109,36 +110,49 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    /// The sum of what all nodes count. A node that follows another and can't be reached counts
-    /// nobody.
+    /// The sum of what all nodes count. If one doesn't answer it may be that another has its place.
     async fn count(
         &self,
         shared: &Shared,
         cluster: &Cluster,
         question: &Cmd,
     ) -> Result<usize, Error> {
-        let known = cluster.watch().borrow().clone();
-        let topology = match known {
-            Some(topology) => topology,
-            None => shared.server.look(cluster, None).await?,
-        };
         let mut connections = self.connections.lock().await;
-        let masters = topology.masters().into_iter();
-        let nodes: Vec<_> = masters
-            .map(|node| (node, true))
-            .chain(topology.replicas().iter().map(|node| (node, false)))
-            .collect();
-        connections.retain(|node, _| nodes.iter().any(|(known, _)| *known == node));
-        let mut all = 0;
-        for (node, is_master) in nodes {
-            match count_at(shared, cluster, node, &mut connections, question).await {
-                Ok(count) => all += count,
-                Err(error) if is_master => return Err(error),
-                Err(_) => {}
-            }
+        let known = cluster.watch().borrow().clone();
+        if let Some(topology) = known
+            && let Ok(count) =
+                count_at_all(shared, cluster, &topology, &mut connections, question).await
+        {
+            return Ok(count);
         }
-        Ok(all)
+        let topology = shared.server.look(cluster, None).await?;
+        count_at_all(shared, cluster, &topology, &mut connections, question).await
     }
+}
+
+/// The sum of what all nodes count. A node that follows another and can't be reached counts nobody.
+async fn count_at_all(
+    shared: &Shared,
+    cluster: &Cluster,
+    topology: &Topology,
+    connections: &mut HashMap<Address, Connection>,
+    question: &Cmd,
+) -> Result<usize, Error> {
+    let masters = topology.masters().into_iter();
+    let nodes: Vec<_> = masters
+        .map(|node| (node, true))
+        .chain(topology.replicas().iter().map(|node| (node, false)))
+        .collect();
+    connections.retain(|node, _| nodes.iter().any(|(known, _)| *known == node));
+    let mut all = 0;
+    for (node, is_master) in nodes {
+        match count_at(shared, cluster, node, connections, question).await {
+            Ok(count) => all += count,
+            Err(error) if is_master => return Err(error),
+            Err(_) => {}
+        }
+    }
+    Ok(all)
 }
 
 /// What one node counts. A connection that fails is given up.
@@ -152,10 +166,10 @@ async fn count_at(
     let connection = match connections.remove(node) {
         Some(connection) if !*connection.closed.borrow() => connection,
         _ => {
-            let connects = shared
+            shared
                 .server
-                .connect_to(cluster, node, std::sync::Arc::new(|_| {}));
-            connects.await?
+                .connect_to(cluster, node, Arc::new(|_| {}))
+                .await?
         }
     };
     let asked = question.query_async(&mut connection.requests.clone()).await;

@@ -111,10 +111,10 @@ impl Nodes {
         Ok(())
     }
 
-    /// The number of the node that has this key, or channel. Returns `None` if none has it.
-    pub(crate) fn that_has(&self, key: &str) -> Option<usize> {
+    /// The number of the node that has this key, or channel: any if nobody has it, which says so.
+    pub(crate) fn that_has(&self, key: &str) -> usize {
         let at = self.nodes.iter().map(|node| &node.address);
-        position(self.topology.as_deref(), at, key)
+        position(self.topology.as_deref(), at, key).unwrap_or(0)
     }
 
     pub(crate) fn node(&mut self, number: usize) -> Option<&mut Node> {

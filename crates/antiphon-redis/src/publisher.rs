@@ -44,8 +44,6 @@ pub(crate) struct Sender {
 struct Sent {
     size: Size,
     parts: Vec<Part>,
-    /// Frames that no node took.
-    left: Vec<(Topic, Bytes)>,
 }
 
 /// What one node gets of a batch.
@@ -178,14 +176,11 @@ impl Feed<'_> {
         let mut sent = Sent {
             size,
             parts: Vec::new(),
-            left: Vec::new(),
         };
         let mut parts: Vec<_> = (0..self.nodes.len()).map(|_| Vec::new()).collect();
         for (topic, frame) in frames {
-            let part = self.nodes.that_has(topic.name());
-            match part.and_then(|number| parts.get_mut(number)) {
-                Some(part) => part.push((topic, frame)),
-                None => sent.left.push((topic, frame)),
+            if let Some(part) = parts.get_mut(self.nodes.that_has(topic.name())) {
+                part.push((topic, frame));
             }
         }
         for (number, frames) in parts.into_iter().enumerate() {
@@ -205,8 +200,7 @@ impl Feed<'_> {
 
     /// A batch has been answered by all that got some of it.
     fn done(&mut self, sent: Sent, answers: Vec<Answers>) -> Result<(), Error> {
-        let mut left = sent.left;
-        let mut why = (!left.is_empty()).then_some((None, Error::Uncovered { slots: 1 }));
+        let (mut left, mut why) = (Vec::new(), None);
         for (part, answers) in sent.parts.into_iter().zip(answers) {
             let Some(node) = self.nodes.node(part.node) else {
                 continue;
@@ -217,7 +211,7 @@ impl Feed<'_> {
                 if let Err(error) = answer
                     && error.is_cluster_error()
                 {
-                    why = Some((Some(part.node), connection.error(error)));
+                    why = Some((part.node, connection.error(error)));
                     *answer = Ok(Value::Nil);
                     left.push(frame);
                 }
@@ -236,7 +230,7 @@ impl Feed<'_> {
             return Ok(());
         };
         again.looks = true;
-        again.by = by.or(again.by);
+        again.by = Some(by);
         again.since.get_or_insert((Instant::now(), why));
         again.frames.append(&mut left);
         // It isn't done with until all of it is.

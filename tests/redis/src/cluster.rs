@@ -92,8 +92,9 @@ impl RedisCluster {
     pub fn owner(&self, key: &str) -> usize {
         let slot = self.slot(key);
         let has = |node: &RedisServer| {
-            let Value::Array(ranges) = node.command(&["CLUSTER", "SLOTS"]) else {
-                panic!("no slots");
+            let Ok(Value::Array(ranges)) = node.try_command(&["CLUSTER", "SLOTS"]) else {
+                // It is dead.
+                return false;
             };
             ranges.into_iter().any(|range| {
                 let Value::Array(range) = range else {

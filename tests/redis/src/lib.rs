@@ -106,11 +106,16 @@ impl RedisServer {
 
     /// Does a command, like `["CLIENT", "KILL", "TYPE", "pubsub"]`.
     pub fn command(&self, words: &[&str]) -> Value {
+        self.try_command(words).unwrap()
+    }
+
+    /// As [`command`](Self::command), of a server that may be gone.
+    pub fn try_command(&self, words: &[&str]) -> redis::RedisResult<Value> {
         let mut command = redis::cmd(words[0]);
         for word in &words[1..] {
             command.arg(*word);
         }
-        command.query(&mut self.connect().unwrap()).unwrap()
+        command.query(&mut self.connect()?)
     }
 
     /// The value of a field of `INFO`.

@@ -370,7 +370,7 @@ mod tests {
         assert!(!requests.has(&name));
         assert_eq!(
             fetched.take_error(),
-            Some(AdapterError::Missing { count: 2 })
+            Some(AdapterError::Missing { count: 2, of: 3 })
         );
     }
 

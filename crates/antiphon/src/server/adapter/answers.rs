@@ -73,6 +73,8 @@ struct Told {
     missing: BTreeSet<NodeId>,
     /// Servers that are missing, too, whose names nobody knows.
     unnamed: usize,
+    /// The most that they were: all that were asked.
+    asked: usize,
     error: Option<AdapterError>,
 }
 
@@ -136,7 +138,9 @@ impl<T> Answers<T> {
     /// So many servers owe an answer now, whose names the adapter doesn't know. Those that still do
     /// at the end are [`AdapterError::Missing`].
     pub fn unnamed(&self, count: usize) {
-        self.told().unnamed = count;
+        let mut told = self.told();
+        told.unnamed = count;
+        told.asked = told.asked.max(count);
     }
 
     /// The question could not be asked. What has come counts all the same.
@@ -230,7 +234,8 @@ impl<T> Answered<T> {
     pub fn take_error(&mut self) -> Option<AdapterError> {
         let mut told = self.told();
         let count = std::mem::take(&mut told.unnamed);
-        let missing = (count > 0).then_some(AdapterError::Missing { count });
+        let of = told.asked;
+        let missing = (count > 0).then_some(AdapterError::Missing { count, of });
         told.error.take().or(missing)
     }
 

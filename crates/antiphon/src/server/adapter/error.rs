@@ -7,10 +7,15 @@
 pub enum AdapterError {
     /// So many other servers have not answered in time, and the adapter knows no names. Where it
     /// knows them, they are in the result.
-    #[error("{count} servers have not answered in time: see whether they run, or wait longer")]
+    #[error(
+        "only {} of {of} other servers have answered in time: see whether they run, or wait longer",
+        of.saturating_sub(*count)
+    )]
     Missing {
         /// How many are missing.
         count: usize,
+        /// How many were asked.
+        of: usize,
     },
     /// The adapter has not answered in time at all.
     #[error("the adapter has not answered in time: see its log, or wait longer")]
@@ -35,4 +40,15 @@ pub enum AdapterError {
     /// The server has been closed.
     #[error("the adapter has been closed, as its server has")]
     Closed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told_by_how_many_of_how_many_have_answered() {
+        let text = AdapterError::Missing { count: 2, of: 3 }.to_string();
+        assert!(text.starts_with("only 1 of 3 other servers"), "{text}");
+    }
 }
