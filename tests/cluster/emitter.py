@@ -1,5 +1,8 @@
 """An emitter of PyPI, `socket.io-emitter`: publishes as Node's emitter does. It knows no joins, and
-says its lists as empty strings where there are none."""
+says its lists as empty strings where there are none.
+
+The only other one there, `socket.io-redis-emitter` 0.0.3, publishes under names without the `#` at their
+end, which servers of Node don't listen to."""
 
 import sys
 from urllib.parse import urlsplit

@@ -14,7 +14,8 @@ export async function startRedis(more = []) {
   const folder = mkdtempSync(join(tmpdir(), "antiphon-redis-"));
   const options = ["--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", folder, ...more];
   const child = spawn("redis-server", options.map(String), { stdio: "ignore" });
-  process.on("exit", () => child.kill("SIGKILL"));
+  const end = () => child.kill("SIGKILL");
+  process.on("exit", end);
   const url = `redis://127.0.0.1:${port}`;
   const client = new Redis(url, { lazyConnect: false, retryStrategy: () => 50 });
   client.on("error", () => {});
@@ -25,7 +26,8 @@ export async function startRedis(more = []) {
     client,
     async stop() {
       client.disconnect();
-      child.kill("SIGKILL");
+      end();
+      process.off("exit", end);
       rmSync(folder, { recursive: true, force: true });
     },
   };

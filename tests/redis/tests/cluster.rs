@@ -259,6 +259,69 @@ async fn a_sharded_channel_whose_slot_moves_is_subscribed_to_where_it_is() {
     assert_eq!(nodes[0].stats().lost, 0);
 }
 
+/// The slot of a stream moves while entries are appended: each comes once, in order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_slot_moves_loses_and_doubles_nothing() {
+    let cluster = RedisCluster::start();
+    let (pair, nodes) = on_wire(&cluster, NodeWire::streams()).await;
+    let ([_here, there], _) = pair.clients(["a", "a"]).await;
+    let seen = collect(there);
+    let mut next = 0;
+    for _ in 0..3 {
+        let to = (cluster.owner("socket.io") + 1) % 3;
+        let moves = tokio::task::block_in_place(|| {
+            std::thread::scope(|scope| {
+                let moves = || cluster.migrate("socket.io", to, Duration::from_millis(50));
+                let moves = scope.spawn(moves);
+                while !moves.is_finished() {
+                    assert!(pair.one().to("a").emit("n", next).is_queued());
+                    next += 1;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                moves.join()
+            })
+        });
+        moves.unwrap();
+        until("the last", || {
+            seen.lock().unwrap().last() == Some(&(next - 1))
+        })
+        .await;
+    }
+    assert_eq!(*seen.lock().unwrap(), (0..next).collect::<Vec<_>>());
+    assert_eq!((nodes[0].stats().lost, nodes[1].stats().dropped), (0, 0));
+}
+
+/// Servers of Node's wires find the replica, too, and hear each other again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_nodes_wires_servers_find_what_follows_a_master_that_dies() {
+    let wires = [
+        (NodeWire::sharded(), "socket.io#/#a#"),
+        (NodeWire::streams(), "socket.io"),
+    ];
+    for (wire, key) in wires {
+        let mut cluster = RedisCluster::with(3, 3);
+        let (pair, nodes) = on_wire(&cluster, wire).await;
+        let ([_here, mut there], _) = pair.clients(["a", "a"]).await;
+        let owner = cluster.owner(key);
+        cluster.nodes[owner].kill();
+        for node in &nodes {
+            let mut health = node.watch_health();
+            let down = |health: &Health| matches!(health, Health::Degraded(Trouble::Down { .. }));
+            within("the trouble", health.wait_for(down)).await.unwrap();
+        }
+        for node in &nodes {
+            let mut health = node.watch_health();
+            let ready = health.wait_for(|health| *health == Health::Ready);
+            within("its health", ready).await.unwrap();
+        }
+        pair.one().to("a").emit("n", 7).into_result().unwrap();
+        assert_eq!(number(&mut there).await, 7);
+        // They are counted anew, too.
+        let found = pair.two().broadcast().sockets().await.unwrap();
+        assert_eq!(found.sockets.len(), 2);
+    }
+}
+
 /// Those who don't lose a connection go on, logged events wait for the failover, and nothing is lost of
 /// them but what Redis itself had not passed on to the replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
