@@ -243,6 +243,14 @@ impl Adapter for Namespaced {
         }
     }
 
+    fn removed(&self) {
+        let this = &self.0;
+        this.router.leave(&this.name, this);
+        for topic in [this.routes.namespace(), &this.sockets] {
+            this.router.link().give_up(topic, None);
+        }
+    }
+
     fn close(&self) -> BoxFuture<()> {
         let router = Arc::clone(&self.0.router);
         Box::pin(async move { router.close().await })
@@ -293,7 +301,7 @@ impl Adapter for Namespaced {
         match this
             .routes
             .room(target)
-            .filter(|room| !is_kept && !this.has_guest(room))
+            .filter(|room| !is_kept && !this.local.is_parent() && !this.has_guest(room))
         {
             Some(room) => {
                 let topic = this.router.topics.room(&this.name, room);

@@ -142,6 +142,18 @@ impl Router {
         }
     }
 
+    /// A namespace hears no more.
+    pub(crate) fn leave(&self, name: &str, namespace: &Arc<Inner>) {
+        let mut namespaces = self
+            .namespaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let entered = namespaces.get(name);
+        if entered.is_some_and(|entered| entered.as_ptr() == Arc::as_ptr(namespace)) {
+            namespaces.remove(name);
+        }
+    }
+
     pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
         let namespaces = self
             .namespaces

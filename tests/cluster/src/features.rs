@@ -343,3 +343,113 @@ pub async fn values_of_other_servers_sockets_are_known(pair: Pair) {
         assert!(socket.handshake["issued"].is_u64());
     }
 }
+
+/// A client of a server in a namespace.
+async fn in_namespace(io: &antiphon::Server, name: &str) -> crate::Client {
+    let mut client = WebSocket::connect(serve(io).await, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.send(&format!("40{name},")).await;
+    client.expect_prefix(&format!("40{name},")).await;
+    client
+}
+
+/// The event that comes next, without the offset that recovery adds.
+async fn expect_event(client: &mut crate::Client, name: &str, event: &str) {
+    let expected = format!("42{name},[\"{event}\"");
+    let came = client.expect_prefix(&expected).await;
+    let rest = &came[expected.len()..];
+    assert!(rest == "]" || rest.starts_with(",\""), "{came}");
+}
+
+pub async fn a_parent_reaches_the_children_of_both_servers(pair: Pair) {
+    let parents = pair
+        .servers
+        .each_ref()
+        .map(|io| io.of_pattern("/room-{id}"));
+    for parent in &parents {
+        parent
+            .on_connect(async |socket: antiphon::Socket| socket.join("in"))
+            .on_server_side("add", async |(a, b): (u32, u32)| a + b);
+    }
+    let [one, two] = &pair.servers;
+    // One child is on both servers, and one on the other server alone.
+    let mut clients = [
+        (in_namespace(one, "/room-1").await, "/room-1"),
+        (in_namespace(two, "/room-1").await, "/room-1"),
+        (in_namespace(two, "/room-2").await, "/room-2"),
+    ];
+    pair.settle().await;
+    assert!(parents[0].emit("all", ()).is_queued());
+    assert!(parents[0].to("in").emit("room", ()).is_queued());
+    parents[0].broadcast().local().emit("here", ());
+    one.of("/room-1").to("in").emit("child", ());
+    parents[1].except("in").emit("nobody", ());
+    for (place, (client, name)) in clients.iter_mut().enumerate() {
+        expect_event(client, name, "all").await;
+        expect_event(client, name, "room").await;
+        if place == 0 {
+            expect_event(client, name, "here").await;
+        }
+        if *name == "/room-1" {
+            expect_event(client, name, "child").await;
+        }
+    }
+    let added = one
+        .of("/room-1")
+        .server_side_emit_with_ack::<u32>("add", (1, 2));
+    let answers = within("the answer", added).await.unwrap().answers;
+    let sums: Vec<_> = answers.into_iter().map(|(_, sum)| sum.unwrap()).collect();
+    assert_eq!(sums, [3]);
+}
+
+/// A child that goes away, and comes again, hears what other servers say. Both servers
+/// [remove](antiphon::ServerBuilder::remove_empty_namespaces) empty ones.
+pub async fn a_child_that_comes_again_hears_others(pair: Pair) {
+    let [one, two] = &pair.servers;
+    for io in &pair.servers {
+        io.of_pattern("/room-{id}");
+    }
+    let mut other = in_namespace(one, "/room-1").await;
+    for _ in 0..3 {
+        let mut client = in_namespace(two, "/room-1").await;
+        pair.settle().await;
+        for from in [one, two] {
+            let room = from.namespace("/room-1").unwrap();
+            assert!(room.emit("heard", ()).is_queued());
+            expect_event(&mut client, "/room-1", "heard").await;
+            expect_event(&mut other, "/room-1", "heard").await;
+        }
+        client.send("41/room-1,").await;
+        until("the child's end", || two.namespace("/room-1").is_none()).await;
+    }
+}
+
+/// A client that was in a child comes back to the same child of the other server, which has it only
+/// now. Both servers share the logs of recovery.
+pub async fn who_was_away_from_a_child_comes_back_to_another_server(pair: Pair) {
+    let [one, two] = &pair.servers;
+    for io in &pair.servers {
+        io.of_pattern("/room-{id}");
+    }
+    let mut client = WebSocket::connect(serve(one).await, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.send("40/room-1,").await;
+    let connected = client.expect_prefix("40/room-1,").await;
+    pair.settle().await;
+    let room = one.namespace("/room-1").unwrap();
+    room.emit("seen", ());
+    let seen = client.expect_prefix(r#"42/room-1,["seen",""#).await;
+    let offset = &seen[r#"42/room-1,["seen",""#.len()..seen.len() - 2];
+    drop(client);
+    until("it is gone", || room.sockets_count() == 0).await;
+    room.emit("missed", ());
+    let first: serde_json::Value = serde_json::from_str(&connected[10..]).unwrap();
+    let login = serde_json::json!({"pid": first["pid"], "offset": offset});
+    let mut client = WebSocket::connect(serve(two).await, WEBSOCKET).await;
+    client.expect_prefix("0{").await;
+    client.send(&format!("40/room-1,{login}")).await;
+    let connected = client.expect_prefix("40/room-1,").await;
+    let second: serde_json::Value = serde_json::from_str(&connected[10..]).unwrap();
+    assert_eq!(second, first);
+    expect_event(&mut client, "/room-1", "missed").await;
+}

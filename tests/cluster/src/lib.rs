@@ -188,6 +188,7 @@ macro_rules! test_features {
             servers_talk_to_each_other_and_not_to_themselves
             events_of_a_namespace_stay_in_it
             outgoing_listeners_hear_what_another_server_emits
+            a_parent_reaches_the_children_of_both_servers
         }
     };
     ($pair:path; $($feature:ident)*) => {

@@ -52,3 +52,24 @@ async fn values_of_other_servers_sockets_are_known() {
     let pair = pair().await;
     features::values_of_other_servers_sockets_are_known(pair).await;
 }
+
+#[tokio::test]
+async fn a_parent_reaches_children_with_a_shared_log_once() {
+    let builder = || Server::builder().recovery(Recovery::new());
+    let pair = built(&Hub::new(), builder).await;
+    features::a_parent_reaches_the_children_of_both_servers(pair).await;
+}
+
+#[tokio::test]
+async fn a_child_that_comes_again_hears_others() {
+    let builder = || Server::builder().remove_empty_namespaces(true);
+    let pair = built(&Hub::new(), builder).await;
+    features::a_child_that_comes_again_hears_others(pair).await;
+}
+
+#[tokio::test]
+async fn who_was_away_from_a_child_gets_what_other_servers_have_emitted() {
+    let recovery = || Recovery::new().namespaces(["/room-{id}"]);
+    let pair = built(&Hub::new(), || Server::builder().recovery(recovery())).await;
+    features::who_was_away_from_a_child_comes_back_to_another_server(pair).await;
+}

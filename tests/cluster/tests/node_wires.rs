@@ -56,6 +56,7 @@ macro_rules! test_wire {
 
             antiphon_test_cluster::test_features! { wired;
                 a_broadcast_reaches_the_sockets_of_both_servers
+                a_parent_reaches_the_children_of_both_servers
                 attachments_and_arguments_as_they_came_travel
                 a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
                 sockets_of_both_servers_are_found_moved_and_disconnected

@@ -19,12 +19,13 @@ use antiphon::{
 };
 use antiphon_protocol::cluster::{
     Sockets,
-    node::{self, Answer, Content, EMITTER, Interest, Message, Received, Reply},
+    node::{self, Answer, Content, EMITTER, Interest, Message, Mode, Received, Reply},
 };
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
+    NodeWire,
     codec::Codec,
     log::NodeLog,
     members::Members,
@@ -69,7 +70,17 @@ impl Namespaced {
         let log = router.log_of(&name);
         let log = log.filter(|_| local.recovery_time().is_some());
         let me = log.as_ref().map_or_else(random_id, |log| log.me.clone());
-        let codec = Codec::new(&router.wire, &name, me.as_str());
+        let codec = match &router.wire {
+            // A parent has no members by which servers would know which rooms to subscribe to.
+            NodeWire::Sharded { prefix, .. } if local.is_parent() => {
+                let wire = NodeWire::Sharded {
+                    prefix: prefix.clone(),
+                    mode: Mode::Static,
+                };
+                Codec::new(&wire, &name, me.as_str())
+            }
+            wire => Codec::new(wire, &name, me.as_str()),
+        };
         let has_heartbeats = router.wire.has_heartbeats();
         let members = has_heartbeats.then(|| Mutex::new(Members::new(Instant::now())));
         Self(Arc::new(Inner {
@@ -423,6 +434,17 @@ impl Adapter for Namespaced {
         let version = this.router.link().wanted.version();
         this.wanted.store(version, Ordering::Relaxed);
         this.router.connect(this, Instant::now());
+    }
+
+    fn removed(&self) {
+        let this = &self.0;
+        this.leave();
+        this.router.leave(&this.name, this);
+        // Streams carry other namespaces, too.
+        let topics = this.codec.topics().into_iter();
+        for topic in topics.filter(|topic| !topic.is_stream()) {
+            this.router.link().give_up(&topic, None);
+        }
     }
 
     fn close(&self) -> BoxFuture<()> {

@@ -87,6 +87,18 @@ impl Router {
         namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
     }
 
+    /// A namespace hears no more.
+    pub(crate) fn leave(&self, name: &str, namespace: &Arc<Inner>) {
+        let mut namespaces = self
+            .namespaces
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let entered = namespaces.get(name);
+        if entered.is_some_and(|entered| entered.as_ptr() == Arc::as_ptr(namespace)) {
+            namespaces.remove(name);
+        }
+    }
+
     /// Tells a namespace what has become of the connection.
     pub(crate) fn connect(&self, namespace: &Inner, now: Instant) {
         let machine = self.machine();

@@ -35,6 +35,8 @@ pub struct ServerBuilder {
     connect_timeout: Duration,
     leave_timeout: Duration,
     max_namespaces: usize,
+    max_dynamic_namespaces: usize,
+    remove_empty_namespaces: bool,
     max_auth: usize,
     max_running_handlers: usize,
     ack_timeout: Duration,
@@ -60,6 +62,8 @@ impl ServerBuilder {
             connect_timeout: Duration::from_secs(45),
             leave_timeout: Duration::from_secs(5),
             max_namespaces: 256,
+            max_dynamic_namespaces: 10_000,
+            remove_empty_namespaces: false,
             max_auth: 200_000,
             max_running_handlers: 1_000,
             ack_timeout: Duration::from_secs(20),
@@ -154,6 +158,27 @@ impl ServerBuilder {
     /// `connect_error` says `too many namespaces`.
     pub const fn max_namespaces(mut self, count: usize) -> Self {
         self.max_namespaces = count;
+        self
+    }
+
+    /// Namespaces that clients may cause on this server, by names that fit
+    /// [patterns](Server::of_pattern) and [functions](Server::of_matching). 10,000. One more is refused:
+    /// the client's `connect_error` says `too many namespaces on this server`, and the log does, once a
+    /// minute. Those that the application has asked for by their names don't count.
+    pub const fn max_dynamic_namespaces(mut self, count: usize) -> Self {
+        self.max_dynamic_namespaces = count;
+        self
+    }
+
+    /// Whether a namespace that clients have caused goes away when nobody is in it any more. False, as
+    /// in Node. Handlers belong to its parent and stay; events that are
+    /// [retained](crate::Broadcast::retain) in it keep it. One with [recovery](Self::recovery) in memory
+    /// goes when nobody can come back to it any more; one whose log is in a file, or shared by several
+    /// servers, stays, and so does one that the application has asked for by its name.
+    /// What is emitted by a handle of one that has gone reaches nobody on this server.
+    #[doc(alias = "cleanupEmptyChildNamespaces")]
+    pub const fn remove_empty_namespaces(mut self, remove: bool) -> Self {
+        self.remove_empty_namespaces = remove;
         self
     }
 
@@ -653,6 +678,8 @@ impl ServerBuilder {
             connect_timeout: self.connect_timeout.min(LONGEST),
             leave_timeout: self.leave_timeout.min(LONGEST),
             max_namespaces: self.max_namespaces,
+            max_dynamic_namespaces: self.max_dynamic_namespaces,
+            remove_empty_namespaces: self.remove_empty_namespaces,
             max_auth: self.max_auth,
             max_running_handlers: self.max_running_handlers,
             ack_timeout: self.ack_timeout,

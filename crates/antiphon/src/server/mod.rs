@@ -27,7 +27,7 @@ mod socket;
 #[cfg(feature = "typescript")]
 pub mod typescript;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks, ServerAnswers};
 pub use adapter::{FetchedSockets, RemoteSocket};
@@ -42,7 +42,11 @@ pub use handlers::{
     extract::{Auth, Data, Event, FromContext, State},
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},
 };
-pub use namespace::Namespace;
+pub use namespace::{
+    Namespace,
+    params::Param,
+    parent::{JoinRequest, ParentBroadcast, ParentNamespace},
+};
 pub use recovery::Recovery;
 pub use rooms::{
     Room, Target,
@@ -53,7 +57,7 @@ pub use socket::{Socket, SocketId, emitter::Emitter};
 
 pub(crate) use shared::Shared;
 
-use namespace::namespaces::Namespaces;
+use namespace::{Rule, namespaces::Namespaces, with_slash};
 
 use crate::engine::{Engine, EngineLayer, EngineService, Stats};
 
@@ -82,10 +86,111 @@ impl Server {
 
     /// The namespace of this name; the first call makes it. `chat` and `/chat` are one.
     ///
-    /// Clients can only join namespaces that were made.
+    /// Clients can only join namespaces that were made, or that fit a [pattern](Self::of_pattern) or a
+    /// [function](Self::of_matching). A name that fits a pattern is a child of that; it stays then,
+    /// also if nobody is in it.
     #[must_use]
     pub fn of(&self, name: &str) -> Namespace {
         self.namespaces.of(name)
+    }
+
+    /// The namespace of this name, if there is one: also one that clients have caused, which nothing
+    /// keeps from going away.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<Namespace> {
+        self.namespaces.get(&with_slash(name))
+    }
+
+    /// Namespaces whose names fit a pattern: the first client that asks for one makes it, and all
+    /// share what is registered here, also what is registered later. The first call with a pattern
+    /// makes the parent; later ones give it again.
+    ///
+    /// A parameter, `{name}`, is one or more characters between two slashes; text may stand before and
+    /// behind it. `{{` and `}}` are braces. Handlers take the parameters as [`Param`]. Namespaces that
+    /// were made by [`of`](Self::of) come first, then patterns and functions in the order of their
+    /// registration; the first that fits counts. Names with control characters fit none.
+    ///
+    /// ```
+    /// use antiphon::{Data, Param, Server, Socket};
+    ///
+    /// let io = Server::new();
+    /// let rooms = io.of_pattern("/room-{id}");
+    /// rooms
+    ///     .middleware(async |Param(_): Param<u32>| Ok(())) // only numbers
+    ///     .on("say", async |socket: Socket, Data(text): Data<String>| {
+    ///         socket.broadcast().emit("said", text); // to the others in the same namespace
+    ///     });
+    /// rooms.emit("news", "to everyone in all of them");
+    /// ```
+    ///
+    /// # Panics
+    /// If no name can fit the pattern, or another one takes the same names. The message says what to
+    /// write instead.
+    #[doc(alias = "of")]
+    pub fn of_pattern(&self, pattern: &str) -> ParentNamespace {
+        match Rule::pattern(pattern, &self.namespaces.shared) {
+            Ok(rule) => self.namespaces.parent(rule),
+            Err(error) => panic!("{pattern:?} is no pattern of namespaces: {error}"),
+        }
+    }
+
+    /// Namespaces of which a function decides: asked whenever a client asks to join one whose name
+    /// nothing before it fits, also if the namespace is there already. `Ok(true)` lets the client go on
+    /// to the middlewares, with `Ok(false)` the next pattern or function is asked, and an error is the
+    /// client's `connect_error`, with message and data.
+    ///
+    /// The function may take its time: nothing else of the client waits. After
+    /// [`connect_timeout`](ServerBuilder::connect_timeout) the client is refused (`timeout`), and if the
+    /// function panics (`internal error`). A namespace belongs to the function that has let its first
+    /// client in, as long as it is there. Servers of a cluster register their functions in the same
+    /// order.
+    ///
+    /// ```
+    /// use antiphon::{ConnectError, JoinRequest, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct Tenants(Vec<String>);
+    ///
+    /// let io = Server::builder().state(Tenants(vec!["acme".to_owned()])).build();
+    /// let tenants = io.of_matching(async |request: JoinRequest| {
+    ///     let Some(tenant) = request.name().strip_prefix("/tenant-") else {
+    ///         return Ok(false);
+    ///     };
+    ///     let known = request.state::<Tenants>().is_some_and(|all| all.0.iter().any(|it| it == tenant));
+    ///     match (known, request.auth::<Option<String>>()) {
+    ///         (true, Ok(Some(_token))) => Ok(true),
+    ///         _ => Err(ConnectError::new("not authorized").with_data("E_TENANT")),
+    ///     }
+    /// });
+    /// tenants.on("ping", async || "pong");
+    /// ```
+    #[doc(alias = "of")]
+    pub fn of_matching<F, Fut>(&self, function: F) -> ParentNamespace
+    where
+        F: Fn(JoinRequest) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<bool, ConnectError>> + Send + 'static,
+    {
+        self.namespaces.parent(Rule::function(function))
+    }
+
+    /// Calls `hook` with each namespace that is made from now on, by [`of`](Self::of) or since a client
+    /// has asked for it: before anybody is in it. It is called by the thread that makes the namespace,
+    /// which others that want the same one wait for. If it panics, clients aren't let into that
+    /// namespace (`internal error`).
+    ///
+    /// ```
+    /// let io = antiphon::Server::new();
+    /// io.on_new_namespace(|namespace| {
+    ///     println!("{} is there", namespace.name());
+    /// });
+    /// ```
+    #[doc(alias = "new_namespace")]
+    pub fn on_new_namespace<F>(&self, hook: F) -> &Self
+    where
+        F: Fn(Namespace) + Send + Sync + 'static,
+    {
+        self.namespaces.on_new(Arc::new(hook));
+        self
     }
 
     /// Emits an event to every socket of the main namespace.

@@ -32,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) connect_timeout: Duration,
     pub(crate) leave_timeout: Duration,
     pub(crate) max_namespaces: usize,
+    pub(crate) max_dynamic_namespaces: usize,
+    pub(crate) remove_empty_namespaces: bool,
     pub(crate) max_auth: usize,
     pub(crate) max_running_handlers: usize,
     pub(crate) ack_timeout: Duration,

@@ -63,7 +63,7 @@ impl Joins<'_> {
 }
 
 impl Local {
-    fn retained(&self) -> MutexGuard<'_, Retained> {
+    pub(super) fn retained(&self) -> MutexGuard<'_, Retained> {
         let retained = self.inner.retained.lock();
         retained.unwrap_or_else(PoisonError::into_inner)
     }

@@ -42,6 +42,7 @@ pub struct Local {
 
 pub(super) struct Inner {
     name: Box<str>,
+    kin: Kin,
     namespaces: Weak<Namespaces>,
     shared: Arc<Shared>,
     rooms: Arc<Rooms>,
@@ -54,11 +55,30 @@ pub(super) struct Inner {
     queue_policy: OnceLock<ArcSwap<QueuePolicy>>,
 }
 
+/// What a namespace is to others of its server.
+#[derive(Clone)]
+pub(crate) enum Kin {
+    None,
+    /// It has no sockets of its own: what it is told is told to its children.
+    Parent,
+    ChildOf(Local),
+}
+
 impl Local {
-    pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        namespaces: Weak<Namespaces>,
+        shared: &Arc<Shared>,
+        kin: Kin,
+    ) -> Self {
         let rooms = Arc::default();
         let recovery = shared.recovery.as_ref().and_then(|options| {
-            let log = options.open(name, &*shared.adapter)?;
+            let parent = match &kin {
+                Kin::None => None,
+                Kin::ChildOf(parent) => Some(parent.name()),
+                Kin::Parent => return None,
+            };
+            let log = options.open(name, parent, &*shared.adapter)?;
             Some(Ordered::new(
                 name,
                 Weak::clone(&namespaces),
@@ -71,6 +91,7 @@ impl Local {
         Self {
             inner: Arc::new(Inner {
                 name: name.into(),
+                kin,
                 namespaces,
                 shared: Arc::clone(shared),
                 rooms,
@@ -83,10 +104,37 @@ impl Local {
         }
     }
 
-    /// The name of the namespace, with the slash that it begins with.
+    /// The name of the namespace, with the slash that it begins with. That of a
+    /// [parent](Self::is_parent) begins with `*`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.inner.name
+    }
+
+    /// Whether it is the part of a [parent](crate::ParentNamespace): it has no sockets, and what is
+    /// broadcast to it goes to all children on this server. So its adapter tells all other servers of
+    /// a broadcast, whatever rooms it is to.
+    #[must_use]
+    pub fn is_parent(&self) -> bool {
+        matches!(self.inner.kin, Kin::Parent)
+    }
+
+    /// Whether both are the same.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    fn parent(&self) -> Option<&Self> {
+        match &self.inner.kin {
+            Kin::ChildOf(parent) => Some(parent),
+            Kin::None | Kin::Parent => None,
+        }
+    }
+
+    /// Whether nobody is in it, nobody may come back, and nothing is kept for those who come.
+    pub(crate) fn is_idle(&self) -> bool {
+        let is_over = |ordered: &Arc<Ordered>| ordered.is_idle();
+        self.is_empty() && self.retained().is_empty() && self.recovery().is_none_or(is_over)
     }
 
     /// How many sockets the namespace has on this server.
@@ -102,10 +150,10 @@ impl Local {
     }
 
     /// Whether it has a socket in this room, which may be that of an own id, or may have one when
-    /// what waits for its log has been done.
+    /// what waits for its log has been done. A [parent](Self::is_parent) always may: in a child.
     #[must_use]
     pub fn has_room(&self, room: &str) -> bool {
-        self.rooms().has_room(room) || self.may_change()
+        self.is_parent() || self.rooms().has_room(room) || self.may_change()
     }
 
     /// How long it keeps events for sockets that may come back, if it does
@@ -135,8 +183,11 @@ impl Local {
 
     /// What becomes of events for slow readers, unless they say otherwise.
     pub(crate) fn queue_policy(&self) -> QueuePolicy {
-        let policy = self.inner.queue_policy.get();
-        policy.map_or(QueuePolicy::Close, |policy| **policy.load())
+        match (self.inner.queue_policy.get(), self.parent()) {
+            (Some(policy), _) => **policy.load(),
+            (None, Some(parent)) => parent.queue_policy(),
+            (None, None) => QueuePolicy::Close,
+        }
     }
 
     pub(crate) fn set_queue_policy(&self, policy: QueuePolicy) {
@@ -183,6 +234,9 @@ impl Local {
 
     /// See [`Adapter::broadcast`](super::Adapter::broadcast).
     pub fn broadcast(&self, event: &Outgoing, target: &Target, flags: Flags) {
+        if self.is_parent() {
+            return self.broadcast_to_children(event, target, flags);
+        }
         self.note_outgoing(target, event);
         let sending = self.sending(flags);
         if flags.retain {
@@ -195,6 +249,25 @@ impl Local {
             return ordered.broadcast(event, target, sending, flags);
         }
         self.spread(event, target, sending);
+    }
+
+    /// Each server does this for its own children. So a log that several share doesn't get the event:
+    /// it would have it several times.
+    fn broadcast_to_children(&self, event: &Outgoing, target: &Target, flags: Flags) {
+        let namespaces = self.inner.namespaces.upgrade();
+        let children = namespaces.map_or_else(Vec::new, |all| all.children_of(self));
+        turn::scope(|| {
+            for child in &children {
+                let child = child.joins();
+                match child.recovery().filter(|ordered| ordered.is_shared()) {
+                    None => child.broadcast(event, target, flags),
+                    Some(ordered) => {
+                        child.note_outgoing(target, event);
+                        ordered.broadcast_unlogged(event, target, child.sending(flags));
+                    }
+                }
+            }
+        });
     }
 
     /// Delivers an event that another server has appended to the [log](crate::recovery::Log) that both share, as one
@@ -383,7 +456,8 @@ impl Local {
     /// one beyond that is dropped and logged, and resolves with `None`, too.
     #[must_use = "nothing is handled until it is awaited"]
     pub fn server_side_emit(&self, event: &Outgoing) -> BoxFuture<Option<OwnedArgs>> {
-        self.server_side().handle(event)
+        let parent = self.parent().map(Self::server_side);
+        ServerSide::handle(parent.into_iter().chain([self.server_side()]), event)
     }
 }
 

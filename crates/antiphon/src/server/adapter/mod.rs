@@ -114,6 +114,7 @@ pub use local::Local;
 pub use membership::{Membership, Watch};
 pub use node::{FetchedSockets, NodeId, RemoteSocket};
 
+pub(crate) use local::Kin;
 pub(crate) use membership::Watcher;
 
 pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
@@ -158,6 +159,12 @@ pub trait Adapter: Send + Sync + 'static {
     /// [`watch`](Self::watch); maybe outside of a runtime. The default does nothing. It must not
     /// ask the server for its own namespace.
     fn start(&self) {}
+
+    /// Called if its namespace, which clients have caused, goes away while the server goes on: nobody
+    /// is in it. Nothing more is to be heard for it. Another one of the same name may come behind it,
+    /// with an adapter of its own. It is called under the lock of all namespaces: it takes a note and
+    /// returns. The default does nothing.
+    fn removed(&self) {}
 
     /// Called once by [`Server::close`](crate::Server::close), when all sockets have left. What
     /// waits for other servers is to be sent, and the connection given up. It is waited for, for 5
@@ -254,8 +261,9 @@ pub trait Adapter: Send + Sync + 'static {
 /// Makes the adapter of each namespace, given its name and its sockets on this server.
 ///
 /// It is called once for each, and seldom once more: if two threads make a namespace at once, one
-/// adapter is dropped without a [`start`](Adapter::start). Functions and closures of this shape are
-/// one.
+/// adapter is dropped without a [`start`](Adapter::start). A
+/// [parent](crate::ParentNamespace) has one, too: see [`Local::is_parent`]. Functions and closures of
+/// this shape are one.
 pub trait AdapterFactory: Send + Sync + 'static {
     /// The adapter of a namespace.
     fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter>;

@@ -46,14 +46,18 @@ use self::{
 };
 use crate::engine::{Engine, Fallback, LONGEST, ReadBody, session::turn};
 use crate::server::{
-    ConnectError, Handshake, Namespace, Socket,
+    ConnectError, Handshake, Socket,
     acks::Responder,
     client,
     handlers::{
         dispatch,
         permits::{self, Permits},
     },
-    namespace::namespaces::Namespaces,
+    namespace::{
+        children::{Lease, NoNamespace},
+        namespaces::Namespaces,
+        parent::JoinRequest,
+    },
 };
 
 /// The auth payload of a call.
@@ -205,17 +209,17 @@ impl Calls {
             });
         }
         let Address { namespace, event } = Address::parse(path)?;
-        let Some(found) = namespaces.get(&namespace) else {
-            return Err(CallError::UnknownNamespace(namespace));
-        };
-        if !is_handled(&found, &event) {
+        let limits = namespaces.shared.limits;
+        let auth = auth(&request.headers, limits)?;
+        let handshake = Handshake::new(request, &namespaces.shared.kept);
+        let handshake = Arc::new(handshake);
+        let found = find(&namespaces, &namespace, auth.clone(), &handshake).await?;
+        if !found.handles(&event) {
             return Err(CallError::UnknownEvent(namespace, event));
         }
         if !is_json(&request.headers) {
             return Err(CallError::MediaType);
         }
-        let limits = namespaces.shared.limits;
-        let auth = auth(&request.headers, limits)?;
         let length = length(request).min(engine.config().max_payload);
         let permit = self.permit(request, length)?;
         let body = body.await?;
@@ -223,8 +227,7 @@ impl Calls {
         let key = self.repeats.key(request, &body);
         drop(body);
         let now = Instant::now();
-        let handshake = Handshake::new(request, &namespaces.shared.kept);
-        let socket = Socket::of_call(found, engine, &self.permits, handshake, auth);
+        let socket = Socket::of_call(found.clone(), engine, &self.permits, handshake, auth);
         if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
             return self.repeat(&first, socket, permit).await;
         }
@@ -241,7 +244,11 @@ impl Calls {
         let caller = Caller::new(Arc::clone(&call), permit);
         // Up to here the caller's going away ends it all, from here on nothing.
         let called = socket.clone();
-        let run = Box::pin(run(socket, event, args, caller));
+        let run = Box::pin(async move {
+            run(socket, event, args, caller).await;
+            // Up to here its namespace stays.
+            drop(found);
+        });
         turn::scope(|| permits::run(&called, run, size));
         drop(called);
         call.reply().await
@@ -284,8 +291,12 @@ impl Calls {
         let _permit = self.permit(request, 0)?;
         let auth = auth(&request.headers, namespaces.shared.limits)?;
         let mut open = Vec::new();
-        for namespace in namespaces.all() {
-            let handshake = Handshake::new(request, &namespaces.shared.kept);
+        let handshake = Handshake::new(request, &namespaces.shared.kept);
+        let handshake = Arc::new(handshake);
+        // What clients have caused has names of their choice, which aren't for others.
+        let all = namespaces.all().into_iter();
+        for namespace in all.filter(|namespace| !namespace.is_caused()) {
+            let handshake = Arc::clone(&handshake);
             let auth = auth.clone();
             let socket = Socket::of_call(namespace.clone(), engine, &self.permits, handshake, auth);
             if self.may_call(&socket).await?.is_ok() {
@@ -351,11 +362,33 @@ async fn run(socket: Socket, event: String, args: OwnedArgs, caller: Caller) {
 
 /// Asks the middlewares of a namespace, which may also disconnect the socket.
 async fn ask(socket: &Socket) -> Result<(), ConnectError> {
-    client::ask_middlewares(socket).await?;
+    client::joining::ask_middlewares(socket).await?;
     match socket.stays_out() {
         true => Ok(()),
         false => Err(ConnectError::new("disconnected")),
     }
+}
+
+/// The namespace that a caller names, by the rules for a client that asks to join it.
+async fn find(
+    namespaces: &Namespaces,
+    name: &str,
+    auth: Option<Box<str>>,
+    handshake: &Arc<Handshake>,
+) -> Result<Lease, CallError> {
+    if let Some(lease) = namespaces.lease(name) {
+        return Ok(lease);
+    }
+    let unknown = || CallError::UnknownNamespace(name.to_owned());
+    if !namespaces.has_parents() || name.len() > namespaces.shared.limits.namespace {
+        return Err(unknown());
+    }
+    let request = JoinRequest::new(name, auth, handshake, &namespaces.shared);
+    let resolved = client::asking::resolve(namespaces, &request).await;
+    resolved.map_err(|error| match error {
+        NoNamespace::Unknown => unknown(),
+        NoNamespace::Refused(error) => CallError::Refused(error),
+    })
 }
 
 /// How many bytes a body has, as far as its headers say: as many as one can if they don't.
@@ -379,12 +412,6 @@ fn to_response(reply: Reply) -> Response<Bytes> {
     headers.insert(CONTENT_TYPE, json);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-/// Whether the namespace has a handler that takes the event.
-fn is_handled(namespace: &Namespace, event: &str) -> bool {
-    let lists = namespace.listeners().lists();
-    !lists.named(event).is_empty() || !lists.any.is_empty()
 }
 
 /// Whether the body is JSON, as far as its headers say.

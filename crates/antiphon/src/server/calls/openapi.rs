@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-use super::{super::Namespace, path::Address};
+use super::path::Address;
+use crate::server::{Namespace, handlers::listeners::Listeners};
 
 /// Each error that a call may be answered with.
 const ERRORS: [(&str, &str); 12] = [
@@ -44,10 +45,16 @@ const ERRORS: [(&str, &str); 12] = [
 pub(super) fn describe(namespaces: &[Namespace]) -> Bytes {
     let mut paths = Map::new();
     for namespace in namespaces {
-        let lists = namespace.listeners().lists();
-        for event in lists.names() {
-            if let Some(path) = Address::path(namespace.name(), event) {
-                paths.insert(path, json!({ "post": operation(namespace.name(), event) }));
+        for lists in namespace
+            .all_listeners()
+            .into_iter()
+            .flatten()
+            .map(Listeners::lists)
+        {
+            for event in lists.names() {
+                if let Some(path) = Address::path(namespace.name(), event) {
+                    paths.insert(path, json!({ "post": operation(namespace.name(), event) }));
+                }
             }
         }
     }

@@ -3,8 +3,8 @@
 //!
 //! The engine's session owns it, as its [`engine::Connection`]; its sockets hold it weakly.
 //! Messages come in order and go through the decoder under its lock; the packet is handled without.
-//! CONNECT makes a [`Socket`] and runs `join`: middlewares, the answer, connect handlers, then its
-//! events. Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the
+//! CONNECT makes a [`Socket`], which is let in by `joining`; where a function decides about the
+//! namespace, that is asked first (`asking`). Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the
 //! connection (`violation`, `undecodable`), and so do its two deadlines: no namespace in time,
 //! attachments that don't come.
 //!
@@ -13,34 +13,35 @@
 //! the new one, whose middlewares are asked then. While the new one waits or is asked, another
 //! CONNECT takes its place.
 
+pub(crate) mod asking;
 pub(crate) mod handshake;
+pub(crate) mod joining;
 pub(crate) mod reason;
 
 use std::{
+    ops::Deref,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::{Duration, Instant},
 };
 
 use antiphon_protocol::{
     engine::{CloseReason, Message},
-    socket::{self as codec, DecodeError, Decoder, Fanout, Packet},
+    socket::{DecodeError, Decoder, Packet},
 };
 use bytes::Bytes;
 use http::request::Parts;
 use serde::Serializer as _;
-use serde_json::Value;
 
-use crate::engine::{self, Application, Sending, Session, session::turn};
+use crate::engine::{self, Application, Session, session::turn};
 use crate::server::{
-    ConnectError, Context, DisconnectReason, Handshake, Shared, Socket,
+    ConnectError, DisconnectReason, Handshake, Shared, Socket,
     handlers::dispatch,
-    handlers::{
-        handler,
-        permits::{self, Owner, Permits},
-    },
-    namespace::namespaces::Namespaces,
-    recovery::Resumption,
+    handlers::permits::{Owner, Permits},
+    namespace::{children::Lease, namespaces::Namespaces},
 };
+
+use asking::Asking;
+use joining::{refuse, refuse_unknown, start};
 
 /// The violation of a packet for a namespace that the client isn't in.
 const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
@@ -60,11 +61,27 @@ struct ClientState {
     decoder: Decoder,
     /// For each namespace one that is connected or connecting, or one that leaves and maybe one
     /// that waits behind it. They are few: a list is smaller than a map, and as quick.
-    sockets: Vec<Socket>,
+    sockets: Vec<Admitted>,
+    /// Namespaces that it has asked for, of which it isn't decided yet. Mostly none.
+    asking: Option<Box<Asking>>,
     /// By when a namespace must have been joined. `None` once one has.
     join_by: Option<Instant>,
     /// By when the attachments that are outstanding must have come.
     attachments_by: Option<Instant>,
+}
+
+/// A socket that its connection has, which keeps its namespace from going away.
+struct Admitted {
+    socket: Socket,
+    _lease: Lease,
+}
+
+impl Deref for Admitted {
+    type Target = Socket;
+
+    fn deref(&self) -> &Socket {
+        &self.socket
+    }
 }
 
 /// What a CONNECT comes to.
@@ -83,23 +100,45 @@ impl ClientState {
     /// The socket of a namespace that the client has joined, as far as it knows.
     fn joined(&self, namespace: &str) -> Option<Socket> {
         let mut sockets = self.sockets.iter();
-        let in_namespace = |socket: &&Socket| socket.namespace().name() == namespace;
-        let socket = sockets.find(in_namespace)?;
-        (socket.is_connected() || socket.is_leaving()).then(|| socket.clone())
+        let socket = sockets.find(|socket| socket.namespace().name() == namespace)?;
+        (socket.is_connected() || socket.is_leaving()).then(|| Socket::clone(socket))
     }
 
     /// The socket of a namespace that waits behind another one.
     fn waiting(&self, namespace: &str) -> Option<Socket> {
-        let mut sockets = self.sockets.iter();
+        let mut sockets = self.sockets.iter().map(|it| &it.socket);
         let waits =
             |socket: &&Socket| socket.is_waiting() && socket.namespace().name() == namespace;
         sockets.find(waits).cloned()
     }
 
+    /// Whether the connection may have so many more namespaces with so much auth.
+    ///
+    /// # Errors
+    /// What its client is told if it may not.
+    fn has_room(&self, more: usize, auth: usize, shared: &Shared) -> Result<(), ConnectError> {
+        let asking = self.asking.as_deref();
+        let asked = asking.map_or(0, Asking::len);
+        if self.sockets.len() + asked + more > shared.max_namespaces {
+            return Err(ConnectError::new("too many namespaces"));
+        }
+        let kept = self.sockets.iter().map(|socket| socket.auth_len());
+        let kept = kept.sum::<usize>() + asking.map_or(0, Asking::auth_len);
+        if kept + auth > shared.max_auth {
+            return Err(ConnectError::new("auth too large"));
+        }
+        Ok(())
+    }
+
     /// Puts a socket behind those that there are, and gives the one that it takes the place of.
-    fn admit(&mut self, socket: &Socket, shared: &Shared) -> (Admission, Option<Socket>) {
+    fn admit(
+        &mut self,
+        socket: &Socket,
+        lease: Lease,
+        shared: &Shared,
+    ) -> (Admission, Option<Admitted>) {
         let name = socket.namespace().name();
-        let in_namespace = |one: &Socket| one.namespace().name() == name;
+        let in_namespace = |one: &Admitted| one.namespace().name() == name;
         let mut replaced = None;
         if let Some(newest) = self.sockets.iter().rposition(in_namespace) {
             let newest_one = &self.sockets[newest];
@@ -109,23 +148,16 @@ impl ClientState {
                 return (Admission::Joined, None);
             }
         }
-        if self.sockets.len() >= shared.max_namespaces {
-            return (
-                Admission::Refused(ConnectError::new("too many namespaces")),
-                replaced,
-            );
-        }
-        let auth = self.sockets.iter().map(Socket::auth_len).sum::<usize>() + socket.auth_len();
-        if auth > shared.max_auth {
-            return (
-                Admission::Refused(ConnectError::new("auth too large")),
-                replaced,
-            );
+        if let Err(error) = self.has_room(1, socket.auth_len(), shared) {
+            return (Admission::Refused(error), replaced);
         }
         let waits = self.sockets.iter().any(in_namespace);
         // Most clients join one namespace.
         self.sockets.reserve_exact(1);
-        self.sockets.push(socket.clone());
+        self.sockets.push(Admitted {
+            socket: socket.clone(),
+            _lease: lease,
+        });
         if waits {
             return (Admission::Waits, replaced);
         }
@@ -147,6 +179,7 @@ impl Client {
                 decoder: Decoder::new(session.revision(), shared.limits)
                     .with_parser(session.engine().config().parser),
                 sockets: Vec::new(),
+                asking: None,
                 join_by: Some(Instant::now() + shared.connect_timeout),
                 attachments_by: None,
             }),
@@ -171,8 +204,8 @@ impl Client {
     pub(crate) fn left(&self, socket: &Socket) {
         let mut state = self.lock();
         if state.join_by.is_none()
-            && state.sockets.contains(socket)
-            && !state.sockets.iter().any(Socket::is_connected)
+            && state.sockets.iter().any(|one| one.socket == *socket)
+            && !state.sockets.iter().any(|one| one.is_connected())
         {
             let timeout = self.connect_timeout();
             state.join_by = timeout.map(|timeout| Instant::now() + timeout);
@@ -191,10 +224,14 @@ impl Client {
     /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is
     /// next.
     pub(crate) fn departed(&self, socket: &Socket) {
+        // Its lease ends without the lock.
+        let _departed;
         let next = {
             let mut state = self.lock();
-            state.sockets.retain(|one| one != socket);
             let mut sockets = state.sockets.iter();
+            let place = sockets.position(|one| one.socket == *socket);
+            _departed = place.map(|place| state.sockets.remove(place));
+            let mut sockets = state.sockets.iter().map(|it| &it.socket);
             let namespace = socket.namespace().name();
             let next = sockets.find(|one| one.namespace().name() == namespace);
             next.filter(|next| next.begin()).cloned()
@@ -255,31 +292,30 @@ impl Client {
         if session.is_unread() {
             return self.violation(session, "connects whose answers it doesn't read");
         }
-        let namespaces = self.namespaces.upgrade();
-        let Some(namespace) = namespaces.and_then(|all| all.get(name)) else {
-            session.engine().counters().connects_refused.add(1);
-            tracing::debug!(namespace = name, "an unknown namespace was asked for");
-            // A session that has ended has no use for it.
-            let _ = session.send(
-                &mut Fanout::from(codec::invalid_namespace(name)),
-                Sending::SURE,
-            );
+        let (Some(namespaces), Some(this)) = (self.namespaces.upgrade(), self.this.upgrade())
+        else {
             return;
         };
-        let Some(this) = self.this.upgrade() else {
-            return;
-        };
-        let shared = Arc::clone(namespace.shared());
-        let socket = Socket::new(namespace, Arc::clone(session), &this, auth);
-        let (admission, replaced) = self.lock().admit(&socket, &shared);
+        match namespaces.lease(name) {
+            Some(lease) => this.enter(session, lease, auth),
+            None if namespaces.has_parents() => this.ask(session, &namespaces, name, auth),
+            None => refuse_unknown(session, name),
+        }
+    }
+
+    /// The client is to have a socket in a namespace.
+    fn enter(self: &Arc<Self>, session: &Arc<Session>, lease: Lease, auth: Option<Box<str>>) {
+        let shared = Arc::clone(lease.shared());
+        let socket = Socket::new(lease.clone(), Arc::clone(session), self, auth);
+        let (admission, replaced) = self.lock().admit(&socket, lease, &shared);
         if let Some(replaced) = replaced {
             replaced.forget();
         }
         match admission {
-            Admission::Begins => start(this, socket),
+            Admission::Begins => start(Arc::clone(self), socket),
             Admission::Waits => {}
             Admission::Joined => self.violation(session, "a second connect to the same namespace"),
-            Admission::Refused(error) => refuse(session, &socket, &error),
+            Admission::Refused(error) => refuse(session, socket.namespace().name(), &error),
         }
     }
 
@@ -300,7 +336,11 @@ impl Client {
 
     /// The server disconnects the client from everything.
     pub(crate) fn disconnect_all(&self, session: &Arc<Session>) {
-        let sockets = self.lock().sockets.clone();
+        let sockets: Vec<_> = {
+            let mut state = self.lock();
+            state.asking = None;
+            state.sockets.iter().map(|it| it.socket.clone()).collect()
+        };
         for socket in sockets {
             socket.close(DisconnectReason::ServerNamespaceDisconnect);
         }
@@ -308,7 +348,11 @@ impl Client {
     }
 
     pub(crate) fn close_sockets(&self, reason: DisconnectReason) {
-        let sockets = std::mem::take(&mut self.lock().sockets);
+        let sockets = {
+            let mut state = self.lock();
+            state.asking = None;
+            std::mem::take(&mut state.sockets)
+        };
         for socket in sockets {
             socket.close(reason);
         }
@@ -415,120 +459,6 @@ impl Owner for Client {
         if let Some(session) = self.session.upgrade() {
             session.resume();
         }
-    }
-}
-
-/// Asks whether a socket may join, and lets it in. Its auth is kept meanwhile, whoever replaces it.
-fn start(connection: Arc<Client>, socket: Socket) {
-    let auth = socket.auth_len();
-    let asked = socket.clone();
-    permits::run(&asked, Box::pin(join(connection, socket)), auth);
-}
-
-/// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.
-async fn join(connection: Arc<Client>, socket: Socket) {
-    let resumption = match socket.namespace().recovery() {
-        Some(ordered) if socket.revision().dialect().recovers => {
-            Some(Resumption::of(ordered, &socket).await)
-        }
-        _ => None,
-    };
-    let mut asked = match &resumption {
-        Some(resumption) if resumption.skips_middlewares() => Ok(()),
-        _ => ask_middlewares(&socket).await,
-    };
-    let session = connection.session.upgrade();
-    let Some(session) = session.filter(|session| session.is_open()) else {
-        // It has been disconnected, or will be in a moment.
-        socket.close(DisconnectReason::TransportClose);
-        return;
-    };
-    if asked.is_ok() {
-        // Disconnected by a middleware: the client would wait for it otherwise.
-        asked = admit(&session, &socket, resumption).await;
-    }
-    if let Err(error) = asked {
-        // If it has been replaced, the client waits for another answer.
-        if socket.refused() {
-            socket.forget();
-            refuse(&session, &socket, &error);
-            connection.departed(&socket);
-        }
-        return;
-    }
-    {
-        let mut state = connection.lock();
-        if socket.is_connected() {
-            state.join_by = None;
-        }
-    }
-    let namespace = socket.namespace().name();
-    tracing::debug!(socket = ?socket.id(), namespace, "socket connected");
-    // Also if it has been disconnected meanwhile: its goodbye comes when this is over.
-    dispatch::connected(&socket).await;
-    dispatch::work(socket).await;
-}
-
-/// Lets a socket into its namespace: its client is told, and it enters its rooms.
-async fn admit(
-    session: &Arc<Session>,
-    socket: &Socket,
-    resumption: Option<Resumption>,
-) -> Result<(), ConnectError> {
-    if let Some(resumption) = resumption {
-        resumption.admit(session, socket).await?;
-        socket.join_as_wished();
-        return Ok(());
-    }
-    let entered = {
-        let (session, socket) = (Arc::clone(session), socket.clone());
-        move || connected(&session, &socket)
-    };
-    if !socket.namespace().joins().let_in(socket, entered).await {
-        return Err(ConnectError::new("disconnected"));
-    }
-    socket.join_as_wished();
-    Ok(())
-}
-
-/// The socket is connected, and its client is told. Returns `false` if it has been disconnected.
-fn connected(session: &Arc<Session>, socket: &Socket) -> bool {
-    let is_connected = socket.connected();
-    if is_connected {
-        session.admit();
-        // The client learns of it before anything that its rooms bring: what is sent in this batch
-        // of work leaves at its end, when the socket is in its rooms.
-        let knows_id = socket.revision().dialect().derives_ids;
-        let sid = (!knows_id).then(|| socket.id().as_str());
-        let connect = codec::connect(socket.namespace().name(), sid);
-        let _ = socket.send(&mut connect.into(), Sending::SURE);
-    }
-    is_connected
-}
-
-/// Asks whether a socket may join its namespace.
-pub(crate) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
-    let lifecycle = socket.namespace().lifecycle();
-    for middleware in &lifecycle.middlewares {
-        let called = handler::call(middleware, &Context::connect(socket));
-        called?.await?;
-        if !socket.is_undecided() {
-            // Its client has asked anew, or has gone.
-            break;
-        }
-    }
-    Ok(())
-}
-
-fn refuse(session: &Arc<Session>, socket: &Socket, error: &ConnectError) {
-    let name = socket.namespace().name();
-    session.engine().counters().connects_refused.add(1);
-    tracing::debug!(namespace = name, message = error.message, "connect refused");
-    let (message, data) = (&error.message, error.data.as_ref());
-    match codec::connect_error::<Value>(name, session.revision(), message, data) {
-        // A session that has ended has no use for it.
-        Ok(packet) => drop(session.send(&mut Fanout::from(packet), Sending::SURE)),
-        Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
     }
 }
 

@@ -129,18 +129,20 @@ async fn ask_middlewares(
 /// Starts every handler of an event: those for any first, those of the namespace before the
 /// socket's own.
 fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
-    let shared = socket.namespace().listeners().lists();
-    let any: Vec<_> = shared
-        .any
-        .iter()
-        .chain(own.iter().flat_map(|own| &own.any))
-        .collect();
-    for handler in &any {
+    // Those of a parent, of the namespace, and of the socket: mostly that of the namespace alone.
+    let [first, second] = socket
+        .namespace()
+        .all_listeners()
+        .map(|it| it.map(Listeners::lists));
+    let shared = [first.as_deref(), second.as_deref()];
+    let lists = || shared.iter().flatten().map(|lists| &***lists).chain(own);
+    let mut is_watched = false;
+    for handler in lists().flat_map(|lists| &lists.any) {
+        is_watched = true;
         start(socket, handler, context);
     }
     let mut handled = false;
-    let own_named = own.iter().flat_map(|own| own.named(context.event));
-    for listener in shared.named(context.event).iter().chain(own_named) {
+    for listener in lists().flat_map(|lists| lists.named(context.event)) {
         if let Some(handler) = listener.take() {
             handled = true;
             start(socket, handler, context);
@@ -149,7 +151,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
     // A catch-all may only be watching: a client that waits for an answer is told that there will
     // be none.
     let unanswered = context.answer.is_some_and(|answer| !answer.is_taken());
-    if !handled && (any.is_empty() || unanswered) {
+    if !handled && (!is_watched || unanswered) {
         let rejection = Rejection::unknown_event(context.event);
         reject(socket, context.event, context.answer, &rejection);
     }

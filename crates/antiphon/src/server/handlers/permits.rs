@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    engine::session::turn,
+    engine::{Engine, session::turn},
     server::{Socket, handlers::handler::BoxFuture},
 };
 
@@ -91,18 +91,31 @@ impl Drop for Permit {
 
 /// Runs a handler inside the caller until it suspends; what is left of it then goes on by
 /// itself, to its end even if the connection ends first. `bytes` is what it may keep of its event.
-pub(crate) fn run(socket: &Socket, mut handler: BoxFuture<()>, bytes: usize) {
+pub(crate) fn run(socket: &Socket, handler: BoxFuture<()>, bytes: usize) {
+    let peer = socket.peer();
+    run_with(peer.engine(), handler, || peer.permit(bytes));
+}
+
+/// As [`run`], where there is no socket: with a permit that is taken if the handler suspends.
+pub(crate) fn run_with(
+    engine: &Arc<Engine>,
+    mut handler: BoxFuture<()>,
+    permit: impl FnOnce() -> Permit,
+) {
     // The task that goes on with it polls it again at once, with a waker of its own.
     let mut context = Context::from_waker(Waker::noop());
     if handler.as_mut().poll(&mut context).is_pending() {
-        let permit = socket.peer().permit(bytes);
-        spawn(socket, handler, permit);
+        go_on(engine, handler, permit());
     }
 }
 
 /// Goes on with a handler in a task of its own, which holds a permit.
 pub(crate) fn spawn(socket: &Socket, handler: BoxFuture<()>, permit: Permit) {
-    socket.peer().engine().spawn(Suspended {
+    go_on(socket.peer().engine(), handler, permit);
+}
+
+fn go_on(engine: &Arc<Engine>, handler: BoxFuture<()>, permit: Permit) {
+    engine.spawn(Suspended {
         handler,
         _permit: permit,
     });

@@ -55,16 +55,28 @@ impl ServerSide {
         by_event.entry(event.into()).or_default().push(handler);
     }
 
-    /// Handles an event. Resolves with the first reply, which is one without arguments if no
-    /// handler has returned any; with `None` if there is no handler, or too many run.
-    pub(crate) fn handle(&self, event: &Outgoing) -> BoxFuture<Option<OwnedArgs>> {
-        let name = event.name();
+    fn of(&self, event: &str) -> Vec<Arc<Handler>> {
         let by_event = self.by_event.read().unwrap_or_else(PoisonError::into_inner);
-        let Some(handlers) = by_event.get(&*name).cloned() else {
+        by_event.get(event).cloned().unwrap_or_default()
+    }
+
+    /// Handles an event: those of a parent and those of the namespace, of which the last bounds how
+    /// many run. Resolves with the first reply, which is one without arguments if no handler has
+    /// returned any; with `None` if there is no handler, or too many run.
+    pub(crate) fn handle<'s>(
+        all: impl Iterator<Item = &'s Self>,
+        event: &Outgoing,
+    ) -> BoxFuture<Option<OwnedArgs>> {
+        let name = event.name();
+        let (mut handlers, mut running) = (Vec::new(), None);
+        for one in all {
+            handlers.extend(one.of(&name));
+            running = Some(&one.running);
+        }
+        let Some(running) = running.filter(|_| !handlers.is_empty()) else {
             return Box::pin(std::future::ready(None));
         };
-        drop(by_event);
-        let Ok(permit) = Arc::clone(&self.running).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(running).try_acquire_owned() else {
             tracing::warn!(
                 event = &*name,
                 "dropping an event of another server: too many are handled already"

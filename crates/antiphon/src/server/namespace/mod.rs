@@ -1,15 +1,22 @@
 //! A namespace: its handlers, its sockets and their rooms.
 //!
-//! A [`Namespace`] is a handle; `Namespaces` owns one of each name and never drops it before the
-//! server. Handlers are registered on it at any time: those of events in `Listeners`, all others in
-//! `Lifecycle`, each changed by a copy. Sockets are in `Rooms`; what concerns sockets of other
-//! servers goes through the adapter. It counts the ids of acks, so that a broadcast needs one.
+//! A [`Namespace`] is a handle; `Namespaces` owns one of each name. What the application has made
+//! stays as long as the server; what clients have caused is a child of a [`parent`] and may go away
+//! ([`children`]). Handlers are registered on it at any time (`registering`): those of events in
+//! `Listeners`, all others in `Lifecycle`, each changed by a copy. A child has its parent's, too,
+//! before its own. Sockets are in `Rooms`; what concerns sockets of other servers goes through the
+//! adapter. It counts the ids of acks, so that a broadcast needs one.
 
+pub(crate) mod children;
 pub(crate) mod namespaces;
+pub(crate) mod params;
+pub(crate) mod parent;
+mod pattern;
+mod registering;
 
 use std::{
+    cell::RefCell,
     fmt,
-    future::Future,
     sync::{Arc, Once, OnceLock, PoisonError, RwLock, Weak},
 };
 
@@ -19,17 +26,18 @@ use tokio::{runtime::Handle, time::timeout};
 
 use crate::engine::{Engine, QueuePolicy};
 use crate::server::{
-    Acknowledged, Broadcast, BroadcastAnswers, ConnectError, EmitError, Emitted, FromArgs, Handler,
-    IntoArgs, IntoReply, IntoRooms, OnConnect, OnDisconnect, OnEvent, Room, ServerAnswers, Shared,
-    Socket, Undelivered, acks,
-    adapter::{Adapter, AdapterError, Answers, Local, Watcher},
+    Acknowledged, Broadcast, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, IntoRooms,
+    Room, ServerAnswers, Shared, Socket, Undelivered, acks,
+    adapter::{Adapter, AdapterError, Answers, Kin, Local, Watcher},
     delivery::handled::Handled,
-    handlers::handler::{self, ConnectMiddleware, Erased},
+    handlers::handler::{ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
-    namespace::namespaces::Namespaces,
+    namespace::{children::Uses, namespaces::Namespaces, parent::ParentNamespace},
     recovery::{self, Ordered},
     rooms::Rooms,
 };
+
+pub(crate) use parent::Rule;
 
 /// One namespace of a server. A cheap handle.
 ///
@@ -45,11 +53,21 @@ struct Inner {
     local: Local,
     adapter: Arc<dyn Adapter>,
     started: Once,
+    /// The hooks of new namespaces have been told of it.
+    introduced: Once,
+    /// What it has if clients have caused it, or could.
+    child: Option<Box<Child>>,
     lifecycle: RwLock<Arc<Lifecycle>>,
     listeners: Listeners,
     /// Which events are handled once, and those of late. Absent if none are.
     handled: OnceLock<Arc<Handled>>,
     undelivered: ArcSwapOption<OnUndelivered>,
+}
+
+/// What a child has besides.
+struct Child {
+    parent: ParentNamespace,
+    uses: Uses,
 }
 
 /// Is told of events that were to be delivered at least once, and were not.
@@ -64,10 +82,70 @@ pub(crate) struct Lifecycle {
     pub(crate) disconnect: Vec<Arc<Erased<()>>>,
 }
 
+impl Lifecycle {
+    /// All of one, and then all of another.
+    fn merged(mut first: Arc<Self>, then: Arc<Self>) -> Arc<Self> {
+        if then.is_empty() {
+            return first;
+        }
+        if first.is_empty() {
+            return then;
+        }
+        let all = Arc::make_mut(&mut first);
+        all.middlewares.extend_from_slice(&then.middlewares);
+        all.connect.extend_from_slice(&then.connect);
+        all.disconnecting.extend_from_slice(&then.disconnecting);
+        all.disconnect.extend_from_slice(&then.disconnect);
+        first
+    }
+
+    const fn is_empty(&self) -> bool {
+        let Self {
+            middlewares,
+            connect,
+            disconnecting,
+            disconnect,
+        } = self;
+        middlewares.is_empty()
+            && connect.is_empty()
+            && disconnecting.is_empty()
+            && disconnect.is_empty()
+    }
+}
+
 impl Namespace {
-    pub(crate) fn new(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
-        let local = Local::new(name, Weak::clone(&namespaces), shared);
-        let adapter = shared.adapter.make(name, local.clone());
+    /// A namespace that clients can join: a child, if it has a parent.
+    pub(crate) fn new(
+        name: &str,
+        namespaces: Weak<Namespaces>,
+        shared: &Arc<Shared>,
+        parent: Option<&ParentNamespace>,
+    ) -> Self {
+        let kin = match parent {
+            None => Kin::None,
+            Some(parent) => Kin::ChildOf(parent.as_namespace().joins().clone()),
+        };
+        let local = Local::new(name, Weak::clone(&namespaces), shared, kin);
+        let child = parent.map(|parent| Child {
+            parent: parent.clone(),
+            uses: Uses::default(),
+        });
+        Self::with_local(local, namespaces, shared, child)
+    }
+
+    /// The namespace of a parent, in which no socket is.
+    fn parental(name: &str, namespaces: Weak<Namespaces>, shared: &Arc<Shared>) -> Self {
+        let local = Local::new(name, Weak::clone(&namespaces), shared, Kin::Parent);
+        Self::with_local(local, namespaces, shared, None)
+    }
+
+    fn with_local(
+        local: Local,
+        namespaces: Weak<Namespaces>,
+        shared: &Arc<Shared>,
+        child: Option<Child>,
+    ) -> Self {
+        let adapter = shared.adapter.make(local.name(), local.clone());
         local.watch(Watcher::new(Arc::downgrade(&adapter), adapter.watch()));
         Self {
             inner: Arc::new(Inner {
@@ -76,6 +154,8 @@ impl Namespace {
                 local,
                 adapter,
                 started: Once::new(),
+                introduced: Once::new(),
+                child: child.map(Box::new),
                 lifecycle: RwLock::default(),
                 listeners: Listeners::default(),
                 handled: OnceLock::new(),
@@ -88,123 +168,6 @@ impl Namespace {
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.local.name()
-    }
-
-    /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
-    /// ended, and so do its disconnect handlers, if it leaves meanwhile.
-    pub fn on_connect<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnConnect, A, Output = ()>,
-    {
-        let handler = Arc::new(handler::quiet("connect", handler));
-        self.add(|lifecycle| lifecycle.connect.push(handler))
-    }
-
-    /// Calls `handler` with each socket that is about to leave; until its first `await` the socket
-    /// is still in its rooms. Events that its client sent before it left have been given to their
-    /// handlers.
-    pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnDisconnect, A, Output = ()>,
-    {
-        let handler = Arc::new(handler::quiet("disconnecting", handler));
-        self.add(|lifecycle| lifecycle.disconnecting.push(handler))
-    }
-
-    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on
-    /// the same connection, when it has ended, or after
-    /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
-    pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnDisconnect, A, Output = ()>,
-    {
-        let handler = Arc::new(handler::quiet("disconnect", handler));
-        self.add(|lifecycle| lifecycle.disconnect.push(handler))
-    }
-
-    /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
-    /// refuses it, and the client's `connect_error` gets its message and data. Rooms that it
-    /// [joins](Socket::join) are entered when the socket has joined.
-    pub fn middleware<A, H>(&self, middleware: H) -> &Self
-    where
-        H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
-    {
-        let middleware = Arc::new(handler::middleware(middleware));
-        self.add(|lifecycle| lifecycle.middlewares.push(middleware))
-    }
-
-    /// Calls `handler` for each event of this name. What it returns is the acknowledgement.
-    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A>,
-        H::Output: IntoReply + Send,
-    {
-        self.inner
-            .listeners
-            .on(event, handler::event(event, handler), false);
-        self
-    }
-
-    /// Removes all handlers of an event that were registered here.
-    pub fn off(&self, event: &str) -> &Self {
-        self.inner.listeners.off(event);
-        self
-    }
-
-    /// Handles each event of this name once, however often it comes: what comes again is acknowledged
-    /// with the answer to the first, and no handler is called. It is the server's half of a client's
-    /// option `retries`, with which an event comes again if its acknowledgement is lost.
-    ///
-    /// Its last argument is an id that the client chooses anew for each event, a text of 1 to 128
-    /// bytes; one without is rejected (`no_event_id`). 16,384 events and 16 MiB of answers are
-    /// remembered, for 10 min. What was rejected may come again: no handler has done it.
-    ///
-    /// ```
-    /// # let io = antiphon::Server::new();
-    /// io.of("/")
-    ///     .handle_once("order")
-    ///     .on("order", async |antiphon::Data((amount, _id)): antiphon::Data<(u32, String)>| amount);
-    /// // The client: io(url, { retries: 3, ackTimeout: 5000 })
-    /// //             socket.emit("order", 5, crypto.randomUUID(), callback)
-    /// ```
-    pub fn handle_once(&self, event: &str) -> &Self {
-        self.inner.handled.get_or_init(Arc::default).add(event);
-        self
-    }
-
-    /// Calls `told` with each event that was to be delivered [at least
-    /// once](crate::Emitter::at_least_once), and that its client has never acknowledged. The last that is
-    /// registered counts. They are counted, too: [`Stats::undelivered`](crate::Stats).
-    pub fn on_undelivered<F>(&self, told: F) -> &Self
-    where
-        F: Fn(Undelivered) + Send + Sync + 'static,
-    {
-        let told: OnUndelivered = Box::new(told);
-        self.inner.undelivered.store(Some(Arc::new(told)));
-        self
-    }
-
-    /// Calls `handler` for every event that comes in, before those of its name.
-    pub fn on_any<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A, Output = ()>,
-    {
-        self.inner
-            .listeners
-            .on_any(handler::quiet("(any)", handler));
-        self
-    }
-
-    /// Calls `handler` for every event that goes out to a socket, acknowledgements aside.
-    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A, Output = ()>,
-    {
-        let registered = &self.shared().outgoing_listeners;
-        self.inner
-            .listeners
-            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
-        self
     }
 
     /// Emits an event to every socket.
@@ -270,41 +233,6 @@ impl Namespace {
             sent.map_err(EmitError::from)?;
             ServerAnswers::collect(answered).await
         })
-    }
-
-    /// What becomes of this namespace's events for clients that read slowly, unless an emit says
-    /// otherwise. [`QueuePolicy::Close`] by default: all of them arrive, or the client is cut.
-    /// Acknowledgements and the namespace's own packets always have that.
-    ///
-    /// ```
-    /// use antiphon::QueuePolicy;
-    /// # let io = antiphon::Server::new();
-    /// io.of("/ticker").queue_policy(QueuePolicy::DropOldest);
-    /// ```
-    pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
-        self.inner.local.set_queue_policy(policy);
-        self
-    }
-
-    /// Calls `handler` for each event of this name that another server [emits to
-    /// servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the
-    /// answer. Of several handlers of one event, which run one behind the other, the first answer
-    /// counts. A closure that owns what it uses is written `move |..| { let it = it.clone(); async
-    /// move { .. } }`.
-    ///
-    /// ```
-    /// # let io = antiphon::Server::new();
-    /// io.of("/").on_server_side("add", async |(a, b): (u32, u32)| a + b);
-    /// ```
-    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
-    where
-        T: FromArgs,
-        F: Fn(T) -> Fut + Send + Sync + 'static,
-        Fut: Future + Send + 'static,
-        Fut::Output: IntoReply + Send,
-    {
-        self.inner.local.server_side().on(event, handler);
-        self
     }
 
     /// How many servers the adapter connects, this one among them: 1 without an adapter.
@@ -392,30 +320,84 @@ impl Namespace {
         &self.inner.adapter
     }
 
-    /// Starts the adapter, once: nobody is given this namespace before.
-    pub(crate) fn started(self) -> Self {
-        self.inner
-            .started
-            .call_once_force(|_| self.inner.adapter.start());
-        self
+    /// Starts the adapter and introduces the namespace, once each: others who ask for it wait, but for
+    /// who asks while it introduces it.
+    fn begin(&self, introduce: impl FnOnce(&Self)) {
+        thread_local! {
+            /// What this thread introduces, from the outermost on.
+            static INTRODUCES: RefCell<Vec<*const Inner>> = const { RefCell::new(Vec::new()) };
+        }
+
+        /// Ends with the introduction, also if that panics.
+        struct Introducing;
+
+        impl Drop for Introducing {
+            fn drop(&mut self) {
+                INTRODUCES.with_borrow_mut(Vec::pop);
+            }
+        }
+
+        let inner = &self.inner;
+        inner.started.call_once_force(|_| inner.adapter.start());
+        let this = Arc::as_ptr(inner);
+        if INTRODUCES.with_borrow(|all| all.contains(&this)) {
+            return;
+        }
+        // Where that panics the next one tries again: nobody joins one that isn't whole.
+        inner.introduced.call_once_force(|_| {
+            INTRODUCES.with_borrow_mut(|all| all.push(this));
+            let _introducing = Introducing;
+            introduce(self);
+        });
     }
 
-    /// Its sockets on this server.
+    /// The parent whose child it is: see [`Server::of_pattern`](crate::Server::of_pattern). Returns
+    /// `None` if it is none.
+    #[must_use]
+    pub fn parent(&self) -> Option<&ParentNamespace> {
+        self.inner.child.as_ref().map(|child| &child.parent)
+    }
+
+    /// Who uses it, if it is a child.
+    fn uses(&self) -> Option<&Uses> {
+        self.inner.child.as_ref().map(|child| &child.uses)
+    }
+
+    /// Whether a handler takes this event, maybe one for all.
+    pub(crate) fn handles(&self, event: &str) -> bool {
+        let mut all = self
+            .all_listeners()
+            .into_iter()
+            .flatten()
+            .map(Listeners::lists);
+        all.any(|lists| !lists.named(event).is_empty() || !lists.any.is_empty())
+    }
+
     /// What becomes of its events for slow readers.
     pub(crate) fn policy(&self) -> QueuePolicy {
         self.inner.local.queue_policy()
     }
 
+    /// Its sockets on this server.
     pub(crate) fn local(&self) -> &Rooms {
         self.inner.local.rooms()
     }
 
-    /// What remembers the events of this name, if they are handled once.
+    /// What remembers the events of this name, if they are handled once. A child has a memory of its
+    /// own.
     pub(crate) fn handled_once(&self, event: &str) -> Option<&Arc<Handled>> {
-        self.inner
-            .handled
-            .get()
-            .filter(|handled| handled.has(event))
+        let handled = &self.inner.handled;
+        let says = |of: &Self| {
+            of.inner
+                .handled
+                .get()
+                .is_some_and(|handled| handled.has(event))
+        };
+        if says(self) {
+            return handled.get();
+        }
+        let parent = self.parent().filter(|parent| says(parent.as_namespace()));
+        parent.map(|_| handled.get_or_init(Arc::default))
     }
 
     /// An event is given up.
@@ -426,7 +408,10 @@ impl Namespace {
         if let Some(engine) = self.engine() {
             engine.counters().undelivered.add(1);
         }
-        if let Some(told) = &*self.inner.undelivered.load() {
+        let parents = self.parent().map(ParentNamespace::as_namespace);
+        let told = [Some(self), parents].into_iter().flatten();
+        let told = told.map(|of| of.inner.undelivered.load_full());
+        if let Some(told) = told.flatten().next() {
             told(event);
         }
     }
@@ -450,11 +435,24 @@ impl Namespace {
         &self.inner.local
     }
 
-    pub(crate) fn listeners(&self) -> &Listeners {
-        &self.inner.listeners
+    /// The listeners of its parent, if it has one, and then its own.
+    pub(crate) fn all_listeners(&self) -> [Option<&Listeners>; 2] {
+        let parent = self
+            .parent()
+            .map(|parent| &parent.as_namespace().inner.listeners);
+        [parent, Some(&self.inner.listeners)]
     }
 
+    /// The other handlers: those of its parent, and then its own.
     pub(crate) fn lifecycle(&self) -> Arc<Lifecycle> {
+        let own = self.own_lifecycle();
+        match self.parent() {
+            None => own,
+            Some(parent) => Lifecycle::merged(parent.as_namespace().own_lifecycle(), own),
+        }
+    }
+
+    fn own_lifecycle(&self) -> Arc<Lifecycle> {
         let lifecycle = self.inner.lifecycle.read();
         Arc::clone(&lifecycle.unwrap_or_else(PoisonError::into_inner))
     }
@@ -463,18 +461,15 @@ impl Namespace {
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.inner.local.next_ack_id()
     }
+}
 
-    fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> &Self {
-        let mut lifecycle = self
-            .inner
-            .lifecycle
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        add(Arc::make_mut(&mut lifecycle));
-        drop(lifecycle);
-        self
+impl PartialEq for Namespace {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
     }
 }
+
+impl Eq for Namespace {}
 
 impl fmt::Debug for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -511,7 +511,7 @@ impl Ordered {
     }
 
     /// Drops sessions whose time is up.
-    fn expire(&self) {
+    pub(super) fn expire(&self) {
         let expired = self.sessions().expire(Instant::now());
         self.forget(expired);
     }

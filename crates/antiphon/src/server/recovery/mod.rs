@@ -145,7 +145,8 @@ impl Recovery {
         self
     }
 
-    /// These namespaces only. Others have no log, and it costs them nothing.
+    /// These namespaces only. Others have no log, and it costs them nothing. A
+    /// [pattern](crate::Server::of_pattern) stands for all of its children.
     #[must_use]
     pub fn namespaces<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names = names.into_iter().map(|name| with_slash(name.as_ref()));
@@ -211,14 +212,17 @@ impl Recovery {
         self.log(move |namespace, bounds| file.log(namespace, bounds))
     }
 
-    /// The log of a namespace, if it has one.
+    /// The log of a namespace, maybe of a child of this parent, if it has one.
     pub(super) fn open(
         &self,
         namespace: &str,
+        parent: Option<&str>,
         adapter: &dyn AdapterFactory,
-    ) -> Option<Arc<dyn Log>> {
+    ) -> Option<OpenedLog> {
+        let pattern = parent.and_then(|name| name.strip_prefix('*'));
+        let is_meant = |name: &String| name == namespace || Some(name.as_str()) == pattern;
         let names = self.namespaces.as_ref();
-        if names.is_some_and(|names| !names.iter().any(|name| name == namespace)) {
+        if names.is_some_and(|names| !names.iter().any(is_meant)) {
             return None;
         }
         let bounds = Bounds {
@@ -226,13 +230,27 @@ impl Recovery {
             events: self.max_events.max(1),
             bytes: self.max_bytes,
         };
-        Some(match &self.log {
-            Some(open) => open(namespace, bounds),
-            None => adapter
-                .log(namespace, bounds)
-                .unwrap_or_else(|| Arc::new(MemoryLog::new(bounds))),
+        let shared = match &self.log {
+            Some(open) => {
+                return Some(OpenedLog {
+                    log: open(namespace, bounds),
+                    is_shared: false,
+                });
+            }
+            None => adapter.log(namespace, bounds),
+        };
+        Some(OpenedLog {
+            is_shared: shared.is_some(),
+            log: shared.unwrap_or_else(|| Arc::new(MemoryLog::new(bounds))),
         })
     }
+}
+
+/// The log of a namespace.
+pub(crate) struct OpenedLog {
+    pub(super) log: Arc<dyn Log>,
+    /// Whether other servers append to it, too.
+    pub(super) is_shared: bool,
 }
 
 impl Default for Recovery {

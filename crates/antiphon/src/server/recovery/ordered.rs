@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Recovery,
+    OpenedLog, Recovery,
     log::{Appending, Log, LogError, LoggedEvent, Offset},
     seldom::Seldom,
     sessions::{Over, Sessions},
@@ -46,6 +46,8 @@ pub(crate) struct Ordered {
     pub(super) namespace: Box<str>,
     pub(super) options: Arc<Recovery>,
     pub(super) log: Arc<dyn Log>,
+    /// Whether other servers append to the log, too.
+    is_shared: bool,
     shared: Arc<Shared>,
     pub(super) rooms: Arc<Rooms>,
     namespaces: Weak<Namespaces>,
@@ -66,7 +68,7 @@ impl Ordered {
     pub(crate) fn new(
         namespace: &str,
         namespaces: Weak<Namespaces>,
-        log: Arc<dyn Log>,
+        OpenedLog { log, is_shared }: OpenedLog,
         shared: &Arc<Shared>,
         rooms: &Arc<Rooms>,
         options: &Arc<Recovery>,
@@ -77,6 +79,7 @@ impl Ordered {
             namespace: namespace.into(),
             options: Arc::clone(options),
             log,
+            is_shared,
             shared: Arc::clone(shared),
             rooms: Arc::clone(rooms),
             namespaces,
@@ -101,6 +104,22 @@ impl Ordered {
     /// The last event that has been queued for all its sockets.
     pub(super) fn delivered(&self) -> u64 {
         self.delivered.load(Ordering::Acquire)
+    }
+
+    /// Whether other servers append to its log, too.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.is_shared
+    }
+
+    /// Whether its log is in this process alone, nobody is in it or may come back, and nothing waits.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.expire();
+        !self.outlives_server() && self.sessions().is_empty() && !self.is_behind()
+    }
+
+    /// Whether its log is in a file, or shared with other servers.
+    pub(crate) fn outlives_server(&self) -> bool {
+        self.is_shared || self.log.is_durable()
     }
 
     /// How long a session may be resumed.
@@ -253,13 +272,7 @@ impl Ordered {
             return self.send_unlogged(event, target, sending);
         }
         match self.log.append(event, target, flags) {
-            Appending::Unlogged if waiting.is_empty() => self.send_unlogged(event, target, sending),
-            Appending::Unlogged => {
-                let (this, event, target) = (Arc::clone(self), event.clone(), target.clone());
-                let bytes = event.len_bytes();
-                let send = move || this.in_order(|_| this.send_unlogged(&event, &target, sending));
-                waiting.push_work(bytes, Box::new(send));
-            }
+            Appending::Unlogged => self.unlogged_in(waiting, event, target, sending),
             Appending::Done(Ok(sequence)) if waiting.is_empty() => {
                 self.deliver_to_many(event, target, sequence, sending.policy);
             }
@@ -272,6 +285,36 @@ impl Ordered {
                 self.wait(waiting, delivery, appending);
             }
         }
+    }
+
+    /// Emits an event that isn't logged to the sockets of `target`.
+    pub(crate) fn broadcast_unlogged(
+        self: &Arc<Self>,
+        event: &Outgoing,
+        target: &Target,
+        sending: Sending,
+    ) {
+        self.in_order(|waiting| match sending.volatile {
+            true => self.send_unlogged(event, target, sending),
+            false => self.unlogged_in(waiting, event, target, sending),
+        });
+    }
+
+    /// As [`broadcast_unlogged`](Self::broadcast_unlogged), by whoever has the lock, behind what waits.
+    fn unlogged_in(
+        self: &Arc<Self>,
+        waiting: &mut Waiting,
+        event: &Outgoing,
+        target: &Target,
+        sending: Sending,
+    ) {
+        if waiting.is_empty() {
+            return self.send_unlogged(event, target, sending);
+        }
+        let (this, event, target) = (Arc::clone(self), event.clone(), target.clone());
+        let bytes = event.len_bytes();
+        let send = move || this.in_order(|_| this.send_unlogged(&event, &target, sending));
+        waiting.push_work(bytes, Box::new(send));
     }
 
     /// Sends an event that isn't logged, with the place of the one before it. Called in order.

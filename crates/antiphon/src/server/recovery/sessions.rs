@@ -266,6 +266,10 @@ impl Sessions {
         parked.collect()
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_pid.is_empty()
+    }
+
     /// Drops those whose time is up, and gives them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Over> {
         let mut expired = Vec::new();
@@ -313,7 +317,7 @@ mod tests {
         let (request, ()) = http::Request::new(()).into_parts();
         let permits = Arc::new(Permits::new(1));
         let handshake = Handshake::new(&request, &Kept::default());
-        Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
+        Socket::of_call(io.of("/"), io.engine(), &permits, Arc::new(handshake), None)
     }
 
     #[test]

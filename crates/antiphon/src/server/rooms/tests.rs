@@ -16,7 +16,7 @@ fn socket(io: &Server) -> Socket {
     let (request, ()) = http::Request::new(()).into_parts();
     let permits = Arc::new(Permits::new(1));
     let handshake = Handshake::new(&request, &Kept::default());
-    Socket::of_call(io.of("/"), io.engine(), &permits, handshake, None)
+    Socket::of_call(io.of("/"), io.engine(), &permits, Arc::new(handshake), None)
 }
 
 fn room(number: usize) -> Room {

@@ -344,6 +344,7 @@ impl Socket {
     /// Takes it out of its rooms and of its namespace.
     pub(crate) fn leave_rooms(&self) {
         self.namespace().joins().remove(self);
+        self.namespace().left();
     }
 
     /// Its goodbye is over: another socket of its client may come.

@@ -130,6 +130,14 @@ struct Inner {
     recoverable: OnceLock<Box<Recoverable>>,
 }
 
+/// An auth payload as a `T`: none fits what nothing or an empty object fits.
+pub(crate) fn auth_as<T: DeserializeOwned>(auth: Option<&str>) -> serde_json::Result<T> {
+    match auth {
+        Some(json) => codec::from_json(json),
+        None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
+    }
+}
+
 /// The event of the log behind which a socket is to resume a session.
 #[derive(Clone, Copy)]
 struct Place(u64);
@@ -164,14 +172,13 @@ impl Socket {
         namespace: Namespace,
         engine: &Arc<Engine>,
         permits: &Arc<Permits>,
-        handshake: Handshake,
+        handshake: Arc<Handshake>,
         auth: Option<Box<str>>,
     ) -> Self {
         let peer = Peer::Caller {
             engine: Arc::clone(engine),
             permits: Arc::clone(permits),
         };
-        let handshake = Arc::new(handshake);
         let id = Some(id::random_id(namespace.shared().tag));
         let socket = Self::with_id(id, namespace, peer, handshake, auth);
         socket.begin();
@@ -303,10 +310,7 @@ impl Socket {
     /// # Errors
     /// If it doesn't fit.
     pub fn auth<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        match &self.inner.auth {
-            Some(json) => codec::from_json(json),
-            None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
-        }
+        auth_as(self.inner.auth.as_deref())
     }
 
     /// Bytes of its auth.

@@ -106,8 +106,9 @@ impl Socket {
 
     /// Tells the catch-all listeners of an event that goes out. Callers ask first whether there are any.
     pub(crate) fn note_outgoing(&self, event: &Outgoing) {
-        let own = self.listeners().map(Listeners::lists);
-        let shared = self.namespace().listeners().lists();
+        let [parents, shared] = self.namespace().all_listeners();
+        let all = [parents, shared, self.listeners()];
+        let all = all.map(|listeners| listeners.map(Listeners::lists));
         let name = event.name();
         event.with_args(|args| {
             let context = Context {
@@ -115,8 +116,7 @@ impl Socket {
                 args,
                 ..Context::connect(self)
             };
-            let own = own.iter().flat_map(|lists| &lists.any_outgoing);
-            for handler in shared.any_outgoing.iter().chain(own) {
+            for handler in all.iter().flatten().flat_map(|lists| &lists.any_outgoing) {
                 dispatch::start(self, handler, &context);
             }
         });

@@ -1,0 +1,308 @@
+//! Namespaces that clients cause: how they come, and how they go.
+//!
+//! A client that asks for a name gets a [`Lease`] of its namespace: one that the application has
+//! made, or a child of the first parent whose rule takes the name. As long as a lease is held, or a
+//! socket is in the child, it stays. A child that nobody is in goes away if the server's options say
+//! so; one with recovery when nobody can come back to it any more.
+//!
+//! Leases are taken, and children removed, under the lock of all namespaces: so no socket joins one
+//! that goes. How many there may be is bounded, since their names are the clients' choice.
+
+use std::{
+    fmt,
+    ops::Deref,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    namespaces::Namespaces,
+    parent::{JoinRequest, ParentNamespace},
+    pattern::is_barred,
+};
+use crate::server::{ConnectError, Namespace, adapter::Local};
+
+/// How often it is logged that clients want too many namespaces.
+const LOGGED_EVERY: Duration = Duration::from_secs(60);
+
+/// Who uses a child.
+#[derive(Default)]
+pub(super) struct Uses {
+    /// How many leases of it are held.
+    held: AtomicUsize,
+    /// How many there ever were.
+    ever: AtomicU64,
+    /// The application has asked for it by its name: it stays.
+    is_pinned: AtomicBool,
+    /// A task waits until nobody can come back.
+    is_awaited: AtomicBool,
+}
+
+/// Keeps a child from going away.
+pub(crate) struct Lease(Namespace);
+
+impl Deref for Lease {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(uses) = self.0.uses()
+            && uses.held.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.0.left();
+        }
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Lease").field(&self.0).finish()
+    }
+}
+
+/// Why a client gets no namespace.
+#[derive(Debug)]
+pub(crate) enum NoNamespace {
+    /// There is none of this name.
+    Unknown,
+    /// The application refuses it, or there are too many.
+    Refused(ConnectError),
+}
+
+impl Namespaces {
+    /// The namespace of this name, if nobody has to be asked whether a client may join it, and no hook
+    /// fails that is told of it now.
+    pub(crate) fn lease(&self, name: &str) -> Option<Lease> {
+        let lease = catch_unwind(AssertUnwindSafe(|| self.hold(name))).ok()??;
+        let asks = lease
+            .parent()
+            .is_some_and(|parent| !parent.rule().is_pattern());
+        (!asks).then_some(lease)
+    }
+
+    /// Whether clients can cause namespaces at all.
+    pub(crate) fn has_parents(&self) -> bool {
+        !self.parents().is_empty()
+    }
+
+    /// The namespace that a client asks for, whether it is there or not: namespaces that are there
+    /// first, then the parents in their order.
+    pub(crate) async fn resolve(&self, request: &JoinRequest) -> Result<Lease, NoNamespace> {
+        let name = request.name();
+        if name.contains(is_barred) {
+            return Err(NoNamespace::Unknown);
+        }
+        let parents = match self.hold(name) {
+            None => self.parents(),
+            // A child is the business of the parent that it belongs to, as long as it is there.
+            Some(child) => match child.parent() {
+                Some(parent) if !parent.rule().is_pattern() => Arc::new(vec![parent.clone()]),
+                _ => return Ok(child),
+            },
+        };
+        for parent in &**parents {
+            match parent.rule().admits(request).await {
+                Ok(true) => return self.child(name, parent),
+                Ok(false) => {}
+                Err(error) => return Err(NoNamespace::Refused(error)),
+            }
+        }
+        Err(NoNamespace::Unknown)
+    }
+
+    /// A lease of the namespace with this name, if there is one.
+    fn hold(&self, name: &str) -> Option<Lease> {
+        let lease = self.read().get(name).map(Namespace::hold)?;
+        self.begun(lease.clone());
+        Some(lease)
+    }
+
+    /// The child of this name, made if there is none.
+    fn child(&self, name: &str, parent: &ParentNamespace) -> Result<Lease, NoNamespace> {
+        let found = match self.hold(name) {
+            Some(found) => found,
+            None => self.cause(name, parent)?,
+        };
+        // Another parent's, or the application's own, that has come meanwhile.
+        let is_ours = found
+            .parent()
+            .is_none_or(|of| of == parent || of.rule().is_pattern());
+        is_ours.then_some(found).ok_or(NoNamespace::Unknown)
+    }
+
+    fn cause(&self, name: &str, parent: &ParentNamespace) -> Result<Lease, NoNamespace> {
+        let most = self.shared.max_dynamic_namespaces;
+        if self.caused.load(Ordering::Relaxed) >= most {
+            return Err(self.too_many(most));
+        }
+        // Made before the lock is taken: the factory of its adapter is the user's.
+        let made = self.make(name, Some(parent));
+        let mut by_name = self.write();
+        let lease = match by_name.get(name) {
+            Some(there) => there.hold(),
+            None if self.caused.load(Ordering::Relaxed) >= most => {
+                drop(by_name);
+                return Err(self.too_many(most));
+            }
+            None => {
+                self.caused.fetch_add(1, Ordering::Relaxed);
+                let lease = made.hold();
+                by_name.insert(name.into(), made);
+                lease
+            }
+        };
+        drop(by_name);
+        self.begun(lease.clone());
+        Ok(lease)
+    }
+
+    /// Clients want more namespaces than there may be.
+    fn too_many(&self, most: usize) -> NoNamespace {
+        let now = Instant::now();
+        let last = self.too_many_logged.lock();
+        let mut last = last.unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| now.duration_since(last) >= LOGGED_EVERY) {
+            *last = Some(now);
+            tracing::warn!(
+                most,
+                "refusing namespaces: clients have caused as many as there may be; see \
+                 `max_dynamic_namespaces` and `remove_empty_namespaces`"
+            );
+        }
+        NoNamespace::Refused(ConnectError::new("too many namespaces on this server"))
+    }
+
+    /// The children of a parent, by its part on this server.
+    pub(crate) fn children_of(&self, parent: &Local) -> Vec<Namespace> {
+        let by_name = self.read();
+        let all = by_name.values();
+        let children = all.filter(|one| {
+            one.parent()
+                .is_some_and(|of| of.as_namespace().joins().is(parent))
+        });
+        children.cloned().collect()
+    }
+
+    /// The application has asked for a namespace by its name: it stays. Called with the lock of all.
+    pub(super) fn pin(&self, namespace: &Namespace) {
+        if let Some(uses) = namespace.uses()
+            && !uses.is_pinned.swap(true, Ordering::AcqRel)
+        {
+            self.caused.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Removes a child that nobody uses.
+    fn remove(&self, namespace: &Namespace) {
+        let removed = {
+            let mut by_name = self.write();
+            match by_name.get(namespace.name()) {
+                Some(there) if there == namespace && namespace.is_unused() => {
+                    self.caused.fetch_sub(1, Ordering::Relaxed);
+                    // Before another one of its name can start.
+                    namespace.adapter().removed();
+                    by_name.remove(namespace.name())
+                }
+                _ => None,
+            }
+        };
+        if removed.is_some() {
+            tracing::debug!(
+                namespace = namespace.name(),
+                "removed a namespace: nobody is in it"
+            );
+        }
+    }
+}
+
+impl Namespace {
+    /// Keeps it from going away. Called with the lock of all.
+    fn hold(&self) -> Lease {
+        if let Some(uses) = self.uses() {
+            uses.ever.fetch_add(1, Ordering::Relaxed);
+            uses.held.fetch_add(1, Ordering::AcqRel);
+        }
+        Lease(self.clone())
+    }
+
+    /// The application has made it.
+    pub(super) fn set_pinned(&self) {
+        if let Some(uses) = self.uses() {
+            uses.is_pinned.store(true, Ordering::Release);
+        }
+    }
+
+    /// Whether clients have caused it, and the application has not asked for it by its name.
+    pub(crate) fn is_caused(&self) -> bool {
+        self.uses()
+            .is_some_and(|uses| !uses.is_pinned.load(Ordering::Acquire))
+    }
+
+    /// Whether nobody is in it or about to come.
+    fn is_deserted(&self) -> bool {
+        let uses = self
+            .uses()
+            .filter(|uses| !uses.is_pinned.load(Ordering::Acquire));
+        uses.is_some_and(|uses| uses.held.load(Ordering::Acquire) == 0) && self.local().len() == 0
+    }
+
+    /// Whether nothing would be lost with it. A log that outlives the server stays, and its namespace.
+    fn is_unused(&self) -> bool {
+        self.is_deserted() && self.joins().is_idle()
+    }
+
+    /// Somebody has left it. If it is a child that nobody uses any more it goes away.
+    pub(crate) fn left(&self) {
+        if !self.shared().remove_empty_namespaces || !self.is_deserted() {
+            return;
+        }
+        let Some(namespaces) = self.namespaces() else {
+            return;
+        };
+        match self.recovery() {
+            None => namespaces.remove(self),
+            Some(ordered) if ordered.outlives_server() => {}
+            Some(ordered) => self.await_return(ordered.duration()),
+        }
+    }
+
+    /// Waits until nobody can come back any more.
+    fn await_return(&self, time: Duration) {
+        let (Some(uses), Some(runtime)) = (self.uses(), self.runtime()) else {
+            return;
+        };
+        if uses.is_awaited.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let namespace = self.clone();
+        runtime.spawn(async move {
+            let Some(uses) = namespace.uses() else { return };
+            loop {
+                let before = uses.ever.load(Ordering::Acquire);
+                tokio::time::sleep(time).await;
+                let is_same = uses.ever.load(Ordering::Acquire) == before;
+                if is_same && namespace.is_unused() {
+                    break;
+                }
+                if !namespace.is_deserted() {
+                    // The next one that leaves waits again: maybe it has left just now.
+                    uses.is_awaited.store(false, Ordering::Release);
+                    return namespace.left();
+                }
+            }
+            uses.is_awaited.store(false, Ordering::Release);
+            if let Some(namespaces) = namespace.namespaces() {
+                namespaces.remove(&namespace);
+            }
+        });
+    }
+}

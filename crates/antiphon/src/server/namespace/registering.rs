@@ -1,0 +1,275 @@
+//! How handlers are registered on a namespace, on a parent of namespaces, and on a server, which
+//! stands for its main namespace.
+//!
+//! Handlers may be registered at any time, by any thread: what is called next sees them. Those of
+//! events go to [`Listeners`](crate::server::handlers::listeners::Listeners), all others to
+//! [`Lifecycle`], each changed by a copy.
+
+use std::{
+    future::Future,
+    sync::{Arc, PoisonError},
+};
+
+use super::{Lifecycle, OnUndelivered, parent::ParentNamespace};
+use crate::engine::QueuePolicy;
+#[expect(unused_imports, reason = "named in documentation")]
+use crate::server::Socket;
+use crate::server::{
+    ConnectError, FromArgs, Handler, IntoReply, Namespace, OnConnect, OnDisconnect, OnEvent,
+    Server, Undelivered, handlers::handler,
+};
+
+impl Namespace {
+    /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
+    /// ended, and so do its disconnect handlers, if it leaves meanwhile.
+    pub fn on_connect<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnConnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("connect", handler));
+        self.add(|lifecycle| lifecycle.connect.push(handler))
+    }
+
+    /// Calls `handler` with each socket that is about to leave; until its first `await` the socket
+    /// is still in its rooms. Events that its client sent before it left have been given to their
+    /// handlers.
+    pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnDisconnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("disconnecting", handler));
+        self.add(|lifecycle| lifecycle.disconnecting.push(handler))
+    }
+
+    /// Calls `handler` with each socket that has left. Its client can join the namespace again, on
+    /// the same connection, when it has ended, or after
+    /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
+    pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnDisconnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("disconnect", handler));
+        self.add(|lifecycle| lifecycle.disconnect.push(handler))
+    }
+
+    /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
+    /// refuses it, and the client's `connect_error` gets its message and data, and so does
+    /// [`disconnect`](Socket::disconnect), with the message `disconnected`. Rooms that it
+    /// [joins](Socket::join) are entered when the socket has joined.
+    pub fn middleware<A, H>(&self, middleware: H) -> &Self
+    where
+        H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
+    {
+        let middleware = Arc::new(handler::middleware(middleware));
+        self.add(|lifecycle| lifecycle.middlewares.push(middleware))
+    }
+
+    /// Calls `handler` for each event of this name. What it returns is the acknowledgement.
+    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: IntoReply + Send,
+    {
+        self.inner
+            .listeners
+            .on(event, handler::event(event, handler), false);
+        self
+    }
+
+    /// Removes all handlers of an event that were registered here.
+    pub fn off(&self, event: &str) -> &Self {
+        self.inner.listeners.off(event);
+        self
+    }
+
+    /// Handles each event of this name once, however often it comes: what comes again is acknowledged
+    /// with the answer to the first, and no handler is called. It is the server's half of a client's
+    /// option `retries`, with which an event comes again if its acknowledgement is lost.
+    ///
+    /// Its last argument is an id that the client chooses anew for each event, a text of 1 to 128
+    /// bytes; one without is rejected (`no_event_id`). 16,384 events and 16 MiB of answers are
+    /// remembered, for 10 min. What was rejected may come again: no handler has done it.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// io.of("/")
+    ///     .handle_once("order")
+    ///     .on("order", async |antiphon::Data((amount, _id)): antiphon::Data<(u32, String)>| amount);
+    /// // The client: io(url, { retries: 3, ackTimeout: 5000 })
+    /// //             socket.emit("order", 5, crypto.randomUUID(), callback)
+    /// ```
+    pub fn handle_once(&self, event: &str) -> &Self {
+        self.inner.handled.get_or_init(Arc::default).add(event);
+        self
+    }
+
+    /// Calls `told` with each event that was to be delivered [at least
+    /// once](crate::Emitter::at_least_once), and that its client has never acknowledged. The last that is
+    /// registered counts. They are counted, too: [`Stats::undelivered`](crate::Stats).
+    pub fn on_undelivered<F>(&self, told: F) -> &Self
+    where
+        F: Fn(Undelivered) + Send + Sync + 'static,
+    {
+        let told: OnUndelivered = Box::new(told);
+        self.inner.undelivered.store(Some(Arc::new(told)));
+        self
+    }
+
+    /// Calls `handler` for every event that comes in, before those of its name.
+    pub fn on_any<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        self.inner
+            .listeners
+            .on_any(handler::quiet("(any)", handler));
+        self
+    }
+
+    /// Calls `handler` for every event that goes out to a socket, acknowledgements aside.
+    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let registered = &self.shared().outgoing_listeners;
+        self.inner
+            .listeners
+            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
+        self
+    }
+
+    /// What becomes of this namespace's events for clients that read slowly, unless an emit says
+    /// otherwise. [`QueuePolicy::Close`] by default: all of them arrive, or the client is cut.
+    /// Acknowledgements and the namespace's own packets always have that.
+    ///
+    /// ```
+    /// use antiphon::QueuePolicy;
+    /// # let io = antiphon::Server::new();
+    /// io.of("/ticker").queue_policy(QueuePolicy::DropOldest);
+    /// ```
+    pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
+        self.inner.local.set_queue_policy(policy);
+        self
+    }
+
+    /// Calls `handler` for each event of this name that another server [emits to
+    /// servers](Self::server_side_emit). It gets the arguments as a `T`; what it returns is the
+    /// answer. Of several handlers of one event, which run one behind the other, the first answer
+    /// counts. A closure that owns what it uses is written `move |..| { let it = it.clone(); async
+    /// move { .. } }`.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// io.of("/").on_server_side("add", async |(a, b): (u32, u32)| a + b);
+    /// ```
+    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+    where
+        T: FromArgs,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future + Send + 'static,
+        Fut::Output: IntoReply + Send,
+    {
+        self.inner.local.server_side().on(event, handler);
+        self
+    }
+
+    fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> &Self {
+        let mut lifecycle = self
+            .inner
+            .lifecycle
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        add(Arc::make_mut(&mut lifecycle));
+        drop(lifecycle);
+        self
+    }
+}
+
+/// Gives a type that stands for a namespace what is registered on that. It has a method
+/// `registers_on`.
+macro_rules! stands_for_namespace {
+    ($type:ty, $whose:literal) => {
+        impl $type {
+            stands_for_namespace!(@methods $whose:
+                on_connect<OnConnect>(handler) -> ();
+                on_disconnecting<OnDisconnect>(handler) -> ();
+                on_disconnect<OnDisconnect>(handler) -> ();
+                middleware<OnConnect>(handler) -> Result<(), ConnectError>;
+                on_any<OnEvent>(handler) -> ();
+                on_any_outgoing<OnEvent>(handler) -> ();
+            );
+            stands_for_namespace!(@events $whose: on);
+            stands_for_namespace!(@names $whose: off handle_once);
+
+            #[doc = concat!("For ", $whose, ": see [`Namespace::on_undelivered`].")]
+            pub fn on_undelivered<F>(&self, told: F) -> &Self
+            where
+                F: Fn(Undelivered) + Send + Sync + 'static,
+            {
+                self.registers_on().on_undelivered(told);
+                self
+            }
+
+            #[doc = concat!("For ", $whose, ": see [`Namespace::queue_policy`].")]
+            pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
+                self.registers_on().queue_policy(policy);
+                self
+            }
+
+            #[doc = concat!("For ", $whose, ": see [`Namespace::on_server_side`].")]
+            pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+            where
+                T: FromArgs,
+                F: Fn(T) -> Fut + Send + Sync + 'static,
+                Fut: Future + Send + 'static,
+                Fut::Output: IntoReply + Send,
+            {
+                self.registers_on().on_server_side(event, handler);
+                self
+            }
+        }
+    };
+    (@methods $whose:literal: $($name:ident<$kind:ident>(handler) -> $output:ty;)*) => {$(
+        #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
+        pub fn $name<A, H>(&self, handler: H) -> &Self
+        where
+            H: Handler<$kind, A, Output = $output>,
+        {
+            self.registers_on().$name(handler);
+            self
+        }
+    )*};
+    (@events $whose:literal: $($name:ident)*) => {$(
+        #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
+        pub fn $name<A, H>(&self, event: &str, handler: H) -> &Self
+        where
+            H: Handler<OnEvent, A>,
+            H::Output: IntoReply + Send,
+        {
+            self.registers_on().$name(event, handler);
+            self
+        }
+    )*};
+    (@names $whose:literal: $($name:ident)*) => {$(
+        #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
+        pub fn $name(&self, event: &str) -> &Self {
+            self.registers_on().$name(event);
+            self
+        }
+    )*};
+}
+
+stands_for_namespace!(ParentNamespace, "all children");
+stands_for_namespace!(Server, "the main namespace, `/`");
+
+impl ParentNamespace {
+    const fn registers_on(&self) -> &Namespace {
+        self.as_namespace()
+    }
+}
+
+impl Server {
+    fn registers_on(&self) -> Namespace {
+        self.of("/")
+    }
+}
