@@ -23,10 +23,10 @@ pub use {
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,
         Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks, Event,
         FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
-        IntoArgs, IntoReply, IntoRooms, JoinRequest, Listener, Namespace, OnConnect, OnDisconnect, OnEvent,
-        Param, ParentBroadcast, ParentNamespace, PerCore, Recovery, Rejection, RemoteSocket, Room,
-        Server, ServerAnswers, ServerBuilder, Serving, Socket, SocketId, State, Target, Undelivered,
-        UndeliveredReason, adapter, recovery,
+        IntoArgs, IntoReply, IntoRooms, JoinRequest, Listener, Namespace, NewEvent, OnConnect,
+        OnDisconnect, OnEvent, Param, ParentBroadcast, ParentNamespace, PerCore, Recovery,
+        Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Serving, Socket,
+        SocketId, State, Target, Undelivered, UndeliveredReason, adapter, recovery,
     },
 };
 

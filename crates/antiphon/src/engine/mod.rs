@@ -88,6 +88,11 @@ pub trait Connection: Send + Sync + 'static {
     /// The session is closed: the last call.
     fn closed(&self, session: &Arc<Session>, reason: CloseReason);
 
+    /// The session has moved to another [transport](Session::transport). By default nothing happens.
+    fn upgraded(&self, session: &Arc<Session>) {
+        let _ = session;
+    }
+
     /// Whether nothing more is to be read for now. When that is over the session must be told.
     fn is_saturated(&self) -> bool {
         false

@@ -37,7 +37,7 @@ pub use client::{handshake::Handshake, reason::DisconnectReason};
 pub use delivery::kept::{Undelivered, UndeliveredReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{
-    args::{Args, FromArgs, IntoArgs, IntoReply},
+    args::{Args, FromArgs, IntoArgs, IntoReply, NewEvent},
     context::Context,
     extract::{Auth, Data, Event, FromContext, State},
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},
@@ -196,6 +196,11 @@ impl Server {
     /// Emits an event to every socket of the main namespace.
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
         self.of("/").emit(event, args)
+    }
+
+    /// Emits the event `message` to every socket of the main namespace.
+    pub fn send(&self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
     }
 
     /// The sockets of these rooms of the main namespace.

@@ -1,5 +1,9 @@
 //! What a session's packets travel on, and what it may be upgraded to.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
 use super::requests::Requests;
 
 /// What a session's packets travel on.
@@ -32,6 +36,20 @@ impl TransportKind {
             Self::Streaming => matches!(to, UpgradeTarget::WebSocket),
             Self::WebSocket => false,
         }
+    }
+}
+
+impl fmt::Display for TransportKind {
+    /// Its name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for TransportKind {
+    /// As its name.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 

@@ -472,6 +472,14 @@ impl Session {
         }
     }
 
+    /// It has moved to another transport.
+    pub(crate) fn upgraded(self: &Arc<Self>) {
+        self.engine().counters().upgrades_completed.add(1);
+        if let Some(connection) = self.connection() {
+            connection.upgraded(self);
+        }
+    }
+
     /// Whether the application takes nothing more for now.
     pub(crate) fn is_saturated(&self) -> bool {
         self.connection().is_some_and(|one| one.is_saturated())

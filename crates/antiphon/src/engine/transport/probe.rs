@@ -43,8 +43,8 @@ pub(crate) async fn run(session: Arc<Session>, mut websocket: WebSocket) {
             }
             ProbeStep::Complete => {
                 probe.finished = true;
-                session.engine().counters().upgrades_completed.add(1);
                 tracing::debug!(session = ?session.id(), "upgraded to WebSocket");
+                session.upgraded();
                 // A task of its own, so that the memory of this one is given back.
                 let driven = Driven::new(Arc::clone(&session));
                 tokio::spawn(websocket::drive(driven, websocket));

@@ -269,7 +269,6 @@ fn probe_step(session: &Arc<Session>, packet: Packet<'_>) -> Option<ProbeStep> {
             }
             // A poll that still waits is superseded too.
             state.requests().begin_get();
-            session.engine().counters().upgrades_completed.add(1);
             tracing::debug!(session = ?session.id(), "upgraded to streaming");
         }
         (ProbeStep::Answer | ProbeStep::Reject, _) => {
@@ -278,5 +277,9 @@ fn probe_step(session: &Arc<Session>, packet: Packet<'_>) -> Option<ProbeStep> {
         }
     }
     state.requests().wake_probe();
+    drop(state);
+    if matches!(step, ProbeStep::Complete) {
+        session.upgraded();
+    }
     Some(step)
 }

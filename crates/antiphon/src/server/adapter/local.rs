@@ -481,7 +481,7 @@ fn ask(
         return false;
     }
     socket.awaited().one_of_many(id, answers.clone());
-    let is_asked = socket.send(message, sending).is_ok();
+    let is_asked = socket.send_packet(message, sending).is_ok();
     if !is_asked {
         socket.awaited().forget(id);
     }

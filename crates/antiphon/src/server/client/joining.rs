@@ -103,7 +103,7 @@ fn connected(session: &Arc<Session>, socket: &Socket) -> bool {
         let knows_id = socket.revision().dialect().derives_ids;
         let sid = (!knows_id).then(|| socket.id().as_str());
         let connect = codec::connect(socket.namespace().name(), sid);
-        let _ = socket.send(&mut connect.into(), Sending::SURE);
+        let _ = socket.send_packet(&mut connect.into(), Sending::SURE);
     }
     is_connected
 }

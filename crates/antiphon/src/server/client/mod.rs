@@ -420,6 +420,18 @@ impl engine::Connection for Client {
         self.close_sockets(reason.into());
     }
 
+    fn upgraded(&self, _: &Arc<Session>) {
+        let sockets: Vec<Socket> = {
+            let state = self.lock();
+            let sockets = state.sockets.iter().map(|it| &it.socket);
+            sockets
+                .filter(|socket| socket.is_connected())
+                .cloned()
+                .collect()
+        };
+        turn::scope(|| sockets.iter().for_each(dispatch::upgraded));
+    }
+
     fn is_saturated(&self) -> bool {
         self.permits.are_exhausted()
     }

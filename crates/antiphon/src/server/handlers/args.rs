@@ -9,6 +9,8 @@
 use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs, Shape};
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::server::Rejection;
+
 /// The arguments of an event as they came: any number, of any types, with their attachments.
 ///
 /// They can be emitted again without being parsed.
@@ -36,6 +38,38 @@ impl Args {
 
     pub(crate) fn as_raw(&self) -> RawArgs<'_> {
         self.0.as_args()
+    }
+}
+
+/// The event that a middleware puts in the place of the one that came: see
+/// [`Socket::map_events`](crate::Socket::map_events).
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub(crate) name: String,
+    pub(crate) args: OwnedArgs,
+}
+
+impl NewEvent {
+    /// An event of this name, with these arguments: [`Args`] as they came, or others.
+    ///
+    /// # Errors
+    /// [`Rejection`] if the arguments can't be written, or the name is reserved.
+    pub fn new(name: impl Into<String>, args: impl IntoArgs) -> Result<Self, Rejection> {
+        let name = name.into();
+        let mut draft = Draft::new(usize::MAX);
+        match args.encode_event(&mut draft, "", None, &name) {
+            Ok(()) => Ok(Self {
+                args: draft.finish_event().with_args(|args| args.to_owned()),
+                name,
+            }),
+            Err(error) => {
+                tracing::error!(event = name, %error, "a middleware can't change an event");
+                Err(Rejection::new(
+                    "internal_error",
+                    "the event can't be changed",
+                ))
+            }
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use antiphon_protocol::socket::{Args, OwnedArgs};
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::server::{
-    Context, DisconnectReason, Rejection, Socket,
+    Context, DisconnectReason, NewEvent, Rejection, Socket,
     acks::Responder,
     delivery::handled::Admission,
     handlers::handler::{self, BoxFuture, Erased},
@@ -84,9 +84,9 @@ pub(crate) fn size(args: &Args<'_>) -> usize {
 
 /// Handles the events that wait, one after the other, until none does.
 pub(crate) async fn work(socket: Socket) {
-    while let Some(waiting) = socket.inbox().next_or_open() {
+    while let Some(mut waiting) = socket.inbox().next_or_open() {
         let own = socket.listeners().map(Listeners::shared);
-        if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &waiting).await {
+        if let Err(rejection) = ask_middlewares(&socket, own.as_deref(), &mut waiting).await {
             reject(&socket, &waiting.event, waiting.answer.as_ref(), &rejection);
             continue;
         }
@@ -116,12 +116,14 @@ impl QueuedEvent {
 async fn ask_middlewares(
     socket: &Socket,
     own: Option<&Lists>,
-    waiting: &QueuedEvent,
+    waiting: &mut QueuedEvent,
 ) -> Result<(), Rejection> {
     for middleware in own.iter().flat_map(|own| &own.middlewares) {
         // The context is borrowed for the call alone: it can't be held across the await.
         let called = handler::call(middleware, &waiting.context(socket));
-        called?.await?;
+        if let Some(NewEvent { name, args }) = called?.await? {
+            (waiting.event, waiting.args) = (name, args);
+        }
     }
     Ok(())
 }
@@ -143,7 +145,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
     }
     let mut handled = false;
     for listener in lists().flat_map(|lists| lists.named(context.event)) {
-        if let Some(handler) = listener.take() {
+        if let Some(handler) = listener.take(socket) {
             handled = true;
             start(socket, handler, context);
         }
@@ -180,6 +182,14 @@ pub(crate) async fn connected(socket: &Socket) {
         handler::call(handler, &Context::connect(socket))
     })
     .await;
+}
+
+/// Calls the handlers of a socket whose connection has moved to another transport.
+pub(crate) fn upgraded(socket: &Socket) {
+    let lifecycle = socket.namespace().lifecycle();
+    for handler in &lifecycle.upgrade {
+        start(socket, handler, &Context::connect(socket));
+    }
 }
 
 /// Lets a socket go: what was received is handled, then its handlers, its rooms, its handlers

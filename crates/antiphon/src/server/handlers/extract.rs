@@ -7,6 +7,7 @@
 
 use std::{fmt, sync::Arc};
 
+use antiphon_protocol::engine::TransportKind;
 use serde::de::DeserializeOwned;
 
 use crate::server::{
@@ -66,6 +67,13 @@ impl<K> FromContext<K> for Server {
 impl<K> FromContext<K> for Arc<Handshake> {
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
         Ok(Self::clone(context.socket.handshake()))
+    }
+}
+
+impl<K> FromContext<K> for TransportKind {
+    /// The transport that carries the socket now.
+    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
+        Ok(context.socket.transport())
     }
 }
 

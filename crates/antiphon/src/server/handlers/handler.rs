@@ -18,7 +18,7 @@ use std::{
 use pin_project_lite::pin_project;
 
 use crate::server::{
-    ConnectError, Context, FromContext, IntoReply, Rejection, Socket,
+    ConnectError, Context, FromContext, IntoReply, NewEvent, Rejection, Socket,
     handlers::watch::{self, Name, Watched},
 };
 
@@ -99,7 +99,8 @@ pub(crate) type Erased<T> =
     Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
 
 pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
-pub(crate) type EventMiddleware = Erased<Result<(), Rejection>>;
+/// Lets an event pass as it is, or as another one.
+pub(crate) type EventMiddleware = Erased<Result<Option<NewEvent>, Rejection>>;
 
 /// A handler of events: what it returns is the acknowledgement.
 pub(crate) fn event<H, A>(event: &str, handler: H) -> Erased<()>
@@ -147,11 +148,41 @@ where
     })
 }
 
+/// A middleware of connects.
+pub(crate) fn middleware<H, A>(handler: H) -> ConnectMiddleware
+where
+    H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
+{
+    decides(handler, std::convert::identity)
+}
+
+/// A middleware of events that lets them pass as they are.
+pub(crate) fn passing<H, A>(handler: H) -> EventMiddleware
+where
+    H: Handler<OnEvent, A, Output = Result<(), Rejection>>,
+{
+    decides(handler, |passed: Result<(), Rejection>| {
+        passed.map(|()| None)
+    })
+}
+
+/// A middleware of events that may change them.
+pub(crate) fn mapping<H, A>(handler: H) -> EventMiddleware
+where
+    H: Handler<OnEvent, A, Output = Result<NewEvent, Rejection>>,
+{
+    decides(handler, |passed: Result<NewEvent, Rejection>| {
+        passed.map(Some)
+    })
+}
+
 /// A middleware: lets pass, or says why not. One that panics doesn't let pass.
-pub(crate) fn middleware<K, H, A, E>(handler: H) -> Erased<Result<(), E>>
+fn decides<K, H, A, T, E>(handler: H, read: fn(H::Output) -> Result<T, E>) -> Erased<Result<T, E>>
 where
     K: 'static,
-    H: Handler<K, A, Output = Result<(), E>>,
+    H: Handler<K, A>,
+    H::Output: 'static,
+    T: Send + 'static,
     E: From<Rejection> + Send + 'static,
 {
     let name = watch::name::<H>("middleware");
@@ -159,7 +190,8 @@ where
         let future = begin(&handler, name, context)?;
         let socket = context.socket.clone();
         Ok(Box::pin(guarded(name, future, move |passed| {
-            passed.unwrap_or_else(|| Err(panicked(&socket, std::any::type_name::<H>()).into()))
+            let panicked = || Err(panicked(&socket, std::any::type_name::<H>()).into());
+            passed.map_or_else(panicked, read)
         })))
     })
 }

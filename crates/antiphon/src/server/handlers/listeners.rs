@@ -3,19 +3,22 @@
 //! There is one [`Listeners`] for each namespace, and one for a socket that has handlers of its
 //! own. Readers take the lists as they are, without a lock; a change copies them, so a handler that
 //! registers another affects the next event. Handlers of `once` are marked as spent by the event
-//! that takes them.
+//! that takes them: those of a socket themselves, those of a namespace for each socket.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::server::handlers::handler::{Erased, EventMiddleware};
+use crate::server::{
+    Socket,
+    handlers::handler::{Erased, EventMiddleware},
+};
 
 /// The handlers of events that were registered in one place.
 ///
@@ -36,16 +39,65 @@ pub(crate) struct Lists {
 #[derive(Clone)]
 pub(crate) struct Listener {
     handler: Arc<Erased<()>>,
-    /// Registered by `once`: whether it has been called.
-    spent: Option<Arc<AtomicBool>>,
+    times: Times,
+}
+
+/// How often a handler is called.
+#[derive(Clone)]
+pub(crate) enum Times {
+    Always,
+    /// Once, and whether it has been.
+    Once(Arc<AtomicBool>),
+    /// Once for each socket, which notes this number.
+    OncePerSocket(u64),
+}
+
+impl Times {
+    /// Once: a socket's own handler.
+    pub(crate) fn once() -> Self {
+        Self::Once(Arc::default())
+    }
+
+    /// Once for each socket.
+    pub(crate) fn once_per_socket() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self::OncePerSocket(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// Which handlers of `once` a socket has had. Kept among its values.
+#[derive(Default)]
+pub(crate) struct Spent(pub(crate) HashSet<u64>);
+
+/// Where a handler stands among those that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    First,
+    Last,
+}
+
+impl Place {
+    fn put<T>(self, one: T, among: &mut Vec<T>) {
+        match self {
+            Self::First => among.insert(0, one),
+            Self::Last => among.push(one),
+        }
+    }
 }
 
 impl Listener {
     /// The handler, unless it was for one call and has had it.
-    pub(crate) fn take(&self) -> Option<&Erased<()>> {
-        let spent = self.spent.as_ref();
-        let spent = spent.is_some_and(|spent| spent.swap(true, Ordering::Relaxed));
-        (!spent).then_some(&*self.handler)
+    pub(crate) fn take(&self, socket: &Socket) -> Option<&Erased<()>> {
+        let is_due = match &self.times {
+            Times::Always => true,
+            Times::Once(spent) => !spent.swap(true, Ordering::Relaxed),
+            Times::OncePerSocket(number) => socket.spends(*number),
+        };
+        is_due.then_some(&*self.handler)
+    }
+
+    fn is_spent(&self) -> bool {
+        matches!(&self.times, Times::Once(spent) if spent.load(Ordering::Relaxed))
     }
 }
 
@@ -73,20 +125,16 @@ impl Listeners {
         self.0.load_full()
     }
 
-    pub(crate) fn on(&self, event: &str, handler: Erased<()>, once: bool) {
+    pub(crate) fn on(&self, event: &str, handler: Erased<()>, times: Times, place: Place) {
         let listener = Listener {
             handler: Arc::new(handler),
-            spent: once.then(Arc::default),
+            times,
         };
         self.change(|lists| {
             let named = lists.by_name.entry(event.into()).or_default();
             // Those that have had their one call are of no use any more.
-            named.retain(|one| {
-                !one.spent
-                    .as_ref()
-                    .is_some_and(|spent| spent.load(Ordering::Relaxed))
-            });
-            named.push(listener.clone());
+            named.retain(|one| !one.is_spent());
+            place.put(listener.clone(), named);
         });
     }
 
@@ -96,15 +144,35 @@ impl Listeners {
         });
     }
 
-    pub(crate) fn on_any(&self, handler: Erased<()>) {
-        let handler = Arc::new(handler);
-        self.change(|lists| lists.any.push(Arc::clone(&handler)));
+    /// Removes the handlers of all names.
+    pub(crate) fn off_all(&self) {
+        self.change(|lists| lists.by_name.clear());
     }
 
-    pub(crate) fn on_any_outgoing(&self, handler: Erased<()>, registered: &AtomicUsize) {
+    pub(crate) fn on_any(&self, handler: Erased<()>, place: Place) {
+        let handler = Arc::new(handler);
+        self.change(|lists| place.put(Arc::clone(&handler), &mut lists.any));
+    }
+
+    pub(crate) fn off_any(&self) {
+        self.change(|lists| lists.any.clear());
+    }
+
+    /// `registered` counts those of all namespaces and sockets.
+    pub(crate) fn on_any_outgoing(
+        &self,
+        handler: Erased<()>,
+        place: Place,
+        registered: &AtomicUsize,
+    ) {
         registered.fetch_add(1, Ordering::Relaxed);
         let handler = Arc::new(handler);
-        self.change(|lists| lists.any_outgoing.push(Arc::clone(&handler)));
+        self.change(|lists| place.put(Arc::clone(&handler), &mut lists.any_outgoing));
+    }
+
+    pub(crate) fn off_any_outgoing(&self, registered: &AtomicUsize) {
+        let before = self.change(|lists| lists.any_outgoing.clear());
+        registered.fetch_sub(before.any_outgoing.len(), Ordering::Relaxed);
     }
 
     pub(crate) fn middleware(&self, middleware: EventMiddleware) {
@@ -112,12 +180,12 @@ impl Listeners {
         self.change(|lists| lists.middlewares.push(Arc::clone(&middleware)));
     }
 
-    /// Changes a copy; once more if another change came between.
-    fn change(&self, change: impl Fn(&mut Lists)) {
+    /// Changes a copy; once more if another change came between. Returns what was before.
+    fn change(&self, change: impl Fn(&mut Lists)) -> Arc<Lists> {
         self.0.rcu(|lists| {
             let mut changed = Lists::clone(lists);
             change(&mut changed);
             changed
-        });
+        })
     }
 }

@@ -78,6 +78,7 @@ type OnUndelivered = Box<dyn Fn(Undelivered) + Send + Sync>;
 pub(crate) struct Lifecycle {
     pub(crate) middlewares: Vec<Arc<ConnectMiddleware>>,
     pub(crate) connect: Vec<Arc<Erased<()>>>,
+    pub(crate) upgrade: Vec<Arc<Erased<()>>>,
     pub(crate) disconnecting: Vec<Arc<Erased<()>>>,
     pub(crate) disconnect: Vec<Arc<Erased<()>>>,
 }
@@ -94,6 +95,7 @@ impl Lifecycle {
         let all = Arc::make_mut(&mut first);
         all.middlewares.extend_from_slice(&then.middlewares);
         all.connect.extend_from_slice(&then.connect);
+        all.upgrade.extend_from_slice(&then.upgrade);
         all.disconnecting.extend_from_slice(&then.disconnecting);
         all.disconnect.extend_from_slice(&then.disconnect);
         first
@@ -103,11 +105,13 @@ impl Lifecycle {
         let Self {
             middlewares,
             connect,
+            upgrade,
             disconnecting,
             disconnect,
         } = self;
         middlewares.is_empty()
             && connect.is_empty()
+            && upgrade.is_empty()
             && disconnecting.is_empty()
             && disconnect.is_empty()
     }
@@ -173,6 +177,12 @@ impl Namespace {
     /// Emits an event to every socket.
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
         self.broadcast().emit(event, args)
+    }
+
+    /// Emits the event `message` to every socket: as `emit("message", ..)`.
+    #[doc(alias = "write")]
+    pub fn send(&self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
     }
 
     /// Emits an event to every socket and waits for their acknowledgements: see

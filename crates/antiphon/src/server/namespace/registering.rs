@@ -12,11 +12,13 @@ use std::{
 
 use super::{Lifecycle, OnUndelivered, parent::ParentNamespace};
 use crate::engine::QueuePolicy;
-#[expect(unused_imports, reason = "named in documentation")]
-use crate::server::Socket;
 use crate::server::{
     ConnectError, FromArgs, Handler, IntoReply, Namespace, OnConnect, OnDisconnect, OnEvent,
-    Server, Undelivered, handlers::handler,
+    Server, Undelivered,
+    handlers::{
+        handler,
+        listeners::{Place, Times},
+    },
 };
 
 impl Namespace {
@@ -52,10 +54,31 @@ impl Namespace {
         self.add(|lifecycle| lifecycle.disconnect.push(handler))
     }
 
+    /// Calls `handler` with each socket whose connection has moved to another transport, mostly from
+    /// polling to WebSocket: [`TransportKind`](crate::TransportKind) is an argument.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// use antiphon::{Socket, TransportKind};
+    ///
+    /// io.of("/").on_upgrade(async |socket: Socket, transport: TransportKind| {
+    ///     println!("{:?} has gone on to {transport}", socket.id());
+    /// });
+    /// ```
+    #[doc(alias = "upgrade")]
+    pub fn on_upgrade<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnConnect, A, Output = ()>,
+    {
+        let handler = Arc::new(handler::quiet("upgrade", handler));
+        self.add(|lifecycle| lifecycle.upgrade.push(handler))
+    }
+
     /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
     /// refuses it, and the client's `connect_error` gets its message and data, and so does
-    /// [`disconnect`](Socket::disconnect), with the message `disconnected`. Rooms that it
-    /// [joins](Socket::join) are entered when the socket has joined.
+    /// [`disconnect`](crate::Socket::disconnect), with the message `disconnected`. Rooms that it
+    /// [joins](crate::Socket::join) are entered when the socket has joined.
+    #[doc(alias = "use")]
     pub fn middleware<A, H>(&self, middleware: H) -> &Self
     where
         H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
@@ -70,15 +93,49 @@ impl Namespace {
         H: Handler<OnEvent, A>,
         H::Output: IntoReply + Send,
     {
-        self.inner
-            .listeners
-            .on(event, handler::event(event, handler), false);
+        let handler = handler::event(event, handler);
+        let listeners = &self.inner.listeners;
+        listeners.on(event, handler, Times::Always, Place::Last);
         self
     }
 
-    /// Removes all handlers of an event that were registered here.
+    /// As [`on`](Self::on), before the handlers that there are here.
+    #[doc(alias = "prependListener")]
+    pub fn prepend<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: IntoReply + Send,
+    {
+        let handler = handler::event(event, handler);
+        let listeners = &self.inner.listeners;
+        listeners.on(event, handler, Times::Always, Place::First);
+        self
+    }
+
+    /// As [`on`](Self::on), for the first such event of each socket only.
+    pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+        H::Output: IntoReply + Send,
+    {
+        let handler = handler::event(event, handler);
+        let listeners = &self.inner.listeners;
+        listeners.on(event, handler, Times::once_per_socket(), Place::Last);
+        self
+    }
+
+    /// Removes all handlers of an event that were registered here. A handler that is to end by itself
+    /// is one of [`once`](Self::once).
+    #[doc(alias = "removeListener")]
     pub fn off(&self, event: &str) -> &Self {
         self.inner.listeners.off(event);
+        self
+    }
+
+    /// Removes the handlers of all events that were registered here by name.
+    #[doc(alias = "removeAllListeners")]
+    pub fn off_all(&self) -> &Self {
+        self.inner.listeners.off_all();
         self
     }
 
@@ -116,25 +173,67 @@ impl Namespace {
     }
 
     /// Calls `handler` for every event that comes in, before those of its name.
+    #[doc(alias = "onAny")]
     pub fn on_any<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
-        self.inner
-            .listeners
-            .on_any(handler::quiet("(any)", handler));
+        let handler = handler::quiet("(any)", handler);
+        self.inner.listeners.on_any(handler, Place::Last);
         self
     }
 
-    /// Calls `handler` for every event that goes out to a socket, acknowledgements aside.
+    /// As [`on_any`](Self::on_any), before the handlers that there are here.
+    #[doc(alias = "prependAny")]
+    pub fn prepend_any<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let handler = handler::quiet("(any)", handler);
+        self.inner.listeners.on_any(handler, Place::First);
+        self
+    }
+
+    /// Removes all handlers of [`on_any`](Self::on_any) that were registered here.
+    #[doc(alias = "offAny")]
+    pub fn off_any(&self) -> &Self {
+        self.inner.listeners.off_any();
+        self
+    }
+
+    /// Calls `handler` for every event that goes out to a socket, acknowledgements aside: once for each
+    /// socket, on the server that this is on, also if another server has emitted it. It gets what was
+    /// emitted, before it is known whether the client takes it.
+    #[doc(alias = "onAnyOutgoing")]
     pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
         let registered = &self.shared().outgoing_listeners;
-        self.inner
-            .listeners
-            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
+        let handler = handler::quiet("(any outgoing)", handler);
+        let listeners = &self.inner.listeners;
+        listeners.on_any_outgoing(handler, Place::Last, registered);
+        self
+    }
+
+    /// As [`on_any_outgoing`](Self::on_any_outgoing), before the handlers that there are here.
+    #[doc(alias = "prependAnyOutgoing")]
+    pub fn prepend_any_outgoing<A, H>(&self, handler: H) -> &Self
+    where
+        H: Handler<OnEvent, A, Output = ()>,
+    {
+        let registered = &self.shared().outgoing_listeners;
+        let handler = handler::quiet("(any outgoing)", handler);
+        let listeners = &self.inner.listeners;
+        listeners.on_any_outgoing(handler, Place::First, registered);
+        self
+    }
+
+    /// Removes all handlers of [`on_any_outgoing`](Self::on_any_outgoing) that were registered here.
+    #[doc(alias = "offAnyOutgoing")]
+    pub fn off_any_outgoing(&self) -> &Self {
+        let registered = &self.shared().outgoing_listeners;
+        self.inner.listeners.off_any_outgoing(registered);
         self
     }
 
@@ -195,11 +294,15 @@ macro_rules! stands_for_namespace {
                 on_disconnecting<OnDisconnect>(handler) -> ();
                 on_disconnect<OnDisconnect>(handler) -> ();
                 middleware<OnConnect>(handler) -> Result<(), ConnectError>;
+                on_upgrade<OnConnect>(handler) -> ();
                 on_any<OnEvent>(handler) -> ();
+                prepend_any<OnEvent>(handler) -> ();
                 on_any_outgoing<OnEvent>(handler) -> ();
+                prepend_any_outgoing<OnEvent>(handler) -> ();
             );
-            stands_for_namespace!(@events $whose: on);
+            stands_for_namespace!(@events $whose: on once prepend);
             stands_for_namespace!(@names $whose: off handle_once);
+            stands_for_namespace!(@bare $whose: off_all off_any off_any_outgoing);
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::on_undelivered`].")]
             pub fn on_undelivered<F>(&self, told: F) -> &Self
@@ -247,6 +350,13 @@ macro_rules! stands_for_namespace {
             H::Output: IntoReply + Send,
         {
             self.registers_on().$name(event, handler);
+            self
+        }
+    )*};
+    (@bare $whose:literal: $($name:ident)*) => {$(
+        #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
+        pub fn $name(&self) -> &Self {
+            self.registers_on().$name();
             self
         }
     )*};

@@ -515,7 +515,7 @@ impl Ordered {
     ) -> Result<(), EmitError> {
         let mut draft = self.shared.draft();
         self.encode(&mut draft, event, sequence)?;
-        socket.send(&mut Fanout::new(&mut draft), sending)?;
+        socket.send_packet(&mut Fanout::new(&mut draft), sending)?;
         Ok(())
     }
 

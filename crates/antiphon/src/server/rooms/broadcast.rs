@@ -206,6 +206,12 @@ impl Broadcast {
         Emitted::log(result, event)
     }
 
+    /// Emits the event `message` to these sockets: as `emit("message", ..)`.
+    #[doc(alias = "write")]
+    pub fn send(self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
+    }
+
     /// Emits an event to these sockets and waits for their acknowledgements: until all have come,
     /// those that haven't answered are gone, or the time is up. The time begins now, and bounds all
     /// of it: what has come by then is given.

@@ -25,7 +25,7 @@ pub(crate) fn send(
         Sending::SURE => Burst::send(rooms, target, message),
         // Each may take it or not.
         _ => {
-            rooms.for_each(target, |socket| drop(socket.send(message, sending)));
+            rooms.for_each(target, |socket| drop(socket.send_packet(message, sending)));
         }
     }
 }
@@ -92,5 +92,5 @@ impl Burst {
 
 /// Sends it to one. A socket that can't take it has been counted and logged.
 fn send_to_one(socket: &Socket, message: &mut Fanout<'_>) -> Option<Sent> {
-    socket.send(message, Sending::SURE).ok()
+    socket.send_packet(message, Sending::SURE).ok()
 }

@@ -114,6 +114,12 @@ impl<'s> Emitter<'s> {
         Emitted::log(result, event)
     }
 
+    /// Emits the event `message`: as `emit("message", ..)`.
+    #[doc(alias = "write")]
+    pub fn send(self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
+    }
+
     fn keep(&self, draft: &mut Draft) -> Result<(), EmitError> {
         let event = draft.finish_event();
         let shared = self.socket.namespace().shared();

@@ -164,6 +164,14 @@ impl Socket {
         }
     }
 
+    /// Leaves all rooms but that of its own id.
+    #[doc(alias = "leaveAll")]
+    pub fn leave_all(&self) {
+        let mut rooms = self.rooms();
+        rooms.retain(|room| **room != *self.id().as_str());
+        self.leave(rooms);
+    }
+
     /// The rooms that it is in, that of its own id first. None after it has left; those that it is
     /// going to enter, while it is connecting.
     #[must_use]
@@ -227,6 +235,18 @@ impl Socket {
                 }
             }
         });
+    }
+
+    /// Closes its connection without a word to its client, which takes that for a lost one: it connects
+    /// again by itself, and comes back to its session if there is [recovery](crate::Recovery). What is
+    /// queued may still leave. All sockets of the connection end with the reason `forced close`.
+    #[doc(alias("conn", "close"))]
+    pub fn close_transport(&self) {
+        if let Some(session) = self.peer().session()
+            && !self.is_disconnected()
+        {
+            session.close();
+        }
     }
 
     /// Leaves at the server's wish. If something waits for the log its client gets that first; the

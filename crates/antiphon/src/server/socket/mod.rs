@@ -9,6 +9,7 @@ pub(crate) mod emitter;
 pub(crate) mod inbox;
 mod life;
 pub(crate) mod peer;
+mod registering;
 mod sending;
 pub(crate) mod values;
 
@@ -26,13 +27,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::engine::{Engine, Session, session::id};
 use crate::server::{
-    Acknowledged, Broadcast, DisconnectReason, Emitted, FromArgs, Handler, Handshake, IntoArgs,
-    IntoReply, IntoRooms, Namespace, OnEvent, Rejection, Room, Server,
+    Acknowledged, Broadcast, DisconnectReason, Emitted, FromArgs, Handshake, IntoArgs, IntoRooms,
+    Namespace, Room, Server,
     acks::Awaited,
     client::Client,
     delivery::kept::Kept,
-    handlers::listeners::Listeners,
-    handlers::{handler, permits::Permits},
+    handlers::listeners::{Listeners, Spent},
+    handlers::permits::Permits,
     recovery::{LogError, Recoverable},
     socket::emitter::Emitter,
     socket::{inbox::Inbox, peer::Peer, values::Values},
@@ -385,6 +386,12 @@ impl Socket {
         Emitter::new(self).emit(event, args)
     }
 
+    /// Emits the event `message` to this client: as `emit("message", ..)`.
+    #[doc(alias = "write")]
+    pub fn send(&self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
+    }
+
     /// Emits an event and waits for the client's acknowledgement, as long as the server's
     /// `ack_timeout` says. The event leaves at once, before the future is awaited.
     ///
@@ -400,70 +407,6 @@ impl Socket {
         args: impl IntoArgs,
     ) -> Acknowledged<R> {
         Emitter::new(self).emit_with_ack(event, args)
-    }
-
-    /// Calls `handler` for each event of this name that this socket sends, after the namespace's.
-    ///
-    /// For what only some sockets need; what all need is registered on the [`Namespace`].
-    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A>,
-        H::Output: IntoReply + Send,
-    {
-        self.own_listeners()
-            .on(event, handler::event(event, handler), false);
-        self
-    }
-
-    /// As [`on`](Self::on), for the first such event only.
-    pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A>,
-        H::Output: IntoReply + Send,
-    {
-        self.own_listeners()
-            .on(event, handler::event(event, handler), true);
-        self
-    }
-
-    /// Removes all handlers of an event that were registered on this socket.
-    pub fn off(&self, event: &str) -> &Self {
-        if let Some(listeners) = self.listeners() {
-            listeners.off(event);
-        }
-        self
-    }
-
-    /// Calls `handler` for every event that this client sends, before the handlers of its name.
-    pub fn on_any<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A, Output = ()>,
-    {
-        self.own_listeners()
-            .on_any(handler::quiet("(any)", handler));
-        self
-    }
-
-    /// Calls `handler` for every event that is emitted to this socket, acknowledgements aside.
-    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
-    where
-        H: Handler<OnEvent, A, Output = ()>,
-    {
-        let registered = &self.namespace().shared().outgoing_listeners;
-        self.own_listeners()
-            .on_any_outgoing(handler::quiet("(any outgoing)", handler), registered);
-        self
-    }
-
-    /// Lets events of this socket pass, or not: asked before their handlers, in the order of
-    /// registration. An error is the event's error acknowledgement. Later events wait meanwhile.
-    pub fn middleware<A, H>(&self, middleware: H) -> &Self
-    where
-        H: Handler<OnEvent, A, Output = Result<(), Rejection>>,
-    {
-        self.own_listeners()
-            .middleware(handler::middleware(middleware));
-        self
     }
 
     /// The other sockets of these rooms.
@@ -482,7 +425,9 @@ impl Socket {
     }
 
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
-    /// or the connection has ended.
+    /// or the connection has ended: what Node tells the callback of `conn.send` and the event `drain`.
+    /// A handler that emits much awaits [`ready`](Self::ready) instead, which lets some wait.
+    #[doc(alias = "drain")]
     pub async fn flushed(&self) {
         if let Some(ordered) = self.namespace().recovery() {
             ordered.caught_up().await;
@@ -502,6 +447,13 @@ impl Socket {
 
     pub(crate) fn inbox(&self) -> &Inbox {
         &self.inner.inbox
+    }
+
+    /// Notes that it has had a handler that is for one call. Returns `false` if it has had it before.
+    pub(crate) fn spends(&self, number: u64) -> bool {
+        let values = Arc::clone(self.lock_values().get_or_insert_default());
+        let is_new = values.with(true, |Spent(spent)| spent.insert(number));
+        is_new.unwrap_or_default()
     }
 
     pub(crate) fn listeners(&self) -> Option<&Listeners> {

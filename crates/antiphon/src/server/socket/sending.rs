@@ -53,7 +53,7 @@ impl Socket {
         {
             return self.send_behind(ordered, draft.finish(), sending);
         }
-        self.send(&mut Fanout::new(draft), sending)?;
+        self.send_packet(&mut Fanout::new(draft), sending)?;
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Socket {
         let socket = self.clone();
         ordered.behind(message.len_bytes(), move || {
             // A socket that has left by then has no use for it.
-            let _ = socket.send(&mut message.into(), sending);
+            let _ = socket.send_packet(&mut message.into(), sending);
         });
         Ok(())
     }
@@ -79,7 +79,7 @@ impl Socket {
     pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
         let mut draft = self.namespace().shared().draft();
         draft.outgoing(self.namespace().name(), None, event)?;
-        self.send(&mut Fanout::new(&mut draft), Sending::SURE)?;
+        self.send_packet(&mut Fanout::new(&mut draft), Sending::SURE)?;
         Ok(())
     }
 
@@ -91,7 +91,7 @@ impl Socket {
     }
 
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
-    pub(crate) fn send(
+    pub(crate) fn send_packet(
         &self,
         message: &mut Fanout<'_>,
         sending: Sending,
