@@ -189,6 +189,20 @@ async fn an_id_that_two_websockets_are_given_at_once_is_the_firsts() {
     assert_eq!(io.stats().sessions, 2);
 }
 
+#[tokio::test]
+async fn clients_may_leave_out_the_slash_behind_the_path() {
+    let io = Server::new();
+    let (listener, behind_axum) = listener().await;
+    tokio::spawn(axum::serve(listener, io.router()).into_future());
+    for address in [serve(&io).await, behind_axum] {
+        let url = "/socket.io?EIO=4&transport=polling";
+        let (status, open) = http(address, &format!("GET {url}"), "").await;
+        assert_eq!(status, 200, "{open}");
+        let mut client = WebSocket::connect(address, "/socket.io?EIO=4&transport=websocket").await;
+        client.join().await;
+    }
+}
+
 /// Says nothing.
 struct Silent;
 

@@ -81,6 +81,10 @@ pub struct EngineConfig {
     /// `None`: nothing is compressed.
     #[cfg(feature = "deflate")]
     pub compression_threshold: Option<u32>,
+    /// Responses to polls and the like of so many bytes and more are compressed where their client
+    /// takes that, and POSTs may be compressed. 1,024; `None`: neither.
+    #[cfg(feature = "deflate")]
+    pub http_compression: Option<usize>,
     /// What the application writes its messages as. JSON.
     pub parser: Parser,
     /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
@@ -127,6 +131,8 @@ impl Default for EngineConfig {
             outbound_budget: 1 << 30,
             #[cfg(feature = "deflate")]
             compression_threshold: None,
+            #[cfg(feature = "deflate")]
+            http_compression: Some(1_024),
             parser: Parser::Json,
             max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],

@@ -333,6 +333,26 @@ impl ServerBuilder {
         self
     }
 
+    /// Compresses responses of so many bytes and more, polls mostly, by gzip or deflate where their
+    /// client takes that (`Accept-Encoding`), and inflates POSTs that say that they are compressed
+    /// (`Content-Encoding`), up to [`max_payload`](Self::max_payload) bytes. With the feature
+    /// `deflate` it is on, from 1,024 bytes as in Node; `None` turns both off. Without the feature, and
+    /// for other codings, a compressed POST is refused with 415.
+    ///
+    /// ```
+    /// let io = antiphon::Server::builder().http_compression(10_000).build();
+    /// let io = antiphon::Server::builder().http_compression(None).build();
+    /// ```
+    ///
+    /// A response that leaves in parts is compressed part by part, so that no connection owns memory
+    /// for it. Streams aren't compressed: proxies would hold them back.
+    #[cfg(feature = "deflate")]
+    #[doc(alias = "httpCompression")]
+    pub fn http_compression(mut self, threshold: impl Into<Option<usize>>) -> Self {
+        self.engine.http_compression = threshold.into();
+        self
+    }
+
     /// What messages are written as. JSON; the clients must have chosen the same, since nothing on
     /// the wire says it.
     ///

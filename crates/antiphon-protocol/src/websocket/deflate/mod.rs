@@ -33,6 +33,8 @@ pub use window::Window;
 #[cfg(feature = "deflate")]
 pub use codec::append_compressed_frame;
 #[cfg(feature = "deflate")]
+pub(crate) use codec::append_deflated;
+#[cfg(feature = "deflate")]
 pub(super) use codec::inflate;
 #[cfg(feature = "deflate")]
 pub use negotiation::{Agreement, OFFER, ResponseError, check_response, negotiate};

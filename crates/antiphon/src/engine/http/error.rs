@@ -70,6 +70,14 @@ pub enum RequestError {
         /// Bytes that it may have.
         limit: usize,
     },
+    /// The body of a POST is compressed in a way that isn't read. Status 415.
+    #[error("Unsupported Content-Encoding")]
+    ContentCoding {
+        /// Its `Content-Encoding`.
+        asked: String,
+        /// Those that are read.
+        accepted: &'static str,
+    },
     /// The callback of JSONP is none.
     #[error("Bad request")]
     Callback(CallbackError),
@@ -145,6 +153,7 @@ impl RequestError {
             Self::Origin(_) | Self::NoSource | Self::Embedded => StatusCode::FORBIDDEN,
             Self::PayloadTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ContentCoding { .. } => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             _ => StatusCode::BAD_REQUEST,
@@ -205,6 +214,12 @@ impl RequestError {
                 format!(
                     "the body has more than {limit} bytes: see the options `max_payload` and, for a \
                      connection that has joined no namespace yet, `max_payload_before_join`"
+                )
+            }
+            Self::ContentCoding { asked, accepted } => {
+                format!(
+                    "a body with Content-Encoding: {asked:?} isn't read, but {accepted}: see the option \
+                     `http_compression`, which needs the feature `deflate`"
                 )
             }
             Self::Callback(error) => error.to_string(),

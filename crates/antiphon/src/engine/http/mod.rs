@@ -12,6 +12,7 @@ pub(crate) mod cookie;
 pub(crate) mod cors;
 mod denial;
 mod direct;
+mod encoding;
 mod error;
 mod fallback;
 mod id;
@@ -46,6 +47,7 @@ use crate::engine::{
         streaming::{self, EventStream},
     },
 };
+use encoding::Coding;
 use request::Query;
 use response::{BYTES, HTML, answer, payload_response, refuse, stream_response};
 use upgrade::{Handover, Purpose};
@@ -149,6 +151,8 @@ where
             (response.map(EngineBody::from).into(), None)
         }
     };
+    #[cfg(feature = "deflate")]
+    encoding::compress(engine.config(), &parts.headers, &mut answered.answer);
     let cors = &engine.config().cors;
     let is_polling = answered.answer.status() == StatusCode::OK && answered.handover.is_none();
     let headers = answered.answer.headers_mut();
@@ -337,7 +341,12 @@ where
 {
     // The reference implementation answers with this type: some clients ask for it.
     let taken = || answer(StatusCode::OK, Some(HTML), Bytes::from_static(b"ok"));
-    let read = read_body(session.engine(), body, session.max_payload());
+    let coding = Coding::of(session.engine().config(), &parts.headers)?;
+    let limit = session.max_payload();
+    let read = async {
+        let body = read_body(session.engine(), body, limit).await?;
+        coding.decode(body, limit)
+    };
     if transport == TransportKind::Streaming && session.transport() != TransportKind::Streaming {
         let body = read.await?;
         if session.transport() == TransportKind::Polling && streaming::receive_probe(session, &body)
@@ -365,8 +374,10 @@ where
         read.as_mut().await
     });
     let body = body.await.ok_or(RequestError::Superseded)?;
-    if matches!(body, Ok(_) | Err(RequestError::PayloadTooLarge { .. })) {
-        post.whole();
+    match &body {
+        Ok(_) | Err(RequestError::PayloadTooLarge { .. }) => post.whole(),
+        Err(error @ RequestError::BadPayload(_)) => session.undecodable(error),
+        Err(_) => {}
     }
     let body = body?;
     if session.transport() != transport {

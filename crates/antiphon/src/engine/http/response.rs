@@ -13,6 +13,8 @@ use std::{
     task::{Context, Poll},
 };
 
+#[cfg(feature = "deflate")]
+use antiphon_protocol::content_coding::{ContentCoding, Encoder};
 use antiphon_protocol::engine::{jsonp::Callback, payload::Payload};
 use bytes::Bytes;
 use http::{
@@ -20,7 +22,6 @@ use http::{
     header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS},
 };
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::Full;
 
 use super::{error::RequestError, relay::Passed};
 use crate::engine::{
@@ -46,7 +47,8 @@ pub(super) const BYTES: &str = "application/octet-stream";
 pub struct EngineBody(Kind);
 
 enum Kind {
-    Whole(Full<Bytes>),
+    /// Until it is taken.
+    Whole(Bytes),
     Parts(Parts),
     Stream(Box<EventStream>),
     /// Another server's.
@@ -61,18 +63,45 @@ struct Parts {
     session: Arc<Session>,
     reading: Reading,
     left: usize,
+    /// Compresses it as it leaves.
+    #[cfg(feature = "deflate")]
+    encoder: Option<Encoder>,
 }
 
 impl Parts {
-    fn next(&mut self) -> Option<Bytes> {
-        // Where the rest is forgotten, the body is shorter than was said: the connection is closed.
+    /// The next part. Where the rest is forgotten, that is an error: the connection is closed.
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
         match self.reading.unread().next() {
             Next::Part(part) => {
                 self.left -= part.len();
-                Some(part)
+                Some(Ok(self.encoded(part)))
             }
-            Next::End | Next::Forgotten => None,
+            Next::End => None,
+            Next::Forgotten => Some(Err(io::ErrorKind::TimedOut.into())),
         }
+    }
+
+    #[cfg(feature = "deflate")]
+    fn encoded(&mut self, part: Bytes) -> Bytes {
+        match &mut self.encoder {
+            Some(encoder) => encoder.encode(&part, self.left == 0).into(),
+            None => part,
+        }
+    }
+
+    #[cfg(not(feature = "deflate"))]
+    #[allow(clippy::unused_self)]
+    fn encoded(&mut self, part: Bytes) -> Bytes {
+        part
+    }
+
+    /// Its length, if that is known.
+    fn size_hint(&self) -> SizeHint {
+        #[cfg(feature = "deflate")]
+        if self.encoder.is_some() {
+            return SizeHint::default();
+        }
+        SizeHint::with_exact(self.left as u64)
     }
 }
 
@@ -92,7 +121,39 @@ impl EngineBody {
             left: bytes.len(),
             session: Arc::clone(session),
             reading: session.begin_answer(bytes),
+            #[cfg(feature = "deflate")]
+            encoder: None,
         }))
+    }
+
+    /// Its bytes before they are compressed, if they are there.
+    #[cfg(feature = "deflate")]
+    pub(super) fn length(&self) -> Option<usize> {
+        match &self.0 {
+            Kind::Whole(body) => Some(body.len()),
+            Kind::Parts(parts) => Some(parts.left),
+            Kind::Stream(_) | Kind::Passed(_) => None,
+        }
+    }
+
+    /// Compresses it, or does so as it leaves. Returns `false` if that would gain nothing.
+    #[cfg(feature = "deflate")]
+    pub(super) fn compress(&mut self, coding: ContentCoding) -> bool {
+        match &mut self.0 {
+            Kind::Whole(body) => {
+                let encoded = Encoder::new(coding).encode(body, true);
+                let is_shorter = encoded.len() < body.len();
+                if is_shorter {
+                    *body = encoded.into();
+                }
+                is_shorter
+            }
+            Kind::Parts(parts) => {
+                parts.encoder = Some(Encoder::new(coding));
+                true
+            }
+            Kind::Stream(_) | Kind::Passed(_) => false,
+        }
     }
 
     /// The body of an answer that another server gives.
@@ -103,13 +164,13 @@ impl EngineBody {
 
 impl From<Bytes> for EngineBody {
     fn from(body: Bytes) -> Self {
-        Self(Kind::Whole(Full::new(body)))
+        Self(Kind::Whole(body))
     }
 }
 
 impl Body for EngineBody {
     type Data = Bytes;
-    /// Only of a session that another server has.
+    /// Of a session that another server has, or of a response that isn't read.
     type Error = io::Error;
 
     fn poll_frame(
@@ -117,11 +178,9 @@ impl Body for EngineBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &mut self.0 {
-            Kind::Whole(body) => {
-                let next = Pin::new(body).poll_frame(context);
-                next.map(|frame| frame.map(|frame| frame.map_err(|never| match never {})))
-            }
-            Kind::Parts(parts) => Poll::Ready(parts.next().map(|part| Ok(Frame::data(part)))),
+            Kind::Whole(body) if body.is_empty() => Poll::Ready(None),
+            Kind::Whole(body) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(body))))),
+            Kind::Parts(parts) => Poll::Ready(parts.next().map(|part| part.map(Frame::data))),
             Kind::Stream(stream) => {
                 let next = stream.poll_next(context);
                 next.map(|chunk| chunk.map(|chunk| Ok(Frame::data(chunk))))
@@ -132,7 +191,7 @@ impl Body for EngineBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
-            Kind::Whole(body) => body.is_end_stream(),
+            Kind::Whole(body) => body.is_empty(),
             Kind::Parts(parts) => parts.left == 0,
             Kind::Stream(_) => false,
             Kind::Passed(body) => body.is_end_stream(),
@@ -141,8 +200,8 @@ impl Body for EngineBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Kind::Whole(body) => body.size_hint(),
-            Kind::Parts(parts) => SizeHint::with_exact(parts.left as u64),
+            Kind::Whole(body) => SizeHint::with_exact(body.len() as u64),
+            Kind::Parts(parts) => parts.size_hint(),
             Kind::Stream(_) => SizeHint::default(),
             Kind::Passed(body) => body.size_hint(),
         }
@@ -222,6 +281,10 @@ pub(super) fn add_headers(error: &RequestError, headers: &mut HeaderMap) {
     match error {
         RequestError::ShuttingDown => {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        RequestError::ContentCoding { accepted, .. } => {
+            let accepted = HeaderValue::from_static(accepted);
+            headers.insert(http::header::ACCEPT_ENCODING, accepted);
         }
         RequestError::WebSocketVersion => {
             let version = HeaderValue::from_static("13, 8");
