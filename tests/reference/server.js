@@ -24,6 +24,7 @@ const { values: flags, positionals } = parseArgs({
     compression: { type: "string" },
     msgpack: { type: "boolean", default: false },
     recovery: { type: "string" },
+    client: { type: "string" }, // Node has its own
     hooks: { type: "boolean", default: false },
   },
 });
@@ -53,6 +54,7 @@ const http = createServer();
 const io = new Server(http, {
   ...options,
   path: flags.path,
+  serveClient: flags.client !== undefined,
   connectTimeout: Number(flags["connect-timeout"]),
   ...(flags.msgpack && { parser: msgpack }),
   ...(flags.recovery && {

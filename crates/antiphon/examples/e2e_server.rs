@@ -11,9 +11,9 @@ use std::{
 };
 
 use antiphon::{
-    Ack, Args, Auth, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason, ErrorAcks, Event,
-    HttpCalls, Namespace, Parser, Recovery, Rejection, Server, ServerBuilder, Socket,
-    TransportKind,
+    Ack, Args, Auth, ClientFiles, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason,
+    ErrorAcks, Event, HttpCalls, Namespace, Parser, Recovery, Rejection, Server, ServerBuilder,
+    Socket, TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
@@ -216,6 +216,7 @@ fn options(
             }),
             #[cfg(feature = "deflate")]
             "--compression" => builder.compression(value()?.parse()?),
+            "--client" => builder.serve_client(ClientFiles::folder(value()?)?),
             "--hooks" => hooks(builder),
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),

@@ -20,9 +20,9 @@ pub use {
         RequestError, Revision, SameSite, SendError, SessionId, Stats, TransportKind,
     },
     server::{
-        Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ConnectError,
-        Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks, Event,
-        FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
+        Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
+        ConnectError, Context, Data, DisconnectReason, EmitError, Emitted, Emitter, ErrorAcks,
+        Event, FetchedSockets, FlashPolicy, FromArgs, FromContext, Handler, Handshake, HttpCalls,
         IntoArgs, IntoReply, IntoRooms, JoinRequest, Listener, Namespace, NewEvent, OnConnect,
         OnDisconnect, OnEvent, Param, ParentBroadcast, ParentNamespace, PerCore, Recovery,
         Rejection, RemoteSocket, Room, Server, ServerAnswers, ServerBuilder, Serving, Socket,

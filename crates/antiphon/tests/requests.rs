@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use antiphon::{
-    CloseReason, Denial, RequestError, Server, Socket,
+    ClientFiles, CloseReason, Denial, RequestError, Server, Socket,
     engine::{Application, Connection, Engine, EngineConfig, InitialPacket, Message, Session},
 };
 use bytes::Bytes;
@@ -200,6 +200,30 @@ async fn clients_may_leave_out_the_slash_behind_the_path() {
         assert_eq!(status, 200, "{open}");
         let mut client = WebSocket::connect(address, "/socket.io?EIO=4&transport=websocket").await;
         client.join().await;
+    }
+}
+
+#[tokio::test]
+async fn the_clients_files_may_be_a_part_of_the_program() {
+    let embedded = antiphon::client_files!("tests/client_files");
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client_files");
+    for files in [embedded, ClientFiles::folder(folder).unwrap()] {
+        let io = Server::builder().path("/a/b").serve_client(files).build();
+        let address = serve(&io).await;
+        for kind in ["", ".min", ".msgpack.min", ".esm.min"] {
+            let name = format!("socket.io{kind}.js");
+            let (status, script) = http(address, &format!("GET /a/b/{name}"), "").await;
+            assert_eq!(status, 200);
+            assert!(script.contains(&format!("{name:?}")), "{script}");
+            let (status, map) = http(address, &format!("GET /a/b/{name}.map"), "").await;
+            assert_eq!(status, 200);
+            assert!(map.contains(&format!("{name:?}")), "{map}");
+        }
+        assert_eq!(
+            http(address, "GET /socket.io/socket.io.js", "").await.0,
+            404
+        );
+        assert_eq!(http(address, "GET /a/b/index.html", "").await.0, 400);
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) use transport::stream::Wire;
 use transport::{driver::Driven, goodbye};
 
 pub(crate) use http::{
-    EngineResponse, Fallback, First, Peer, ReadAhead, ReadBody, first_request, is_below,
+    EngineResponse, Fallback, Files, First, Peer, ReadAhead, ReadBody, first_request, is_below,
     peer_address,
 };
 #[doc(hidden)]
@@ -128,6 +128,8 @@ pub struct Engine {
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
     fallback: OnceLock<Arc<dyn Fallback>>,
+    /// Answers requests for files.
+    files: OnceLock<Box<Files>>,
     /// Knows the servers that have other sessions.
     relay: OnceLock<Arc<dyn Relay>>,
 }
@@ -150,6 +152,7 @@ impl Engine {
             backlog: Backlog::default(),
             goodbyes: goodbye::Goodbyes::default(),
             fallback: OnceLock::new(),
+            files: OnceLock::new(),
             relay: OnceLock::new(),
         })
     }
@@ -256,6 +259,11 @@ impl Engine {
 
     fn fallback(&self) -> Option<&Arc<dyn Fallback>> {
         self.fallback.get()
+    }
+
+    /// Asks `files` for the response to a request that names no transport. It is set once.
+    pub(crate) fn set_files(&self, files: Box<Files>) {
+        let _ = self.files.set(files);
     }
 
     /// Gives requests of sessions that other servers have to `relay`, which is set once.

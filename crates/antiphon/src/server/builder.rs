@@ -19,10 +19,11 @@ use crate::engine::{
     RequestError, TransportKind,
 };
 use crate::server::{
-    ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
+    ClientFiles, ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     client::handshake::Kept,
+    client_files,
     namespace::namespaces::Namespaces,
     shared::{SharedData, StateMap},
 };
@@ -50,6 +51,7 @@ pub struct ServerBuilder {
     shared_data: Vec<SharedData>,
     recovery: Option<Arc<Recovery>>,
     http_calls: Option<HttpCalls>,
+    client_files: Option<ClientFiles>,
 }
 
 impl ServerBuilder {
@@ -79,6 +81,7 @@ impl ServerBuilder {
             }),
             recovery: None,
             http_calls: None,
+            client_files: None,
         }
     }
 
@@ -689,6 +692,16 @@ impl ServerBuilder {
         self
     }
 
+    /// Serves the client's JavaScript to browsers, as Node does: `socket.io.js`, `socket.io.min.js`,
+    /// `socket.io.esm.min.js` and `socket.io.msgpack.min.js` below the [path](Self::path), with their
+    /// source maps. Off. The files are those of the package `socket.io-client`, read from a
+    /// [folder](ClientFiles::folder) or [embedded](crate::client_files) in the program.
+    #[doc(alias = "serveClient")]
+    pub fn serve_client(mut self, files: ClientFiles) -> Self {
+        self.client_files = Some(files);
+        self
+    }
+
     /// The server.
     #[must_use]
     pub fn build(self) -> Server {
@@ -723,6 +736,9 @@ impl ServerBuilder {
         if let Some(relay) = relay {
             engine.set_relay(relay);
         }
+        let (path, files) = (Box::clone(&namespaces.shared.path), self.client_files);
+        let files = move |request: &Parts| client_files::respond(&path, files.as_ref(), request);
+        engine.set_files(Box::new(files));
         if let Some(options) = self.http_calls {
             let calls = Calls::new(options, &namespaces);
             engine.set_fallback(Arc::new(calls));

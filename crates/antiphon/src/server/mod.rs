@@ -15,6 +15,7 @@ pub mod adapter;
 mod builder;
 mod calls;
 mod client;
+pub(crate) mod client_files;
 mod delivery;
 mod error;
 mod handlers;
@@ -34,6 +35,7 @@ pub use adapter::{FetchedSockets, RemoteSocket};
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
 pub use client::{handshake::Handshake, reason::DisconnectReason};
+pub use client_files::ClientFiles;
 pub use delivery::kept::{Undelivered, UndeliveredReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{

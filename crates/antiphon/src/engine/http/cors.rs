@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::origin::{self, Origin};
 
@@ -20,6 +20,11 @@ pub struct Cors {
     origins: Origins,
     credentials: bool,
     max_age: Duration,
+    methods: HeaderValue,
+    /// `None`: those that a preflight asks for.
+    allowed_headers: Option<HeaderValue>,
+    exposed_headers: Option<HeaderValue>,
+    preflight_status: StatusCode,
 }
 
 #[derive(Clone)]
@@ -127,12 +132,90 @@ impl Cors {
         self
     }
 
+    /// The methods that pages may use, as a preflight is told: GET, POST and OPTIONS by default.
+    /// Browsers ask for none of these, and clients need no other; a request middleware may.
+    ///
+    /// # Panics
+    /// If there is none: browsers take that for GET, HEAD and POST, so leave it out.
+    #[must_use]
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        let methods = list(methods.into_iter().map(|method| method.to_string()));
+        self.methods = methods.expect(
+            "without a method browsers allow GET, HEAD and POST all the same: leave `methods` out",
+        );
+        self
+    }
+
+    /// The headers of requests that pages may set, beside those that browsers always let them. By
+    /// default all that they ask for.
+    ///
+    /// # Panics
+    /// If there is none: no page may set headers of its own then; say a header that none sets.
+    #[must_use]
+    pub fn allowed_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        let names = list(names.into_iter().map(|name| name.to_string()));
+        assert!(
+            names.is_some(),
+            "leave `allowed_headers` out to allow all headers, or name one that pages may set"
+        );
+        self.allowed_headers = names;
+        self
+    }
+
+    /// The headers of responses that pages may read, beside those that browsers always let them.
+    /// None by default.
+    ///
+    /// ```
+    /// use antiphon::Cors;
+    /// use http::HeaderName;
+    ///
+    /// let cors = Cors::origins(["https://app.example"])
+    ///     .exposed_headers([HeaderName::from_static("x-node")]);
+    /// ```
+    #[must_use]
+    pub fn exposed_headers(mut self, names: impl IntoIterator<Item = HeaderName>) -> Self {
+        self.exposed_headers = list(names.into_iter().map(|name| name.to_string()));
+        self
+    }
+
+    /// How long browsers may remember what a preflight was told. 10 minutes; browsers have bounds of
+    /// their own, of 10 minutes to a day. Zero: they ask each time.
+    #[must_use]
+    pub const fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// The status of the response to OPTIONS. 204; some old browsers and proxies take 200 alone.
+    ///
+    /// # Panics
+    /// If it isn't one of success: browsers would let no page connect.
+    #[must_use]
+    #[doc(alias = "optionsSuccessStatus")]
+    pub fn preflight_status(mut self, status: StatusCode) -> Self {
+        assert!(
+            status.is_success(),
+            "browsers take the status {status} of a preflight for a refusal: use 200 or 204"
+        );
+        self.preflight_status = status;
+        self
+    }
+
     const fn new(origins: Origins) -> Self {
         Self {
             origins,
             credentials: false,
             max_age: Duration::from_secs(600),
+            methods: HeaderValue::from_static("GET,POST,OPTIONS"),
+            allowed_headers: None,
+            exposed_headers: None,
+            preflight_status: StatusCode::NO_CONTENT,
         }
+    }
+
+    /// The status of the response to OPTIONS.
+    pub(super) const fn status_of_preflight(&self) -> StatusCode {
+        self.preflight_status
     }
 
     /// Whether a request with these headers may connect.
@@ -179,7 +262,7 @@ impl Cors {
         } else {
             // A refused origin gets this too: nothing but the refusal and its hint is readable.
             answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            answer.insert(header::VARY, HeaderValue::from_static("Origin"));
+            answer.append(header::VARY, HeaderValue::from_static("Origin"));
             if self.credentials && self.allows(request) {
                 answer.insert(
                     header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -190,19 +273,30 @@ impl Cors {
         // A page that may not connect gets no leave for headers either: with `X-Forwarded-Host` it
         // would name itself as the host that it is asking for.
         if *method == Method::OPTIONS && self.allows(request) {
-            answer.insert(
-                header::ACCESS_CONTROL_ALLOW_METHODS,
-                HeaderValue::from_static("GET,POST,OPTIONS"),
-            );
-            if let Some(wanted) = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+            let methods = self.methods.clone();
+            answer.insert(header::ACCESS_CONTROL_ALLOW_METHODS, methods);
+            let wanted = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
+            if let Some(allowed) = self.allowed_headers.as_ref().or(wanted) {
+                answer.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, allowed.clone());
             }
             answer.insert(
                 header::ACCESS_CONTROL_MAX_AGE,
                 HeaderValue::from(self.max_age.as_secs()),
             );
+        } else if let Some(exposed) = &self.exposed_headers
+            && self.allows(request)
+        {
+            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
         }
     }
+}
+
+/// Names as the value of a header. Returns `None` if there is none.
+fn list(names: impl Iterator<Item = String>) -> Option<HeaderValue> {
+    let names: Vec<_> = names.collect();
+    // Names of headers and methods are plain ASCII.
+    let value = HeaderValue::try_from(names.join(",")).ok()?;
+    (!names.is_empty()).then_some(value)
 }
 
 /// Whether the origin's host and port are those that the request was sent to.
@@ -349,6 +443,57 @@ mod tests {
             assert!(text.contains(says), "{origin}: {text}");
             assert!(text.contains(&format!("{origin:?}")), "{origin}: {text}");
         }
+    }
+
+    #[test]
+    fn what_pages_may_is_told_as_it_was_said() {
+        let cors = Cors::origins(["https://app.example"])
+            .methods([Method::GET, Method::PUT])
+            .allowed_headers([header::AUTHORIZATION, HeaderName::from_static("x-a")])
+            .exposed_headers([HeaderName::from_static("x-b")])
+            .max_age(Duration::from_secs(7));
+        let told = |method, origin| {
+            let request = headers(&[
+                ("origin", origin),
+                ("host", "a.example"),
+                ("access-control-request-headers", "x-other"),
+            ]);
+            let mut answer = HeaderMap::new();
+            cors.answer(&request, &method, &mut answer);
+            ["methods", "headers", "max-age", "expose"].map(|name| {
+                let name = match name {
+                    "max-age" => "access-control-max-age".to_owned(),
+                    "expose" => "access-control-expose-headers".to_owned(),
+                    name => format!("access-control-allow-{name}"),
+                };
+                let value = answer.get(name);
+                value.map_or(String::new(), |value| value.to_str().unwrap().to_owned())
+            })
+        };
+        let app = "https://app.example";
+        let preflight = told(Method::OPTIONS, app);
+        assert_eq!(preflight, ["GET,PUT", "authorization,x-a", "7", ""]);
+        assert_eq!(told(Method::GET, app), ["", "", "", "x-b"]);
+        assert_eq!(told(Method::GET, "https://b.example"), [""; 4]);
+        assert_eq!(told(Method::OPTIONS, "https://b.example"), [""; 4]);
+    }
+
+    #[test]
+    #[should_panic(expected = "use 200 or 204")]
+    fn a_preflight_succeeds() {
+        let _ = Cors::any().preflight_status(StatusCode::FORBIDDEN);
+    }
+
+    #[test]
+    #[should_panic(expected = "leave `methods` out")]
+    fn some_method_is_allowed() {
+        let _ = Cors::any().methods([]);
+    }
+
+    #[test]
+    #[should_panic(expected = "leave `allowed_headers` out")]
+    fn some_header_is_allowed() {
+        let _ = Cors::any().allowed_headers([]);
     }
 
     #[test]

@@ -33,6 +33,10 @@ pub(crate) trait Fallback: Send + Sync + 'static {
     ) -> Pin<Box<dyn Future<Output = Response<Bytes>> + Send + 'a>>;
 }
 
+/// Gives files, as the response to a request that names no transport. Returns `None` for a request
+/// that asks for none.
+pub(crate) type Files = dyn Fn(&Parts) -> Option<Response<Bytes>> + Send + Sync;
+
 impl Engine {
     /// Whether a request that belongs to no session may be made: by the rules for those that open
     /// one.

@@ -55,7 +55,7 @@ use upgrade::{Handover, Purpose};
 pub use denial::Denial;
 pub(crate) use direct::{First, ReadAhead, first_request};
 pub use error::RequestError;
-pub(crate) use fallback::{Fallback, ReadBody};
+pub(crate) use fallback::{Fallback, Files, ReadBody};
 pub use response::EngineBody;
 pub(crate) use response::EngineResponse;
 pub(crate) use service::is_below;
@@ -229,7 +229,8 @@ where
     B::Data: Send,
 {
     if parts.method == Method::OPTIONS {
-        return Ok(answer(StatusCode::NO_CONTENT, None, Bytes::new()).into());
+        let status = engine.config().cors.status_of_preflight();
+        return Ok(answer(status, None, Bytes::new()).into());
     }
     let config = engine.config();
     if let Some(fallback) = engine.fallback().filter(|one| one.takes(parts)) {
@@ -240,8 +241,14 @@ where
     let mut query = Query::parse(&parts.uri);
     let transport = query
         .transport(config.allow_flashsocket)
-        .filter(|transport| config.transports.contains(transport))
-        .ok_or_else(|| query.unknown_transport())?;
+        .filter(|transport| config.transports.contains(transport));
+    let Some(transport) = transport else {
+        let file = engine.files.get().filter(|_| query.transport.is_none());
+        return match file.and_then(|files| files(parts)) {
+            Some(file) => Ok(file.map(EngineBody::from).into()),
+            None => Err(query.unknown_transport()),
+        };
+    };
     if !config.cors.allows(&parts.headers) {
         return Err(RequestError::origin(&parts.headers));
     }
