@@ -61,6 +61,7 @@ test("another name is told to the others; the connection stays, and old messages
   assert.equal(await ben.get("person").count(), 2);
   await listed(ben, "Augusta King");
   await ada.page.reload();
+  await ada.hears("said as Augusta", "Augusta King");
   await called(ada, "Augusta King");
   assert.equal(await ada.page.locator(".message.mine").count(), 2);
 });

@@ -23,7 +23,7 @@ export function launch() {
 }
 
 /** What a browser says of a server that isn't there, or is about to go. */
-export const OUTAGE = /net::ERR_(CONNECTION|EMPTY_RESPONSE|INCOMPLETE|INTERNET|NETWORK)|WebSocket connection to|\b503\b/;
+export const OUTAGE = /net::ERR_(CONNECTION|EMPTY_RESPONSE|INCOMPLETE|INTERNET|NETWORK|SOCKET_NOT_CONNECTED)|WebSocket connection to|\b503\b/;
 
 /** A client that ends its session early: a poll comes after the end, or a WebSocket has no use any more. */
 export const EARLY_END = /\b400\b.*transport=polling.*sid=|closed before the connection is established/;
