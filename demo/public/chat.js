@@ -4,13 +4,13 @@
 import { Composer } from "./composer.js";
 import { Connection, WAYS, transportName } from "./connection.js";
 import { $, avatar, durationText, el, fieldError, icon, memory, time } from "./dom.js";
+import { Identity } from "./identity.js";
 import { MessageList } from "./messages.js";
 import { announce, closePanels, toast } from "./panels.js";
 import { Room } from "./room.js";
-import { Who } from "./who.js";
 
 const HOME = "lobby";
-const LEFT_NOTE_AFTER_MS = 8_000; // who reloads the page hasn't left, nor who comes back when the server does
+const LEFT_NOTE_AFTER_MS = 8_000; // someone who reloads the page hasn't left, nor someone who comes back when the server does
 const FILE_TIMEOUT_MS = 45_000;
 const KEPT_WITHIN_MS = 15_000;
 
@@ -51,7 +51,7 @@ const composer = new Composer({
 
 // ---- who we are ----
 
-const who = new Who({
+const identity = new Identity({
   enter: (auth) => connection.enter(auth),
   rename: async (name) => iAm(await connection.ask("rename", { name })),
 });
@@ -59,7 +59,7 @@ const who = new Who({
 /** The server's word on who we are. */
 function iAm(person) {
   me = person;
-  socket.auth = who.isCalled(me.name);
+  socket.auth = identity.accepted(me.name);
   for (const room of rooms.values()) room.renamed(me);
   drawYou();
   drawPeople();
@@ -67,7 +67,7 @@ function iAm(person) {
 
 // ---- what the server says ----
 
-connection.addEventListener("refused", ({ detail }) => who.refused(detail.message));
+connection.addEventListener("refused", ({ detail }) => identity.refused(detail.message));
 
 let rounds = 0;
 /** Asks where we are. What was missed comes before the answer. */
@@ -174,7 +174,7 @@ socket.on("left", ({ room: name, person }) => {
   drawRoom();
 });
 
-// It is told in each room, and comes to our own other tabs, too.
+// A change of name is told in each room, to other tabs of the same person, too.
 socket.on("renamed", ({ room: name, person, before }) => {
   if (person.id === me.id) iAm(person);
   const room = rooms.get(name);
@@ -517,4 +517,4 @@ document.addEventListener("visibilitychange", () => {
   drawRooms();
 });
 
-who.begin();
+identity.begin();

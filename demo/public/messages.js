@@ -211,8 +211,8 @@ export class MessageList {
 }
 
 /**
- * When these items were, which never goes back: so each day has one line. A note that was missed has the time at which it came
- * here, and was before the message below it; the clock of this page may not be that of the server.
+ * The times under which items stand. They never go back, so that each day has one line: a note that was missed bears the time at
+ * which it came here, though it is older than the message below it; and the clock of this page may not be the server's.
  */
 function timesOf(items) {
   const times = items.map(({ at }) => at);

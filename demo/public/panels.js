@@ -1,7 +1,6 @@
-// What lies over the page: the panels beside the conversation, where the screen is too narrow for all three, and notices.
+// The panels beside the conversation, which are opened by buttons where the screen is too narrow for all three; and notices.
 
 import { $, el, icon } from "./dom.js";
-
 
 const PANELS = [["open-rooms", "rooms-panel"], ["open-people", "people-panel"]];
 for (const [button, panel] of PANELS) {

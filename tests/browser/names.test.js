@@ -111,7 +111,7 @@ test("what is wrong with the name of a room is said at its field", async () => {
   await ada.get("room-title").filter({ hasText: "#choir" }).waitFor();
 });
 
-test("who comes back after a crash keeps the new name, and is the same socket", async () => {
+test("someone who comes back after a crash keeps the new name, and is the same socket", async () => {
   const both = await meet(["Ada", "Ben"]);
   const [ada, ben] = both;
   await Promise.all(both.map((person) => person.online()));
@@ -134,7 +134,7 @@ test("who comes back after a crash keeps the new name, and is the same socket", 
   assert.equal(await ben.get("person").count(), 2);
 });
 
-test("who one is stays over a restart of the server and a reload of the page", async () => {
+test("a person stays the same over a restart of the server and a reload of the page", async () => {
   const [ada, ben] = await meet(["Ada", "Ben"]);
   await Promise.all([ada.online(), ben.online()]);
   await ada.say("before");

@@ -1,8 +1,9 @@
-// Who this person is, in this tab: the gate, where a name is chosen, and the dialog in which it is changed.
+// The name of this tab's person, and the key that makes it the same person: the gate, where a name is chosen, and the dialog in
+// which it is changed. `chat.js` connects with them, and says which name the server has accepted.
 
 import { $, fieldError, memory } from "./dom.js";
 
-export class Who {
+export class Identity {
   /** `enter({ name, key })` connects; `rename(name)` asks the server, and rejects with what is wrong with the name. */
   constructor({ enter, rename }) {
     Object.assign(this, { enter, rename });
@@ -26,14 +27,14 @@ export class Who {
     else this.#openGate();
   }
 
-  /** The server doesn't let this name in. */
+  /** The server doesn't let this name in: asks for another one. */
   refused(why) {
     memory.set("sessionStorage", "name", null);
     this.#openGate(why);
   }
 
-  /** The name that holds from now on. Gives what the server is to know of us at the next connect. */
-  isCalled(name) {
+  /** Remembers the name that the server has accepted. Returns what is to be said to it at the next connect. */
+  accepted(name) {
     this.name = name;
     memory.set("sessionStorage", "name", name);
     memory.set("localStorage", "name", name); // offered when this browser opens another tab
@@ -79,7 +80,7 @@ export class Who {
   }
 }
 
-/** The name in a field. If there is none, the field says so. */
+/** Returns the name in a field. If there is none, the field says so. */
 function chosen(field) {
   const name = field.value.trim();
   if (!name) {
