@@ -453,3 +453,33 @@ pub async fn who_was_away_from_a_child_comes_back_to_another_server(pair: Pair) 
     assert_eq!(second, first);
     expect_event(&mut client, "/room-1", "missed").await;
 }
+
+pub async fn a_socket_of_another_server_is_told_asked_and_moved(pair: Pair) {
+    let (mut clients, ids) = pair.clients(["a", "b"]).await;
+    let fetched = pair.one().to("b").sockets().await.unwrap();
+    let [socket] = &fetched.sockets[..] else {
+        panic!("{fetched:?}")
+    };
+    assert_eq!(socket.id.as_str(), ids[1]);
+    assert!(socket.emit("told", ()).is_queued());
+    clients[1].expect(r#"42["told"]"#).await;
+    let asked = socket.emit_with_ack::<u8>("q", ());
+    answer(&mut clients[1], "[7]").await;
+    assert_eq!(within("the answer", asked).await.unwrap(), 7);
+    socket.join("c");
+    // What goes there arrives behind the join.
+    pair.one().to("c").emit("moved", ());
+    clients[1].expect(r#"42["moved"]"#).await;
+    assert_eq!(pair.one().to("c").count().await.unwrap().count, 1);
+    assert_eq!(pair.two().broadcast().count().await.unwrap().count, 2);
+    socket.leave("c");
+    socket.emit("left", ());
+    clients[1].expect(r#"42["left"]"#).await;
+    assert_eq!(pair.one().to("c").count().await.unwrap().count, 0);
+    socket.disconnect();
+    clients[1].expect("41").await;
+    let gone = within("the answer", socket.emit_with_ack::<u8>("q", ())).await;
+    assert!(matches!(gone, Err(AckError::Disconnected)), "{gone:?}");
+    pair.one().emit("last", ());
+    clients[0].expect(r#"42["last"]"#).await;
+}

@@ -185,6 +185,7 @@ macro_rules! test_features {
             a_socket_that_is_silent_is_counted_and_its_server_isnt_missing
             a_socket_that_leaves_is_waited_for_no_longer
             sockets_of_both_servers_are_found_moved_and_disconnected
+            a_socket_of_another_server_is_told_asked_and_moved
             servers_talk_to_each_other_and_not_to_themselves
             events_of_a_namespace_stay_in_it
             outgoing_listeners_hear_what_another_server_emits

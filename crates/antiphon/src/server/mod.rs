@@ -31,7 +31,7 @@ pub mod typescript;
 use std::{fmt, future::Future, sync::Arc};
 
 pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks, ServerAnswers};
-pub use adapter::{FetchedSockets, RemoteSocket};
+pub use adapter::RemoteSocket;
 pub use builder::ServerBuilder;
 pub use calls::HttpCalls;
 pub use client::{handshake::Handshake, reason::DisconnectReason};
@@ -53,6 +53,8 @@ pub use recovery::Recovery;
 pub use rooms::{
     Room, Target,
     broadcast::{Broadcast, IntoRooms},
+    events::RoomEvent,
+    fetched::{CountedSockets, FetchedSocket, FetchedSockets},
 };
 pub use serve::{Serving, flash::FlashPolicy, listener::Listener, per_core::PerCore};
 pub use socket::{Socket, SocketId, emitter::Emitter};

@@ -112,7 +112,7 @@ pub use error::AdapterError;
 pub use in_memory::InMemory;
 pub use local::Local;
 pub use membership::{Membership, Watch};
-pub use node::{FetchedSockets, NodeId, RemoteSocket};
+pub use node::{NodeId, RemoteSocket};
 
 pub(crate) use local::Kin;
 pub(crate) use membership::Watcher;

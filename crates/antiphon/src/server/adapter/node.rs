@@ -44,7 +44,8 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A socket, on this server or another.
+/// What is told of a socket, on this server or another: what adapters give, and what a
+/// [`FetchedSocket`](crate::FetchedSocket) is made of.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RemoteSocket {
@@ -89,14 +90,4 @@ impl fmt::Debug for RemoteSocket {
             .field("rooms", &RoomNames(&self.rooms))
             .finish_non_exhaustive()
     }
-}
-
-/// The sockets that [`Broadcast::sockets`](crate::Broadcast::sockets) found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FetchedSockets {
-    /// The sockets of this server, and of all others that have answered.
-    pub sockets: Vec<RemoteSocket>,
-    /// The servers that have not answered: their sockets are not among these.
-    pub missing: Vec<NodeId>,
 }

@@ -34,10 +34,22 @@ use crate::server::{
     handlers::listeners::Listeners,
     namespace::{children::Uses, namespaces::Namespaces, parent::ParentNamespace},
     recovery::{self, Ordered},
-    rooms::Rooms,
+    rooms::{
+        Rooms,
+        events::{OnRoomEvent, RoomEvents},
+    },
 };
 
 pub(crate) use parent::Rule;
+
+/// A handle that doesn't keep the namespace.
+pub(crate) struct WeakNamespace(Weak<Inner>);
+
+impl WeakNamespace {
+    pub(crate) fn upgrade(&self) -> Option<Namespace> {
+        self.0.upgrade().map(|inner| Namespace { inner })
+    }
+}
 
 /// One namespace of a server. A cheap handle.
 ///
@@ -81,6 +93,7 @@ pub(crate) struct Lifecycle {
     pub(crate) upgrade: Vec<Arc<Erased<()>>>,
     pub(crate) disconnecting: Vec<Arc<Erased<()>>>,
     pub(crate) disconnect: Vec<Arc<Erased<()>>>,
+    pub(crate) room_event: Vec<Arc<OnRoomEvent>>,
 }
 
 impl Lifecycle {
@@ -98,6 +111,7 @@ impl Lifecycle {
         all.upgrade.extend_from_slice(&then.upgrade);
         all.disconnecting.extend_from_slice(&then.disconnecting);
         all.disconnect.extend_from_slice(&then.disconnect);
+        all.room_event.extend_from_slice(&then.room_event);
         first
     }
 
@@ -108,12 +122,14 @@ impl Lifecycle {
             upgrade,
             disconnecting,
             disconnect,
+            room_event,
         } = self;
         middlewares.is_empty()
             && connect.is_empty()
             && upgrade.is_empty()
             && disconnecting.is_empty()
             && disconnect.is_empty()
+            && room_event.is_empty()
     }
 }
 
@@ -348,7 +364,13 @@ impl Namespace {
         }
 
         let inner = &self.inner;
-        inner.started.call_once_force(|_| inner.adapter.start());
+        inner.started.call_once_force(|_| {
+            // Handlers that its parent gets from now on are its own business.
+            if !self.lifecycle().room_event.is_empty() {
+                self.observe_rooms();
+            }
+            inner.adapter.start();
+        });
         let this = Arc::as_ptr(inner);
         if INTRODUCES.with_borrow(|all| all.contains(&this)) {
             return;
@@ -424,6 +446,15 @@ impl Namespace {
         if let Some(told) = told.flatten().next() {
             told(event);
         }
+    }
+
+    pub(crate) fn downgrade(&self) -> WeakNamespace {
+        WeakNamespace(Arc::downgrade(&self.inner))
+    }
+
+    /// Notes changes of its rooms from now on, for the handlers that are told of them.
+    fn observe_rooms(&self) {
+        self.local().observe(|| RoomEvents::new(self.downgrade()));
     }
 
     /// A runtime for what its sockets have to wait for.

@@ -14,11 +14,12 @@ use super::{Lifecycle, OnUndelivered, parent::ParentNamespace};
 use crate::engine::QueuePolicy;
 use crate::server::{
     ConnectError, FromArgs, Handler, IntoReply, Namespace, OnConnect, OnDisconnect, OnEvent,
-    Server, Undelivered,
+    RoomEvent, Server, Undelivered,
     handlers::{
         handler,
         listeners::{Place, Times},
     },
+    rooms::events,
 };
 
 impl Namespace {
@@ -72,6 +73,36 @@ impl Namespace {
     {
         let handler = Arc::new(handler::quiet("upgrade", handler));
         self.add(|lifecycle| lifecycle.upgrade.push(handler))
+    }
+
+    /// Calls `handler` with each change of the rooms on this server, one after the other in their order:
+    /// rooms that come and go, sockets that join and leave them. It runs in the background, and may be
+    /// behind. The room of a socket's own id is none here. Changes of other servers are told there.
+    ///
+    /// ```
+    /// use antiphon::{Namespace, RoomEvent, Server};
+    ///
+    /// let io = Server::new();
+    /// io.of("/").on_room_event(async |_: Namespace, event: RoomEvent| match event {
+    ///     RoomEvent::Created { room } => println!("{room} is there"),
+    ///     RoomEvent::Deleted { room } => println!("nobody is in {room} any more"),
+    ///     _ => {}
+    /// });
+    /// ```
+    #[doc(alias("create-room", "delete-room", "join-room", "leave-room"))]
+    pub fn on_room_event<F, Fut>(&self, handler: F) -> &Self
+    where
+        F: Fn(Self, RoomEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let handler = events::handler(handler);
+        self.add(|lifecycle| lifecycle.room_event.push(handler));
+        self.observe_rooms();
+        if let Some(namespaces) = self.namespaces().filter(|_| self.joins().is_parent()) {
+            let children = namespaces.children_of(self.joins());
+            children.iter().for_each(Self::observe_rooms);
+        }
+        self
     }
 
     /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
@@ -310,6 +341,16 @@ macro_rules! stands_for_namespace {
                 F: Fn(Undelivered) + Send + Sync + 'static,
             {
                 self.registers_on().on_undelivered(told);
+                self
+            }
+
+            #[doc = concat!("For ", $whose, ": see [`Namespace::on_room_event`].")]
+            pub fn on_room_event<F, Fut>(&self, handler: F) -> &Self
+            where
+                F: Fn(Namespace, RoomEvent) -> Fut + Send + Sync + 'static,
+                Fut: Future<Output = ()> + Send + 'static,
+            {
+                self.registers_on().on_room_event(handler);
                 self
             }
 

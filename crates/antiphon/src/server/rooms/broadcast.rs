@@ -14,7 +14,7 @@ use crate::engine::{ConflateKey, QueuePolicy};
 use crate::server::{
     Acknowledged, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, Namespace, Room,
     SocketId, Target, acks,
-    adapter::{AdapterError, Answers, FetchedSockets, Flags},
+    adapter::{AdapterError, Answers, Flags, NodeId, RemoteSocket},
 };
 
 /// One or several rooms; the id of a socket is the name of its own room.
@@ -249,7 +249,8 @@ impl Broadcast {
         Ok(draft.finish_event())
     }
 
-    /// Puts these sockets into rooms. Fails as an emit does if other servers can't be told.
+    /// Puts these sockets into rooms, on all servers. Fails as an emit does if other servers can't be told.
+    #[doc(alias("socketsJoin", "sockets_join"))]
     pub fn join(self, rooms: impl IntoRooms) -> Emitted {
         let adapter = self.namespace.adapter();
         told(
@@ -259,6 +260,7 @@ impl Broadcast {
     }
 
     /// Takes these sockets out of rooms. Fails as an emit does if other servers can't be told.
+    #[doc(alias("socketsLeave", "sockets_leave"))]
     pub fn leave(self, rooms: impl IntoRooms) -> Emitted {
         let adapter = self.namespace.adapter();
         told(
@@ -269,6 +271,7 @@ impl Broadcast {
 
     /// Disconnects these sockets from the namespace; their connections go on. Fails as an emit does
     /// if other servers can't be told.
+    #[doc(alias("disconnectSockets", "disconnect_sockets"))]
     pub fn disconnect(self) -> Emitted {
         let adapter = self.namespace.adapter();
         told(
@@ -284,17 +287,16 @@ impl Broadcast {
         told(adapter.disconnect(&self.target, true, self.flags), "close")
     }
 
-    /// Which sockets these are, on all servers that answer in time.
-    ///
-    /// # Errors
-    /// [`AdapterError`] if the adapter fails, or knows in time neither all sockets nor who is
-    /// missing; never with the in-memory adapter.
-    pub async fn sockets(self) -> Result<FetchedSockets, AdapterError> {
+    /// What all servers that answer in time tell of these sockets, and the others.
+    pub(super) async fn fetch(self) -> Result<(Vec<RemoteSocket>, Vec<NodeId>), AdapterError> {
         let (found, fetched) = Answers::channel_until(self.deadline());
         let adapter = self.namespace.adapter();
         adapter.fetch(&self.target, self.flags, found);
-        let (sockets, missing) = fetched.collect().await?;
-        Ok(FetchedSockets { sockets, missing })
+        fetched.collect().await
+    }
+
+    pub(super) const fn namespace(&self) -> &Namespace {
+        &self.namespace
     }
 }
 

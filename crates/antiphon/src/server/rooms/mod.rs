@@ -14,6 +14,8 @@
 
 pub(crate) mod broadcast;
 pub(crate) mod burst;
+pub(crate) mod events;
+pub(crate) mod fetched;
 pub(crate) mod retained;
 
 use std::{
@@ -32,6 +34,7 @@ use crate::server::{
     Socket, SocketId,
     adapter::{Membership, Watcher},
     recovery::Recoverable,
+    rooms::events::RoomEvents,
 };
 
 /// The name of a room.
@@ -95,6 +98,8 @@ struct Index {
     by_name: HashMap<Room, usize>,
     /// Hears of changes. Most servers have none.
     watcher: Option<Watcher>,
+    /// Handlers of the application hear of changes. Most namespaces have none.
+    events: Option<Arc<RoomEvents>>,
     /// The last logged event that has been queued for all its receivers, if there is a log: its
     /// sockets note since when they are in a room.
     delivered: Option<Arc<AtomicU64>>,
@@ -133,6 +138,13 @@ impl Rooms {
     /// The adapter hears of changes from now on.
     pub(crate) fn watch(&self, watcher: Option<Watcher>) {
         self.write().watcher = watcher;
+    }
+
+    /// The application hears of changes from now on.
+    pub(crate) fn observe(&self, events: impl FnOnce() -> RoomEvents) {
+        self.write()
+            .events
+            .get_or_insert_with(|| Arc::new(events()));
     }
 
     /// Sockets note their rooms together with this from now on.
@@ -396,9 +408,11 @@ impl Index {
             return;
         }
         let room = *self.by_name.entry(name.clone()).or_insert_with(|| {
-            if let Some(watcher) = &self.watcher {
-                watcher.note(Membership::Created { room: name });
-            }
+            note(
+                &self.watcher,
+                &self.events,
+                Membership::Created { room: name },
+            );
             self.rooms.insert(Occupied {
                 name: name.clone(),
                 members: HashMap::new(),
@@ -409,17 +423,22 @@ impl Index {
         {
             place.insert(member.rooms.len() as u32);
             member.rooms.push(room as u32);
-            if let Some(watcher) = &self.watcher {
-                let socket = member.socket.id();
-                watcher.note(Membership::Joined { room: name, socket });
-            }
+            let socket = member.socket.id();
+            note(
+                &self.watcher,
+                &self.events,
+                Membership::Joined { room: name, socket },
+            );
         }
     }
 
     fn note(&self, change: Membership<'_>) {
-        if let Some(watcher) = &self.watcher {
-            watcher.note(change);
-        }
+        note(&self.watcher, &self.events, change);
+    }
+
+    /// Whether anybody hears of changes.
+    const fn is_watched(&self) -> bool {
+        self.watcher.is_some() || self.events.is_some()
     }
 
     /// A socket leaves a room, maybe that of its own id.
@@ -429,6 +448,7 @@ impl Index {
         {
             recoverable.left(member.socket.id(), name, delivered);
         }
+        let is_watched = self.is_watched();
         let Some(member) = self.members.get_mut(key) else {
             return;
         };
@@ -438,7 +458,8 @@ impl Index {
         let Some(room) = self.by_name.get(name).copied() else {
             return;
         };
-        let id = self.watcher.as_ref().map(|_| member.socket.id().clone());
+        let id = member.socket.id();
+        let id = is_watched.then(|| id.clone());
         if let Some(place) = self.leave_room(room, key, id.as_ref()) {
             self.strike(key, place as usize);
         }
@@ -449,9 +470,13 @@ impl Index {
     fn leave_room(&mut self, room: usize, key: usize, socket: Option<&SocketId>) -> Option<u32> {
         let occupied = self.rooms.get_mut(room)?;
         let place = occupied.members.remove(&(key as u32))?;
-        if let (Some(watcher), Some(socket)) = (&self.watcher, socket) {
+        if let Some(socket) = socket {
             let room = &occupied.name;
-            watcher.note(Membership::Left { room, socket });
+            note(
+                &self.watcher,
+                &self.events,
+                Membership::Left { room, socket },
+            );
         }
         let (count, capacity) = (occupied.members.len(), occupied.members.capacity());
         if count == 0 {
@@ -532,6 +557,16 @@ impl Index {
             });
             self.by_name.shrink_to_fit();
         }
+    }
+}
+
+/// Tells those who hear of changes.
+fn note(watcher: &Option<Watcher>, events: &Option<Arc<RoomEvents>>, change: Membership<'_>) {
+    if let Some(watcher) = watcher {
+        watcher.note(change);
+    }
+    if let Some(events) = events {
+        events.note(change);
     }
 }
 

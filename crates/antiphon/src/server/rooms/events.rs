@@ -1,0 +1,219 @@
+//! What the application hears of rooms that come and go, and of sockets that join and leave them.
+//!
+//! `Rooms` notes each change under its lock, in the order in which it happens; the application's
+//! handlers are its own business and may do anything, so they run in a task that reads the notes one
+//! by one. A namespace owns one [`RoomEvents`] from its first handler on; it costs nothing before.
+//! What waits for slow handlers is bounded: beyond that the changes are counted, and the handlers are
+//! told how many they have missed.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::server::{
+    Namespace, Room, SocketId,
+    adapter::Membership,
+    handlers::{
+        handler::{BoxFuture, guarded},
+        watch,
+    },
+    namespace::WeakNamespace,
+};
+
+/// So many changes wait for handlers.
+const MOST_WAITING: usize = 65_536;
+
+/// A change of the rooms of a namespace on this server: see
+/// [`Namespace::on_room_event`](crate::Namespace::on_room_event).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomEvent {
+    /// A room has got its first socket on this server, which joins it next.
+    Created {
+        /// The room.
+        room: Room,
+    },
+    /// A socket has joined a room.
+    Joined {
+        /// The room.
+        room: Room,
+        /// The socket.
+        socket: SocketId,
+    },
+    /// A socket has left a room.
+    Left {
+        /// The room.
+        room: Room,
+        /// The socket.
+        socket: SocketId,
+    },
+    /// A room has lost its last socket on this server.
+    Deleted {
+        /// The room.
+        room: Room,
+    },
+    /// The handlers are too slow: so many changes are not told. [`Namespace::rooms`] says how it is
+    /// now.
+    Missed {
+        /// How many.
+        count: usize,
+    },
+}
+
+impl RoomEvent {
+    /// The change as one of rooms. Returns `None` for what concerns no room.
+    fn of(change: Membership<'_>) -> Option<Self> {
+        Some(match change {
+            Membership::Created { room } => Self::Created { room: room.clone() },
+            Membership::Joined { room, socket } => Self::Joined {
+                room: room.clone(),
+                socket: socket.clone(),
+            },
+            Membership::Left { room, socket } => Self::Left {
+                room: room.clone(),
+                socket: socket.clone(),
+            },
+            Membership::Deleted { room } => Self::Deleted { room: room.clone() },
+            Membership::Came { .. } | Membership::Gone { .. } => return None,
+        })
+    }
+}
+
+/// A handler of changes.
+pub(crate) type OnRoomEvent = dyn Fn(Namespace, RoomEvent) -> BoxFuture<()> + Send + Sync;
+
+/// A handler of any shape. A panic ends that call alone.
+pub(crate) fn handler<F, Fut>(handler: F) -> Arc<OnRoomEvent>
+where
+    F: Fn(Namespace, RoomEvent) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let name = watch::name::<F>("room event");
+    let panicked = || {
+        let handler = std::any::type_name::<F>();
+        tracing::error!(handler, "a handler of room events panicked");
+    };
+    Arc::new(move |namespace, event| {
+        match catch_unwind(AssertUnwindSafe(|| handler(namespace, event))) {
+            Ok(future) => Box::pin(guarded(name, future, move |returned| {
+                returned.unwrap_or_else(panicked);
+            })),
+            Err(_) => {
+                panicked();
+                Box::pin(std::future::ready(()))
+            }
+        }
+    })
+}
+
+/// The changes that wait for the handlers of one namespace.
+pub(crate) struct RoomEvents {
+    namespace: WeakNamespace,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<RoomEvent>,
+    has_task: bool,
+}
+
+impl RoomEvents {
+    pub(crate) fn new(namespace: WeakNamespace) -> Self {
+        Self {
+            namespace,
+            waiting: Mutex::default(),
+        }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something has changed. Called under the lock of the rooms.
+    pub(crate) fn note(self: &Arc<Self>, change: Membership<'_>) {
+        let Some(event) = RoomEvent::of(change) else {
+            return;
+        };
+        let mut waiting = self.waiting();
+        let is_full = waiting.events.len() >= MOST_WAITING;
+        match waiting.events.back_mut() {
+            Some(RoomEvent::Missed { count }) => *count += 1,
+            _ if is_full => {
+                waiting.events.push_back(RoomEvent::Missed { count: 1 });
+            }
+            _ => waiting.events.push_back(event),
+        }
+        if waiting.has_task {
+            return;
+        }
+        let runtime = self.namespace.upgrade().and_then(|it| it.runtime());
+        if let Some(runtime) = runtime {
+            waiting.has_task = true;
+            drop(waiting);
+            let this = Arc::clone(self);
+            runtime.spawn(async move { this.tell().await });
+        }
+    }
+
+    /// Tells the handlers of one change after the other, until none waits.
+    async fn tell(&self) {
+        loop {
+            let Some(event) = self.next() else { return };
+            let Some(namespace) = self.namespace.upgrade() else {
+                return;
+            };
+            for handler in &namespace.lifecycle().room_event {
+                handler(namespace.clone(), event.clone()).await;
+            }
+        }
+    }
+
+    /// The next change. If there is none the task ends.
+    fn next(&self) -> Option<RoomEvent> {
+        let mut waiting = self.waiting();
+        let next = waiting.events.pop_front();
+        if next.is_none() {
+            *waiting = Waiting::default();
+        }
+        next
+    }
+}
+
+impl fmt::Debug for RoomEvents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomEvents")
+            .field("waiting", &self.waiting().events.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::Server;
+
+    #[test]
+    fn what_slow_handlers_miss_is_counted_in_its_place() {
+        // Without a runtime nobody reads.
+        let io = Server::new();
+        let events = Arc::new(RoomEvents::new(io.of("/").downgrade()));
+        let room = Room::from("a");
+        for _ in 0..MOST_WAITING + 3 {
+            events.note(Membership::Created { room: &room });
+        }
+        assert_eq!(events.waiting().events.len(), MOST_WAITING + 1);
+        for _ in 0..MOST_WAITING {
+            assert!(matches!(events.next(), Some(RoomEvent::Created { .. })));
+        }
+        events.note(Membership::Deleted { room: &room });
+        assert_eq!(events.next(), Some(RoomEvent::Missed { count: 4 }));
+        assert_eq!(events.next(), None);
+        events.note(Membership::Deleted { room: &room });
+        assert_eq!(events.next(), Some(RoomEvent::Deleted { room }));
+    }
+}
