@@ -22,9 +22,9 @@ pub use {
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
         ConnectError, Context, CountedSockets, Data, DisconnectReason, EmitError, Emitted, Emitter,
-        ErrorAcks, Event, FetchedSocket, FetchedSockets, FlashPolicy, FromArgs, FromContext,
-        Handler, Handshake, HttpCalls, IntoArgs, IntoReply, IntoRooms, JoinRequest, Listener,
-        Namespace, NewEvent, OnConnect, OnDisconnect, OnEvent, Param, ParentBroadcast,
+        ErrorAcks, Event, Extension, FetchedSocket, FetchedSockets, FlashPolicy, FromArgs,
+        FromContext, Handler, Handshake, HttpCalls, IntoArgs, IntoReply, IntoRooms, JoinRequest,
+        Listener, Namespace, NewEvent, OnConnect, OnDisconnect, OnEvent, Param, ParentBroadcast,
         ParentNamespace, PerCore, Recovery, Rejection, RemoteSocket, Room, RoomEvent, Server,
         ServerAnswers, ServerBuilder, Serving, Socket, SocketId, State, Target, Undelivered,
         UndeliveredReason, adapter, recovery,

@@ -95,9 +95,11 @@ pub enum AckError {
 }
 
 /// Why a client may not connect to a namespace: what its `connect_error` event gets.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, thiserror::Error)]
+#[error("{message}")]
 pub struct ConnectError {
     pub(crate) message: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) data: Option<serde_json::Value>,
 }
 
@@ -175,6 +177,12 @@ impl Rejection {
             path: None,
             detail: None,
         }
+    }
+
+    /// What the log says instead of the message.
+    pub(crate) fn with_detail(mut self, detail: impl Into<Box<str>>) -> Self {
+        self.detail = Some(detail.into());
+        self
     }
 
     /// The auth payload doesn't fit. It is a secret: neither the client nor the log is told what is

@@ -28,7 +28,7 @@ mod socket;
 #[cfg(feature = "typescript")]
 pub mod typescript;
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 pub use acks::{Ack, Acknowledged, BroadcastAnswers, ErrorAcks, ServerAnswers};
 pub use adapter::RemoteSocket;
@@ -41,7 +41,7 @@ pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
 pub use handlers::{
     args::{Args, FromArgs, IntoArgs, IntoReply, NewEvent},
     context::Context,
-    extract::{Auth, Data, Event, FromContext, State},
+    extract::{Auth, Data, Event, Extension, FromContext, State},
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},
 };
 pub use namespace::{
@@ -207,7 +207,58 @@ impl Server {
         self.emit("message", args)
     }
 
+    /// Emits an event to every socket of the main namespace and waits for their acknowledgements: see
+    /// [`Broadcast::emit_with_ack`].
+    ///
+    /// # Errors
+    /// [`AckError::Emit`] if the event can't be encoded.
+    #[doc(alias = "emitWithAck")]
+    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<BroadcastAnswers<R>> {
+        self.of("/").emit_with_ack(event, args)
+    }
+
+    /// All sockets of the main namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        self.of("/").broadcast()
+    }
+
+    /// All sockets of the main namespace, of which those that can't take an event at once don't get it.
+    pub fn volatile(&self) -> Broadcast {
+        self.broadcast().volatile()
+    }
+
+    /// All sockets of the main namespace, with a time for acknowledgements.
+    pub fn timeout(&self, timeout: Duration) -> Broadcast {
+        self.broadcast().timeout(timeout)
+    }
+
+    /// Emits an event to the main namespace of the other servers: see
+    /// [`Namespace::server_side_emit`].
+    #[doc(alias = "serverSideEmit")]
+    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        self.of("/").server_side_emit(event, args)
+    }
+
+    /// Emits an event to the main namespace of the other servers and waits for what their handlers
+    /// return: see [`Namespace::server_side_emit_with_ack`].
+    ///
+    /// # Errors
+    /// [`AckError`] if the event can't be encoded, or the adapter fails.
+    #[doc(alias = "serverSideEmitWithAck")]
+    pub fn server_side_emit_with_ack<R: FromArgs + Send + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<ServerAnswers<R>> {
+        self.of("/").server_side_emit_with_ack(event, args)
+    }
+
     /// The sockets of these rooms of the main namespace.
+    #[doc(alias = "in")]
     pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
         self.of("/").to(rooms)
     }

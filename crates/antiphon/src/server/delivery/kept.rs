@@ -15,6 +15,7 @@ use std::{
 };
 
 use antiphon_protocol::socket::Outgoing;
+use serde::Serialize;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -48,13 +49,23 @@ pub struct Undelivered {
 }
 
 /// Why an event was given up that was to be delivered at least once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum UndeliveredReason {
     /// The client's session is over: it has left, or hasn't come back in time.
     SessionOver,
     /// The client is there, and has not acknowledged any of the tries.
     NotAcknowledged,
+}
+
+impl fmt::Display for UndeliveredReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SessionOver => "the client's session is over",
+            Self::NotAcknowledged => "the client has not acknowledged it",
+        })
+    }
 }
 
 /// What is kept for one client.

@@ -34,7 +34,7 @@ use crate::server::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an argument of this handler",
-    note = "extractors for every handler: `Socket`, `Server`, `Namespace`, `State<T>`, `Auth<T>`, `Arc<Handshake>`",
+    note = "extractors for every handler: `Socket`, `Server`, `Namespace`, `State<T>`, `Extension<T>`, `Auth<T>`, `Param<T>`, `Arc<Handshake>`, `TransportKind`; and an `Option` or `Result<_, Rejection>` of any",
     note = "for handlers of events also: `Data<T>`, `Args`, `Event`, `Ack`; for those of disconnection: `DisconnectReason`"
 )]
 pub trait FromContext<K>: Sized {
@@ -90,6 +90,64 @@ impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for State<T> {
             Rejection::new("internal_error", "the server lacks a part of its state")
         })?;
         Ok(Self(state))
+    }
+}
+
+/// A clone of a value that was kept with the socket: [inserted](Socket::insert) by a middleware, mostly.
+///
+/// ```
+/// use antiphon::{Extension, Server, Socket};
+///
+/// #[derive(Clone)]
+/// struct User(String);
+///
+/// let io = Server::new();
+/// io.middleware(async |socket: Socket| {
+///     socket.insert(User("ann".to_owned()));
+///     Ok(())
+/// })
+/// .on("who am i", async |Extension(User(name)): Extension<User>| name)
+/// .on("am i known", async |user: Option<Extension<User>>| user.is_some());
+/// ```
+///
+/// Without such a value the handler isn't called (`internal_error`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension<T>(pub T);
+
+impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for Extension<T> {
+    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
+        let value = context.socket.get::<T>();
+        value.map(Self).ok_or_else(|| {
+            let name = std::any::type_name::<T>();
+            let detail =
+                format!("the socket has no value of type {name}: insert it in a middleware");
+            Rejection::new("internal_error", "the server lacks a value of this socket")
+                .with_detail(detail)
+        })
+    }
+}
+
+/// What an extractor gives, or `None` if it rejects: the handler is called in any case.
+impl<K, E: FromContext<K>> FromContext<K> for Option<E> {
+    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
+        Ok(E::from_context(context).ok())
+    }
+}
+
+/// What an extractor gives, or why it rejects: the handler is called in any case, and decides.
+///
+/// ```
+/// use antiphon::{Data, Rejection, Server};
+///
+/// let io = Server::new();
+/// io.on("age", async |age: Result<Data<u8>, Rejection>| match age {
+///     Ok(Data(age)) => age,
+///     Err(_) => 0,
+/// });
+/// ```
+impl<K, E: FromContext<K>> FromContext<K> for Result<E, Rejection> {
+    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
+        Ok(E::from_context(context))
     }
 }
 

@@ -22,7 +22,10 @@ use std::{
 
 use antiphon_protocol::socket::{Draft, EncodeError, Outgoing};
 use arc_swap::ArcSwapOption;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Duration, timeout},
+};
 
 use crate::engine::{Engine, QueuePolicy};
 use crate::server::{
@@ -215,6 +218,7 @@ impl Namespace {
     }
 
     /// The sockets of these rooms.
+    #[doc(alias = "in")]
     pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().to(rooms)
     }
@@ -222,6 +226,16 @@ impl Namespace {
     /// All sockets but those of these rooms.
     pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().except(rooms)
+    }
+
+    /// All sockets, of which those that can't take an event at once don't get it.
+    pub fn volatile(&self) -> Broadcast {
+        self.broadcast().volatile()
+    }
+
+    /// All sockets, with a time for acknowledgements.
+    pub fn timeout(&self, timeout: Duration) -> Broadcast {
+        self.broadcast().timeout(timeout)
     }
 
     /// All sockets.
@@ -232,6 +246,7 @@ impl Namespace {
     /// Emits an event to the other servers that the adapter connects: to the
     /// [handlers](Self::on_server_side) of this namespace there. No socket gets it, and this server
     /// doesn't hear itself. Without an adapter nothing happens.
+    #[doc(alias = "serverSideEmit")]
     pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
         let emitted = server_side(event, &args).map_err(Into::into);
         let told = emitted.and_then(|event| Ok(self.adapter().server_side_emit(&event)?));
@@ -244,6 +259,7 @@ impl Namespace {
     ///
     /// # Errors
     /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails.
+    #[doc(alias = "serverSideEmitWithAck")]
     pub fn server_side_emit_with_ack<R: FromArgs + Send + 'static>(
         &self,
         event: &str,
@@ -266,6 +282,7 @@ impl Namespace {
     /// # Errors
     /// [`AdapterError`] if the adapter fails, or doesn't say so within
     /// [`ack_timeout`](crate::ServerBuilder::ack_timeout).
+    #[doc(alias = "serverCount")]
     pub async fn server_count(&self) -> Result<usize, AdapterError> {
         let counted = timeout(self.shared().ack_timeout, self.adapter().server_count()).await;
         counted.unwrap_or(Err(AdapterError::NoAnswer))

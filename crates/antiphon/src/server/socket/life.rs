@@ -172,6 +172,12 @@ impl Socket {
         self.leave(rooms);
     }
 
+    /// Whether it is in a room, or is going to enter it while it is connecting.
+    #[must_use]
+    pub fn is_in(&self, room: &str) -> bool {
+        self.rooms().iter().any(|one| **one == *room)
+    }
+
     /// The rooms that it is in, that of its own id first. None after it has left; those that it is
     /// going to enter, while it is connecting.
     #[must_use]

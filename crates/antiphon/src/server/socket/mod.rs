@@ -323,10 +323,46 @@ impl Socket {
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
         let values = Arc::clone(self.lock_values().get_or_insert_default());
         let replaced = values.insert(value);
+        self.values_changed();
+        replaced
+    }
+
+    /// Takes the value of this type that is kept with the socket.
+    pub fn remove<T: Send + Sync + 'static>(&self) -> Option<T> {
+        let removed = self.take_value();
+        self.values_changed();
+        removed
+    }
+
+    /// Changes the value of this type that is kept with the socket, and gives what `change` returns.
+    /// Returns `None` if there is none. `change` must not ask for values of the same socket: they wait
+    /// for it.
+    ///
+    /// ```
+    /// # async fn example(socket: antiphon::Socket) {
+    /// #[derive(Clone)]
+    /// struct Score(u32);
+    ///
+    /// let score = socket.update(|score: &mut Score| {
+    ///     score.0 += 1;
+    ///     score.0
+    /// });
+    /// # }
+    /// ```
+    pub fn update<T: Send + Sync + 'static, R>(
+        &self,
+        change: impl FnOnce(&mut T) -> R,
+    ) -> Option<R> {
+        let returned = self.values()?.update(change);
+        self.values_changed();
+        returned
+    }
+
+    /// What is stored of its values may be another.
+    fn values_changed(&self) {
         if let Some(recoverable) = self.recoverable() {
             recoverable.inserted(self);
         }
-        replaced
     }
 
     /// A clone of the value of this type that is kept with the socket.
@@ -401,6 +437,7 @@ impl Socket {
     /// # Errors
     /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
     /// in time.
+    #[doc(alias = "emitWithAck")]
     pub fn emit_with_ack<R: FromArgs + 'static>(
         &self,
         event: &str,
@@ -410,6 +447,7 @@ impl Socket {
     }
 
     /// The other sockets of these rooms.
+    #[doc(alias = "in")]
     pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
         self.broadcast().to(rooms)
     }

@@ -40,6 +40,15 @@ impl Values {
         removed?.downcast().ok().map(|value| *value)
     }
 
+    /// Changes the value of this type, if there is one.
+    pub(super) fn update<T: 'static, R>(&self, change: impl FnOnce(&mut T) -> R) -> Option<R> {
+        let mut values = self.lock();
+        values
+            .get_mut(&TypeId::of::<T>())?
+            .downcast_mut()
+            .map(change)
+    }
+
     /// Looks at the value of this type, which is made if it lacks and `or_default` says so.
     pub(super) fn with<T: Default + Send + Sync + 'static, R>(
         &self,
