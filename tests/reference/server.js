@@ -195,6 +195,37 @@ function onConnect(socket, ready = Promise.resolve()) {
       // Node has no isolation of its own.
     }
   });
+  socket.on("say", (...args) => socket.send(...split(args)[0]));
+  socket.on("who-is-in", async (room, ack) => {
+    ack((await nsp.in(room).fetchSockets()).map(({ id }) => id));
+  });
+  socket.on("move", async (from, to, event, ack) => {
+    for (const moved of await nsp.in(from).fetchSockets()) {
+      moved.join(to);
+      moved.leave(from);
+      moved.emit(event, to);
+    }
+    ack();
+  });
+  socket.on("close-transport", () => socket.conn.close());
+  let upgraded = null;
+  socket.conn.on("upgrade", (transport) => (upgraded = transport.name));
+  socket.on("upgraded", (ack) => ack(upgraded));
+  socket.use((packet, next) => {
+    if (packet[0] === "old-message") packet[0] = "message";
+    next();
+  });
+  socket.on("two", () => socket.emit("two-back", "second"));
+  socket.prependListener("two", () => socket.emit("two-back", "first"));
+  socket.on("off-all", (ack) => {
+    socket.offAny();
+    socket.offAnyOutgoing();
+    socket.removeAllListeners("two");
+    socket.removeAllListeners("twice");
+    ack();
+  });
+  socket.on("to-all-rooms", (event, x, ack) => (rooms.emit(event, x), ack()));
+  socket.on("which-room", (ack) => ack(nsp.name.slice("/room-".length)));
   socket.on("disconnect-me", () => socket.disconnect());
   socket.on("close-me", () => socket.disconnect(true));
 }
@@ -207,6 +238,11 @@ io.of("/slow-auth").use((socket, next) => {
   socket.join("asked");
   setTimeout(next, 200);
 });
+const rooms = io.of(/^\/room-[^/]+$/).on("connection", (socket) => onConnect(socket));
+const matches = (name, auth, next) => {
+  next(null, name.startsWith("/tenant-") && auth.token === "secret");
+};
+io.of(matches).on("connection", (socket) => onConnect(socket));
 io.of("/auth").use((socket, next) => {
   if (socket.handshake.auth?.token === "secret") return next();
   next(Object.assign(new Error("not authorized"), { data: { code: "E_AUTH" } }));

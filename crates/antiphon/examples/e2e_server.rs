@@ -12,8 +12,8 @@ use std::{
 
 use antiphon::{
     Ack, Args, Auth, ClientFiles, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason,
-    ErrorAcks, Event, HttpCalls, Namespace, Parser, Recovery, Rejection, Server, ServerBuilder,
-    Socket, TransportKind,
+    ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Namespace, NewEvent, Param, Parser,
+    Recovery, Rejection, Server, ServerBuilder, Socket, TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
@@ -141,6 +141,24 @@ fn server(builder: ServerBuilder) -> Server {
         tokio::time::sleep(Duration::from_millis(200)).await;
         Ok(())
     });
+    // Children have the events of the other namespaces, which they get when they are made.
+    io.on_new_namespace(|namespace| events(&namespace));
+    io.of_pattern("/room-{id}")
+        .on_connect(greet)
+        .on(
+            "to-all-rooms",
+            async |namespace: Namespace, Data((event, value)): Data<(String, Any)>| {
+                if let Some(rooms) = namespace.parent() {
+                    rooms.emit(&event, (value,));
+                }
+            },
+        )
+        .on("which-room", async |Param(id): Param<String>| id);
+    io.of_matching(async |request: JoinRequest| {
+        let auth: Value = request.auth().unwrap_or_default();
+        Ok(request.name().starts_with("/tenant-") && auth["token"] == "secret")
+    })
+    .on_connect(greet);
     io.of("/auth").middleware(async |Auth(auth): Auth<Value>| {
         if auth["token"] == "secret" {
             return Ok(());
@@ -254,6 +272,10 @@ fn options(
     Ok((port.parse()?, builder))
 }
 
+/// The transport that a socket's connection has moved to.
+#[derive(Clone)]
+struct Upgraded(TransportKind);
+
 /// An argument of any type.
 #[derive(Deserialize, Serialize)]
 #[serde(untagged)]
@@ -312,6 +334,19 @@ async fn greet(socket: Socket, Auth(auth): Auth<Option<Box<RawValue>>>) {
         .middleware(async |Event(name): Event| match name.as_str() {
             "forbidden" => Err(Rejection::new("forbidden", "the test forbids it")),
             _ => Ok(()),
+        })
+        .map_events(async |Event(name): Event, args: Args| match name.as_str() {
+            "old-message" => NewEvent::new("message", args),
+            name => NewEvent::new(name, args),
+        })
+        .on("two", async |socket: Socket| {
+            socket.emit("two-back", "second");
+        })
+        .prepend("two", async |socket: Socket| {
+            socket.emit("two-back", "first");
+        })
+        .on("off-all", async |socket: Socket| {
+            socket.off_any().off_any_outgoing().off_all();
         });
     match auth {
         Some(auth) => socket.emit("auth", (auth,)),
@@ -364,6 +399,27 @@ fn events(namespace: &Namespace) {
                 Revision::V4 => 4,
             };
             json!({"id": socket.id(), "transport": socket.transport().as_str(), "revision": revision})
+        })
+        .on("say", async |socket: Socket, args: Args| {
+            socket.send(args);
+        })
+        .on("who-is-in", async |namespace: Namespace, Data(room): Data<String>| {
+            let found = namespace.to(room).sockets().await.unwrap_or_default().sockets;
+            found.iter().map(|socket| socket.id.clone()).collect::<Vec<_>>()
+        })
+        .on("move", async |namespace: Namespace, Data((from, to, event)): Data<(String, String, String)>| {
+            for socket in namespace.to(from.as_str()).sockets().await.unwrap_or_default().sockets {
+                socket.join(to.as_str());
+                socket.leave(from.as_str());
+                socket.emit(&event, to.as_str());
+            }
+        })
+        .on("close-transport", async |socket: Socket| socket.close_transport())
+        .on_upgrade(async |socket: Socket, transport: TransportKind| {
+            socket.insert(Upgraded(transport));
+        })
+        .on("upgraded", async |upgraded: Option<Extension<Upgraded>>| {
+            upgraded.map(|Extension(Upgraded(to))| to)
         })
         .on("ordered", async |socket: Socket, Data(number): Data<u64>| {
             if let Some(Order(order)) = socket.get::<Order>() {

@@ -41,6 +41,8 @@ pub mod guide {
     pub mod handlers {}
     #[doc = include_str!("docs/http_calls.md")]
     pub mod http_calls {}
+    #[doc = include_str!("docs/namespaces.md")]
+    pub mod namespaces {}
     #[doc = include_str!("docs/recovery.md")]
     pub mod recovery {}
     #[doc = include_str!("docs/rooms.md")]

@@ -174,7 +174,7 @@ impl ServerBuilder {
     }
 
     /// Whether a namespace that clients have caused goes away when nobody is in it any more. False, as
-    /// in Node. Handlers belong to its parent and stay; events that are
+    /// in Node; one that nobody was ever let into goes in any case. Handlers belong to its parent and stay; events that are
     /// [retained](crate::Broadcast::retain) in it keep it. One with [recovery](Self::recovery) in memory
     /// goes when nobody can come back to it any more; one whose log is in a file, or shared by several
     /// servers, stays, and so does one that the application has asked for by its name.

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use antiphon::{Namespace, Recovery, Server};
+use antiphon::{Auth, Namespace, Recovery, Server};
 
 use crate::{
-    join, joined, open,
+    join, joined, open, refused,
     support::{serve, until},
 };
 
@@ -45,6 +45,36 @@ async fn an_empty_namespace_goes_away_if_the_options_say_so() {
         until("the sockets' end", || io.engine().stats().sessions == 0).await;
         until("the children's end", || rooms.children().len() == left).await;
     }
+}
+
+#[tokio::test]
+async fn clients_that_are_refused_leave_no_namespace_behind() {
+    let io = Server::builder().max_dynamic_namespaces(2).build();
+    let rooms = io.of_pattern("/room-{id}");
+    rooms.middleware(
+        async |Auth(auth): Auth<serde_json::Value>| match auth["n"].as_u64() {
+            Some(_) => Ok(()),
+            None => Err("a number, please".into()),
+        },
+    );
+    let mut client = open(serve(&io).await).await;
+    for number in 0..10 {
+        refused(
+            &mut client,
+            &format!("/room-{number}"),
+            r#"{"message":"a number, please"}"#,
+        )
+        .await;
+    }
+    join(&mut client, "/room-1", r#"{"n":1}"#).await;
+    client.send("41/room-1,").await;
+    refused(&mut client, "/room-2", r#"{"message":"a number, please"}"#).await;
+    let names: Vec<_> = rooms
+        .children()
+        .iter()
+        .map(|it| it.name().to_owned())
+        .collect();
+    assert_eq!(names, ["/room-1"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

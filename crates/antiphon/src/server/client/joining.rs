@@ -64,6 +64,7 @@ async fn join(connection: Arc<Client>, socket: Socket) {
             state.join_by = None;
         }
     }
+    socket.namespace().joined();
     let namespace = socket.namespace().name();
     tracing::debug!(socket = ?socket.id(), namespace, "socket connected");
     // Also if it has been disconnected meanwhile: its goodbye comes when this is over.

@@ -3,7 +3,7 @@
 //! A client that asks for a name gets a [`Lease`] of its namespace: one that the application has
 //! made, or a child of the first parent whose rule takes the name. As long as a lease is held, or a
 //! socket is in the child, it stays. A child that nobody is in goes away if the server's options say
-//! so; one with recovery when nobody can come back to it any more.
+//! so, or nobody has ever been let in; one with recovery when nobody can come back to it any more.
 //!
 //! Leases are taken, and children removed, under the lock of all namespaces: so no socket joins one
 //! that goes. How many there may be is bounded, since their names are the clients' choice.
@@ -38,6 +38,8 @@ pub(super) struct Uses {
     ever: AtomicU64,
     /// The application has asked for it by its name: it stays.
     is_pinned: AtomicBool,
+    /// A socket has been let in.
+    is_joined: AtomicBool,
     /// A task waits until nobody can come back.
     is_awaited: AtomicBool,
 }
@@ -260,9 +262,20 @@ impl Namespace {
         self.is_deserted() && self.joins().is_idle()
     }
 
-    /// Somebody has left it. If it is a child that nobody uses any more it goes away.
+    /// A socket has been let in.
+    pub(crate) fn joined(&self) {
+        if let Some(uses) = self.uses() {
+            uses.is_joined.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody has left it, or was not let in. If it is a child that nobody uses any more it goes away,
+    /// if the options say so. One that nobody has ever been let into goes in any case: clients that the
+    /// middlewares refuse leave nothing behind.
     pub(crate) fn left(&self) {
-        if !self.shared().remove_empty_namespaces || !self.is_deserted() {
+        let has_been = |uses: &Uses| uses.is_joined.load(Ordering::Relaxed);
+        let stays = !self.shared().remove_empty_namespaces && self.uses().is_none_or(has_been);
+        if stays || !self.is_deserted() {
             return;
         }
         let Some(namespaces) = self.namespaces() else {
