@@ -105,12 +105,14 @@ impl ServerBuilder {
 
     /// Time between two heartbeats. 25 s. Keep the sum with [`ping_timeout`](Self::ping_timeout)
     /// below the idle timeout of proxies in front.
+    #[doc(alias = "pingInterval")]
     pub const fn ping_interval(mut self, interval: Duration) -> Self {
         self.engine.ping_interval = interval;
         self
     }
 
     /// How long the answer to a heartbeat may take. 20 s.
+    #[doc(alias = "pingTimeout")]
     pub const fn ping_timeout(mut self, timeout: Duration) -> Self {
         self.engine.ping_timeout = timeout;
         self
@@ -118,6 +120,7 @@ impl ServerBuilder {
 
     /// How long an upgrade to another transport may take; after that the session stays on the one
     /// that it has. 10 s.
+    #[doc(alias = "upgradeTimeout")]
     pub const fn upgrade_timeout(mut self, timeout: Duration) -> Self {
         self.engine.upgrade_timeout = timeout;
         self
@@ -129,6 +132,7 @@ impl ServerBuilder {
     /// The [disconnect handlers](crate::Namespace::on_disconnect) of a socket wait as long for its
     /// connect handlers, and for events that came before it left; what isn't handled by then is
     /// dropped.
+    #[doc(alias = "connectTimeout")]
     pub const fn connect_timeout(mut self, timeout: Duration) -> Self {
         self.connect_timeout = timeout;
         self
@@ -204,12 +208,14 @@ impl ServerBuilder {
     }
 
     /// How long an emit waits for its acknowledgement if it doesn't say. 20 s.
+    #[doc(alias = "ackTimeout")]
     pub const fn ack_timeout(mut self, timeout: Duration) -> Self {
         self.ack_timeout = timeout;
         self
     }
 
     /// Bytes that a message may have, on every transport. 1,000,000.
+    #[doc(alias = "maxHttpBufferSize")]
     pub const fn max_payload(mut self, bytes: usize) -> Self {
         self.engine.max_payload = bytes;
         self
@@ -410,6 +416,7 @@ impl ServerBuilder {
     }
 
     /// Whether clients are offered the upgrade from polling to another transport. True.
+    #[doc(alias = "allowUpgrades")]
     pub const fn allow_upgrades(mut self, allow: bool) -> Self {
         self.engine.allow_upgrades = allow;
         self
@@ -420,6 +427,7 @@ impl ServerBuilder {
     /// The ids of their sockets are the credentials of their sessions: if they are taken, don't
     /// show ids of sockets to others. See the
     /// [guide](crate::guide::serving#what-revision-3-means-for-ids).
+    #[doc(alias = "allowEIO3")]
     pub const fn allow_eio3(mut self, allow: bool) -> Self {
         self.engine.allow_eio3 = allow;
         self
@@ -485,6 +493,7 @@ impl ServerBuilder {
     ///
     /// An async closure must not own what it captures: write `move |request| { let it = it.clone();
     /// async move { .. } }` then.
+    #[doc(alias = "allowRequest")]
     pub fn allow_request<F, Fut>(mut self, allow: F) -> Self
     where
         F: Fn(Parts) -> Fut + Send + Sync + 'static,

@@ -205,6 +205,8 @@ impl Namespaces {
 
     /// Removes a child that nobody uses.
     fn remove(&self, namespace: &Namespace) {
+        // Not under the lock: the application is told of what was kept for sessions that are over.
+        namespace.recovery().inspect(|ordered| ordered.expire());
         let removed = {
             let mut by_name = self.write();
             match by_name.get(namespace.name()) {
@@ -273,18 +275,19 @@ impl Namespace {
     /// if the options say so. One that nobody has ever been let into goes in any case: clients that the
     /// middlewares refuse leave nothing behind.
     pub(crate) fn left(&self) {
-        let has_been = |uses: &Uses| uses.is_joined.load(Ordering::Relaxed);
-        let stays = !self.shared().remove_empty_namespaces && self.uses().is_none_or(has_been);
-        if stays || !self.is_deserted() {
+        let is_joined = |uses: &Uses| uses.is_joined.load(Ordering::Relaxed);
+        let has_been_joined = self.uses().is_none_or(is_joined);
+        let may_go = self.shared().remove_empty_namespaces || !has_been_joined;
+        if !may_go || !self.is_deserted() {
             return;
         }
         let Some(namespaces) = self.namespaces() else {
             return;
         };
         match self.recovery() {
-            None => namespaces.remove(self),
             Some(ordered) if ordered.outlives_server() => {}
-            Some(ordered) => self.await_return(ordered.duration()),
+            Some(ordered) if has_been_joined => self.await_return(ordered.duration()),
+            _ => namespaces.remove(self),
         }
     }
 
@@ -303,6 +306,7 @@ impl Namespace {
                 let before = uses.ever.load(Ordering::Acquire);
                 tokio::time::sleep(time).await;
                 let is_same = uses.ever.load(Ordering::Acquire) == before;
+                namespace.recovery().inspect(|ordered| ordered.expire());
                 if is_same && namespace.is_unused() {
                     break;
                 }

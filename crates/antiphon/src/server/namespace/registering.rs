@@ -25,6 +25,7 @@ use crate::server::{
 impl Namespace {
     /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
     /// ended, and so do its disconnect handlers, if it leaves meanwhile.
+    #[doc(alias = "connection")]
     pub fn on_connect<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnConnect, A, Output = ()>,
@@ -36,6 +37,7 @@ impl Namespace {
     /// Calls `handler` with each socket that is about to leave; until its first `await` the socket
     /// is still in its rooms. Events that its client sent before it left have been given to their
     /// handlers.
+    #[doc(alias = "disconnecting")]
     pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
     where
         H: Handler<OnDisconnect, A, Output = ()>,
@@ -292,6 +294,7 @@ impl Namespace {
     /// # let io = antiphon::Server::new();
     /// io.of("/").on_server_side("add", async |(a, b): (u32, u32)| a + b);
     /// ```
+    #[doc(alias = "serverSideEmit")]
     pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
     where
         T: FromArgs,

@@ -510,8 +510,8 @@ impl Ordered {
             .to_owned()
     }
 
-    /// Drops sessions whose time is up.
-    pub(super) fn expire(&self) {
+    /// Drops sessions whose time is up, and tells the application of what was kept for them.
+    pub(crate) fn expire(&self) {
         let expired = self.sessions().expire(Instant::now());
         self.forget(expired);
     }

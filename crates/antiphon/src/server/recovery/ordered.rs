@@ -113,7 +113,6 @@ impl Ordered {
 
     /// Whether its log is in this process alone, nobody is in it or may come back, and nothing waits.
     pub(crate) fn is_idle(&self) -> bool {
-        self.expire();
         !self.outlives_server() && self.sessions().is_empty() && !self.is_behind()
     }
 

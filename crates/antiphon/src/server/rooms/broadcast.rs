@@ -109,6 +109,7 @@ impl Broadcast {
     }
 
     /// Adds rooms.
+    #[doc(alias = "in")]
     pub fn to(mut self, rooms: impl IntoRooms) -> Self {
         self.target.rooms.extend(rooms.into_rooms());
         self
@@ -218,6 +219,7 @@ impl Broadcast {
     ///
     /// # Errors
     /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
+    #[doc(alias = "emitWithAck")]
     pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         self,
         event: &str,

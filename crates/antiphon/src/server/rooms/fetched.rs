@@ -66,6 +66,7 @@ impl FetchedSocket {
     /// # Errors
     /// [`AckError`] if the event can't be sent, the socket has gone, or no answer that fits `R` comes
     /// in time.
+    #[doc(alias = "emitWithAck")]
     pub fn emit_with_ack<R: FromArgs + Send + 'static>(
         &self,
         event: &str,

@@ -134,6 +134,7 @@ impl<'s> Emitter<'s> {
     /// # Errors
     /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
     /// in time.
+    #[doc(alias = "emitWithAck")]
     pub fn emit_with_ack<R: FromArgs + 'static>(
         self,
         event: &str,

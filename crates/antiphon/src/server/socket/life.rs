@@ -68,6 +68,7 @@ impl Socket {
     }
 
     /// Whether it is connected: it has joined its namespace and not left it.
+    #[doc(alias = "connected")]
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.state() == CONNECTED

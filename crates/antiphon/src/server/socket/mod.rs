@@ -271,6 +271,7 @@ impl Socket {
     }
 
     /// The namespace that it is in.
+    #[doc(alias = "nsp")]
     #[must_use]
     pub fn namespace(&self) -> &Namespace {
         &self.inner.namespace
@@ -366,6 +367,7 @@ impl Socket {
     }
 
     /// A clone of the value of this type that is kept with the socket.
+    #[doc(alias = "data")]
     #[must_use]
     pub fn get<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.values()?.get()
