@@ -26,7 +26,10 @@ async fn sends(client: &mut Client, event: &str) {
 
 /// A handler that notes this.
 fn notes(what: &'static str) -> impl Fn(State<Log>) -> std::future::Ready<()> + Clone {
-    move |State(log)| std::future::ready(log.note(what))
+    move |State(log)| {
+        log.note(what);
+        std::future::ready(())
+    }
 }
 
 #[tokio::test]
