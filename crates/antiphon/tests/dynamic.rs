@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Auth, ConnectError, Data, JoinRequest, Namespace, Param, Server, Socket, State};
+use antiphon::{
+    Auth, ConnectError, Data, JoinRequest, Namespace, Param, QueueLimits, QueuePolicy, Server,
+    Socket, State,
+};
 use serde_json::json;
 use support::{Log, Received, WEBSOCKET, WEBSOCKET_3, WebSocket, http, serve, server, until};
 use tokio::net::TcpStream;
@@ -149,6 +152,54 @@ async fn children_share_what_is_registered_on_the_parent_also_later() {
     client
         .expect_prefix(r#"43/room-2,3[{"error":{"code":"unknown_event""#)
         .await;
+}
+
+#[tokio::test]
+async fn what_is_handled_once_is_so_in_each_child() {
+    let io = Server::new();
+    let handled = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&handled);
+    io.of_pattern("/room-{id}")
+        .handle_once("buy")
+        .on("buy", move || {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            std::future::ready(number)
+        });
+    let address = serve(&io).await;
+    for (room, expected) in [("/room-1", 0), ("/room-2", 1), ("/room-1", 0)] {
+        let (mut client, _) = joined(address, room).await;
+        client.send(&format!(r#"42{room},1["buy","an id"]"#)).await;
+        client.expect(&format!("43{room},1[{expected}]")).await;
+    }
+}
+
+#[tokio::test]
+async fn a_child_has_the_policy_of_its_parent_unless_it_has_its_own() {
+    let io = Server::builder()
+        .outbound(QueueLimits::new().packets(8))
+        .build();
+    io.of_pattern("/room-{id}")
+        .queue_policy(QueuePolicy::DropNewest);
+    io.of("/room-2").queue_policy(QueuePolicy::DropOldest);
+    let address = serve(&io).await;
+    for (room, first) in [("/room-1", 0), ("/room-2", 12)] {
+        // A client on polling takes nothing meanwhile.
+        let polling = "/socket.io/?EIO=4&transport=polling";
+        let (_, open) = http(address, &format!("GET {polling}"), "").await;
+        let url = format!("{polling}&sid={}", support::sid(&open));
+        http(address, &format!("POST {url}"), &format!("40{room},")).await;
+        let (_, connected) = http(address, &format!("GET {url}"), "").await;
+        assert!(connected.contains(&format!("40{room},")), "{connected}");
+        let namespace = io.namespace(room).unwrap();
+        for number in 0..20 {
+            namespace.emit("n", number);
+        }
+        let (_, got) = http(address, &format!("GET {url}"), "").await;
+        assert!(
+            got.starts_with(&format!(r#"42{room},["n",{first}]"#)),
+            "{got}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -437,7 +488,7 @@ async fn a_name_that_is_odd_or_long_is_refused_or_is_one() {
     ] {
         join(&mut client, name, "").await;
     }
-    for name in ["/a?b", "/a\nb", "/a\0", "/a/b", "/"] {
+    for name in ["/a#b", "/a?b", "/a\nb", "/a\0", "/a/b", "/"] {
         refused_or_unknown(&mut client, name).await;
     }
     client.send(&format!("40/{},", "a".repeat(300))).await;

@@ -5,7 +5,7 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use antiphon::{
-    ClientFiles, CloseReason, Denial, RequestError, Server, Socket,
+    ClientFiles, CloseReason, Denial, Extension, RequestError, Server, Socket,
     engine::{Application, Connection, Engine, EngineConfig, InitialPacket, Message, Session},
 };
 use bytes::Bytes;
@@ -21,11 +21,14 @@ struct User(&'static str);
 #[tokio::test]
 async fn what_a_layer_puts_into_the_request_reaches_handlers() {
     let io = Server::builder().handshake_extension::<User>().build();
-    io.of("/").on("who", async |socket: Socket| {
-        let extensions = socket.handshake().extensions();
-        let user = extensions.get::<User>().map(|user| user.0);
-        (user, extensions.get::<u8>().is_some())
-    });
+    io.of("/").on(
+        "who",
+        async |socket: Socket, Extension(user): Extension<User>| {
+            let extensions = socket.handshake().extensions();
+            assert_eq!(extensions.get(), Some(&user));
+            (user.0, extensions.get::<u8>().is_some())
+        },
+    );
     let (listener, address) = listener().await;
     let app = io
         .router()

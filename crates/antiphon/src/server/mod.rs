@@ -112,7 +112,7 @@ impl Server {
     /// A parameter, `{name}`, is one or more characters between two slashes; text may stand before and
     /// behind it. `{{` and `}}` are braces. Handlers take the parameters as [`Param`]. Namespaces that
     /// were made by [`of`](Self::of) come first, then patterns and functions in the order of their
-    /// registration; the first that fits counts. Names with control characters fit none.
+    /// registration; the first that fits counts. Names with control characters or `#` fit none.
     ///
     /// ```
     /// use antiphon::{Data, Param, Server, Socket};

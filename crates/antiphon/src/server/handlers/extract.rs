@@ -93,7 +93,9 @@ impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for State<T> {
     }
 }
 
-/// A clone of a value that was kept with the socket: [inserted](Socket::insert) by a middleware, mostly.
+/// A clone of a value that is kept with the socket, [inserted](Socket::insert) by a middleware mostly; or of
+/// one that a layer has put into the request that opened the connection, if it is
+/// [kept](crate::ServerBuilder::handshake_extension).
 ///
 /// ```
 /// use antiphon::{Extension, Server, Socket};
@@ -116,7 +118,8 @@ pub struct Extension<T>(pub T);
 
 impl<K, T: Clone + Send + Sync + 'static> FromContext<K> for Extension<T> {
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
-        let value = context.socket.get::<T>();
+        let of_request = || context.socket.handshake().extensions().get::<T>().cloned();
+        let value = context.socket.get::<T>().or_else(of_request);
         value.map(Self).ok_or_else(|| {
             let name = std::any::type_name::<T>();
             let detail =

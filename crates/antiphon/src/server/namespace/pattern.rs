@@ -53,10 +53,11 @@ pub(crate) enum PatternError {
     TooLong(usize, usize),
 }
 
-/// A character that no name of a child may have: two end the name in a packet, and control characters
-/// are trouble wherever names go.
+/// A character that no name of a child may have: two end the name in a packet, `#` ends it in the ids of
+/// revision 3 and on the channels of Node's adapters, and control characters are trouble wherever names
+/// go.
 pub(crate) fn is_barred(character: char) -> bool {
-    matches!(character, ',' | '?') || character.is_control()
+    matches!(character, ',' | '?' | '#') || character.is_control()
 }
 
 impl Pattern {
@@ -251,6 +252,7 @@ mod tests {
             ("/rooms/*", PatternError::OtherSyntax('*')),
             ("/{id}?x", PatternError::Unreachable('?')),
             ("/{id},", PatternError::Unreachable(',')),
+            ("/{id}#", PatternError::Unreachable('#')),
             ("/{id}\n", PatternError::Unreachable('\n')),
         ] {
             assert_eq!(parse(pattern), Err(expected), "{pattern}");
@@ -272,7 +274,7 @@ mod tests {
         /// A name that is made of a pattern gives back what it was made of.
         #[test]
         fn the_parameters_of_a_name_are_those_that_it_was_made_of(
-            parts in prop::collection::vec(("[a-z]{0,3}", "[^/,?\\p{Cc}]{1,4}", "[a-z]{0,3}"), 1..4),
+            parts in prop::collection::vec(("[a-z]{0,3}", "[^/,?#\\p{Cc}]{1,4}", "[a-z]{0,3}"), 1..4),
         ) {
             let (mut pattern, mut name) = (String::new(), String::new());
             for (place, (before, value, behind)) in parts.iter().enumerate() {

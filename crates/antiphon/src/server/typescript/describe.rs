@@ -10,7 +10,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Call;
-use crate::server::{Ack, Args, Auth, Data, Event, Handshake, Namespace, Server, Socket, State};
+use crate::{
+    engine::TransportKind,
+    server::{
+        Ack, Args, Auth, Data, Event, Extension, Handshake, Namespace, Param, Rejection, Server,
+        Socket, State,
+    },
+};
 
 /// A binary attachment whose type is known to TypeScript: `ArrayBuffer`, or on the way to the
 /// server also a view of one, as Node's `Buffer` is.
@@ -171,7 +177,24 @@ impl Describe for Server {}
 impl Describe for Socket {}
 impl Describe for Arc<Handshake> {}
 impl<T> Describe for Auth<T> {}
+impl<T> Describe for Extension<T> {}
+impl<T> Describe for Param<T> {}
 impl<T> Describe for State<T> {}
+impl Describe for TransportKind {}
+
+/// Clients are to send what its extractor takes, whatever becomes of the rest.
+impl<E: Describe> Describe for Option<E> {
+    fn describe(signature: &mut Signature<'_>) {
+        E::describe(signature);
+    }
+}
+
+/// As that of an `Option`.
+impl<E: Describe> Describe for Result<E, Rejection> {
+    fn describe(signature: &mut Signature<'_>) {
+        E::describe(signature);
+    }
+}
 
 /// All arguments of a handler.
 pub trait DescribeAll {
