@@ -124,7 +124,7 @@ impl Subscriptions<'_> {
         backoff: &mut Backoff,
     ) -> Result<Infallible, Error> {
         if let Some(cluster) = self.cluster {
-            self.topology = Some(self.shared.server.look(cluster, None).await?);
+            self.shared.server.look(cluster, None).await?;
         }
         loop {
             let Err(error) = self.keep(wanted, backoff).await;
@@ -137,8 +137,7 @@ impl Subscriptions<'_> {
             self.held.retain(|_, at| *at != node);
             self.shared.down(Side::Subscribing(self.way), error);
             backoff.pause().await;
-            let topology = self.shared.server.look(cluster, node.as_ref()).await?;
-            self.topology = Some(topology);
+            self.shared.server.look(cluster, node.as_ref()).await?;
         }
     }
 
@@ -147,11 +146,12 @@ impl Subscriptions<'_> {
         if self.cluster.is_none() {
             self.node(&None).await?;
         }
+        let mut topology = self.cluster.map(Cluster::watch);
+        self.topology = topology.as_mut().and_then(learned);
         let mut version = self.catch_up(wanted).await?;
         self.shared.subscribed(self.way, version, self.inbox);
         backoff.reset();
         self.shared.up(Side::Subscribing(self.way));
-        let mut topology = self.cluster.map(Cluster::watch);
         loop {
             let learns = async {
                 match &mut topology {
@@ -171,8 +171,7 @@ impl Subscriptions<'_> {
                     };
                 }
                 true = learns => {
-                    let known = topology.as_mut();
-                    self.topology = known.and_then(|known| known.borrow_and_update().clone());
+                    self.topology = topology.as_mut().and_then(learned);
                     version = self.catch_up(wanted).await?;
                 }
             }
@@ -359,6 +358,11 @@ async fn connect(
         ears,
         ending: Box::pin(ending),
     })
+}
+
+/// What is known of the Redis Cluster by now.
+fn learned(known: &mut watch::Receiver<Option<Arc<Topology>>>) -> Option<Arc<Topology>> {
+    known.borrow_and_update().clone()
 }
 
 /// Resolves when one of the connections fails.
