@@ -8,6 +8,8 @@ use antiphon::{
 };
 use antiphon_cluster::{Address, Cluster, Emitter};
 
+#[cfg(feature = "keys")]
+use crate::keys::Key;
 use crate::{api::Storage, broker::NatsBroker, error::Error, server::Servers, subject::Subjects};
 
 /// The names of subjects begin so.
@@ -38,7 +40,7 @@ pub struct Nats {
 
 impl Nats {
     /// Connects to the NATS server of a URL: `nats://user:password@host:4222`, or
-    /// `nats://token@host`. Of several, with commas between them, it takes one that is there.
+    /// `nats://token@host`, or `tls://host` (feature `tls`). Of several, with commas between them, it takes one that is there.
     ///
     /// Later it connects again by itself, whatever happens.
     ///
@@ -55,6 +57,8 @@ impl Nats {
     pub fn builder(url: &str) -> NatsBuilder {
         NatsBuilder {
             url: url.to_owned(),
+            #[cfg(feature = "keys")]
+            key: None,
             prefix: PREFIX.to_owned(),
             address: None,
             waits: false,
@@ -113,6 +117,8 @@ impl fmt::Debug for Nats {
 #[must_use = "a builder does nothing until connect is called"]
 pub struct NatsBuilder {
     url: String,
+    #[cfg(feature = "keys")]
+    key: Option<Secret>,
     prefix: String,
     address: Option<Address>,
     waits: bool,
@@ -120,11 +126,54 @@ pub struct NatsBuilder {
     storage: Storage,
 }
 
+/// What one logs in by, as it was given.
+#[cfg(feature = "keys")]
+#[derive(Clone)]
+enum Secret {
+    Seed(String),
+    Credentials(String),
+}
+
 impl NatsBuilder {
     /// The first token of all subjects. `antiphon` by default. Servers of one cluster have the same,
     /// and several clusters at one NATS have others.
     pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
         self.prefix = prefix.into();
+        self
+    }
+
+    /// Logs in by a key: the seed of a user (`SU..`), whose public half the server's configuration has.
+    /// What the URL says of a login doesn't count then.
+    ///
+    /// ```no_run
+    /// # use antiphon_nats::Nats;
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let seed = std::env::var("NATS_SEED")?;
+    /// let nats = Nats::builder("nats://127.0.0.1").nkey(&seed).connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "keys")]
+    pub fn nkey(mut self, seed: &str) -> Self {
+        self.key = Some(Secret::Seed(seed.to_owned()));
+        self
+    }
+
+    /// Logs in by a JWT and its key: the text of a `.creds` file, as `nsc` writes it. What the URL says
+    /// of a login doesn't count then.
+    ///
+    /// ```no_run
+    /// # use antiphon_nats::Nats;
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let credentials = std::fs::read_to_string("chat.creds")?;
+    /// let nats = Nats::builder("nats://127.0.0.1").credentials(&credentials);
+    /// let nats = nats.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "keys")]
+    pub fn credentials(mut self, text: &str) -> Self {
+        self.key = Some(Secret::Credentials(text.to_owned()));
         self
     }
 
@@ -181,7 +230,7 @@ impl NatsBuilder {
     ///
     /// # Errors
     /// [`Error`] says what is wrong and what to do. If it [waits](Self::wait), only what no time
-    /// cures is an error: a wrong URL.
+    /// cures is an error: a wrong URL, or key.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
@@ -220,6 +269,12 @@ impl NatsBuilder {
 
     async fn open<C>(self, cluster: impl FnOnce(Arc<NatsBroker>, &str) -> C) -> Result<C, Error> {
         let servers = Servers::new(&self.url)?;
+        #[cfg(feature = "keys")]
+        let servers = match &self.key {
+            Some(Secret::Seed(seed)) => servers.with_key(Key::of_seed(seed)?),
+            Some(Secret::Credentials(text)) => servers.with_key(Key::of_credentials(text)?),
+            None => servers,
+        };
         let subjects = Subjects::new(&self.prefix);
         let broker = NatsBroker::new(servers, subjects, self.jetstream, self.storage);
         let broker = Arc::new(broker);

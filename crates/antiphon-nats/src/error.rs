@@ -9,20 +9,27 @@ pub enum Error {
     /// The URL isn't one of a NATS server.
     #[error(
         "the URL isn't understood: {problem}. Write it like nats://127.0.0.1, \
-         nats://user:password@host:4222, nats://token@host, or several with commas between them"
+         nats://user:password@host:4222, nats://token@host, tls://host, or several with commas between \
+         them"
     )]
     Url {
         /// What is wrong with it.
         problem: String,
     },
-    /// The URL asks for TLS, or the server does.
-    #[error(
-        "NATS at {address} wants TLS, which antiphon-nats can't do yet: let the server listen \
-         without it in a network of your own, or put a leaf node beside this program"
-    )]
+    /// The URL asks for TLS, or the server does, and this program has been built without.
+    #[error("NATS at {address} wants TLS: build with the feature `tls` of antiphon-nats")]
     NoTls {
         /// Host and port.
         address: String,
+    },
+    /// What was given as a key isn't one.
+    #[error(
+        "the key isn't understood: {problem}. An NKEY is the seed of a user, SU.., and credentials \
+         are the text of a .creds file"
+    )]
+    Key {
+        /// What is wrong with it.
+        problem: String,
     },
     /// There is no connection to its address.
     #[error("NATS at {address} can't be reached: {problem}. See whether it runs and listens there")]
@@ -55,8 +62,8 @@ pub enum Error {
     /// User, password or token are wrong, or it wants some and the URL has none.
     #[error(
         "NATS at {address} refuses the login: {answer}. Put the right user and password into the \
-         URL (nats://user:password@host), or the token (nats://token@host); keys (NKEY, JWT) can't \
-         be used yet"
+         URL (nats://user:password@host), or the token (nats://token@host), or give it a key \
+         (NatsBuilder::nkey, NatsBuilder::credentials)"
     )]
     Login {
         /// Host and port.

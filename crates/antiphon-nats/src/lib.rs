@@ -7,6 +7,8 @@ mod broker;
 mod builder;
 mod error;
 mod journal;
+#[cfg(feature = "keys")]
+mod keys;
 mod replies;
 mod server;
 mod session;

@@ -1,5 +1,7 @@
 //! The NATS servers of a URL: where they are, and how to log in.
 
+#[cfg(feature = "keys")]
+use std::sync::Arc;
 use std::{
     fmt, io,
     sync::atomic::{AtomicUsize, Ordering},
@@ -8,6 +10,8 @@ use std::{
 use percent_encoding::percent_decode_str;
 use tokio::net::TcpStream;
 
+#[cfg(feature = "keys")]
+use crate::keys::Key;
 use crate::{error::Error, wire::Connect};
 
 /// Where a server listens if its URL doesn't say.
@@ -22,17 +26,21 @@ pub(crate) struct Servers {
 }
 
 /// One server.
-#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     host: String,
     port: u16,
+    wants_tls: bool,
     login: Option<Login>,
 }
 
-#[derive(Clone, PartialEq, Eq)]
 enum Login {
-    User { user: String, password: String },
+    User {
+        user: String,
+        password: String,
+    },
     Token(String),
+    #[cfg(feature = "keys")]
+    Key(Arc<Key>),
 }
 
 impl Servers {
@@ -43,6 +51,16 @@ impl Servers {
             servers: servers.collect::<Result<_, _>>()?,
             next: AtomicUsize::new(0),
         })
+    }
+
+    /// One logs in at all of them by this key.
+    #[cfg(feature = "keys")]
+    pub(crate) fn with_key(mut self, key: Key) -> Self {
+        let key = Arc::new(key);
+        for server in &mut self.servers {
+            server.login = Some(Login::Key(Arc::clone(&key)));
+        }
+        self
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -104,14 +122,15 @@ impl Server {
         let server = Self {
             host: host.to_owned(),
             port,
+            wants_tls: scheme == "tls",
             login,
         };
         match scheme {
-            "nats" => Ok(server),
-            "tls" => Err(Error::NoTls {
+            "tls" if !cfg!(feature = "tls") => Err(Error::NoTls {
                 address: server.address(),
             }),
-            _ => Err(wrong("it doesn't begin with nats://")),
+            "nats" | "tls" => Ok(server),
+            _ => Err(wrong("it doesn't begin with nats:// or tls://")),
         }
     }
 
@@ -124,6 +143,17 @@ impl Server {
         }
     }
 
+    /// The host, which its certificate has to name.
+    #[cfg(feature = "tls")]
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Whether the URL says that nothing may be sent without TLS.
+    pub(crate) const fn wants_tls(&self) -> bool {
+        self.wants_tls
+    }
+
     pub(crate) async fn connect(&self) -> io::Result<TcpStream> {
         let stream = TcpStream::connect((&*self.host, self.port)).await?;
         stream.set_nodelay(true)?;
@@ -133,17 +163,27 @@ impl Server {
         Ok(stream)
     }
 
-    pub(crate) fn login(&self) -> Connect<'_> {
-        let (user, pass, auth_token) = match &self.login {
-            Some(Login::User { user, password }) => (Some(&**user), Some(&**password), None),
-            Some(Login::Token(token)) => (None, None, Some(&**token)),
-            None => (None, None, None),
-        };
-        Connect {
-            user,
-            pass,
-            auth_token,
+    /// How to log in at a server that has said this number.
+    #[cfg_attr(
+        not(feature = "keys"),
+        expect(unused_variables, reason = "only keys sign it")
+    )]
+    pub(crate) fn login(&self, nonce: &str) -> Connect<'_> {
+        let mut connect = Connect::default();
+        match &self.login {
+            Some(Login::User { user, password }) => {
+                (connect.user, connect.pass) = (Some(&**user), Some(&**password));
+            }
+            Some(Login::Token(token)) => connect.auth_token = Some(token),
+            #[cfg(feature = "keys")]
+            Some(Login::Key(key)) => {
+                let signed = key.sign(nonce);
+                (connect.nkey, connect.jwt) = (signed.nkey, signed.jwt);
+                connect.sig = Some(signed.sig);
+            }
+            None => {}
         }
+        connect
     }
 }
 
@@ -173,6 +213,11 @@ mod tests {
             assert!(matches!(error, Error::Url { .. }), "{url}: {error:?}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_url_with_tls_names_the_feature_without_its_password() {
         let error = Servers::new("tls://user:secret@host").unwrap_err();
         assert!(matches!(error, Error::NoTls { .. }), "{error:?}");
         assert!(!error.to_string().contains("secret"), "{error}");
@@ -195,10 +240,10 @@ mod tests {
     #[test]
     fn a_login_is_a_user_or_a_token() {
         let servers = Servers::new("nats://u:p%40@a,nats://t%3A@b,c").unwrap();
-        let login = servers.next().login();
+        let login = servers.next().login("");
         assert_eq!((login.user, login.pass), (Some("u"), Some("p@")));
-        assert_eq!(servers.next().login().auth_token, Some("t:"));
-        let login = servers.next().login();
+        assert_eq!(servers.next().login("").auth_token, Some("t:"));
+        let login = servers.next().login("");
         assert_eq!((login.user, login.auth_token), (None, None));
         // Round and round.
         assert_eq!(servers.next().address(), "a:4222");

@@ -30,11 +30,8 @@ use antiphon_cluster::{
 };
 use bytes::{Bytes, BytesMut};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
     sync::{Notify, mpsc},
     time::Instant,
 };
@@ -46,7 +43,7 @@ use crate::{
     replies::{DEADLINE, Replies, Request},
     server::Server,
     subject::{Subject, token},
-    wire::{self, Info, Message, Op},
+    wire::{self, Message, Op},
 };
 
 /// So often an idle connection is asked whether it is still there.
@@ -67,13 +64,17 @@ const RESPONSES: u64 = 0;
 /// So much is read at a time.
 const READ: usize = 32 * 1_024;
 
+/// The two halves of a connection, with TLS or without.
+type Reading = Box<dyn AsyncRead + Send + Unpin>;
+type Writing = Box<dyn AsyncWrite + Send + Unpin>;
+
 /// A connection that has been logged in.
 pub(crate) struct Session<'s> {
     shared: &'s Shared,
     address: String,
-    read: OwnedReadHalf,
+    read: Reading,
     buffer: BytesMut,
-    write: OwnedWriteHalf,
+    write: Writing,
     replies: Replies,
 }
 
@@ -123,24 +124,33 @@ impl<'s> Session<'s> {
 
     async fn open(shared: &'s Shared, server: &Server) -> Result<Self, Error> {
         let address = server.address();
-        let stream: TcpStream = server.connect().await.map_err(|error| Error::Unreachable {
+        let unreachable = |error: io::Error| Error::Unreachable {
             address: address.clone(),
             problem: error.to_string(),
-        })?;
-        let (read, write) = stream.into_split();
+        };
+        let mut stream = server.connect().await.map_err(unreachable)?;
+        let mut buffer = BytesMut::new();
+        // What the server says of itself first.
+        let info = match read(&mut stream, &mut buffer, &address).await? {
+            Op::Info(info) => info,
+            op => return Err(complaint(shared, &address, &op)),
+        };
+        let (read, write) = match server.wants_tls() || info.tls_required {
+            true => secure(server, stream).await?,
+            false => {
+                let (read, write) = stream.into_split();
+                let halves: (Reading, Writing) = (Box::new(read), Box::new(write));
+                halves
+            }
+        };
         let mut session = Self {
             shared,
             address,
             read,
-            buffer: BytesMut::new(),
+            buffer,
             write,
             replies: Replies::new(String::new()),
         };
-        let info = session.info().await?;
-        if info.tls_required {
-            let address = session.address;
-            return Err(Error::NoTls { address });
-        }
         shared
             .max_payload
             .store(info.max_payload, Ordering::Relaxed);
@@ -149,20 +159,12 @@ impl<'s> Session<'s> {
         let name = format!("{}-{}", token(&info.server_id).0, info.client_id);
         session.replies = Replies::new(shared.subjects.replies(&name));
         let mut hello = Vec::new();
-        wire::connect(&server.login(), &mut hello);
+        wire::connect(&server.login(&info.nonce), &mut hello);
         write_probe(shared, &mut hello);
         // A server that refuses the login closes at once: what it has said is read all the same.
         let _ = session.write.write_all(&hello).await;
         session.welcome().await?;
         Ok(session)
-    }
-
-    /// What the server says of itself first.
-    async fn info(&mut self) -> Result<Info, Error> {
-        match read(&mut self.read, &mut self.buffer, &self.address).await? {
-            Op::Info(info) => Ok(info),
-            op => Err(complaint(self.shared, &self.address, &op)),
-        }
     }
 
     /// Waits for the answer to the login.
@@ -219,8 +221,30 @@ impl<'s> Session<'s> {
     }
 }
 
+/// Begins TLS, which the server or the URL wants.
+#[cfg(feature = "tls")]
+async fn secure(server: &Server, stream: TcpStream) -> Result<(Reading, Writing), Error> {
+    let begins = antiphon_cluster::broker::tls::begin(server.host(), stream);
+    let stream = begins.await.map_err(|error| Error::Unreachable {
+        address: server.address(),
+        problem: format!("no TLS, {error}"),
+    })?;
+    let (read, write) = tokio::io::split(stream);
+    Ok((Box::new(read), Box::new(write)))
+}
+
+#[cfg(not(feature = "tls"))]
+async fn secure(server: &Server, _: TcpStream) -> Result<(Reading, Writing), Error> {
+    let address = server.address();
+    Err(Error::NoTls { address })
+}
+
 /// What is read next.
-async fn read(half: &mut OwnedReadHalf, buffer: &mut BytesMut, address: &str) -> Result<Op, Error> {
+async fn read(
+    half: &mut (impl AsyncRead + Unpin),
+    buffer: &mut BytesMut,
+    address: &str,
+) -> Result<Op, Error> {
     loop {
         let next = wire::next(buffer).map_err(|malformed| Error::NotNats {
             address: address.to_owned(),
@@ -304,7 +328,7 @@ async fn silence(common: &Common<'_>) -> Error {
 /// the server has no reason to close the connection of a slow consumer.
 async fn listen(
     common: &Common<'_>,
-    mut half: OwnedReadHalf,
+    mut half: Reading,
     mut buffer: BytesMut,
 ) -> Result<Infallible, Error> {
     loop {
@@ -415,7 +439,7 @@ impl Common<'_> {
 /// What writes, and knows what the connection has subscribed to.
 struct Writer<'c, 's> {
     common: &'c Common<'s>,
-    half: OwnedWriteHalf,
+    half: Writing,
     out: Vec<u8>,
     held: HashMap<Topic, u64>,
     /// The number of the next subscription.

@@ -72,6 +72,8 @@ impl Headers {
 pub(crate) struct Info {
     pub(crate) max_payload: usize,
     pub(crate) tls_required: bool,
+    /// What is to be signed by those who log in by a key.
+    pub(crate) nonce: String,
     /// Whether JetStream is enabled there.
     pub(crate) jetstream: bool,
     /// A name that no other run of a server has.
@@ -177,11 +179,15 @@ impl Head {
 }
 
 /// Who one is, and how one logs in.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 pub(crate) struct Connect<'c> {
     pub(crate) user: Option<&'c str>,
     pub(crate) pass: Option<&'c str>,
     pub(crate) auth_token: Option<&'c str>,
+    /// A public key, or a JWT with one, and what the server has said, signed by it.
+    pub(crate) nkey: Option<String>,
+    pub(crate) jwt: Option<String>,
+    pub(crate) sig: Option<String>,
 }
 
 /// What of the protocol this crate asks for.
@@ -377,7 +383,7 @@ mod tests {
         let login = Connect {
             user: Some("u"),
             pass: Some("p\"\r\n"),
-            auth_token: None,
+            ..Connect::default()
         };
         let mut out = Vec::new();
         connect(&login, &mut out);

@@ -52,7 +52,8 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Connects to the Postgres of a URL, `postgres://user:password@host:5432/name`, and makes the
+    /// Connects to the Postgres of a URL, `postgres://user:password@host:5432/name` (with
+    /// `?sslmode=require` behind it by TLS, feature `tls`), and makes the
     /// tables if they aren't there. Of several hosts, with commas between them, it takes the one
     /// that can be written to.
     ///

@@ -27,11 +27,11 @@ pub enum Error {
         /// The name.
         name: String,
     },
-    /// The URL asks for TLS, or the server does.
+    /// The URL asks for TLS and this program has been built without, or the server wants it and the URL
+    /// doesn't say so.
     #[error(
-        "Postgres at {address} wants TLS, which antiphon-postgres can't do yet ({answer}): allow \
-         connections without it in a network of your own (pg_hba.conf), or put a proxy like \
-         PgBouncer in session mode beside this program"
+        "Postgres at {address} wants TLS ({answer}): say sslmode=require in the URL, and build with \
+         the feature `tls` of antiphon-postgres"
     )]
     NoTls {
         /// Host and port.
@@ -248,7 +248,10 @@ impl Error {
                 address,
                 problem: answer,
             },
-            () if text.contains("TLS") => Self::NoTls { address, answer },
+            () if text.contains("TLS") => Self::Unreachable {
+                address,
+                problem: format!("no TLS, {answer}"),
+            },
             // A password is asked for, and the URL has none.
             () if text.contains("configuration") => Self::Login { address, answer },
             () if text.contains("authentication") => Self::Login { address, answer },

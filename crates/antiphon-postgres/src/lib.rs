@@ -14,6 +14,8 @@ mod place;
 mod schema;
 mod server;
 mod table;
+#[cfg(feature = "tls")]
+mod tls;
 
 pub use antiphon_cluster::Emitter;
 pub use builder::{NodePostgres, Postgres, PostgresBuilder};

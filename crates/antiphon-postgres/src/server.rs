@@ -1,11 +1,16 @@
 //! The Postgres of a URL: where it is, how to log in, and one connection to it.
 
-use std::{future::poll_fn, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Notification, Row, Socket,
     config::{Host, SslMode, TargetSessionAttrs},
-    tls::NoTlsStream,
     types::ToSql,
 };
 
@@ -28,9 +33,15 @@ pub(crate) struct Session<'s> {
     pub(crate) context: &'s Context,
 }
 
+/// What comes by a connection, with TLS or without. To look for it is what makes it read and write.
+type Messages = Box<
+    dyn FnMut(&mut task::Context<'_>) -> Poll<Option<Result<AsyncMessage, tokio_postgres::Error>>>
+        + Send,
+>;
+
 /// What reads and writes a connection.
 pub(crate) struct Driver<'s> {
-    connection: Connection<Socket, NoTlsStream>,
+    messages: Messages,
     context: &'s Context,
 }
 
@@ -52,11 +63,13 @@ impl Server {
         if address.is_empty() {
             return Err(problem("it has no host".to_owned()));
         }
-        if config.get_ssl_mode() == SslMode::Require {
+        if config.get_ssl_mode() != SslMode::Require {
+            // A certificate that isn't trusted must not be what one begins with by chance.
+            config.ssl_mode(SslMode::Disable);
+        } else if !cfg!(feature = "tls") {
             let answer = "sslmode=require".to_owned();
             return Err(Error::NoTls { address, answer });
         }
-        config.ssl_mode(SslMode::Disable);
         if config.get_application_name().is_none() {
             config.application_name("antiphon");
         }
@@ -72,16 +85,30 @@ impl Server {
     /// Connects and logs in.
     pub(crate) async fn connect(&self) -> Result<(Session<'_>, Driver<'_>), Error> {
         let context = &self.context;
-        let connects = tokio::time::timeout(DEADLINE, self.config.connect(NoTls));
+        let connects = tokio::time::timeout(DEADLINE, self.open());
         let connected = connects.await.map_err(|_| context.silent())?;
-        let (client, connection) = connected.map_err(|error| Error::of(&error, context))?;
-        let driver = Driver {
-            connection,
-            context,
-        };
+        let (client, messages) = connected.map_err(|error| Error::of(&error, context))?;
+        let driver = Driver { messages, context };
         let client = Arc::new(client);
         Ok((Session { client, context }, driver))
     }
+
+    async fn open(&self) -> Result<(Client, Messages), tokio_postgres::Error> {
+        #[cfg(feature = "tls")]
+        if self.config.get_ssl_mode() == SslMode::Require {
+            let connected = self.config.connect(crate::tls::Tls).await?;
+            return Ok((connected.0, messages(connected.1)));
+        }
+        let (client, connection) = self.config.connect(NoTls).await?;
+        Ok((client, messages(connection)))
+    }
+}
+
+fn messages<T>(mut connection: Connection<Socket, T>) -> Messages
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::new(move |cx| connection.poll_message(cx))
 }
 
 /// Host and port, of each one.
@@ -149,7 +176,7 @@ impl Driver<'_> {
     /// to `notified`, which never waits.
     pub(crate) async fn run(mut self, mut notified: impl FnMut(Notification)) -> Error {
         loop {
-            match poll_fn(|cx| self.connection.poll_message(cx)).await {
+            match poll_fn(|cx| (self.messages)(cx)).await {
                 Some(Ok(AsyncMessage::Notification(notification))) => notified(notification),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Error::of(&error, self.context),
@@ -186,6 +213,11 @@ mod tests {
             assert!(matches!(error, Error::Url { .. }), "{url}: {error:?}");
             assert!(!error.to_string().contains("secret"), "{error}");
         }
+    }
+
+    #[cfg(not(feature = "tls"))]
+    #[test]
+    fn a_url_that_wants_tls_names_the_feature() {
         let error = server("postgres://user:secret@host/x?sslmode=require").unwrap_err();
         assert!(matches!(error, Error::NoTls { .. }), "{error:?}");
     }

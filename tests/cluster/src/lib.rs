@@ -16,6 +16,7 @@ pub mod features;
 pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]
 pub mod support;
+pub mod tls;
 
 use std::{
     sync::{Arc, Mutex},

@@ -95,6 +95,7 @@ async fn what_is_no_nats_is_an_error() {
     assert!(error.to_string().contains("220 mail"), "{error}");
 }
 
+#[cfg(not(feature = "tls"))]
 #[tokio::test]
 async fn a_server_that_wants_tls_says_so() {
     let error = error(&listens(b"INFO {\"tls_required\":true}\r\n")).await;

@@ -12,7 +12,7 @@
 use std::{
     env, fs,
     net::TcpListener,
-    os::unix::process::CommandExt as _,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -172,6 +172,14 @@ impl Drop for PostgresServer {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Makes a file one that Postgres alone may read, as it wants it of its keys.
+pub fn hand_over(file: &str) {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+    if let Some((user, group)) = other_than_root() {
+        std::os::unix::fs::chown(file, Some(user), Some(group)).unwrap();
     }
 }
 

@@ -15,6 +15,8 @@ mod inbox;
 mod line;
 pub mod memory;
 mod queue;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 use std::sync::Arc;
 
