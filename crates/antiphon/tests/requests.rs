@@ -5,13 +5,18 @@ mod support;
 use std::sync::{Arc, Mutex};
 
 use antiphon::{
-    ClientFiles, CloseReason, Denial, Extension, RequestError, Server, Socket,
-    engine::{Application, Connection, Engine, EngineConfig, InitialPacket, Message, Session},
+    ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, Socket,
+    engine::{
+        Application, Connection, Engine, EngineConfig, InitialPacket, Message, Packet, Session,
+    },
 };
 use bytes::Bytes;
-use http::{HeaderValue, Response, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
 use support::{WEBSOCKET, WebSocket, http, listener, serve, sid, within};
-use tokio::sync::Barrier;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::Barrier,
+};
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
@@ -228,6 +233,99 @@ async fn the_clients_files_may_be_a_part_of_the_program() {
         );
         assert_eq!(http(address, "GET /a/b/index.html", "").await.0, 400);
     }
+}
+
+#[tokio::test]
+async fn a_header_may_be_added_to_all_responses() {
+    let io = Server::builder()
+        .response_header(
+            HeaderName::from_static("x-node"),
+            HeaderValue::from_static("eu1"),
+        )
+        .build();
+    let address = serve(&io).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (_client, head) = WebSocket::offering(stream, WEBSOCKET, "").await;
+    assert!(head.contains("x-node: eu1\r\n"), "{head}");
+    for url in [POLLING, "/socket.io/?transport=none"] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {url} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        within("the response", stream.read_to_string(&mut response))
+            .await
+            .unwrap();
+        assert!(response.contains("x-node: eu1\r\n"), "{response}");
+    }
+}
+
+#[test]
+fn headers_of_the_protocol_are_not_the_applications() {
+    for name in [
+        "content-type",
+        "sec-websocket-accept",
+        "access-control-allow-origin",
+    ] {
+        let name = HeaderName::from_static(name);
+        let value = HeaderValue::from_static("x");
+        let panicked =
+            std::panic::catch_unwind(|| Server::builder().response_header(name, value)).err();
+        let panicked = panicked.expect("it panics");
+        let text = panicked.downcast_ref::<String>().unwrap();
+        assert!(text.contains("leave it out"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn packets_that_come_are_seen_before_they_are_handled() {
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let io = Server::builder()
+        .on_packet(move |session, packet| {
+            let text = match packet {
+                Packet::Message(Message::Text(text)) => (*text).to_owned(),
+                other => format!("{other:?}"),
+            };
+            assert_eq!(session.revision(), Revision::V4);
+            told.lock().unwrap().push(text);
+        })
+        .build();
+    let saw = Arc::clone(&seen);
+    io.of("/").on("count", move || {
+        std::future::ready(saw.lock().unwrap().len())
+    });
+    let address = serve(&io).await;
+    let mut client = WebSocket::connect(address, WEBSOCKET).await;
+    client.join().await;
+    client.send("3").await;
+    client.send(r#"421["count"]"#).await;
+    client.expect("431[3]").await;
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let url = format!("POST {POLLING}&sid={}", sid(&open));
+    http(address, &url, "40\u{1e}1").await;
+    let seen = seen.lock().unwrap();
+    let expected = [
+        "0",
+        "Pong(\"\")",
+        r#"21["count"]"#,
+        "0",
+        "[1, 2, 3]",
+        "Close",
+    ];
+    assert_eq!(*seen, expected);
+}
+
+#[tokio::test]
+async fn a_server_that_was_closed_says_that_another_one_is_to_be_built() {
+    let io = Server::new();
+    within("close", io.close()).await;
+    let error = within("listen", io.listen("127.0.0.1:0"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("Server::builder()"), "{error}");
+    // What is served already goes on to be refused.
+    let (listener, _) = listener().await;
+    within("serve", io.serve(listener)).await;
 }
 
 /// Says nothing.

@@ -16,10 +16,10 @@ use antiphon_protocol::{
 use bytes::Bytes;
 #[cfg(feature = "deflate")]
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
-use http::{HeaderMap, HeaderValue, Response, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, request::Parts};
 
 use super::hooks::Hooks;
-use crate::engine::{Cookie, Cors, Denial, HttpRequest, RequestError};
+use crate::engine::{Cookie, Cors, Denial, HttpRequest, Packet, RequestError, Session};
 
 type AllowRequest =
     dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<(), Denial>> + Send>> + Send + Sync;
@@ -27,6 +27,16 @@ type AllowRequest =
 /// Makes the id of the session that a request opens.
 pub(super) type GenerateId =
     dyn Fn(Parts) -> Pin<Box<dyn Future<Output = Result<String, IdError>> + Send>> + Send + Sync;
+
+/// Headers that each response says for itself.
+const OF_THE_PROTOCOL: [&str; 6] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "upgrade",
+];
 
 /// What an application's function may fail with.
 type IdError = Box<dyn std::error::Error + Send + Sync>;
@@ -201,6 +211,29 @@ impl EngineConfig {
     /// As [`ServerBuilder::on_headers`](crate::ServerBuilder::on_headers).
     pub fn on_headers(&mut self, change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) {
         self.hooks().add_headers(change);
+    }
+
+    /// As [`ServerBuilder::response_header`](crate::ServerBuilder::response_header).
+    ///
+    /// # Panics
+    /// As there.
+    pub fn response_header(&mut self, name: HeaderName, value: HeaderValue) {
+        let is_of_the_protocol = OF_THE_PROTOCOL.contains(&name.as_str())
+            || name.as_str().starts_with("sec-websocket-")
+            || name.as_str().starts_with("access-control-");
+        assert!(
+            !is_of_the_protocol,
+            "the header {name} is said by the server itself, with each response's own value: leave it \
+             out; headers of CORS are options of `cors`"
+        );
+        self.on_headers(move |headers, _| {
+            headers.insert(name.clone(), value.clone());
+        });
+    }
+
+    /// As [`ServerBuilder::on_packet`](crate::ServerBuilder::on_packet).
+    pub fn on_packet(&mut self, observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static) {
+        self.hooks().add_packets(observe);
     }
 
     fn hooks(&mut self) -> &mut Hooks {

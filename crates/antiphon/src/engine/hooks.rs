@@ -1,10 +1,10 @@
-//! Functions of the application that see requests and responses of the engine, whatever they are
-//! for: request middlewares, changes of headers, and observers of refusals.
+//! Functions of the application that see requests, responses and packets of the engine, whatever
+//! they are for: request middlewares, changes of headers, observers of refusals and of packets.
 //!
 //! The options own [`Hooks`] if there are any: an engine without pays for one look at an option.
-//! `http::respond_to` calls them, in the order in which they were added. Middlewares get the head of
-//! a request and give it back, or a response in its place; the others are called between two looks
-//! at the network, and must not block.
+//! `http::respond_to` calls them, `Session::receive` those of packets, in the order in which they
+//! were added. Middlewares get the head of a request and give it back, or a response in its place;
+//! the others are called between two looks at the network, and must not block.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -15,7 +15,7 @@ use http::{
     request::Parts,
 };
 
-use super::RequestError;
+use super::{Packet, RequestError, Session};
 
 /// What a request middleware gives back: the request, or the response to it.
 type Passed = Result<HttpRequest, Response<Bytes>>;
@@ -23,6 +23,8 @@ type Passed = Result<HttpRequest, Response<Bytes>>;
 type Middleware = dyn Fn(HttpRequest) -> Pin<Box<dyn Future<Output = Passed> + Send>> + Send + Sync;
 
 type ChangeHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
+
+type ObservePacket = dyn Fn(&Session, &Packet<'_>) + Send + Sync;
 
 type ObserveRefusal = dyn Fn(&RequestError, &Parts) + Send + Sync;
 
@@ -33,6 +35,7 @@ pub(super) struct Hooks {
     initial_headers: Vec<Arc<ChangeHeaders>>,
     headers: Vec<Arc<ChangeHeaders>>,
     refusals: Vec<Arc<ObserveRefusal>>,
+    packets: Vec<Arc<ObservePacket>>,
 }
 
 impl Hooks {
@@ -66,6 +69,13 @@ impl Hooks {
         self.refusals.push(Arc::new(observe));
     }
 
+    pub(super) fn add_packets(
+        &mut self,
+        observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
+    ) {
+        self.packets.push(Arc::new(observe));
+    }
+
     /// Asks the middlewares, which may change the request. Returns the headers that its response
     /// gets besides.
     ///
@@ -95,6 +105,17 @@ impl Hooks {
     pub(super) fn refused(&self, error: &RequestError, request: &Parts) {
         for observe in &self.refusals {
             observe(error, request);
+        }
+    }
+
+    pub(super) fn observes_packets(&self) -> bool {
+        !self.packets.is_empty()
+    }
+
+    /// A packet has come.
+    pub(super) fn received(&self, session: &Session, packet: &Packet<'_>) {
+        for observe in &self.packets {
+            observe(session, packet);
         }
     }
 

@@ -37,7 +37,8 @@ use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
 pub use antiphon_protocol::engine::{
-    CloseReason, ConflateKey, Message, Parser, QueueLimits, QueuePolicy, Revision, TransportKind,
+    CloseReason, ConflateKey, Message, Packet, Parser, QueueLimits, QueuePolicy, Revision,
+    TransportKind,
 };
 pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};
@@ -279,7 +280,8 @@ impl Engine {
         &self.counters
     }
 
-    fn is_closing(&self) -> bool {
+    /// Whether [`close`](Self::close) was called.
+    pub(crate) fn is_closing(&self) -> bool {
         self.closing.load(Ordering::SeqCst)
     }
 

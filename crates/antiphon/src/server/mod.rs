@@ -307,7 +307,8 @@ impl Server {
     /// Then logs of [recovery] have 5 s to store what is left, and [adapters](adapter::Adapter::close) have 5 s to say what they still have to say to
     /// other servers.
     ///
-    /// Clients take this for a lost connection and connect again.
+    /// Clients take this for a lost connection and connect again. The server stays closed: a program
+    /// that wants to listen again builds another one.
     pub async fn close(&self) {
         self.namespaces.catch_up().await;
         self.namespaces.disconnect_everyone();

@@ -50,6 +50,9 @@ const ENDED: u8 = 1;
 /// A message is a sign of life that the machine waits for.
 const AWAITS_LIFE: u8 = 2;
 
+/// The application observes packets.
+const OBSERVED: u8 = 4;
+
 /// One session of Engine.IO: a connection that survives the change of its transport.
 ///
 /// A handle keeps no connection alive: when the session has ended, sending to it is an error.
@@ -62,8 +65,8 @@ pub struct Session {
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
     /// What a message has to look at: a copy of the machine's answers ([`ENDED`], [`AWAITS_LIFE`]),
-    /// renewed after each input, so that each message need not ask for the lock. Mostly 0. Written
-    /// under the lock alone.
+    /// renewed after each input, so that each message need not ask for the lock, and [`OBSERVED`].
+    /// Mostly 0. Written under the lock alone.
     watch: AtomicU8,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
@@ -98,6 +101,11 @@ impl Session {
         let mut form = Form::of(revision);
         form.base64 = base64;
         form.parser = config.parser;
+        let hooks = config.hooks.as_ref();
+        let watch = match hooks.is_some_and(|hooks| hooks.observes_packets()) {
+            true => OBSERVED,
+            false => 0,
+        };
         let admits_all = config.max_payload_before_join == usize::MAX;
         let id = id.unwrap_or_else(|| {
             let tag = engine.relay().map(|relay| relay.tag());
@@ -123,7 +131,7 @@ impl Session {
             window: AtomicU8::new(0),
             engine,
             connection: OnceLock::new(),
-            watch: AtomicU8::new(0),
+            watch: AtomicU8::new(watch),
             admitted: AtomicBool::new(admits_all),
             state: Mutex::new(SessionState {
                 machine,
@@ -275,13 +283,14 @@ impl Session {
 
     /// The same behind an input, which may have changed the heartbeat.
     fn renew_watch(&self, state: &SessionState) {
+        let observed = self.watch.load(Ordering::Relaxed) & OBSERVED;
         // In one step: a session that has ended never looks as if it hadn't.
         let watch = match (state.machine.takes_messages(), state.machine.awaits_life()) {
             (false, _) => ENDED,
             (true, true) => AWAITS_LIFE,
             (true, false) => 0,
         };
-        self.watch.store(watch, Ordering::Relaxed);
+        self.watch.store(watch | observed, Ordering::Relaxed);
     }
 
     /// A turn that has noted this session flushes it.
@@ -397,15 +406,11 @@ impl Session {
     /// A packet has come on the session's transport. Messages are nearly all: they ask a copy of
     /// the machine's answer. All others are inputs of the machine.
     pub(crate) fn receive(self: &Arc<Self>, packet: Packet<'_>) {
+        if self.watch.load(Ordering::Relaxed) != 0 && !self.notice(&packet) {
+            return;
+        }
         match packet {
             Packet::Message(message) => {
-                match self.watch.load(Ordering::Relaxed) {
-                    0 => {}
-                    AWAITS_LIFE => {
-                        self.input(Input::MessageTaken);
-                    }
-                    _ => return,
-                }
                 if let Some(connection) = self.connection() {
                     connection.message(self, message);
                 }
@@ -418,6 +423,23 @@ impl Session {
                 self.input(Input::Packet(packet));
             }
         }
+    }
+
+    /// Looks at a packet that has come, where that is asked for. Returns whether it is handled.
+    #[cold]
+    fn notice(self: &Arc<Self>, packet: &Packet<'_>) -> bool {
+        let watch = self.watch.load(Ordering::Relaxed);
+        let is_message = matches!(packet, Packet::Message(_));
+        if watch & ENDED != 0 {
+            return !is_message;
+        }
+        if let Some(hooks) = self.engine.config().hooks.as_ref() {
+            hooks.received(self, packet);
+        }
+        if watch & AWAITS_LIFE != 0 && is_message {
+            self.input(Input::MessageTaken);
+        }
+        true
     }
 
     /// What came could not be decoded.

@@ -60,7 +60,8 @@ impl Server {
     /// (`net.core.somaxconn`). A connection that says nothing is closed after 30 s.
     ///
     /// # Errors
-    /// If the address can't be listened on.
+    /// If the address can't be listened on, or the server was [closed](Self::close): it stays so,
+    /// since its adapters and logs are closed, too. Build another one.
     pub async fn listen(&self, address: impl ToSocketAddrs) -> io::Result<()> {
         let addresses = tokio::net::lookup_host(address).await?;
         self.serving([Listener::first_of(addresses)?]).run().await
@@ -73,6 +74,7 @@ impl Server {
     /// How many connections may wait to be accepted is up to the code that made the listener:
     /// [`listen`](Self::listen) says 4,096.
     pub async fn serve(&self, listener: TcpListener) {
+        self.log_closed();
         serve(self, vec![listener.into()], App::default(), pending::<()>()).await;
     }
 
@@ -105,7 +107,26 @@ impl Server {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
+        self.log_closed();
         serve(self, vec![listener.into()], App::new(app), pending::<()>()).await;
+    }
+
+    /// An error if the server was closed.
+    fn check_open(&self) -> io::Result<()> {
+        match self.engine().is_closing() {
+            true => Err(io::Error::other(
+                "the server was closed, and its adapters and logs with it: to listen again, build \
+                 another one with `Server::builder()`",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// Says in the log that the server was closed.
+    fn log_closed(&self) {
+        if let Err(error) = self.check_open() {
+            tracing::error!(%error, "not served");
+        }
     }
 
     /// Listeners of the server's own, as many as it should have, to be served with what else is
@@ -242,6 +263,12 @@ impl Serving {
     /// # Errors
     /// As with [`run`](Self::run).
     pub async fn run_until<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
+        self.server.check_open()?;
+        self.run_open(shutdown).await
+    }
+
+    /// The same, also if the server has been closed since it was asked for.
+    async fn run_open<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
         if self.listeners.is_empty() {
             let error = "a server needs at least one listener";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));

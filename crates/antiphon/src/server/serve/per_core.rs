@@ -102,6 +102,7 @@ impl PerCore {
                  (`std::thread::spawn`), or use `Server::serving(..).run().await` here",
             ));
         }
+        self.serving.server.check_open()?;
         let mut cores = Vec::new();
         for _ in 1..self.threads {
             cores.push(Core::new(self.serving.shared()?)?);
@@ -146,6 +147,6 @@ impl Core {
     /// Serves until the server is closed, or `shutdown` asks for it; then until its sessions have
     /// ended.
     fn run<T>(self, shutdown: impl Future<Output = T>) -> io::Result<()> {
-        self.runtime.block_on(self.serving.run_until(shutdown))
+        self.runtime.block_on(self.serving.run_open(shutdown))
     }
 }
