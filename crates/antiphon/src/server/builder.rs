@@ -7,9 +7,7 @@
 
 mod requests;
 
-use std::{
-    error::Error, fmt, future::Future, sync::Arc, sync::atomic::AtomicUsize, time::Duration,
-};
+use std::{fmt, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
 use http::request::Parts;
