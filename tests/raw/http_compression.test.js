@@ -36,9 +36,14 @@ describe("polls", () => {
     }
   }
 
+  test("exactly 1,024 bytes are enough", async () => {
+    const { headers } = await echoed("x".repeat(1_023), "gzip");
+    assert.equal(headers["content-encoding"], "gzip");
+  });
+
   test("less isn't, nor is what its client doesn't take", async () => {
     for (const [message, accepted] of [
-      ["x".repeat(1_000), "gzip"],
+      ["x".repeat(1_022), "gzip"],
       ["x".repeat(2_000), undefined],
       ["x".repeat(2_000), "identity"],
       ["x".repeat(2_000), "gzip;q=0"],
