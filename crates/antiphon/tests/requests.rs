@@ -2,17 +2,20 @@
 
 mod support;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
 
 use antiphon::{
-    ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, Socket,
+    ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, SessionId, Socket,
     engine::{
         Application, Connection, Engine, EngineConfig, InitialPacket, Message, Packet, Session,
     },
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
-use support::{WEBSOCKET, WebSocket, http, listener, serve, sid, within};
+use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, sid, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Barrier,
@@ -306,6 +309,63 @@ async fn packets_that_come_are_seen_before_they_are_handled() {
     let seen = seen.lock().unwrap();
     let expected = ["0", "Pong(\"\")", r#"21["count"]"#, "0", "Close"];
     assert_eq!(*seen, expected);
+}
+
+/// Broadcasts to many share what they write, but not with who is observed.
+#[tokio::test]
+async fn messages_that_are_sent_are_seen_for_each_receiver() {
+    let seen: Arc<Mutex<HashMap<SessionId, Vec<String>>>> = Arc::default();
+    let told = Arc::clone(&seen);
+    let builder = Server::builder().on_outgoing_packet(move |session, packet| {
+        let text = match packet {
+            Packet::Message(Message::Text(text)) => (*text).to_owned(),
+            other => format!("{other:?}"),
+        };
+        let mut told = told.lock().unwrap();
+        told.entry(session.id()).or_default().push(text);
+    });
+    #[cfg(feature = "deflate")]
+    let builder = builder.compression(10);
+    let io = builder.build();
+    io.of("/").on("all", async |io: Server| {
+        for number in 0..3 {
+            io.emit("number", number);
+        }
+        io.emit("bytes", Bytes::from_static(&[1, 2, 3]));
+        io.emit("long", "x".repeat(100));
+    });
+    let address = serve(&io).await;
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let (compressed, _) = WebSocket::offering(stream, WEBSOCKET, offer).await;
+    let mut compressed = compressed.map_decoder(|decoder| decoder.with_deflate());
+    compressed.join().await;
+    let mut plain = WebSocket::connect(address, WEBSOCKET).await;
+    plain.join().await;
+    plain.send(r#"42["all"]"#).await;
+    let long = format!(r#"2["long","{}"]"#, "x".repeat(100));
+    for client in [&mut plain, &mut compressed] {
+        for number in 0..3 {
+            client.expect(&format!(r#"42["number",{number}]"#)).await;
+        }
+        client.expect_prefix("451-").await;
+        assert_eq!(client.next().await, Received::Binary(vec![1, 2, 3]));
+        client.expect(&format!("4{long}")).await;
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len(), 2);
+    for packets in seen.values() {
+        let expected = [
+            r#"2["number",0]"#,
+            r#"2["number",1]"#,
+            r#"2["number",2]"#,
+            r#"51-["bytes",{"_placeholder":true,"num":0}]"#,
+            "Message(Binary([1, 2, 3]))",
+            &long,
+        ];
+        assert!(packets[0].starts_with("0{"), "{packets:?}");
+        assert_eq!(packets[1..], expected);
+    }
 }
 
 #[tokio::test]

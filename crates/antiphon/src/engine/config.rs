@@ -236,6 +236,14 @@ impl EngineConfig {
         self.hooks().add_packets(observe);
     }
 
+    /// As [`ServerBuilder::on_outgoing_packet`](crate::ServerBuilder::on_outgoing_packet).
+    pub fn on_outgoing_packet(
+        &mut self,
+        observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
+    ) {
+        self.hooks().add_outgoing_packets(observe);
+    }
+
     fn hooks(&mut self) -> &mut Hooks {
         self.hooks.get_or_insert_default()
     }

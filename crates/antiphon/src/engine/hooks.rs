@@ -2,8 +2,8 @@
 //! they are for: request middlewares, changes of headers, observers of refusals and of packets.
 //!
 //! The options own [`Hooks`] if there are any: an engine without pays for one look at an option.
-//! `http::respond_to` calls them, `Session::receive` those of packets, in the order in which they
-//! were added. Middlewares get the head of a request and give it back, or a response in its place;
+//! `http::respond_to` calls them, `Session::receive` and `Session::send_if` those of packets, in the
+//! order in which they were added. Middlewares get the head of a request and give it back, or a response in its place;
 //! the others are called between two looks at the network, and must not block.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
@@ -36,6 +36,7 @@ pub(super) struct Hooks {
     headers: Vec<Arc<ChangeHeaders>>,
     refusals: Vec<Arc<ObserveRefusal>>,
     packets: Vec<Arc<ObservePacket>>,
+    outgoing_packets: Vec<Arc<ObservePacket>>,
 }
 
 impl Hooks {
@@ -74,6 +75,13 @@ impl Hooks {
         observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
     ) {
         self.packets.push(Arc::new(observe));
+    }
+
+    pub(super) fn add_outgoing_packets(
+        &mut self,
+        observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
+    ) {
+        self.outgoing_packets.push(Arc::new(observe));
     }
 
     /// Asks the middlewares, which may change the request. Returns the headers that its response
@@ -115,6 +123,17 @@ impl Hooks {
     /// A packet has come.
     pub(super) fn received(&self, session: &Session, packet: &Packet<'_>) {
         for observe in &self.packets {
+            observe(session, packet);
+        }
+    }
+
+    pub(super) fn observes_outgoing_packets(&self) -> bool {
+        !self.outgoing_packets.is_empty()
+    }
+
+    /// A packet has been queued.
+    pub(super) fn queued(&self, session: &Session, packet: &Packet<'_>) {
+        for observe in &self.outgoing_packets {
             observe(session, packet);
         }
     }

@@ -53,6 +53,9 @@ const AWAITS_LIFE: u8 = 2;
 /// The application observes packets.
 const OBSERVED: u8 = 4;
 
+/// The application observes packets that are sent. More than a window has bits.
+const OUTGOING_OBSERVED: u8 = 0x80;
+
 /// One session of Engine.IO: a connection that survives the change of its transport.
 ///
 /// A handle keeps no connection alive: when the session has ended, sending to it is an error.
@@ -60,8 +63,9 @@ pub struct Session {
     id: SessionId,
     /// The form in which its client takes messages, but for compression.
     form: Form,
-    /// The bits of the window that was agreed on for its WebSocket. 0 if nothing is compressed.
-    window: AtomicU8,
+    /// What a message that is sent has to look at: the bits of the window that was agreed on for its
+    /// WebSocket (0 if nothing is compressed), and [`OUTGOING_OBSERVED`].
+    outgoing: AtomicU8,
     engine: Arc<Engine>,
     connection: OnceLock<Arc<dyn Connection>>,
     /// What a message has to look at: a copy of the machine's answers ([`ENDED`], [`AWAITS_LIFE`]),
@@ -102,10 +106,13 @@ impl Session {
         form.base64 = base64;
         form.parser = config.parser;
         let hooks = config.hooks.as_ref();
-        let watch = match hooks.is_some_and(|hooks| hooks.observes_packets()) {
-            true => OBSERVED,
-            false => 0,
-        };
+        let (mut watch, mut outgoing) = (0, 0);
+        if hooks.is_some_and(|hooks| hooks.observes_packets()) {
+            watch = OBSERVED;
+        }
+        if hooks.is_some_and(|hooks| hooks.observes_outgoing_packets()) {
+            outgoing = OUTGOING_OBSERVED;
+        }
         let admits_all = config.max_payload_before_join == usize::MAX;
         let id = id.unwrap_or_else(|| {
             let tag = engine.relay().map(|relay| relay.tag());
@@ -128,7 +135,7 @@ impl Session {
         Arc::new(Self {
             id,
             form,
-            window: AtomicU8::new(0),
+            outgoing: AtomicU8::new(outgoing),
             engine,
             connection: OnceLock::new(),
             watch: AtomicU8::new(watch),
@@ -244,18 +251,23 @@ impl Session {
 
     /// The form in which its client takes messages now.
     fn form(&self) -> Form {
+        self.form_by(self.outgoing.load(Ordering::Relaxed))
+    }
+
+    /// The same, by what a message has looked at.
+    fn form_by(&self, outgoing: u8) -> Form {
         let mut form = self.form;
-        form.compression = self
-            .engine
-            .config()
-            .compression_of(self.window.load(Ordering::Relaxed));
+        let bits = outgoing & !OUTGOING_OBSERVED;
+        form.compression = self.engine.config().compression_of(bits);
         form
     }
 
     /// Its packets leave by a WebSocket from now on, for which this window was agreed on.
     pub(crate) fn compress(&self, window: Option<Window>) {
         let bits = window.map_or(0, Window::bits);
-        self.window.store(bits, Ordering::Relaxed);
+        // Nobody else writes it.
+        let observed = self.outgoing.load(Ordering::Relaxed) & OUTGOING_OBSERVED;
+        self.outgoing.store(bits | observed, Ordering::Relaxed);
     }
 
     /// Flushes now, or leaves it to the turn of this thread.

@@ -5,14 +5,18 @@
 //! and so does a client that takes nothing: that is counted and logged here, with what to do.
 //! [`Session::ready`] says when there is room again.
 
-use std::{fmt, sync::Arc, time::Instant};
-
-use antiphon_protocol::engine::{
-    Encoded, EncodedMessage, EncodedPacket, Forms, PacketType, QueuePolicy, Queued, Revision,
-    session::server::Input,
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
-use super::{Session, SessionState, state::Failure};
+use antiphon_protocol::engine::{
+    Encoded, EncodedMessage, EncodedPacket, Forms, Packet, PacketType, QueuePolicy, Queued,
+    Revision, session::server::Input,
+};
+
+use super::{OUTGOING_OBSERVED, Session, SessionState, state::Failure};
 
 /// Why a message was not queued.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +145,9 @@ impl Session {
         message: &mut impl Forms,
         sending: Sending,
     ) -> Result<Sent, SendError> {
-        let form = self.form();
+        let outgoing = self.outgoing.load(Ordering::Relaxed);
+        let is_observed = outgoing & OUTGOING_OBSERVED != 0;
+        let form = self.form_by(outgoing);
         if form.compression.is_some()
             && !self.has_ended()
             && is_there()
@@ -159,7 +165,9 @@ impl Session {
             return Err(SendError::Volatile);
         }
         let may_be_appended = sending.may_be_appended();
+        // What is appended to a bundle isn't seen here.
         if may_be_appended
+            && !is_observed
             && state.machine.has_frames()
             && let Some(bundle) = message.bundle(form)
             && state.machine.share(bundle, form)
@@ -184,7 +192,36 @@ impl Session {
             self.recount(&mut state);
         }
         self.flush(&mut state);
+        if is_observed {
+            drop(state);
+            self.observe(message);
+        }
         Ok(Sent::Alone)
+    }
+
+    /// Tells the application of a message that has been queued.
+    #[cold]
+    fn observe(&self, message: &mut impl Forms) {
+        let Some(hooks) = &self.engine.config().hooks else {
+            return;
+        };
+        // As it is before it is compressed.
+        let Encoded::Message(message) = message.encoded(self.form) else {
+            return;
+        };
+        for packet in message.packets() {
+            let payload = packet.payload();
+            let packet = match packet.is_binary() {
+                true => Packet::from_binary(payload, self.form.revision).ok(),
+                false => str::from_utf8(payload)
+                    .ok()
+                    .and_then(|text| Packet::from_text(text, self.form.revision).ok()),
+            };
+            // All that is encoded here can be read.
+            if let Some(packet) = packet {
+                hooks.queued(self, &packet);
+            }
+        }
     }
 
     /// Queues a message that isn't appended to another.

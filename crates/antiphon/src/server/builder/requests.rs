@@ -162,8 +162,7 @@ impl ServerBuilder {
 
     /// Tells `observe` of every packet of Engine.IO that comes in a session: messages and
     /// heartbeats, before they are handled. It must not block, and what it costs is paid for each
-    /// packet. Of what is sent [`on_any_outgoing`](crate::Namespace::on_any_outgoing) tells; a
-    /// broadcast is written once for all its receivers, so there is no packet for each.
+    /// packet.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -185,6 +184,18 @@ impl ServerBuilder {
         observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
     ) -> Self {
         self.engine.on_packet(observe);
+        self
+    }
+
+    /// As [`on_packet`](Self::on_packet), of every message that has been queued for a client, with
+    /// its attachments; heartbeats and the like aren't told. A broadcast that costs little for many
+    /// receivers, since it is written once, is told for each of them then.
+    #[doc(alias = "packetCreate")]
+    pub fn on_outgoing_packet(
+        mut self,
+        observe: impl Fn(&Session, &Packet<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.engine.on_outgoing_packet(observe);
         self
     }
 
