@@ -249,7 +249,7 @@ export function suite(client) {
           assert.deepEqual(order, numbers, "the server's handlers start in order");
           await until(() => returned.length >= sent, `${sent} events back`);
           assert.deepEqual(returned.flat(), numbers, "the client's handlers run in order");
-          if (delay > 0) assert.ok(onPolling > 0, "some went over polling");
+          if (delay > 0 && !client.isSealed) assert.ok(onPolling > 0, "some went over polling");
 
           socket.emit("flood", 1_000);
           socket.emit("flood-binary", 200);
@@ -345,7 +345,7 @@ export function suite(client) {
           const { id } = socket;
           await join(socket, "before");
           const left = next(socket, "disconnect");
-          await (mode === "polling" && proxy.pending());
+          await (mode === "polling" && !client.isSealed && proxy.pending());
           proxy.cut();
           const reason = mode === "polling" ? "transport error" : "transport close";
           assert.equal((await left)[0], reason);

@@ -42,10 +42,12 @@ export const modes = {
 
 /**
  * A socket of `client` to the namespace `nsp`; it connects by itself.
+ * A client that `isSealed` speaks TLS, into which a proxy can't look.
  * `auth` goes as the namespace's query where the client knows no auth (1.x, 2.x).
  */
 export function open(client, server, { mode = "websocket", nsp = "/", auth, ...options } = {}) {
-  return client.io(`${server.url}${nsp}`, {
+  const url = client.isSealed ? server.url.replace("http:", "https:") : server.url;
+  return client.io(`${url}${nsp}`, {
     transports: modes[mode],
     forceNew: true,
     reconnection: false,

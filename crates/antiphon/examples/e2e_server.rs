@@ -12,8 +12,8 @@ use std::{
 
 use antiphon::{
     Ack, Args, Auth, ClientFiles, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason,
-    ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Namespace, NewEvent, Param, Parser,
-    Recovery, Rejection, Server, ServerBuilder, Socket, TransportKind,
+    ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Listener, Namespace, NewEvent, Param,
+    Parser, Recovery, Rejection, Server, ServerBuilder, Socket, Tls, TransportKind,
     engine::{Engine, EngineConfig, Revision},
 };
 use bytes::Bytes;
@@ -47,20 +47,25 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let flags = arguments.len();
     arguments.retain(|flag| flag != "--per-core");
     let per_core = arguments.len() < flags;
-    let (port, builder) = options(arguments.into_iter())?;
-    if !per_core {
-        let runtime = tokio::runtime::Runtime::new()?;
-        return runtime.block_on(serve(port, server(builder)));
+    let (port, builder, tls) = options(arguments.into_iter())?;
+    let runtime = tokio::runtime::Runtime::new();
+    if !per_core && tls.is_none() {
+        return runtime?.block_on(serve(port, server(builder)));
     }
     let io = server(builder.close_timeout(PATIENCE));
-    let cores = io.per_core(("127.0.0.1", port))?.threads(2);
-    println!("listening on {}", cores.local_addrs()[0]);
-    cores.run_until(async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminated) => terminated.recv().await.unwrap_or_default(),
-            Err(error) => eprintln!("e2e_server: {error}"),
-        }
-    })?;
+    let mut listener = Listener::tcp(("127.0.0.1", port))?;
+    if let Some(tls) = &tls {
+        listener = listener.tls(tls);
+    }
+    let serving = io.serving([listener]);
+    if per_core {
+        let cores = serving.per_core()?.threads(2);
+        println!("listening on {}", cores.local_addrs()[0]);
+        cores.run_until(told_to_end(tls))?;
+    } else {
+        println!("listening on {}", serving.local_addrs()[0]);
+        runtime?.block_on(serving.run_until(told_to_end(tls)))?;
+    }
     Ok(())
 }
 
@@ -105,6 +110,28 @@ fn hooks(builder: ServerBuilder) -> ServerBuilder {
 }
 
 static IDS: AtomicU64 = AtomicU64::new(0);
+
+/// Resolves at SIGTERM. Until then SIGHUP renews the certificate.
+async fn told_to_end(tls: Option<Tls>) {
+    let signals = signal(SignalKind::terminate()).and_then(|terminated| {
+        let renewed = signal(SignalKind::hangup())?;
+        Ok((terminated, renewed))
+    });
+    let (mut terminated, mut renewed) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return eprintln!("e2e_server: {error}"),
+    };
+    loop {
+        tokio::select! {
+            _ = terminated.recv() => return,
+            _ = renewed.recv() => {}
+        }
+        if let Some(tls) = &tls {
+            let error = tls.reload().err().map(|error| error.to_string());
+            println!("{}", json!({"event": "reload", "error": error}));
+        }
+    }
+}
 
 /// The server and its events.
 fn server(builder: ServerBuilder) -> Server {
@@ -206,10 +233,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The flags, on top of the stock settings.
 fn options(
     mut arguments: impl Iterator<Item = String>,
-) -> Result<(u16, ServerBuilder), Box<dyn std::error::Error>> {
+) -> Result<(u16, ServerBuilder, Option<Tls>), Box<dyn std::error::Error>> {
     let port = arguments.next().ok_or("usage: e2e_server PORT [flags]")?;
     let mut builder = Server::builder();
     let mut cors = None;
+    let mut tls = None;
     while let Some(flag) = arguments.next() {
         let mut value = || arguments.next().ok_or(format!("{flag} needs a value"));
         let milliseconds = |value: String| value.parse().map(Duration::from_millis);
@@ -262,6 +290,11 @@ fn options(
                 cors = cors.map(Cors::with_credentials);
                 builder
             }
+            "--tls" => {
+                let chain = value()?;
+                tls = Some(Tls::from_files(chain, value()?)?);
+                builder
+            }
             "--cookie" => builder.cookie(Cookie::named(value()?)),
             _ => return Err(format!("unknown flag {flag}").into()),
         };
@@ -269,7 +302,7 @@ fn options(
     if let Some(cors) = cors {
         builder = builder.cors(cors);
     }
-    Ok((port.parse()?, builder))
+    Ok((port.parse()?, builder, tls))
 }
 
 /// The transport that a socket's connection has moved to.

@@ -17,7 +17,7 @@ pub use {
     engine::{
         CloseReason, ConflateKey, Cookie, Cors, Denial, EngineBody, EngineConfig, EngineLayer,
         EngineService, HttpRequest, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy,
-        RequestError, Revision, SameSite, SendError, SessionId, Stats, TransportKind,
+        RequestError, Revision, SameSite, Secure, SendError, SessionId, Stats, TransportKind,
     },
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
@@ -33,6 +33,11 @@ pub use {
 
 #[cfg(feature = "typescript")]
 pub use server::typescript;
+#[cfg(feature = "tls")]
+pub use {
+    rustls,
+    server::{Tls, TlsError},
+};
 
 /// Guides: how to do what one wants to do.
 #[cfg(all(feature = "server", feature = "axum"))]

@@ -90,7 +90,7 @@ async fn a_listener_that_was_bound_by_the_program_is_served() {
     let address = bound.local_addr().unwrap();
     let io = echo();
     let running = run(io.serving([bound.into()]));
-    assert_eq!(http(address, &format!("GET {POLLING}"), "").await.0, 200);
+    assert_eq!(http(address, "GET /", "").await.0, 404);
     ends(&io, running).await;
 }
 
@@ -254,6 +254,8 @@ mod unix {
         assert_eq!(page, (200, "page".to_owned()));
         let (status, open) = http_over(connect().await, &format!("GET {POLLING}"), "").await;
         assert_eq!(status, 200, "{open}");
+        let goodbye = format!("POST {POLLING}&sid={}", support::sid(&open));
+        assert_eq!(http_over(connect().await, &goodbye, "1").await.0, 200);
         let mut client = WebSocket::over(connect().await, WEBSOCKET).await;
         client.join().await;
         client.send(r#"420["where"]"#).await;

@@ -44,7 +44,7 @@ pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};
 pub use hooks::HttpRequest;
 pub use http::{
-    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RequestError,
+    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RequestError, Secure,
     cookie::{Cookie, SameSite},
     cors::Cors,
     relay::{NotRelayed, Relay, RelayBody},

@@ -56,6 +56,8 @@ pub use rooms::{
     events::RoomEvent,
     fetched::{CountedSockets, FetchedSocket, FetchedSockets},
 };
+#[cfg(feature = "tls")]
+pub use serve::tls::{Tls, TlsError};
 pub use serve::{Serving, flash::FlashPolicy, listener::Listener, per_core::PerCore};
 pub use socket::{Socket, SocketId, emitter::Emitter};
 

@@ -204,11 +204,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         buffer.drain(..end);
         let websocket = Self {
-            stream,
-            decoder: Decoder::new(Role::Client, 16 << 20),
             buffer,
+            ..Self::opened(stream)
         };
         Ok((websocket, head))
+    }
+
+    /// The client's end of a stream whose handshake is over.
+    pub fn opened(stream: S) -> Self {
+        Self {
+            stream,
+            decoder: Decoder::new(Role::Client, 16 << 20),
+            buffer: Vec::new(),
+        }
     }
 
     /// The same with another decoder.

@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    EngineResponse, Peer, is_below, request,
+    EngineResponse, Peer, is_below,
     request_lines::RequestLines,
     respond_to, tunnel, upgrade,
     upgrade::{Handover, Purpose},
@@ -45,6 +45,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// So much is read of a client that is still to be answered.
 const AHEAD: usize = 16 << 10;
 
+/// What a connection of HTTP/2 begins with (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// Heads with more headers are left to the HTTP server.
 const MAX_HEADERS: usize = 64;
 
@@ -52,6 +55,13 @@ const MAX_HEADERS: usize = 64;
 pub(crate) enum First<T> {
     /// A WebSocket, or gone: nothing is left to do.
     Done,
+    /// For an HTTP server that speaks HTTP/2: its client began with that.
+    #[cfg(feature = "http2")]
+    Http2 {
+        stream: ReadAhead,
+        /// As below.
+        begun: T,
+    },
     /// For an HTTP server.
     Http {
         stream: ReadAhead,
@@ -71,15 +81,16 @@ pub(crate) async fn first_request<T>(
     peer: Peer,
     begin: impl FnOnce() -> T,
 ) -> First<T> {
-    let mut read = Vec::new();
-    let first = poll_fn(|context| poll_more(&mut stream, &mut read, usize::MAX, context));
-    match tokio::time::timeout(PATIENCE, first).await {
-        Ok(Ok(1..)) => {}
-        // It said nothing, and has gone or has had its time.
-        Ok(Ok(0) | Err(_)) | Err(_) => return First::Done,
-    }
+    let Some(read) = first_bytes(&mut stream).await else {
+        return First::Done;
+    };
     let begun = begin();
     let patience = engine.config().longest_silence();
+    #[cfg(feature = "http2")]
+    if read.starts_with(PREFACE) {
+        let stream = ReadAhead::raw(stream, read, patience);
+        return First::Http2 { stream, begun };
+    }
     let mut read = escaped(read);
     let request = opening_handshake(&read);
     let Some((mut parts, length)) = request.filter(|(it, _)| is_below(it.uri.path(), path)) else {
@@ -142,6 +153,30 @@ fn escaped(read: Vec<u8>) -> Vec<u8> {
         Some(line) => [&line, rest].concat(),
         None => read,
     }
+}
+
+/// The first bytes of a connection. Returns `None` if it says nothing, and has gone or has had its
+/// time.
+async fn first_bytes(stream: &mut Wire) -> Option<Vec<u8>> {
+    let mut read = Vec::new();
+    let first = async {
+        loop {
+            let more = poll_fn(|context| poll_more(stream, &mut read, usize::MAX, context));
+            if more.await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            if !may_become_http2(&read) {
+                return io::Result::Ok(());
+            }
+        }
+    };
+    let first = tokio::time::timeout(PATIENCE, first).await;
+    first.is_ok_and(|first| first.is_ok()).then_some(read)
+}
+
+/// Whether this is the beginning of HTTP/2, and not all of it.
+fn may_become_http2(read: &[u8]) -> bool {
+    cfg!(feature = "http2") && read.len() < PREFACE.len() && PREFACE.starts_with(read)
 }
 
 /// Reads once, behind what was read before and at most so many bytes. Ready with how many: 0 at the
@@ -215,10 +250,8 @@ fn opening_handshake(bytes: &[u8]) -> Option<(Parts, usize)> {
         let mut tokens = value.as_bytes().split(|byte| *byte == b',');
         tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(b"upgrade"))
     });
-    // All else is for the HTTP server, whatever its headers ask for.
-    let transport = request::parameter(&parts, "transport");
-    let websocket = matches!(transport.as_deref(), Some("websocket" | "flashsocket"));
-    (websocket && upgrades && !has_body && upgrade::is_wanted(&parts)).then_some((parts, length))
+    (upgrade::names_websocket(&parts) && upgrades && !has_body && upgrade::is_wanted(&parts))
+        .then_some((parts, length))
 }
 
 /// The head of an answer that switches protocols, as it is written.
@@ -241,8 +274,8 @@ fn head(answer: &EngineResponse) -> Vec<u8> {
 pub(crate) struct ReadAhead {
     stream: Wire,
     read: Bytes,
-    /// Boxed, since it is large and few connections stay on HTTP.
-    lines: Box<RequestLines>,
+    /// Boxed, since it is large and few connections stay on HTTP. HTTP/2 has none.
+    lines: Option<Box<RequestLines>>,
     patience: Duration,
     /// By when something of what waits must have been taken.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -252,10 +285,19 @@ impl ReadAhead {
     fn new(stream: Wire, read: Vec<u8>, patience: Duration) -> Self {
         let mut lines = Box::<RequestLines>::default();
         let read = lines.feed(&read).unwrap_or(read);
+        let lines = Some(lines);
+        Self {
+            lines,
+            ..Self::raw(stream, read, patience)
+        }
+    }
+
+    /// As it comes.
+    pub(crate) fn raw(stream: Wire, read: Vec<u8>, patience: Duration) -> Self {
         Self {
             stream,
             read: read.into(),
-            lines,
+            lines: None,
             patience,
             stalled: None,
         }
@@ -294,7 +336,8 @@ impl AsyncRead for ReadAhead {
         if self.read.is_empty() {
             let before = buffer.filled().len();
             ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-            let Some(escaped) = self.lines.feed(&buffer.filled()[before..]) else {
+            let lines = self.lines.as_mut();
+            let Some(escaped) = lines.and_then(|it| it.feed(&buffer.filled()[before..])) else {
                 return Poll::Ready(Ok(()));
             };
             buffer.set_filled(before);

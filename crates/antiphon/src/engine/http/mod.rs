@@ -66,10 +66,16 @@ pub use service::{EngineLayer, EngineService, OrEngine};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// The connection is encrypted, as a request extension: put there by the code that accepts
+/// connections. See [`Handshake::is_secure`](crate::Handshake::is_secure).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Secure;
+
 /// What our own listener knows of who has opened a connection, for the requests on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer {
     pub(crate) address: Option<SocketAddr>,
+    pub(crate) is_secure: bool,
 }
 
 impl Peer {
@@ -77,6 +83,9 @@ impl Peer {
     pub(crate) fn introduce(self, request: &mut http::Extensions) {
         if let Some(address) = self.address {
             request.insert(PeerAddr(address));
+        }
+        if self.is_secure {
+            request.insert(Secure);
         }
     }
 }
@@ -102,7 +111,14 @@ where
 {
     let (mut parts, body) = request.into_parts();
     let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let answered = respond_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
+    #[cfg(feature = "http2")]
+    let is_http2 = upgrade::from_http2(&mut parts);
+    #[cfg_attr(not(feature = "http2"), expect(unused_mut))]
+    let mut answered = respond_to(&engine, &mut parts, body, on_upgrade.is_some()).await;
+    #[cfg(feature = "http2")]
+    if is_http2 {
+        upgrade::into_http2(&mut answered);
+    }
     if let (Some(handover), Some(on_upgrade)) = (answered.handover, on_upgrade) {
         upgrade::take_over(engine, parts, on_upgrade, handover);
     }

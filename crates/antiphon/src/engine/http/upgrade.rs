@@ -1,5 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455 §4.2), under an HTTP server that gives upgrades.
 //!
+//! With HTTP/2 it is another request, which is made the same (`from_http2`, `into_http2`).
+//!
 //! `accept` checks version and key and makes the 101. Once the HTTP server has let go of the
 //! connection, `take_over` puts it to its [`Purpose`]: a new session, or the probe of one that
 //! there is. If the server never lets go (the client has gone), no session is made. The own
@@ -20,18 +22,60 @@ use http::{
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::{RequestError, Responded, answer, tunnel};
+use super::{RequestError, Responded, answer, request, tunnel};
 use crate::engine::{
     Engine, Session, SessionOptions,
     transport::probe,
     transport::websocket::{self, WebSocket},
 };
 
+/// The key of a handshake that has none: nobody looks at what is made of it.
+#[cfg(feature = "http2")]
+const NO_KEY: &str = "AAAAAAAAAAAAAAAAAAAAAA==";
+
 /// Whether the request asks for a WebSocket.
 pub(super) fn is_wanted(parts: &Parts) -> bool {
     let upgrade = parts.headers.get(UPGRADE);
     parts.method == Method::GET
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// Whether the transport that the request names is WebSocket. Whatever else its headers ask for, all
+/// others are ordinary requests.
+pub(super) fn names_websocket(parts: &Parts) -> bool {
+    let transport = request::parameter(parts, "transport");
+    matches!(transport.as_deref(), Some("websocket" | "flashsocket"))
+}
+
+/// A handshake of HTTP/2 (RFC 8441 §5) becomes the one that it would be with HTTP/1.1: `GET` instead
+/// of `CONNECT` with a `:protocol`, and headers that HTTP/2 has no use for. Returns whether it was one.
+#[cfg(feature = "http2")]
+pub(super) fn from_http2(parts: &mut Parts) -> bool {
+    use hyper::ext::Protocol;
+    let protocol = parts.extensions.get::<Protocol>();
+    let is_handshake = parts.method == Method::CONNECT
+        && names_websocket(parts)
+        && protocol.is_some_and(|name| name.as_ref().eq_ignore_ascii_case(b"websocket"));
+    if is_handshake {
+        parts.method = Method::GET;
+        let headers = &mut parts.headers;
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_static(NO_KEY));
+    }
+    is_handshake
+}
+
+/// The answer to a handshake of HTTP/2, made of that which HTTP/1.1 has.
+#[cfg(feature = "http2")]
+pub(super) fn into_http2(answered: &mut Responded) {
+    let answer = &mut answered.answer;
+    if answered.handover.is_some() {
+        *answer.status_mut() = StatusCode::OK;
+    }
+    for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
+        answer.headers_mut().remove(name);
+    }
 }
 
 /// What the connection of a WebSocket is for.

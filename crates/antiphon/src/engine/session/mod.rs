@@ -36,7 +36,7 @@ use bytes::Bytes;
 use crate::engine::{Connection, Engine, SessionId, SessionOptions, transport::unread::Reading};
 pub use sending::SendError;
 pub(crate) use sending::{Sending, Sent};
-pub(crate) use state::{Failure, SessionState};
+pub(crate) use state::{FRAMES_A_WRITE, Failure, SessionState};
 use turn::Mark;
 use waiters::Waiters;
 

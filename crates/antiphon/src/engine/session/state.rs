@@ -16,7 +16,7 @@ use super::{turn::Mark, waiters::Waiters};
 use crate::engine::transport::{joined::joined, requests::Requests, stream::Writer};
 
 /// Frames that one write takes at the most.
-const FRAMES_A_WRITE: usize = 64;
+pub(crate) const FRAMES_A_WRITE: usize = 64;
 
 /// What changes in a session. Held for moments: never across an await or a callback.
 pub(crate) struct SessionState {
@@ -124,8 +124,10 @@ impl SessionState {
     /// Gives what is queued to the transport, as far as it takes it now.
     pub(super) fn flush(&mut self) {
         match self.machine.transport() {
+            // The driver writes; not if it has done so already.
             TransportKind::WebSocket if self.writer.is_none() => {
-                if let Some(driver) = self.driver.take() {
+                let has_more = !self.machine.is_idle() || self.machine.is_closing();
+                if let Some(driver) = self.driver.take_if(|_| has_more) {
                     driver.wake();
                 }
             }

@@ -2,7 +2,8 @@
 //!
 //! A [`Wire`] is whole while HTTP is spoken on it. A WebSocket splits one that isn't encrypted
 //! ([`Wire::split`]): its driver reads, and whoever has something to send writes to the
-//! [`Writer`] that the session owns. Neither half owns a buffer.
+//! [`Writer`] that the session owns. Neither half owns a buffer. TLS has one state for both
+//! directions, and stays whole.
 
 use std::{
     io,
@@ -16,6 +17,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, tcp},
 };
+#[cfg(feature = "tls")]
+use tokio_rustls::server::TlsStream;
 
 /// Bytes that the kernel takes beyond what it can send (docs/performance.md). What is on its way is
 /// not among them, so that no connection is slower for it.
@@ -31,6 +34,9 @@ pub(crate) enum Wire {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(UnixStream),
+    /// TLS over one of the others, whose handshake is over.
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<Self>>),
 }
 
 impl Wire {
@@ -40,6 +46,8 @@ impl Wire {
             Self::Tcp(tcp) => tcp,
             #[cfg(unix)]
             Self::Unix(_) => return,
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => return tls.get_ref().0.hurry(),
         };
         // None waits for the one before to be acknowledged.
         if let Err(error) = tcp.set_nodelay(true) {
@@ -48,18 +56,20 @@ impl Wire {
         keep_little_unsent(tcp);
     }
 
-    /// The way in and the way out.
-    pub(crate) fn split(self) -> (Reader, Writer) {
+    /// The way in and the way out. One that can't be split is given back.
+    pub(crate) fn split(self) -> Result<(Reader, Writer), Box<dyn Io>> {
         match self {
             Self::Tcp(tcp) => {
                 let (reader, writer) = tcp.into_split();
-                (Reader::Tcp(reader), Writer::Tcp(writer))
+                Ok((Reader::Tcp(reader), Writer::Tcp(writer)))
             }
             #[cfg(unix)]
             Self::Unix(unix) => {
                 let (reader, writer) = unix.into_split();
-                (Reader::Unix(reader), Writer::Unix(writer))
+                Ok((Reader::Unix(reader), Writer::Unix(writer)))
             }
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Err(tls),
         }
     }
 
@@ -68,6 +78,8 @@ impl Wire {
             Self::Tcp(tcp) => Pin::new(tcp),
             #[cfg(unix)]
             Self::Unix(unix) => Pin::new(unix),
+            #[cfg(feature = "tls")]
+            Self::Tls(tls) => Pin::new(&mut **tls),
         }
     }
 }

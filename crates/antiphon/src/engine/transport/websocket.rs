@@ -30,8 +30,9 @@ use tokio::{
 use crate::engine::{
     ReadAhead, Session,
     session::turn,
-    session::{Failure, Sending},
+    session::{FRAMES_A_WRITE, Failure, Sending},
     transport::driver::{self, Driven},
+    transport::joined::joined,
     transport::stream::{Io, Reader, Wire, Writer},
 };
 
@@ -40,6 +41,9 @@ const READ_BUFFER: usize = 256 << 10;
 
 /// Bytes that are reserved at the most for a frame that has only announced its length.
 const RESERVED: usize = 64 << 10;
+
+/// So much is written at once to a connection that takes no lists.
+const PIECE: usize = 64 << 10;
 
 /// How long a closed connection waits for its client to hang up, so that the client gets the close
 /// frame: a socket that is dropped with unread bytes is reset.
@@ -147,9 +151,12 @@ impl WebSocket {
         window: Option<Window>,
     ) -> Self {
         wire.hurry();
-        let (reader, writer) = wire.split();
+        let (stream, writer) = match wire.split() {
+            Ok((reader, writer)) => (Stream::Half(reader), Some(writer)),
+            Err(whole) => (Stream::Whole(whole), None),
+        };
         let decoder = decoder(max_payload, window);
-        Self::open(Stream::Half(reader), Some(writer), read, decoder, window)
+        Self::open(stream, writer, read, decoder, window)
     }
 
     const fn open(
@@ -186,6 +193,10 @@ impl WebSocket {
             let count = read.filled().len();
             match polled {
                 Poll::Pending => Poll::Pending,
+                // TLS whose client has gone without a word, as most do. Frames tell what is whole.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    Poll::Ready(Err(ReadError::Closed))
+                }
                 Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
                 Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
                 Poll::Ready(Ok(())) => {
@@ -488,12 +499,12 @@ impl WebSocket {
             return;
         };
         loop {
-            let mut slices = [io::IoSlice::new(&[]); 16];
+            let mut slices = [io::IoSlice::new(&[]); FRAMES_A_WRITE];
             let filled = state.machine.frames(&mut slices);
             if filled == 0 {
                 break;
             }
-            match Pin::new(&mut *io).poll_write_vectored(context, &slices[..filled]) {
+            match poll_write_some(&mut **io, context, &slices[..filled]) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     if state.machine.is_blocked() {
                         state.machine.handle(Input::Writable, Instant::now());
@@ -517,6 +528,25 @@ impl WebSocket {
         }
         session.has_flushed(state);
     }
+}
+
+/// Writes of these frames what is taken at once.
+fn poll_write_some(
+    io: &mut dyn Io,
+    context: &mut Context<'_>,
+    frames: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let write = |frames: &[u8]| Pin::new(&mut *io).poll_write(context, frames);
+    if let Some(written) = joined(frames, write) {
+        return written;
+    }
+    if io.is_write_vectored() {
+        return Pin::new(io).poll_write_vectored(context, frames);
+    }
+    // A stream of HTTP/2 takes whatever it is given, before its client has room for it.
+    let first = frames.iter().find(|frame| !frame.is_empty());
+    let first = first.map_or(&[][..], |frame| frame);
+    Pin::new(io).poll_write(context, &first[..first.len().min(PIECE)])
 }
 
 /// Hands one event to the session. Returns `false` if nothing more is to be read.

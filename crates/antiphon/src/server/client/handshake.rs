@@ -14,7 +14,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, header, request::Parts};
 use serde_json::{Map, Value};
 
-use crate::engine::peer_address;
+use crate::engine::{Secure, peer_address};
 
 /// What a [`Handshake`] keeps of the request beside its URL and address: the options of a server.
 pub(crate) struct Kept {
@@ -74,6 +74,7 @@ pub struct Handshake {
     extensions: Extensions,
     url: Box<str>,
     address: Option<SocketAddr>,
+    is_secure: bool,
     time: SystemTime,
 }
 
@@ -115,6 +116,7 @@ impl Handshake {
             extensions,
             url: url.into(),
             address: peer_address(request),
+            is_secure: request.extensions.get::<Secure>().is_some(),
             time: SystemTime::now(),
         }
     }
@@ -172,6 +174,16 @@ impl Handshake {
         self.address
     }
 
+    /// Whether the connection is encrypted up to this server: one of its own
+    #[cfg_attr(feature = "tls", doc = "[listeners with TLS](crate::Listener::tls),")]
+    #[cfg_attr(not(feature = "tls"), doc = "listeners with TLS,")]
+    /// or one whose acceptor has put [`Secure`] into the request's extensions. What a proxy in front
+    /// has decrypted isn't.
+    #[must_use]
+    pub const fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
     /// What other servers are told of it, in the shape that Node has.
     pub(crate) fn told(&self) -> Map<String, Value> {
         let issued = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -188,6 +200,7 @@ impl Handshake {
             ("headers", Value::Object(headers.collect())),
             ("issued", issued.into()),
             ("query", Value::Object(query.collect())),
+            ("secure", self.is_secure.into()),
             ("time", issued.into()),
             ("url", (*self.url).into()),
         ]

@@ -99,7 +99,7 @@ impl fmt::Debug for App {
     }
 }
 
-pub(super) fn not_found<B>(body: impl FnOnce(Bytes) -> B) -> Response<B> {
+fn not_found<B>(body: impl FnOnce(Bytes) -> B) -> Response<B> {
     let mut answer = Response::new(body(Bytes::from_static(b"not found\n")));
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer

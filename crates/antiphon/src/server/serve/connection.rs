@@ -1,26 +1,31 @@
 //! One connection of our own listener.
 //!
-//! `connection` looks at its first request and answers the opening handshake of a WebSocket; all
-//! else is HTTP, in a task of its own (`http`), which asks the server or the program's app. A client
-//! that breaks a rule, or goes away, ends its connection alone.
+//! [`Accepted`] shakes hands if it is to be encrypted, looks at its first request and answers the
+//! opening handshake of a WebSocket; all else is HTTP, in a task of its own (`http1`, `http2`), which asks the
+//! server or the program's app. A client that breaks a rule, or goes away, ends its connection alone.
 
 use std::{
     cell::Cell,
     convert::Infallible,
     future::{Future, poll_fn},
+    net::SocketAddr,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{Method, Request};
+use http::{Method, Request, Response};
 use http_body_util::Either;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{runtime::Handle, sync::mpsc};
 use tower_service::Service;
 
-use super::app::{App, not_found};
+#[cfg(feature = "tls")]
+use super::Tls;
+use super::app::{App, AppBody};
+#[cfg(feature = "http2")]
+use super::http2;
 use crate::{
     engine::{
         EngineBody, EngineResponse, EngineService, First, Peer, ReadAhead, Wire, first_request,
@@ -33,63 +38,132 @@ use crate::{
 /// answer. Connections that have said nothing yet aren't waited for.
 pub(super) type OpenConnection = mpsc::Sender<Infallible>;
 
-/// One connection, up to where a task of its own goes on with it: the memory of this one is given
-/// back then.
-pub(super) async fn connection(
-    server: Server,
-    app: App,
-    wire: Wire,
-    peer: Peer,
-    open: mpsc::WeakSender<Infallible>,
-) {
-    let wire = match (server.flash_policy(), wire) {
-        (Some(policy), Wire::Tcp(stream)) => policy.answer_or_pass(stream).await.map(Wire::Tcp),
-        (_, wire) => Some(wire),
-    };
-    let Some(wire) = wire else { return };
-    let engine = Arc::clone(server.engine());
-    let begun = move || open.upgrade();
-    if let First::Http {
-        stream,
-        answer,
-        begun,
-    } = first_request(engine, server.path(), wire, peer, begun).await
-    {
-        tokio::spawn(http(server, app, stream, peer, answer, begun));
+/// What serves a connection that was accepted, up to where a task of its own goes on with it: the
+/// memory of this one is given back then.
+pub(super) struct Accepted {
+    pub(super) server: Server,
+    pub(super) app: App,
+    pub(super) address: Option<SocketAddr>,
+    pub(super) open: mpsc::WeakSender<Infallible>,
+}
+
+impl Accepted {
+    /// Serves one that isn't encrypted.
+    pub(super) async fn plain(self, wire: Wire) {
+        let wire = match (self.server.flash_policy(), wire) {
+            (Some(policy), Wire::Tcp(stream)) => policy.answer_or_pass(stream).await.map(Wire::Tcp),
+            (_, wire) => Some(wire),
+        };
+        if let Some(wire) = wire {
+            self.begin(wire, false).await;
+        }
+    }
+
+    /// Serves one by TLS.
+    #[cfg(feature = "tls")]
+    pub(super) async fn secured(self, wire: Wire, tls: Tls) {
+        // Boxed, so that the memory of a handshake is given back with it.
+        if let Some(wire) = Box::pin(tls.accept(wire)).await {
+            self.begin(wire, true).await;
+        }
+    }
+
+    async fn begin(self, wire: Wire, is_secure: bool) {
+        let Self {
+            server,
+            app,
+            address,
+            open,
+        } = self;
+        let peer = Peer { address, is_secure };
+        let engine = Arc::clone(server.engine());
+        let begin = || open.upgrade();
+        match first_request(engine, server.path(), wire, peer, begin).await {
+            First::Done => {}
+            #[cfg(feature = "http2")]
+            First::Http2 { stream, begun } => {
+                let requests = Requests::new(&server, app, peer);
+                tokio::spawn(http2::serve(server, requests, stream, begun));
+            }
+            First::Http {
+                stream,
+                answer,
+                begun,
+            } => {
+                let requests = Requests::new(&server, app, peer);
+                tokio::spawn(http1(server, requests, stream, answer, begun));
+            }
+        }
     }
 }
 
-/// A connection of HTTP. The answer to its first request may be there already. When the server is
-/// closed and the last session has ended, it ends with the request that is under way.
-async fn http(
-    server: Server,
+/// What answers the requests of a connection.
+pub(super) struct Requests {
+    service: EngineService,
+    path: Box<str>,
     app: App,
-    stream: ReadAhead,
     peer: Peer,
+}
+
+/// The body of a response: the server's, or the app's.
+pub(super) type ResponseBody = Either<EngineBody, AppBody>;
+
+impl Requests {
+    fn new(server: &Server, app: App, peer: Peer) -> Self {
+        Self {
+            service: server.service(),
+            path: server.path().into(),
+            app,
+            peer,
+        }
+    }
+
+    /// The answer to a request.
+    pub(super) fn answer(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Response<ResponseBody>> + use<> {
+        let peer = self.peer;
+        peer.introduce(request.extensions_mut());
+        let asked = match is_below(request.uri().path(), &self.path) {
+            true => Ok(whole(&mut self.service.clone(), request)),
+            false => Err((self.app.clone(), request)),
+        };
+        async move {
+            match asked {
+                Ok(ours) => {
+                    let Ok(answer) = ours.await;
+                    answer.map(Either::Left)
+                }
+                Err((app, mut request)) => {
+                    tell_axum(&mut request, peer);
+                    app.ask(request).await.map(Either::Right)
+                }
+            }
+        }
+    }
+}
+
+/// A connection of HTTP/1.1. The answer to its first request may be there already. When the server
+/// is closed and the last session has ended, it ends with the request that is under way.
+async fn http1(
+    server: Server,
+    requests: Requests,
+    stream: ReadAhead,
     first: Option<Box<EngineResponse>>,
     _open: Option<OpenConnection>,
 ) {
-    let (path, service) = (server.path().to_owned(), server.service());
     let first = Cell::new(first);
-    let answer = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        let first = first.take();
-        peer.introduce(request.extensions_mut());
-        let ours = is_below(request.uri().path(), &path);
-        let (ours, others) = match (&first, ours) {
-            (Some(_), _) => (None, None),
-            (None, true) => (Some(whole(&mut service.clone(), request)), None),
-            (None, false) => (None, Some((app.clone(), request))),
+    let answer = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let asked = match first.take() {
+            Some(first) => Ok(first),
+            None => Err(requests.answer(request)),
         };
         async move {
-            if let Some(ours) = ours {
-                return Ok(ours.await?.map(Either::Left));
-            }
-            if let Some((app, mut request)) = others {
-                tell_axum(&mut request, peer);
-                return Ok(app.ask(request).await.map(Either::Right));
-            }
-            let answer = first.map_or_else(|| not_found(EngineBody::from), |answer| *answer);
-            Ok::<_, Infallible>(answer.map(Either::Left))
+            Ok::<_, Infallible>(match asked {
+                Ok(first) => first.map(Either::Left),
+                Err(answer) => answer.await,
+            })
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()

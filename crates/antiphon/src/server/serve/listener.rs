@@ -16,6 +16,8 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use tokio::net::TcpListener;
 
+#[cfg(feature = "tls")]
+use super::Tls;
 #[cfg(unix)]
 use super::unix::{self, SocketFile};
 use crate::engine::Wire;
@@ -39,7 +41,11 @@ pub(super) const BACKLOG: u32 = 4_096;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Listener(Kind);
+pub struct Listener {
+    kind: Kind,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
 
 #[derive(Debug)]
 enum Kind {
@@ -50,6 +56,16 @@ enum Kind {
     },
     #[cfg(unix)]
     Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
+}
+
+impl From<Kind> for Listener {
+    fn from(kind: Kind) -> Self {
+        Self {
+            kind,
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
+    }
 }
 
 impl Listener {
@@ -72,7 +88,7 @@ impl Listener {
         let mut failed = nothing;
         for address in addresses {
             match bind(address, false) {
-                Ok(listener) => return Ok(listener),
+                Ok(kind) => return Ok(kind.into()),
                 Err(error) => failed = error,
             }
         }
@@ -92,17 +108,35 @@ impl Listener {
     #[cfg(unix)]
     pub fn unix(path: impl AsRef<std::path::Path>, mode: u32) -> io::Result<Self> {
         let (listener, file) = unix::bind(path.as_ref(), mode)?;
-        Ok(Self(Kind::Unix(listener, Some(file))))
+        Ok(Kind::Unix(listener, Some(file)).into())
     }
 
     /// The address that is listened on: with the port, if 0 was asked for. Returns `None` for a Unix
     /// socket.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
-        match &self.0 {
+        match &self.kind {
             Kind::Tcp { listener, .. } => listener.local_addr().ok(),
             #[cfg(unix)]
             Kind::Unix(..) => None,
+        }
+    }
+
+    /// Encrypts its connections, and speaks nothing else on it. A client that speaks plain HTTP gets a
+    /// 400 that says so. A handshake has 10 s; of more than 4,096 at a time the oldest are given up.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: &Tls) -> Self {
+        self.tls = Some(tls.clone());
+        self
+    }
+
+    /// The same with another way in.
+    fn with(&self, kind: Kind) -> Self {
+        Self {
+            kind,
+            #[cfg(feature = "tls")]
+            tls: self.tls.clone(),
         }
     }
 
@@ -110,28 +144,29 @@ impl Listener {
     /// listeners that share an address (socket(7), `SO_REUSEPORT` on Linux), it is bound anew as
     /// such: the first time it was bound alone, since those share their address with others of
     /// another process, too.
-    pub(super) fn shareable(self) -> io::Result<Self> {
-        match self.0 {
+    pub(super) fn shareable(mut self) -> io::Result<Self> {
+        match self.kind {
             Kind::Tcp {
                 listener,
                 is_ours: true,
             } if cfg!(target_os = "linux") => {
                 let address = listener.local_addr()?;
                 drop(listener);
-                bind(address, true)
+                self.kind = bind(address, true)?;
             }
-            kind => Ok(Self(kind)),
+            kind => self.kind = kind,
         }
+        Ok(self)
     }
 
     /// The listener of another thread: one of its own, or the same, from which the thread accepts
     /// that is idle.
     pub(super) fn shared(&self) -> io::Result<Self> {
-        let kind = match &self.0 {
+        let kind = match &self.kind {
             Kind::Tcp {
                 listener,
                 is_ours: true,
-            } if cfg!(target_os = "linux") => return bind(listener.local_addr()?, true),
+            } if cfg!(target_os = "linux") => bind(listener.local_addr()?, true)?,
             Kind::Tcp { listener, is_ours } => Kind::Tcp {
                 listener: listener.try_clone()?,
                 is_ours: *is_ours,
@@ -139,33 +174,35 @@ impl Listener {
             #[cfg(unix)]
             Kind::Unix(listener, file) => Kind::Unix(listener.try_clone()?, file.clone()),
         };
-        Ok(Self(kind))
+        Ok(self.with(kind))
     }
 
     /// Hands it to the runtime of the caller.
     pub(super) fn open(self) -> io::Result<Open> {
-        match self.0 {
+        let kind = match self.kind {
             Kind::Tcp { listener, .. } => {
                 listener.set_nonblocking(true)?;
-                TcpListener::from_std(listener).map(Open::from)
+                OpenKind::Tcp(TcpListener::from_std(listener)?)
             }
             #[cfg(unix)]
             Kind::Unix(listener, file) => {
                 listener.set_nonblocking(true)?;
-                let listener = tokio::net::UnixListener::from_std(listener)?;
-                Ok(Open::Unix(listener, file))
+                OpenKind::Unix(tokio::net::UnixListener::from_std(listener)?, file)
             }
-        }
+        };
+        Ok(Open {
+            kind,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
+        })
     }
 }
 
 /// A listener of the program's own. How many connections may wait to be accepted is up to it.
 impl From<net::TcpListener> for Listener {
     fn from(listener: net::TcpListener) -> Self {
-        Self(Kind::Tcp {
-            listener,
-            is_ours: false,
-        })
+        let is_ours = false;
+        Kind::Tcp { listener, is_ours }.into()
     }
 }
 
@@ -173,12 +210,18 @@ impl From<net::TcpListener> for Listener {
 #[cfg(unix)]
 impl From<std::os::unix::net::UnixListener> for Listener {
     fn from(listener: std::os::unix::net::UnixListener) -> Self {
-        Self(Kind::Unix(listener, None))
+        Kind::Unix(listener, None).into()
     }
 }
 
 /// A listener of a runtime.
-pub(super) enum Open {
+pub(super) struct Open {
+    kind: OpenKind,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Tls>,
+}
+
+enum OpenKind {
     Tcp(TcpListener),
     /// With its file, which goes with it.
     #[cfg(unix)]
@@ -190,7 +233,11 @@ pub(super) enum Open {
 
 impl From<TcpListener> for Open {
     fn from(listener: TcpListener) -> Self {
-        Self::Tcp(listener)
+        Self {
+            kind: OpenKind::Tcp(listener),
+            #[cfg(feature = "tls")]
+            tls: None,
+        }
     }
 }
 
@@ -200,13 +247,13 @@ impl Open {
         &self,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<(Wire, Option<SocketAddr>)>> {
-        Poll::Ready(Ok(match self {
-            Self::Tcp(listener) => {
+        Poll::Ready(Ok(match &self.kind {
+            OpenKind::Tcp(listener) => {
                 let (stream, peer) = ready!(listener.poll_accept(context))?;
                 (Wire::Tcp(stream), Some(peer))
             }
             #[cfg(unix)]
-            Self::Unix(listener, _) => {
+            OpenKind::Unix(listener, _) => {
                 let (stream, _) = ready!(listener.poll_accept(context))?;
                 (Wire::Unix(stream), None)
             }
@@ -215,7 +262,7 @@ impl Open {
 }
 
 /// A listener on this address, which may share it.
-fn bind(address: SocketAddr, shares: bool) -> io::Result<Listener> {
+fn bind(address: SocketAddr, shares: bool) -> io::Result<Kind> {
     let bound = || {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         // Elsewhere it would let two processes share the port.
@@ -227,10 +274,10 @@ fn bind(address: SocketAddr, shares: bool) -> io::Result<Listener> {
         let _ = shares;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG.cast_signed())?;
-        Ok(Listener(Kind::Tcp {
+        Ok(Kind::Tcp {
             listener: socket.into(),
             is_ours: true,
-        }))
+        })
     };
     bound().map_err(|error| Refused::new(address, error, advice).into())
 }

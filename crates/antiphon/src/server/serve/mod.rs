@@ -3,13 +3,17 @@
 //! What is listened on is a [`Listener`], and a [`Serving`] is all that one server listens on, with
 //! the app that answers what isn't the server's. It is run in the runtime of its caller, or with a
 //! runtime for each core ([`PerCore`]). Each listener has a task that accepts, and each connection
-//! one of its own ([`connection`]).
+//! one of its own ([`connection`]), in which its TLS handshake is made ([`tls`]).
 
 mod app;
 mod connection;
 pub(crate) mod flash;
+#[cfg(feature = "http2")]
+mod http2;
 pub(crate) mod listener;
 pub(crate) mod per_core;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 #[cfg(unix)]
 mod unix;
 
@@ -35,12 +39,13 @@ use tokio::{
 };
 use tower_service::Service;
 
-use crate::engine::Peer;
 use crate::server::{FlashPolicy, Server};
 use app::App;
-use connection::connection;
+use connection::Accepted;
 use listener::{Listener, Open};
 use per_core::PerCore;
+#[cfg(feature = "tls")]
+use tls::Tls;
 
 impl Server {
     /// A router for axum: `Router::new().merge(io.router())`.
@@ -332,9 +337,18 @@ async fn accept_all(server: Server, listener: Open, app: App, open: mpsc::WeakSe
     let mut drained = pin!(server.engine().drained());
     let mut next = |context: &mut Context<'_>| listener.poll_accept(context);
     while let Some((wire, address)) = accept(&mut next, drained.as_mut()).await {
-        let peer = Peer { address };
-        let connection = connection(server.clone(), app.clone(), wire, peer, open.clone());
-        tokio::spawn(connection);
+        let connection = Accepted {
+            server: server.clone(),
+            app: app.clone(),
+            address,
+            open: open.clone(),
+        };
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &listener.tls {
+            tokio::spawn(connection.secured(wire, tls.clone()));
+            continue;
+        }
+        tokio::spawn(connection.plain(wire));
     }
 }
 
