@@ -4,9 +4,11 @@
 //! What a real server costs above this is its own; what this costs is the kernel's, and tokio's. It
 //! runs on one thread: nothing is handed from one to another.
 //!
-//! `bench-floor PORT`, or `bench-floor PORT gather`: see [`gather`].
+//! `bench-floor PORT`; `bench-floor PORT gather`: see [`gather`]; `bench-floor PORT tls CHAIN KEY`: see
+//! [`tls`].
 
 mod gather;
+mod tls;
 
 use std::{
     io,
@@ -33,13 +35,18 @@ const JOINED: &[u8] = b"\x81\x2040{\"sid\":\"aaaaaaaaaaaaaaaaaaaa\"}";
 type Everyone = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
 
 fn main() -> io::Result<()> {
-    let usage = || io::Error::other("usage: bench-floor PORT [gather]");
+    let usage = || io::Error::other("usage: bench-floor PORT [gather | tls CHAIN KEY]");
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().and_then(|port| port.parse().ok());
     let address = SocketAddr::from(([127, 0, 0, 1], port.ok_or_else(usage)?));
     match arguments.next().as_deref() {
         None => one_by_one(address),
         Some("gather") => gather::run(address),
+        Some("tls") => {
+            let chain = arguments.next().ok_or_else(usage)?;
+            let key = arguments.next().ok_or_else(usage)?;
+            tls::run(address, &chain, &key)
+        }
         Some(_) => Err(usage()),
     }
 }
@@ -74,7 +81,7 @@ async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
     for answer in OPENING {
         write(&writer, answer)?;
     }
-    let mut joined = false;
+    let mut answers = Answers::default();
     // The frame that has not come as a whole.
     let mut partial = Vec::new();
     let result = loop {
@@ -89,8 +96,13 @@ async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
                 Err(error) => return Err(error),
             };
-            let rest = answer(&mut buffer[..kept + count], &mut joined, &writer, &everyone)?;
+            let had_joined = answers.joined;
+            let rest = answers.take(&mut buffer[..kept + count])?;
             partial.extend_from_slice(rest);
+            if answers.joined != had_joined {
+                lock(&everyone).push(Arc::clone(&writer));
+            }
+            answers.send(&writer, &everyone)?;
             Ok(count > 0)
         });
         match read {
@@ -107,56 +119,68 @@ thread_local! {
     static READ: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 256 << 10]);
 }
 
-/// Sends every frame back, unmasked; those that begin as a broadcast to all. Gives what is left.
-fn answer<'d>(
-    mut data: &'d mut [u8],
-    joined: &mut bool,
-    writer: &Arc<OwnedWriteHalf>,
-    everyone: &Everyone,
-) -> io::Result<&'d [u8]> {
-    let (mut own, mut shared) = (Vec::new(), Vec::new());
-    while data.len() > 6 {
-        if data[0] == 0x88 {
-            // A close frame: the end of the connection follows.
-            return Ok(&[]);
+/// What is answered to a connection's frames.
+#[derive(Default)]
+struct Answers {
+    joined: bool,
+    /// For itself.
+    own: Vec<u8>,
+    /// For all.
+    shared: Vec<u8>,
+}
+
+impl Answers {
+    /// Takes every whole frame, to send it back unmasked; those that begin as a broadcast to all. Gives
+    /// what is left.
+    fn take<'d>(&mut self, mut data: &'d mut [u8]) -> io::Result<&'d [u8]> {
+        while data.len() > 6 {
+            if data[0] == 0x88 {
+                // A close frame: the end of the connection follows.
+                return Ok(&[]);
+            }
+            // Masked texts of fewer than 126 bytes: the load sends no other here.
+            let length = usize::from(data[1] & 0x7f);
+            if data[0] != 0x81 || length > 125 {
+                return Err(io::Error::other("a frame that the floor doesn't know"));
+            }
+            if data.len() < 6 + length {
+                break;
+            }
+            let (frame, rest) = std::mem::take(&mut data).split_at_mut(6 + length);
+            data = rest;
+            let (header, payload) = frame.split_at_mut(6);
+            for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
+                *byte ^= mask;
+            }
+            let answers = match payload.starts_with(b"42[\"broadcast\"") {
+                true => &mut self.shared,
+                false => &mut self.own,
+            };
+            if self.joined {
+                answers.extend_from_slice(&[0x81, length as u8]);
+                answers.extend_from_slice(payload);
+            } else {
+                self.joined = true;
+                answers.extend_from_slice(JOINED);
+            }
         }
-        // Masked texts of fewer than 126 bytes: the load sends no other here.
-        let length = usize::from(data[1] & 0x7f);
-        if data[0] != 0x81 || length > 125 {
-            return Err(io::Error::other("a frame that the floor doesn't know"));
-        }
-        if data.len() < 6 + length {
-            break;
-        }
-        let (frame, rest) = std::mem::take(&mut data).split_at_mut(6 + length);
-        data = rest;
-        let (header, payload) = frame.split_at_mut(6);
-        for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
-            *byte ^= mask;
-        }
-        let answers = match payload.starts_with(b"42[\"broadcast\"") {
-            true => &mut shared,
-            false => &mut own,
-        };
-        if *joined {
-            answers.extend_from_slice(&[0x81, length as u8]);
-            answers.extend_from_slice(payload);
-        } else {
-            *joined = true;
-            answers.extend_from_slice(JOINED);
-            lock(everyone).push(Arc::clone(writer));
-        }
+        Ok(data)
     }
-    if !own.is_empty() {
-        write(writer, &own)?;
-    }
-    if !shared.is_empty() {
-        for one in &*lock(everyone) {
-            // Who has gone is taken out by its own task.
-            let _ = write(one, &shared);
+
+    fn send(&mut self, writer: &OwnedWriteHalf, everyone: &Everyone) -> io::Result<()> {
+        if !self.own.is_empty() {
+            write(writer, &self.own)?;
+            self.own = Vec::new();
         }
+        if !self.shared.is_empty() {
+            for one in &*lock(everyone) {
+                // Who has gone is taken out by its own task.
+                let _ = write(one, &self.shared);
+            }
+            self.shared = Vec::new();
+        }
+        Ok(())
     }
-    Ok(data)
 }
 
 /// Writes all, or fails: what the load leaves unanswered always fits the socket's buffer.

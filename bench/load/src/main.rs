@@ -21,6 +21,7 @@ mod scenarios;
 mod server;
 mod svg;
 mod talk;
+mod tls;
 
 use std::{env, fs, path::Path, process::ExitCode, time::Duration};
 

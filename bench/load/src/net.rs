@@ -5,9 +5,10 @@
 //! write for all that a read led to.
 
 use std::{
-    io::{ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,11 +17,13 @@ use nix::sys::{
     time::TimeSpec,
     timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
 };
+use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Socket, Type};
 
 use crate::{
     Result, frame, http,
     message::{random, shown},
+    tls,
 };
 
 /// How long a server may say nothing while an answer is due. Then the answer counts as lost.
@@ -76,6 +79,7 @@ pub trait Load {
 
 struct Connection {
     stream: TcpStream,
+    tls: Option<Box<ClientConnection>>,
     is_websocket: bool,
     /// The start of a message whose rest hasn't come.
     inbox: Vec<u8>,
@@ -84,10 +88,49 @@ struct Connection {
     is_dirty: bool,
 }
 
+impl Connection {
+    /// Whether something waits to be written.
+    fn has_more(&self) -> bool {
+        let in_tls = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        in_tls || self.written < self.outbox.len()
+    }
+
+    fn write_some(&mut self) -> io::Result<()> {
+        let Some(tls) = &mut self.tls else {
+            self.written += self.stream.write(&self.outbox[self.written..])?;
+            return Ok(());
+        };
+        self.written += tls.writer().write(&self.outbox[self.written..])?;
+        tls.write_tls(&mut self.stream).map(drop)
+    }
+
+    fn read_some(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(tls) = &mut self.tls else {
+            return self.stream.read(buffer);
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                read => return read,
+            }
+            if tls.read_tls(&mut self.stream)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(io::Error::other)?;
+            // The handshake goes on.
+            while tls.wants_write() {
+                tls.write_tls(&mut self.stream)?;
+            }
+        }
+    }
+}
+
 pub struct Net {
     server: SocketAddr,
     /// Whether its WebSockets offer to compress. They don't do it.
     offers: bool,
+    /// What is connected speaks TLS.
+    tls: Option<Arc<ClientConfig>>,
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
@@ -114,6 +157,7 @@ impl Net {
         Ok(Self {
             server,
             offers: false,
+            tls: None,
             poll,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
@@ -130,6 +174,11 @@ impl Net {
     /// Its WebSockets offer to compress, or not.
     pub fn offering(self, offers: bool) -> Self {
         Self { offers, ..self }
+    }
+
+    /// Its connections speak TLS, or not.
+    pub fn securing(self, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self { tls, ..self }
     }
 
     #[cfg(test)]
@@ -177,8 +226,10 @@ impl Net {
         self.poll
             .registry()
             .register(&mut stream, Token(id), interest)?;
+        let tls = self.tls.as_ref().map(tls::connection).transpose()?;
         self.connections.push(Connection {
             stream,
+            tls,
             is_websocket: false,
             inbox: Vec::new(),
             outbox: Vec::new(),
@@ -228,8 +279,7 @@ impl Net {
         }
         // Here a full socket or one that is gone already is no failure.
         for id in std::mem::take(&mut self.dirty) {
-            let connection = &mut self.connections[id];
-            let _ = connection.stream.write(&connection.outbox);
+            let _ = self.write(id);
         }
         self.connections.clear();
         Ok(())
@@ -284,7 +334,7 @@ impl Net {
                     return self.act(load);
                 }
                 let Token(id) = event.token();
-                if event.is_writable() && !self.connections[id].outbox.is_empty() {
+                if event.is_writable() && self.connections[id].has_more() {
                     self.write(id)?;
                 }
                 if event.is_readable() || event.is_read_closed() || event.is_error() {
@@ -339,9 +389,9 @@ impl Net {
 
     fn write(&mut self, id: usize) -> Result<()> {
         let it = &mut self.connections[id];
-        while it.written < it.outbox.len() {
-            match it.stream.write(&it.outbox[it.written..]) {
-                Ok(written) => it.written += written,
+        while it.has_more() {
+            match it.write_some() {
+                Ok(()) => {}
                 Err(error)
                     if matches!(
                         error.kind(),
@@ -368,7 +418,7 @@ impl Net {
 
     fn read_into(&mut self, buffer: &mut [u8], load: &mut impl Load, id: usize) -> Result<()> {
         loop {
-            let length = match self.connections[id].stream.read(buffer) {
+            let length = match self.connections[id].read_some(buffer) {
                 Ok(0) => return Err("expected it to stay open, the server closed it".into()),
                 Ok(length) => length,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -389,7 +439,7 @@ impl Net {
                 inbox = Vec::new(); // thousands of idle connections share the machine
             }
             self.connections[id].inbox = inbox;
-            if length < buffer.len() {
+            if length < buffer.len() && self.tls.is_none() {
                 return Ok(()); // a short read has emptied the socket
             }
         }

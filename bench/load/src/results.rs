@@ -19,6 +19,8 @@ pub enum Row {
     RoomFew,
     RoomMany,
     Binary,
+    TlsEcho,
+    TlsEcho32,
     Polling,
     Talk30,
     Talk100,
@@ -56,7 +58,7 @@ pub struct About {
 }
 
 impl Row {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Idle,
         Self::IdleCompressed,
         Self::IdlePolling,
@@ -69,6 +71,8 @@ impl Row {
         Self::RoomFew,
         Self::RoomMany,
         Self::Binary,
+        Self::TlsEcho,
+        Self::TlsEcho32,
         Self::Polling,
         Self::Talk30,
         Self::Talk100,
@@ -127,6 +131,12 @@ impl Row {
                 ..about(title, "us", None, None, "")
             }
         }
+        const fn over_tls(title: &'static str) -> About {
+            About {
+                to_floor: Some(1.3),
+                ..about(title, "us", None, None, "")
+            }
+        }
         const fn flood(title: &'static str) -> About {
             About {
                 absolute: Some(50.0),
@@ -179,6 +189,8 @@ impl Row {
             Self::RoomFew => about("room of 50 among 100, a delivery", "us", None, None, ""),
             Self::RoomMany => about("room of 50 among all, a delivery", "us", None, None, ""),
             Self::Binary => about("64 KiB binary echo", "us", None, part(6.0), "30"),
+            Self::TlsEcho => over_tls("echo over TLS, 1 in flight"),
+            Self::TlsEcho32 => over_tls("echo over TLS, 32 in flight"),
             Self::Polling => about("long-polling echo", "us", Some(0.7), part(5.0), "12"),
             Self::Talk30 => talk("30 talk, 100/s each, a delivery", Some(2.0), None),
             Self::Talk100 => talk("100 talk, 30/s each, a delivery", Some(2.0), None),

@@ -81,6 +81,16 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |run| echo(run, Row::Binary, Shape::Binary, 16, 1, BINARY_SIZE),
     },
     Scenario {
+        name: "tls-echo",
+        about: "echo over TLS, 100 connections, 1 in flight",
+        run: |run| echo(run, Row::TlsEcho, Shape::Text, 100, 1, TEXT_SIZE),
+    },
+    Scenario {
+        name: "tls-echo32",
+        about: "echo over TLS, 100 connections, 32 in flight",
+        run: |run| echo(run, Row::TlsEcho32, Shape::Text, 100, 32, TEXT_SIZE),
+    },
+    Scenario {
         name: "polling",
         about: "long-polling echo, 100 sessions",
         run: polling,
@@ -221,6 +231,7 @@ impl Scenario {
     pub fn run(&self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
         let server = Server::start(kind, self.name)?;
         let net = Net::new(server.address)?.offering(compresses(self.name));
+        let net = net.securing(server.tls());
         (self.run)(&mut Run {
             name: self.name,
             kind,

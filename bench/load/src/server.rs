@@ -8,6 +8,7 @@ use std::{
     os::unix::process::CommandExt,
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -17,7 +18,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Result;
+use rustls::ClientConfig;
+
+use crate::{Result, tls::Identity};
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Kind {
@@ -53,6 +56,7 @@ impl Kind {
     /// Whether a scenario is for it.
     pub fn takes_part_in(self, scenario: &str) -> bool {
         match self {
+            _ if is_secured(scenario) => matches!(self, Self::Tuned | Self::Floor),
             Self::Ours => true,
             Self::Socketioxide | Self::Node => {
                 !scenario.starts_with("flood-") && !compresses(scenario)
@@ -173,6 +177,11 @@ pub fn compresses(scenario: &str) -> bool {
     matches!(scenario, "flood-bombs" | "idle-compressed")
 }
 
+/// Whether it is over TLS. axum has none, and its peers are measured without.
+pub fn is_secured(scenario: &str) -> bool {
+    scenario.starts_with("tls-")
+}
+
 /// A process; it ends with this value, and with this process whatever ends that.
 pub struct Process {
     child: Child,
@@ -183,19 +192,32 @@ pub struct Process {
 pub struct Server {
     process: Process,
     pub address: SocketAddr,
+    /// It speaks TLS with it.
+    identity: Option<Identity>,
 }
 
 impl Server {
     /// The server for a scenario.
     pub fn start(kind: Kind, scenario: &str) -> Result<Self> {
+        let identity = is_secured(scenario).then(Identity::new).transpose()?;
         let mut command = kind.command();
         command.arg("0");
         if scenario.starts_with("talk-") {
             command.args(kind.argument_for_talk());
         } else if compresses(scenario) {
             command.arg("compress");
+        } else if let Some(identity) = &identity {
+            command.arg("tls").args(identity.files());
         }
-        Self::spawn(command)
+        Ok(Self {
+            identity,
+            ..Self::spawn(command)?
+        })
+    }
+
+    /// What its clients have to know if it speaks TLS.
+    pub fn tls(&self) -> Option<Arc<ClientConfig>> {
+        self.identity.as_ref().map(Identity::client)
     }
 
     /// One that says where it listens, by its first line.
@@ -209,7 +231,11 @@ impl Server {
         let address = address.and_then(|it| it.parse().ok());
         let address =
             address.ok_or_else(|| format!("expected \"listening on ADDRESS\", got {line:?}"))?;
-        Ok(Self { process, address })
+        Ok(Self {
+            process,
+            address,
+            identity: None,
+        })
     }
 }
 

@@ -403,7 +403,11 @@ async fn request(io: &Server, method: &str, sid: &str, body: &'static str) -> By
     let answer = io.service().call(request.expect("a request")).await;
     let Ok(answer) = answer;
     assert!(answer.status().is_success());
-    let body = answer.into_body().collect().await.expect("a whole response");
+    let body = answer
+        .into_body()
+        .collect()
+        .await
+        .expect("a whole response");
     body.to_bytes()
 }
 
