@@ -24,8 +24,16 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use tokio_rustls::client::TlsStream;
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// So many texts, each so long.
+type Rows = (usize, usize);
+
+fn emit((count, size): Rows, emit: impl Fn(String)) {
+    (0..count).for_each(|_| emit("x".repeat(size)));
+}
 
 /// A server that notes what becomes of its sockets, with TLS.
 struct World {
@@ -44,10 +52,11 @@ impl World {
             .on("echo", async |socket: Socket, args: Args| {
                 socket.emit("echo", args);
             })
-            .on("burst", async |io: Server, Data(count): Data<usize>| {
-                for number in 0..count {
-                    io.emit("number", number);
-                }
+            .on("to all", async |io: Server, Data(rows): Data<Rows>| {
+                emit(rows, |text| drop(io.emit("row", text)));
+            })
+            .on("to me", async |socket: Socket, Data(rows): Data<Rows>| {
+                emit(rows, |text| drop(socket.emit("row", text)));
             })
             .on("secure", async |socket: Socket| {
                 socket.handshake().is_secure()
@@ -71,11 +80,11 @@ impl World {
         }
     }
 
-    async fn connect(&self) -> tokio_rustls::client::TlsStream<TcpStream> {
+    async fn connect(&self) -> TlsStream<TcpStream> {
         self.authority.connect(self.address, &[]).await
     }
 
-    async fn websocket(&self) -> WebSocket<tokio_rustls::client::TlsStream<TcpStream>> {
+    async fn websocket(&self) -> WebSocket<TlsStream<TcpStream>> {
         let mut client = WebSocket::over(self.connect().await, WEBSOCKET).await;
         client.join().await;
         client
@@ -138,17 +147,24 @@ async fn a_session_moves_from_polling_to_a_websocket() {
     assert_eq!(world.io.stats().upgrades_completed, 1);
 }
 
-/// What a turn causes leaves in one record, of which a client reads one at a time.
+/// A client reads one record at a time.
 #[tokio::test]
 async fn what_a_turn_causes_is_one_record() {
     let world = World::new("record");
     let mut talker = world.websocket().await;
     let mut listener = world.websocket().await;
-    talker.send(r#"42["burst",100]"#).await;
-    let mut read = vec![0; 64 << 10];
-    let count = within("the burst", listener.stream().read(&mut read)).await;
-    let numbers = read[..count.unwrap()].windows(8);
-    assert_eq!(numbers.filter(|bytes| bytes == b"\"number\"").count(), 100);
+    let counted = async |client: &mut WebSocket<TlsStream<TcpStream>>| {
+        let mut read = vec![0; 64 << 10];
+        let length = within("the burst", client.stream().read(&mut read)).await;
+        let words = read[..length.unwrap()].windows(6);
+        words.filter(|bytes| bytes == b"\"row\",").count()
+    };
+    talker.send(r#"42["to all",100,10]"#).await;
+    assert_eq!(counted(&mut listener).await, 100);
+    assert_eq!(counted(&mut talker).await, 100);
+    // Those don't lie side by side before they are written.
+    talker.send(r#"42["to me",3,5000]"#).await;
+    assert_eq!(counted(&mut talker).await, 3);
 }
 
 #[tokio::test]
@@ -162,9 +178,8 @@ async fn a_client_that_goes_without_a_word_has_closed_the_transport() {
 #[tokio::test]
 async fn a_new_certificate_is_for_those_that_come_and_the_others_stay() {
     let world = World::new("reload");
-    let certificate = |stream: &tokio_rustls::client::TlsStream<TcpStream>| {
-        stream.get_ref().1.peer_certificates().unwrap()[0].clone()
-    };
+    let certificate =
+        |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].clone();
     let mut early = world.websocket().await;
     let first = certificate(early.stream());
     let second = world.authority.renew();

@@ -88,6 +88,7 @@ pub(crate) async fn first_request<T>(
     let patience = engine.config().longest_silence();
     #[cfg(feature = "http2")]
     if read.starts_with(PREFACE) {
+        stream.hurry();
         let stream = ReadAhead::raw(stream, read, patience);
         return First::Http2 { stream, begun };
     }
