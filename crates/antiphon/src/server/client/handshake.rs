@@ -175,10 +175,8 @@ impl Handshake {
     }
 
     /// Whether the connection is encrypted up to this server: one of its own
-    #[cfg_attr(feature = "tls", doc = "[listeners with TLS](crate::Listener::tls),")]
-    #[cfg_attr(not(feature = "tls"), doc = "listeners with TLS,")]
-    /// or one whose acceptor has put [`Secure`] into the request's extensions. What a proxy in front
-    /// has decrypted isn't.
+    /// [listeners with TLS](crate::Listener::tls), or one whose acceptor has put [`Secure`] into the
+    /// request's extensions. What a proxy in front has decrypted isn't.
     #[must_use]
     pub const fn is_secure(&self) -> bool {
         self.is_secure
