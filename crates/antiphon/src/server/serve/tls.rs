@@ -12,7 +12,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     path::PathBuf,
-    pin::pin,
+    pin::{Pin, pin},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
     time::Duration,
@@ -150,7 +150,7 @@ impl Tls {
         let (_under_way, mut given_up) = self.begin();
         let mut shaken = pin!(self.shake(wire));
         let unless_given_up = poll_fn(|context| {
-            if std::pin::Pin::new(&mut given_up).poll(context).is_ready() {
+            if Pin::new(&mut given_up).poll(context).is_ready() {
                 let error = "too many handshakes, and this one was the oldest";
                 return Poll::Ready(Err(io::Error::other(error)));
             }
@@ -166,16 +166,13 @@ impl Tls {
     }
 
     async fn shake(&self, wire: Wire) -> io::Result<Option<Wire>> {
-        if let Wire::Tcp(tcp) = &wire {
-            let mut first = [0];
-            // A method is in capitals; a handshake begins with 0x16.
-            if tcp.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
-                if let Wire::Tcp(tcp) = wire {
-                    refuse(tcp).await;
-                }
+        let wire = match wire {
+            Wire::Tcp(tcp) if speaks_http(&tcp).await? => {
+                refuse(tcp).await;
                 return Ok(None);
             }
-        }
+            wire => wire,
+        };
         let acceptor = TlsAcceptor::from(self.0.config.load_full());
         let stream = acceptor.accept(wire).await?;
         // What was agreed on by ALPN, the first bytes say, too.
@@ -221,6 +218,13 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.tls.handshakes().under_way.remove(&self.number);
     }
+}
+
+/// Whether a client has begun with the name of a method, which is in capitals: a handshake begins with
+/// 0x16.
+async fn speaks_http(tcp: &TcpStream) -> io::Result<bool> {
+    let mut first = [0];
+    Ok(tcp.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase())
 }
 
 /// Tells a client of plain HTTP what it has come to.
