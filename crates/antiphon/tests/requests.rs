@@ -4,13 +4,17 @@ mod support;
 
 use std::{
     collections::HashMap,
+    future::Future,
+    pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use antiphon::{
     ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, SessionId, Socket,
+    adapter::{Adapter, AdapterFactory, InMemory, Local},
     engine::{
-        Application, Connection, Engine, EngineConfig, InitialPacket, Message, Packet, Session,
+        Application, Connection, Engine, EngineConfig, InitialPacket, Message, NotRelayed, Packet,
+        Relay, RelayBody, ServerTag, Session,
     },
 };
 use bytes::Bytes;
@@ -168,6 +172,53 @@ async fn the_application_is_told_why_with_the_request() {
         (RequestError::UnknownSession, "/socket.io/c".into()),
     ];
     assert_eq!(*seen.lock().unwrap(), expected);
+}
+
+/// Servers of a cluster, of which this is the only one that is there.
+struct Alone(ServerTag);
+
+impl Relay for Alone {
+    fn tag(&self) -> ServerTag {
+        self.0
+    }
+
+    fn relay(
+        &self,
+        _: ServerTag,
+        _: http::Request<RelayBody>,
+    ) -> Pin<Box<dyn Future<Output = Result<Response<RelayBody>, NotRelayed>> + Send + '_>> {
+        Box::pin(std::future::ready(Err(NotRelayed::Unknown)))
+    }
+}
+
+struct Cluster(Arc<Alone>);
+
+impl AdapterFactory for Cluster {
+    fn make(&self, _: &str, local: Local) -> Arc<dyn Adapter> {
+        Arc::new(InMemory::new(local))
+    }
+
+    fn relay(&self) -> Option<Arc<dyn Relay>> {
+        Some(Arc::clone(&self.0) as _)
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_an_id_that_is_given_names_its_server() {
+    let tag = ServerTag::from_hash(7);
+    let io = Server::builder()
+        .adapter(Cluster(Arc::new(Alone(tag))))
+        .generate_id(async |_| Ok("made-by-the-test_000".to_owned()))
+        .build();
+    let address = serve(&io).await;
+    let (_, open) = http(address, &format!("GET {POLLING}"), "").await;
+    let id = sid(&open);
+    assert_eq!(&id[..14], "made-by-the-te");
+    assert_eq!(ServerTag::of_id(id), Some(tag));
+    let url = format!("POST {POLLING}&sid={id}");
+    assert_eq!(http(address, &url, "40").await, (200, "ok".to_owned()));
+    // The next would have the same.
+    assert_eq!(http(address, &format!("GET {POLLING}"), "").await.0, 400);
 }
 
 /// Both have had their 101 when the second finds the id taken.
