@@ -95,7 +95,6 @@ impl ServerBuilder {
     ///     .build();
     /// ```
     #[doc(alias = "connection_error")]
-    #[doc(alias = "connection_error")]
     pub fn on_connection_error(
         mut self,
         observe: impl Fn(&RequestError, &Parts) + Send + Sync + 'static,
@@ -119,7 +118,6 @@ impl ServerBuilder {
     ///     .build();
     /// ```
     #[doc(alias = "initial_headers")]
-    #[doc(alias = "initial_headers")]
     pub fn on_initial_headers(
         mut self,
         change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static,
@@ -130,7 +128,6 @@ impl ServerBuilder {
 
     /// As [`on_initial_headers`](Self::on_initial_headers), for every response below the
     /// [path](Self::path), refusals included.
-    #[doc(alias = "headers")]
     #[doc(alias = "headers")]
     pub fn on_headers(
         mut self,
@@ -213,7 +210,6 @@ impl ServerBuilder {
     ///     .generate_id(async |_request| Ok(format!("eu1-{}", random_text(16))))
     ///     .build();
     /// ```
-    #[doc(alias = "generateId")]
     #[doc(alias = "generateId")]
     pub fn generate_id<F, Fut>(mut self, generate: F) -> Self
     where
