@@ -301,7 +301,7 @@ async fn a_header_may_be_added_to_all_responses() {
     let stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let (_client, head) = WebSocket::offering(stream, WEBSOCKET, "").await;
     assert!(head.contains("x-node: eu1\r\n"), "{head}");
-    for url in [POLLING, "/socket.io/?transport=none"] {
+    for url in [POLLING, "/socket.io/?transport=none", "/other"] {
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let request = format!("GET {url} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -310,6 +310,36 @@ async fn a_header_may_be_added_to_all_responses() {
             .await
             .unwrap();
         assert!(response.contains("x-node: eu1\r\n"), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn an_app_on_the_servers_listener_may_say_a_header_itself() {
+    let name = HeaderName::from_static("x-node");
+    let io = Server::builder()
+        .response_header(name.clone(), HeaderValue::from_static("eu1"))
+        .build();
+    let app = axum::Router::new()
+        .route("/silent", axum::routing::get(async || "page"))
+        .route(
+            "/own",
+            axum::routing::get(async move || ([(name, "eu2")], "page")),
+        );
+    let (listener, address) = listener().await;
+    tokio::spawn(async move { io.serve_with(listener, app).await });
+    for (path, expected) in [("/silent", "eu1"), ("/own", "eu2")] {
+        let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut response = String::new();
+        within("the response", stream.read_to_string(&mut response))
+            .await
+            .unwrap();
+        let said: Vec<_> = response
+            .lines()
+            .filter(|line| line.starts_with("x-node"))
+            .collect();
+        assert_eq!(said, [format!("x-node: {expected}")]);
     }
 }
 

@@ -226,9 +226,7 @@ impl EngineConfig {
             "the header {name} is said by the server itself, with each response's own value: leave it \
              out; headers of CORS are options of `cors`"
         );
-        self.on_headers(move |headers, _| {
-            headers.insert(name.clone(), value.clone());
-        });
+        self.hooks().add_response_header(name, value);
     }
 
     /// As [`ServerBuilder::on_packet`](crate::ServerBuilder::on_packet).

@@ -10,7 +10,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderMap, Method, Response, Uri,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Response, Uri,
     header::{SET_COOKIE, VARY},
     request::Parts,
 };
@@ -32,6 +32,8 @@ type ObserveRefusal = dyn Fn(&RequestError, &Parts) + Send + Sync;
 #[derive(Clone, Default)]
 pub(super) struct Hooks {
     middlewares: Vec<Arc<Middleware>>,
+    /// Those of every response.
+    response_headers: HeaderMap,
     initial_headers: Vec<Arc<ChangeHeaders>>,
     headers: Vec<Arc<ChangeHeaders>>,
     refusals: Vec<Arc<ObserveRefusal>>,
@@ -47,6 +49,10 @@ impl Hooks {
     {
         let middleware = move |request| Box::pin(middleware(request)) as Pin<Box<_>>;
         self.middlewares.push(Arc::new(middleware));
+    }
+
+    pub(super) fn add_response_header(&mut self, name: HeaderName, value: HeaderValue) {
+        self.response_headers.insert(name, value);
     }
 
     pub(super) fn add_initial_headers(
@@ -138,8 +144,21 @@ impl Hooks {
         }
     }
 
+    /// The response of an app that is served beside the engine is about to leave: it gets the
+    /// headers of every response that it hasn't said itself.
+    pub(super) fn respond_beside(&self, headers: &mut HeaderMap) {
+        for (name, value) in &self.response_headers {
+            if !headers.contains_key(name) {
+                headers.insert(name, value.clone());
+            }
+        }
+    }
+
     /// A response is about to leave, with these headers. `is_initial` if it opens a session.
     pub(super) fn respond(&self, headers: &mut HeaderMap, request: &Parts, is_initial: bool) {
+        for (name, value) in &self.response_headers {
+            headers.insert(name, value.clone());
+        }
         let initial = self.initial_headers.iter().filter(|_| is_initial);
         for change in initial.chain(&self.headers) {
             change(headers, request);
@@ -241,8 +260,6 @@ pub(super) fn add(headers: &mut HeaderMap, added: HeaderMap) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     #[test]

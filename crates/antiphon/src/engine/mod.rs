@@ -33,6 +33,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ::http::HeaderMap;
 use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
@@ -251,6 +252,13 @@ impl Engine {
         Handle::try_current()
             .ok()
             .or_else(|| self.runtime.get().cloned())
+    }
+
+    /// Adds the headers of every response to one that an app gives beside the engine.
+    pub(crate) fn respond_beside(&self, headers: &mut HeaderMap) {
+        if let Some(hooks) = &self.config.hooks {
+            hooks.respond_beside(headers);
+        }
     }
 
     /// Gives requests that belong to no session to `fallback`, which is set once.

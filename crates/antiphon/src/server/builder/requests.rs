@@ -137,8 +137,10 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a header to every response below the [path](Self::path), refusals included, and to the
-    /// 101 of a WebSocket: where no layer or proxy is in front that does.
+    /// Adds a header to every response, refusals and the 101 of a WebSocket included: where no layer
+    /// or proxy is in front that does. Under axum or hyper these are the responses below the
+    /// [path](Self::path); on the server's own listener also those of an app, unless it says the
+    /// header itself, and the 404 of other paths.
     ///
     /// ```
     /// use antiphon::Server;

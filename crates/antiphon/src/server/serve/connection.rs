@@ -28,8 +28,8 @@ use super::app::{App, AppBody};
 use super::http2;
 use crate::{
     engine::{
-        EngineBody, EngineResponse, EngineService, First, Peer, ReadAhead, Wire, first_request,
-        is_below,
+        Engine, EngineBody, EngineResponse, EngineService, First, Peer, ReadAhead, Wire,
+        first_request, is_below,
     },
     server::Server,
 };
@@ -99,6 +99,7 @@ impl Accepted {
 
 /// What answers the requests of a connection.
 pub(super) struct Requests {
+    engine: Arc<Engine>,
     service: EngineService,
     path: Box<str>,
     app: App,
@@ -111,6 +112,7 @@ pub(super) type ResponseBody = Either<EngineBody, AppBody>;
 impl Requests {
     fn new(server: &Server, app: App, peer: Peer) -> Self {
         Self {
+            engine: Arc::clone(server.engine()),
             service: server.service(),
             path: server.path().into(),
             app,
@@ -127,7 +129,7 @@ impl Requests {
         peer.introduce(request.extensions_mut());
         let asked = match is_below(request.uri().path(), &self.path) {
             true => Ok(whole(&mut self.service.clone(), request)),
-            false => Err((self.app.clone(), request)),
+            false => Err((self.app.clone(), Arc::clone(&self.engine), request)),
         };
         async move {
             match asked {
@@ -135,9 +137,11 @@ impl Requests {
                     let Ok(answer) = ours.await;
                     answer.map(Either::Left)
                 }
-                Err((app, mut request)) => {
+                Err((app, engine, mut request)) => {
                     tell_axum(&mut request, peer);
-                    app.ask(request).await.map(Either::Right)
+                    let mut answer = app.ask(request).await;
+                    engine.respond_beside(answer.headers_mut());
+                    answer.map(Either::Right)
                 }
             }
         }
