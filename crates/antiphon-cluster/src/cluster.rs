@@ -7,6 +7,7 @@ use antiphon::{
     recovery::{Bounds, Log},
 };
 use antiphon_protocol::cluster::native;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
@@ -41,7 +42,7 @@ pub struct Cluster(Arc<Router>);
 pub(crate) const PREFIX: &str = "antiphon";
 
 /// What has happened so far, in frames.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ClusterStats {
     /// Given to the broker.

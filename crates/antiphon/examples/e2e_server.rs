@@ -14,7 +14,7 @@ use antiphon::{
     Ack, Args, Auth, ClientFiles, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason,
     ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Listener, Namespace, NewEvent, Param,
     Parser, Recovery, Rejection, Server, ServerBuilder, Socket, Tls, TransportKind,
-    engine::{Engine, EngineConfig, Revision},
+    engine::{Engine, EngineConfig},
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
@@ -427,11 +427,7 @@ fn events(namespace: &Namespace) {
             socket.broadcast().emit("broadcast", args);
         })
         .on("whoami", async |socket: Socket| {
-            let revision = match socket.revision() {
-                Revision::V3 => 3,
-                Revision::V4 => 4,
-            };
-            json!({"id": socket.id(), "transport": socket.transport().as_str(), "revision": revision})
+            json!({"id": socket.id(), "transport": socket.transport(), "revision": socket.revision()})
         })
         .on("say", async |socket: Socket, args: Args| {
             socket.send(args);

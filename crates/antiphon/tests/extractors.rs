@@ -5,8 +5,8 @@ mod support;
 use std::net::SocketAddr;
 
 use antiphon::{
-    Auth, ConnectError, Data, DisconnectReason, Extension, Rejection, Server, Socket, State,
-    TransportKind,
+    Auth, CloseReason, ConnectError, Data, DisconnectReason, Extension, Rejection, Revision,
+    Server, Socket, State, TransportKind,
 };
 use serde_json::json;
 use support::{WEBSOCKET, WebSocket, serve, within};
@@ -116,6 +116,12 @@ fn what_one_prints_or_sends_can_be() {
     assert_eq!(
         json!(TransportKind::Streaming),
         TransportKind::Streaming.to_string()
+    );
+    assert_eq!(json!(Revision::V4), 4);
+    assert_eq!(Revision::V3.to_string(), "3");
+    assert_eq!(
+        json!(CloseReason::PingTimeout),
+        CloseReason::PingTimeout.to_string()
     );
     let error = ConnectError::new("no").with_data(1);
     assert_eq!(

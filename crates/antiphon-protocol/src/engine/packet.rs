@@ -5,12 +5,13 @@
 //! packet is a [`PacketError`], and ends the session. The way out is
 //! [`EncodedPacket`](super::EncodedPacket).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use base64::{
     DecodeError, Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
+use serde::{Serialize, Serializer};
 
 /// The type of a message as a raw byte, in front of binary packets of revision 3.
 pub(super) const MESSAGE_BYTE: u8 = 4;
@@ -34,6 +35,29 @@ impl Revision {
             "4" => Some(Self::V4),
             _ => None,
         }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::V3 => 3,
+            Self::V4 => 4,
+        }
+    }
+}
+
+impl fmt::Display for Revision {
+    /// Its number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.number().fmt(f)
+    }
+}
+
+impl Serialize for Revision {
+    /// As its number.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u8(self.number())
     }
 }
 

@@ -181,7 +181,8 @@ impl Server {
 
     /// Calls `hook` with each namespace that is made from now on, by [`of`](Self::of) or since a client
     /// has asked for it: before anybody is in it. It is called by the thread that makes the namespace,
-    /// which others that want the same one wait for. If it panics, clients aren't let into that
+    /// which others that want the same one wait for: it may ask for its own namespace, and for others that
+    /// are there. If it panics, clients aren't let into that
     /// namespace (`internal error`).
     ///
     /// ```

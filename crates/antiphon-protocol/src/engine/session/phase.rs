@@ -7,7 +7,9 @@
 //!    +------------- anything that ends it at once -----------+
 //! ```
 
-use std::time::Instant;
+use std::{fmt, time::Instant};
+
+use serde::{Serialize, Serializer};
 
 use super::timers::Timer;
 
@@ -38,6 +40,20 @@ impl CloseReason {
             Self::PingTimeout => "ping timeout",
             Self::ParseError => "parse error",
         }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    /// As Socket.IO names it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for CloseReason {
+    /// As Socket.IO names it.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
