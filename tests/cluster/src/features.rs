@@ -483,3 +483,26 @@ pub async fn a_socket_of_another_server_is_told_asked_and_moved(pair: Pair) {
     pair.one().emit("last", ());
     clients[0].expect(r#"42["last"]"#).await;
 }
+
+/// Each server tells of the rooms of its own sockets, whoever puts them there.
+pub async fn changes_of_rooms_are_told_where_the_sockets_are(pair: Pair) {
+    let logs = [Log::default(), Log::default()];
+    for (io, log) in pair.servers.iter().zip(&logs) {
+        let log = log.clone();
+        io.on_room_event(move |_: antiphon::Namespace, event: antiphon::RoomEvent| {
+            match event {
+                antiphon::RoomEvent::Created { room } => log.note(format!("created {room}")),
+                antiphon::RoomEvent::Deleted { room } => log.note(format!("deleted {room}")),
+                _ => {}
+            }
+            std::future::ready(())
+        });
+    }
+    let (_clients, ids) = pair.clients(["a", "b"]).await;
+    pair.one().to(&*ids[1]).join("c");
+    logs[1].until("created c").await;
+    pair.one().broadcast().leave("c");
+    logs[1].until("deleted c").await;
+    assert_eq!(logs[0].seen(), ["created a"]);
+    assert_eq!(logs[1].seen(), ["created b", "created c", "deleted c"]);
+}

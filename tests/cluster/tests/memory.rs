@@ -73,3 +73,9 @@ async fn who_was_away_from_a_child_gets_what_other_servers_have_emitted() {
     let pair = built(&Hub::new(), || Server::builder().recovery(recovery())).await;
     features::who_was_away_from_a_child_comes_back_to_another_server(pair).await;
 }
+
+#[tokio::test]
+async fn changes_of_rooms_are_told_where_the_sockets_are() {
+    let pair = pair().await;
+    features::changes_of_rooms_are_told_where_the_sockets_are(pair).await;
+}
