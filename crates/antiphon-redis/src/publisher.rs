@@ -143,7 +143,7 @@ impl Feed<'_> {
                 error = self.nodes.failed() => return Err(error),
                 () = self.lane.moved.notified() => self.again.looks = true,
                 batch = self.lane.queue.take(), if takes => {
-                    self.send(batch.frames, batch.size).await;
+                    self.send(batch.frames, batch.size).await?;
                 }
             }
         }
@@ -165,13 +165,16 @@ impl Feed<'_> {
         let (frames, size) = (mem::take(&mut again.frames), mem::take(&mut again.size));
         match frames.is_empty() {
             true => self.lane.queue.done(size),
-            false => self.send(frames, size).await,
+            false => self.send(frames, size).await?,
         }
         Ok(())
     }
 
     /// Sends a batch, each frame to the node that has its slot.
-    async fn send(&mut self, frames: Vec<(Topic, Bytes)>, size: Size) {
+    ///
+    /// # Errors
+    /// If a connection is lost meanwhile.
+    async fn send(&mut self, frames: Vec<(Topic, Bytes)>, size: Size) -> Result<(), Error> {
         let channels = &self.shared.server.channels;
         let mut sent = Sent {
             size,
@@ -189,13 +192,14 @@ impl Feed<'_> {
             };
             let appends = channels.streams.is_none() && frames.iter().any(|it| it.0.is_stream());
             if appends && !matches!(node.script, Some(Ok(_))) {
-                node.script = Some(load(&node.connection).await);
+                node.script = Some(load(&node.connection).await?);
             }
             let mut part = pack(self.shared, node, frames, self.lane.way);
             part.node = number;
             sent.parts.push(part);
         }
         self.sent.push_back(sent);
+        Ok(())
     }
 
     /// A batch has been answered by all that got some of it.
@@ -240,12 +244,20 @@ impl Feed<'_> {
     }
 }
 
-/// Makes the script known by which entries are appended to logs, and returns its digest.
-async fn load(connection: &Connection) -> Result<String, Error> {
+/// Makes the script known by which entries are appended to logs, and returns its digest, or why the
+/// Redis doesn't take it.
+///
+/// # Errors
+/// If the connection is lost: what was to be appended hasn't been refused.
+async fn load(connection: &Connection) -> Result<Result<String, Error>, Error> {
     let mut command = redis::cmd("SCRIPT");
     command.arg("LOAD").arg(append_script());
     let loaded = command.query_async(&mut connection.requests.clone()).await;
-    loaded.map_err(|error| connection.error(&error))
+    match loaded {
+        Ok(digest) => Ok(Ok(digest)),
+        Err(error) if error.code().is_some() => Ok(Err(connection.error(&error))),
+        Err(error) => Err(connection.error(&error)),
+    }
 }
 
 /// Makes commands of frames. They are written when their answers are looked at.

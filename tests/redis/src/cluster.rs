@@ -71,11 +71,16 @@ impl RedisCluster {
 
     /// The URL of all nodes.
     pub fn url(&self) -> String {
+        self.url_of("")
+    }
+
+    /// The URL with a login, as `user:password@`.
+    pub fn url_of(&self, login: &str) -> String {
         let nodes = self.nodes.iter();
         let nodes: Vec<_> = nodes
             .map(|node| format!("127.0.0.1:{}", node.port()))
             .collect();
-        format!("redis://{}", nodes.join(","))
+        format!("redis://{login}{}", nodes.join(","))
     }
 
     /// Lets a new node in, which has no slots.

@@ -7,12 +7,12 @@ mod support;
 
 use std::time::Duration;
 
-use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
+use antiphon::{Data, Server, ServerBuilder, Socket, adapter::BoxFuture};
 use antiphon_cluster::{Health, Trouble};
 use antiphon_redis::{Error, NodeRedis, NodeWire, Redis};
 use antiphon_test_cluster::{
     Pair, collect, features, number,
-    recovery::{self, Load, one_of_each},
+    recovery::{self, Load, Returning, one_of_each},
     support::{until, within},
     test_features, test_recovery,
 };
@@ -165,6 +165,35 @@ async fn a_redis_cluster_that_is_away_or_lacks_a_node_is_an_error_that_says_so()
         .await
         .unwrap_err();
     assert_eq!(error, Error::Uncovered { slots: 383 });
+}
+
+/// What an error says that a user needs is enough, also for a log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_without_rights_learns_which_are_needed_and_with_these_it_works() {
+    let cluster = RedisCluster::start();
+    let allow = |rights: &[&str]| {
+        let words = ["ACL", "SETUSER", "able", "on", ">secret", "resetchannels"];
+        for node in &cluster.nodes {
+            node.command(&[&words[..], rights].concat());
+        }
+    };
+    allow(&["+@all", "-cluster", "&antiphon:*"]);
+    let url = cluster.url_of("able:secret@");
+    let error = within("an error", Redis::connect(&url)).await.unwrap_err();
+    assert!(matches!(error, Error::Forbidden { .. }), "{error:?}");
+    let text = error.to_string();
+    let (_, rights) = text.split_once("ACL SETUSER .. ").unwrap();
+    let rights: Vec<_> = rights.split_ascii_whitespace().collect();
+    allow(&[&["-@all"], &rights[..]].concat());
+    let redis = Redis::connect(&url).await.unwrap();
+    let io = recovery::builder().adapter(redis.clone()).build();
+    let enters = async |socket: Socket, Data(room): Data<String>| socket.join(room);
+    io.of("/").on("enter", enters);
+    let mut client = Returning::joined(&io, "a").await;
+    ready(&redis).await;
+    io.to("a").emit("n", 1);
+    assert_eq!(client.numbers(1).await, [1]);
+    client.back_at_last(&io).await;
 }
 
 /// A slot moves while what is logged is emitted: each event comes once, in one order.
