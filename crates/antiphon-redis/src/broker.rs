@@ -281,9 +281,11 @@ impl Shared {
     fn set(&self, side: Side, link: Link) {
         self.links.send_if_modified(|links| {
             let before = links.outcome();
-            links.0.insert(side, link);
+            let is_down = matches!(link, Link::Down(_));
+            // What it had taken is lost, whatever is wrong with others.
+            let is_lost = links.0.insert(side, link) == Some(Link::Up) && is_down;
             let after = links.outcome();
-            let has_changed = before != after;
+            let has_changed = is_lost || before != after;
             // Told under the lock, so that the last word that the router hears is the last one.
             match (after, self.inbox.get()) {
                 (Some(Ok(())), Some(inbox)) if has_changed => inbox.up(),

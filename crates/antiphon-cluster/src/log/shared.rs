@@ -32,7 +32,7 @@ use tokio::{
 use super::{
     Append, Journal, Placed,
     sessions::{self, Saver},
-    tail::{Heard, Tail},
+    tail::{Heard, Pass, Tail},
     unheard::Unheard,
 };
 use crate::{Topic, broker::Refused, link::Ears as _, message, router::Router};
@@ -390,11 +390,16 @@ impl Shared {
 
     /// Reads what was missed, until nothing lacks.
     async fn read(&self) {
-        while self.state().tail.is_reading() {
-            let Err(error) = self.read_all().await else {
+        loop {
+            let Some(pass) = self.state().tail.begin() else {
+                return;
+            };
+            let Err(error) = self.read_all(pass).await else {
                 continue;
             };
-            self.state().tail.cut();
+            if !self.state().tail.failed(pass) {
+                continue;
+            }
             if matches!(error, Refused::Down { .. } | Refused::Closed) {
                 return;
             }
@@ -405,7 +410,7 @@ impl Shared {
         }
     }
 
-    async fn read_all(&self) -> Result<(), Refused> {
+    async fn read_all(&self, pass: Pass) -> Result<(), Refused> {
         let last = self.state().tail.last();
         let extent = self.journal.open(&self.topic, self.bounds, last).await?;
         let was_cut = self.cut(false);
@@ -455,7 +460,7 @@ impl Shared {
         let is_whole = {
             let mut state = self.state();
             self.send(&mut state);
-            state.tail.has_read_all()
+            state.tail.has_read_all(pass)
         };
         if !is_whole {
             // What was heard of isn't there yet.

@@ -14,7 +14,14 @@ pub(super) struct Tail {
     /// The highest place that was heard of.
     seen: u64,
     state: State,
+    /// How often it was asked for that all is read.
+    asked: u64,
 }
+
+/// One reading of what was missed, from its beginning on. What is asked for later needs another one:
+/// it may have been missed by this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pass(u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -43,6 +50,7 @@ impl Tail {
             last: 0,
             seen: 0,
             state: State::Cut,
+            asked: 0,
         }
     }
 
@@ -67,6 +75,7 @@ impl Tail {
     /// The connection is there, or something that was heard has been dropped: what may have been
     /// missed is to be read. Returns whether nobody reads yet.
     pub(super) fn read(&mut self) -> bool {
+        self.asked += 1;
         std::mem::replace(&mut self.state, State::Reading) != State::Reading
     }
 
@@ -75,9 +84,19 @@ impl Tail {
         self.state = State::Cut;
     }
 
-    /// Whether it is being read.
-    pub(super) fn is_reading(&self) -> bool {
-        self.state == State::Reading
+    /// A reading that begins now. Returns `None` if nothing is to be read.
+    pub(super) fn begin(&self) -> Option<Pass> {
+        (self.state == State::Reading).then_some(Pass(self.asked))
+    }
+
+    /// A reading has failed. Returns `false` if it is to be read again at once: the connection is a new
+    /// one by now, and the failure that of the one before.
+    pub(super) fn failed(&mut self, pass: Pass) -> bool {
+        let is_last = pass.0 == self.asked;
+        if is_last {
+            self.cut();
+        }
+        is_last
     }
 
     /// An entry has been taken, or there is nothing up to this place.
@@ -87,8 +106,8 @@ impl Tail {
 
     /// All has been read that there is. Returns whether it is known that nothing lacks: else it is
     /// to be read on.
-    pub(super) fn has_read_all(&mut self) -> bool {
-        let is_whole = self.seen <= self.last;
+    pub(super) fn has_read_all(&mut self, pass: Pass) -> bool {
+        let is_whole = self.seen <= self.last && pass.0 == self.asked;
         if is_whole && self.state == State::Reading {
             self.state = State::Following;
         }
@@ -117,11 +136,30 @@ mod tests {
         assert_eq!(tail.heard(&placed(5, 4)), Heard::Leave);
         assert!(tail.read() && !tail.read());
         tail.took(4);
+        let pass = tail.begin().unwrap();
         // What was heard meanwhile is still to be read.
-        assert!(!tail.has_read_all());
+        assert!(!tail.has_read_all(pass));
         tail.took(5);
-        assert!(tail.has_read_all());
+        assert!(tail.has_read_all(pass));
         assert_eq!(tail.heard(&placed(6, 5)), Heard::Next);
+    }
+
+    /// A task that reads may be late: the connection that it reads by is gone, and the next one there.
+    #[test]
+    fn what_a_reading_can_have_missed_is_read_again() {
+        let mut tail = Tail::new();
+        tail.read();
+        let pass = tail.begin().unwrap();
+        tail.cut();
+        assert_eq!(tail.begin(), None);
+        tail.read();
+        assert!(!tail.has_read_all(pass) && !tail.failed(pass));
+        let next = tail.begin().unwrap();
+        assert!(tail.has_read_all(next));
+        tail.read();
+        let next = tail.begin().unwrap();
+        assert!(tail.failed(next));
+        assert_eq!(tail.begin(), None);
     }
 
     proptest! {
@@ -133,13 +171,14 @@ mod tests {
             let mut log: Vec<Placed> = Vec::new();
             let (mut tail, mut taken) = (Tail::new(), Vec::new());
             let read = |tail: &mut Tail, taken: &mut Vec<u64>, log: &[Placed]| {
+                let pass = tail.begin().unwrap();
                 while !{
                     let behind = tail.last();
                     for entry in log.iter().filter(|entry| entry.place > behind).take(3) {
                         tail.took(entry.place);
                         taken.push(entry.place);
                     }
-                    tail.last() == behind && tail.has_read_all()
+                    tail.last() == behind && tail.has_read_all(pass)
                 } {}
             };
             for (step, distance) in steps {
