@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon::{Broadcast, Namespace, RemoteSocket, Socket};
+use antiphon::{Broadcast, FetchedSocket, Namespace, Socket};
 use serde::Serialize;
 
 use crate::chat::Person;
@@ -46,7 +46,7 @@ pub(crate) fn rename(namespace: &Namespace, person: &Person) {
 }
 
 /// Who was where at one moment.
-pub(crate) struct People(Vec<RemoteSocket>);
+pub(crate) struct People(Vec<FetchedSocket>);
 
 impl People {
     /// Those that these sockets are of, wherever they are.
@@ -82,7 +82,7 @@ impl People {
 
     /// The rooms in which this person is, by any socket.
     pub(crate) fn rooms(&self, person: &Person) -> HashSet<&str> {
-        let is_theirs = |socket: &&RemoteSocket| {
+        let is_theirs = |socket: &&FetchedSocket| {
             (socket.data::<Person>(PERSON)).is_some_and(|known| known.id == person.id)
         };
         let sockets = self.0.iter().filter(is_theirs);

@@ -3,6 +3,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "server")]
+mod clock;
+#[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
 mod server;
@@ -31,6 +33,8 @@ pub use {
     },
 };
 
+#[cfg(feature = "test")]
+pub use server::test;
 #[cfg(feature = "typescript")]
 pub use server::typescript;
 #[cfg(feature = "tls")]

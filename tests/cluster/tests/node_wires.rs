@@ -144,7 +144,10 @@ async fn how_many_servers_are_missing_is_said() {
         // No handler, no answer: as in Node.
         let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
         let error = within("its time", asked).await.unwrap_err();
-        assert!(error.to_string().contains("0 of 1 other servers"), "{error}");
+        assert!(
+            error.to_string().contains("0 of 1 other servers"),
+            "{error}"
+        );
     }
 }
 

@@ -25,6 +25,8 @@ mod rooms;
 mod serve;
 mod shared;
 mod socket;
+#[cfg(feature = "test")]
+pub mod test;
 #[cfg(feature = "typescript")]
 pub mod typescript;
 

@@ -97,7 +97,7 @@ impl Session {
             Arc::make_mut(&mut config).packets_per_poll = packets_per_poll;
         }
         let ping_timeout = config.ping_timeout;
-        let mut machine = Machine::new(revision, transport, config, Instant::now());
+        let mut machine = Machine::new(revision, transport, config, crate::clock::now());
         if is_tracked {
             machine = machine.with_offsets();
         }
@@ -333,7 +333,7 @@ impl Session {
 
     /// Something has happened: does what the rules ask for, up to messages and HTTP answers.
     pub(crate) fn input(self: &Arc<Self>, input: Input<'_>) -> Output {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let mut state = self.lock();
         let next = state.machine.next_timer();
         let deadline = next.map(|(_, at)| at);
@@ -479,7 +479,7 @@ impl Session {
         self.lock().note_reading();
         while self.input(Input::Timeout) != Output::Nothing {}
         if let Some(connection) = self.connection() {
-            connection.timeout(self, Instant::now());
+            connection.timeout(self, crate::clock::now());
         }
     }
 
@@ -497,7 +497,9 @@ impl Session {
                 requests.forget_answer();
             }
             // Handles may be kept for long; what nobody will write any more isn't.
-            state.machine.handle(Input::DriverEnded, Instant::now());
+            state
+                .machine
+                .handle(Input::DriverEnded, crate::clock::now());
             state.wake_all();
             self.has_flushed(&mut state);
         }

@@ -8,7 +8,6 @@
 use std::{
     fmt,
     sync::{Arc, atomic::Ordering},
-    time::Instant,
 };
 
 use antiphon_protocol::engine::{
@@ -240,7 +239,7 @@ impl Session {
                 counters.messages_conflated.add(queued.conflated as u64);
                 if queued.is_behind {
                     let deadline = state.machine.deadline();
-                    state.machine.handle(Input::FellBehind, Instant::now());
+                    state.machine.handle(Input::FellBehind, crate::clock::now());
                     state.wake_driver_before(deadline);
                 }
                 match queued.is_dropped {
@@ -258,7 +257,9 @@ impl Session {
     /// Closes the session, since its client reads too slowly.
     fn cut(&self, state: &mut SessionState, reason: &dyn fmt::Display) {
         self.note_slow_reader(reason);
-        state.machine.handle(Input::TransportFailed, Instant::now());
+        state
+            .machine
+            .handle(Input::TransportFailed, crate::clock::now());
         self.note_end(state);
         state.wake_all();
     }

@@ -93,7 +93,7 @@ impl SessionState {
                 true => Input::ReadingPaused,
                 false => Input::ReadingResumed,
             };
-            self.machine.handle(input, Instant::now());
+            self.machine.handle(input, crate::clock::now());
         }
     }
 
@@ -159,14 +159,15 @@ impl SessionState {
                     if error.kind() == ErrorKind::WouldBlock
                         || failure == Failure::ForTheDriver =>
                 {
-                    self.machine.handle(Input::Blocked, Instant::now());
+                    self.machine.handle(Input::Blocked, crate::clock::now());
                     if let Some(driver) = self.driver.take() {
                         driver.wake();
                     }
                 }
                 Err(error) => {
                     tracing::debug!(%error, "the WebSocket can't be written to");
-                    self.machine.handle(Input::TransportFailed, Instant::now());
+                    self.machine
+                        .handle(Input::TransportFailed, crate::clock::now());
                     self.wake_all();
                     return;
                 }
@@ -178,7 +179,7 @@ impl SessionState {
     pub(crate) fn drained(&mut self) {
         self.waiting.wake();
         if self.machine.is_closing() {
-            self.machine.handle(Input::Drained, Instant::now());
+            self.machine.handle(Input::Drained, crate::clock::now());
             self.wake_all();
         }
     }

@@ -10,7 +10,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use antiphon_protocol::engine::{CloseReason, session::server::Input};
@@ -21,7 +20,7 @@ use crate::engine::Session;
 /// A timer that fires at the session's deadline. It is set again only when it has fired or the
 /// deadline has moved closer: a heartbeat that moves it further costs nothing.
 pub(crate) fn sleep(session: &Session) -> Sleep {
-    let deadline = session.deadline().unwrap_or_else(Instant::now);
+    let deadline = session.deadline().unwrap_or_else(crate::clock::now);
     tokio::time::sleep_until(deadline.into())
 }
 
@@ -43,7 +42,7 @@ pub(crate) fn poll_deadlines(
         if sleep.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
-        if deadline <= Instant::now() {
+        if deadline <= crate::clock::now() {
             session.timeout();
         } else {
             sleep.as_mut().reset(deadline.into());

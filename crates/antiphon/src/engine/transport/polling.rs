@@ -8,13 +8,8 @@
 //! queue as one payload. A body that can't be decoded closes the session.
 
 use std::{
-    borrow::Cow,
-    collections::VecDeque,
-    future::Future,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
+    borrow::Cow, collections::VecDeque, future::Future, pin::pin, sync::Arc, task::Poll,
+    time::Duration,
 };
 
 use antiphon_protocol::engine::{
@@ -86,7 +81,7 @@ pub(crate) async fn poll(
         let mut response = state.machine.take_response();
         let patience = patience.as_mut().filter(|_| response.is_none());
         if patience.is_some_and(|patience| patience.as_mut().poll(context).is_ready()) {
-            state.machine.handle(Input::GetExpired, Instant::now());
+            state.machine.handle(Input::GetExpired, crate::clock::now());
             response = state.machine.take_response();
         }
         if let Some(packets) = response {

@@ -48,7 +48,7 @@ impl Unread {
         }
         let length = PART.min(rest.bytes.len());
         let part = rest.bytes.split_to(length);
-        rest.moved = Instant::now();
+        rest.moved = crate::clock::now();
         if rest.bytes.is_empty() {
             // An empty rest still shares the memory.
             rest.bytes = Bytes::new();
@@ -99,7 +99,7 @@ impl Reading {
     ) -> Self {
         let unread = Arc::new(Unread(Mutex::new(Rest {
             bytes,
-            moved: Instant::now(),
+            moved: crate::clock::now(),
             forgotten: false,
         })));
         let watched = Arc::downgrade(&unread);

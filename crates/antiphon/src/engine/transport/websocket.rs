@@ -12,7 +12,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -487,7 +487,7 @@ impl WebSocket {
             if state.machine.is_blocked()
                 && let Poll::Ready(ready) = writer.poll_ready(context)
             {
-                state.machine.handle(Input::Writable, Instant::now());
+                state.machine.handle(Input::Writable, crate::clock::now());
                 if ready.is_ok() {
                     state.write(failure);
                     session.has_flushed(state);
@@ -507,18 +507,20 @@ impl WebSocket {
             match poll_write_some(&mut **io, context, &slices[..filled]) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     if state.machine.is_blocked() {
-                        state.machine.handle(Input::Writable, Instant::now());
+                        state.machine.handle(Input::Writable, crate::clock::now());
                     }
                     state.machine.written(count);
                 }
                 Poll::Ready(_) if failure == Failure::ForTheDriver => return,
                 Poll::Ready(_) => {
-                    state.machine.handle(Input::TransportFailed, Instant::now());
+                    state
+                        .machine
+                        .handle(Input::TransportFailed, crate::clock::now());
                     session.note_end(state);
                     return;
                 }
                 Poll::Pending => {
-                    state.machine.handle(Input::Blocked, Instant::now());
+                    state.machine.handle(Input::Blocked, crate::clock::now());
                     return;
                 }
             }

@@ -21,7 +21,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -226,7 +226,7 @@ impl Calls {
         let args = arguments(&event, &body, limits)?;
         let key = self.repeats.key(request, &body);
         drop(body);
-        let now = Instant::now();
+        let now = crate::clock::now();
         let socket = Socket::of_call(found.clone(), engine, &self.permits, handshake, auth);
         if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
             return self.repeat(&first, socket, permit).await;

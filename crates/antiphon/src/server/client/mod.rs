@@ -180,7 +180,7 @@ impl Client {
                     .with_parser(session.engine().config().parser),
                 sockets: Vec::new(),
                 asking: None,
-                join_by: Some(Instant::now() + shared.connect_timeout),
+                join_by: Some(crate::clock::now() + shared.connect_timeout),
                 attachments_by: None,
             }),
             session: Arc::downgrade(session),
@@ -208,7 +208,7 @@ impl Client {
             && !state.sockets.iter().any(|one| one.is_connected())
         {
             let timeout = self.connect_timeout();
-            state.join_by = timeout.map(|timeout| Instant::now() + timeout);
+            state.join_by = timeout.map(|timeout| crate::clock::now() + timeout);
             drop(state);
             if let Some(session) = self.session.upgrade() {
                 session.wake_driver();
@@ -392,7 +392,7 @@ impl engine::Connection for Client {
                         return self.violation(session, NOT_JOINED);
                     }
                     let patience = session.engine().config().longest_silence();
-                    state.attachments_by = Some(Instant::now() + patience);
+                    state.attachments_by = Some(crate::clock::now() + patience);
                 }
                 Err(error) => {
                     drop(state);

@@ -110,7 +110,7 @@ impl Handled {
                 .hash_one((event, args.json(), args.attachments())),
         );
         let mut memory = self.lock();
-        memory.forget_expired(Instant::now());
+        memory.forget_expired(crate::clock::now());
         let answer = match memory.events.get_mut(&key) {
             None => {
                 let waiting = ack.map(|ack| (socket.clone(), ack));
@@ -178,7 +178,7 @@ impl Handled {
 impl Memory {
     fn begin(&mut self, key: Key, waiting: Vec<(Socket, u64)>) {
         self.events.insert(key.clone(), Event::Running(waiting));
-        self.order.push_back((key, Instant::now() + MEMORY));
+        self.order.push_back((key, crate::clock::now() + MEMORY));
         if self.order.len() > MOST_EVENTS {
             self.forget_oldest();
         }

@@ -16,7 +16,7 @@ use std::{
         Arc, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{
@@ -169,7 +169,7 @@ impl Namespaces {
 
     /// Clients want more namespaces than there may be.
     fn too_many(&self, most: usize) -> NoNamespace {
-        let now = Instant::now();
+        let now = crate::clock::now();
         let last = self.too_many_logged.lock();
         let mut last = last.unwrap_or_else(PoisonError::into_inner);
         if last.is_none_or(|last| now.duration_since(last) >= LOGGED_EVERY) {

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64},
     },
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_protocol::socket as codec;
@@ -512,7 +512,7 @@ impl Ordered {
 
     /// Drops sessions whose time is up, and tells the application of what was kept for them.
     pub(crate) fn expire(&self) {
-        let expired = self.sessions().expire(Instant::now());
+        let expired = self.sessions().expire(crate::clock::now());
         self.forget(expired);
     }
 

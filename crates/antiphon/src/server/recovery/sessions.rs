@@ -295,7 +295,7 @@ impl Sessions {
 
 /// When a session's time is up that is parked now.
 pub(super) fn until(duration: Duration) -> Instant {
-    Instant::now() + duration
+    crate::clock::now() + duration
 }
 
 #[cfg(test)]
