@@ -146,8 +146,8 @@ pub(crate) async fn resolve(
     namespaces: &Namespaces,
     request: &JoinRequest,
 ) -> Result<Lease, NoNamespace> {
-    let resolving = Guarded(pin!(namespaces.resolve(request)));
-    match timeout(namespaces.shared.connect_timeout, resolving).await {
+    let resolving = pin!(namespaces.resolve(request));
+    match timeout(namespaces.shared.connect_timeout, Guarded(resolving)).await {
         Ok(Some(resolved)) => resolved,
         Ok(None) => {
             tracing::error!(
