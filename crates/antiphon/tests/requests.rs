@@ -3,14 +3,13 @@
 mod support;
 
 use std::{
-    collections::HashMap,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
 };
 
 use antiphon::{
-    ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, SessionId, Socket,
+    ClientFiles, CloseReason, Denial, Extension, RequestError, Revision, Server, Socket,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     engine::{
         Application, Connection, Engine, EngineConfig, InitialPacket, Message, NotRelayed, Packet,
@@ -19,7 +18,7 @@ use antiphon::{
 };
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, request::Parts};
-use support::{Received, WEBSOCKET, WebSocket, http, listener, serve, sid, within};
+use support::{WEBSOCKET, WebSocket, http, listener, serve, sid, within};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::Barrier,
@@ -393,8 +392,14 @@ async fn packets_that_come_are_seen_before_they_are_handled() {
 }
 
 /// Broadcasts to many share what they write, but not with who is observed.
+#[cfg(feature = "deflate")]
 #[tokio::test]
 async fn messages_that_are_sent_are_seen_for_each_receiver() {
+    use std::collections::HashMap;
+
+    use antiphon::SessionId;
+    use support::Received;
+
     let seen: Arc<Mutex<HashMap<SessionId, Vec<String>>>> = Arc::default();
     let told = Arc::clone(&seen);
     let builder = Server::builder().on_outgoing_packet(move |session, packet| {
@@ -405,9 +410,7 @@ async fn messages_that_are_sent_are_seen_for_each_receiver() {
         let mut told = told.lock().unwrap();
         told.entry(session.id()).or_default().push(text);
     });
-    #[cfg(feature = "deflate")]
-    let builder = builder.compression(10);
-    let io = builder.build();
+    let io = builder.compression(10).build();
     io.of("/").on("all", async |io: Server| {
         for number in 0..3 {
             io.emit("number", number);
