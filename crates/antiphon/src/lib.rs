@@ -7,6 +7,8 @@ mod clock;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
+mod seldom;
+#[cfg(feature = "server")]
 mod server;
 
 #[cfg(feature = "server")]
@@ -25,11 +27,11 @@ pub use {
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
         ConnectError, Context, CountedSockets, Data, DisconnectReason, EmitError, Emitted, Emitter,
         ErrorAcks, Event, Extension, FetchedSocket, FetchedSockets, FlashPolicy, FromArgs,
-        FromContext, Handler, Handshake, HttpCalls, IntoArgs, IntoReply, IntoRooms, JoinRequest,
-        Listener, Namespace, NewEvent, OnConnect, OnDisconnect, OnEvent, Param, ParentBroadcast,
-        ParentNamespace, PerCore, Recovery, Rejection, RemoteSocket, Room, RoomEvent, Server,
-        ServerAnswers, ServerBuilder, Serving, Socket, SocketId, State, Target, Undelivered,
-        UndeliveredReason, adapter, recovery,
+        FromContext, Handler, HandlerError, Handshake, HttpCalls, IntoArgs, IntoReply, IntoRooms,
+        JoinRequest, Listener, Namespace, NewEvent, OnConnect, OnDisconnect, OnEvent, Param,
+        ParentBroadcast, ParentNamespace, PerCore, Recovery, Rejection, RemoteSocket, Room,
+        RoomEvent, Server, ServerAnswers, ServerBuilder, Serving, Socket, SocketId, State, Target,
+        Undelivered, UndeliveredReason, adapter, recovery,
     },
 };
 

@@ -37,6 +37,8 @@ use ::http::HeaderMap;
 use antiphon_protocol::engine::{EncodedPacket, SessionConfig};
 use tokio::runtime::Handle;
 
+use crate::seldom::Warnings;
+
 pub use antiphon_protocol::engine::{
     CloseReason, ConflateKey, Message, Packet, Parser, QueueLimits, QueuePolicy, Revision,
     TransportKind,
@@ -126,6 +128,7 @@ pub struct Engine {
     /// The runtime that sessions live on: a task that ends one may run on another.
     runtime: OnceLock<Handle>,
     counters: Counters,
+    warnings: Warnings,
     backlog: Backlog,
     goodbyes: goodbye::Goodbyes,
     /// Answers requests that belong to no session.
@@ -151,6 +154,7 @@ impl Engine {
             changed: tokio::sync::Notify::new(),
             runtime: OnceLock::new(),
             counters: Counters::default(),
+            warnings: Warnings::default(),
             backlog: Backlog::default(),
             goodbyes: goodbye::Goodbyes::default(),
             fallback: OnceLock::new(),
@@ -286,6 +290,10 @@ impl Engine {
 
     pub(crate) const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    pub(crate) const fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// Whether [`close`](Self::close) was called.

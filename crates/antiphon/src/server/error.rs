@@ -5,7 +5,7 @@
 //! `connect_error`, and as the error acknowledgement of docs/protocol.md 16.5. Their codes are for
 //! programs and stay; their texts are for people.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use antiphon_protocol::socket::{ArgsError, EncodeError};
 use serde::Serialize;
@@ -147,6 +147,60 @@ impl From<Rejection> for ConnectError {
             rejection.message = "internal error".into();
         }
         Self::new(rejection.to_string()).with_data(rejection)
+    }
+}
+
+/// Any error in a handler, by `?`: of the standard library, of a database, of `anyhow`.
+///
+/// The log is told what it was. The client is acknowledged with `internal_error`, and learns no
+/// more: errors may name tables, paths and hosts. What the client may know is said by
+/// [`tell`](Self::tell).
+///
+/// ```
+/// use antiphon::{Data, HandlerError, Server};
+///
+/// let io = Server::new();
+/// io.of("/").on("read", async |Data(page): Data<String>| {
+///     let page: u32 = page
+///         .parse()
+///         .map_err(|error| HandlerError::tell("bad_page", error))?; // {"code":"bad_page","message":"invalid digit ..."}
+///     let text = std::fs::read_to_string(format!("pages/{page}"))?; // {"code":"internal_error", ..}
+///     Ok::<_, HandlerError>(text)
+/// });
+/// ```
+#[derive(Debug, Serialize)]
+#[cfg_attr(feature = "typescript", derive(schemars::JsonSchema))]
+pub struct HandlerError {
+    code: &'static str,
+    message: Cow<'static, str>,
+}
+
+impl HandlerError {
+    /// An error that the client may know: with a code for programs, and the error's text.
+    #[must_use]
+    pub fn tell(code: &'static str, error: impl fmt::Display) -> Self {
+        Self {
+            code,
+            message: error.to_string().into(),
+        }
+    }
+}
+
+impl<E: Into<Box<dyn std::error::Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let mut causes = String::new();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            causes.push_str(": ");
+            causes.push_str(&cause.to_string());
+            source = cause.source();
+        }
+        tracing::error!("a handler failed: {error}{causes}");
+        Self {
+            code: "internal_error",
+            message: "the handler failed".into(),
+        }
     }
 }
 

@@ -39,7 +39,7 @@ pub use calls::HttpCalls;
 pub use client::{handshake::Handshake, reason::DisconnectReason};
 pub use client_files::ClientFiles;
 pub use delivery::kept::{Undelivered, UndeliveredReason};
-pub use error::{AckError, ConnectError, EmitError, Emitted, Rejection};
+pub use error::{AckError, ConnectError, EmitError, Emitted, HandlerError, Rejection};
 pub use handlers::{
     args::{Args, FromArgs, IntoArgs, IntoReply, NewEvent},
     context::Context,
@@ -194,12 +194,12 @@ impl Server {
     /// });
     /// ```
     #[doc(alias = "new_namespace")]
-    pub fn on_new_namespace<F>(&self, hook: F) -> &Self
+    pub fn on_new_namespace<F>(&self, hook: F) -> Self
     where
         F: Fn(Namespace) + Send + Sync + 'static,
     {
         self.namespaces.on_new(Arc::new(hook));
-        self
+        self.clone()
     }
 
     /// Emits an event to every socket of the main namespace.

@@ -207,6 +207,18 @@ where
 fn note_refusal(engine: &Engine, parts: &Parts, error: &RequestError) {
     engine.counters().requests_refused.add(1);
     tracing::debug!(code = error.code(), %error, path = parts.uri.path(), hint = error.hint(), "request refused");
+    // What whoever runs the server has to know of; the rest is a mistake of the client, or none.
+    let cause = match error {
+        RequestError::Origin(_) => Some("origin"),
+        RequestError::PayloadTooLarge { .. } => Some("payload"),
+        _ => None,
+    };
+    if let Some(cause) = cause
+        && let Some(times) = engine.warnings().due(cause)
+    {
+        let hint = error.hint();
+        tracing::warn!(%error, times, hint, "request refused (said once a minute; each one at level debug)");
+    }
     if let Some(hooks) = &engine.config().hooks {
         hooks.refused(error, parts);
     }

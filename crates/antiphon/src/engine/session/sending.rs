@@ -282,12 +282,17 @@ impl Session {
     #[cold]
     pub(super) fn note_slow_reader(&self, reason: &dyn fmt::Display) {
         self.engine.counters().slow_readers_closed.add(1);
+        tracing::debug!(session = ?self.id, %reason, "closing session: its client reads too slowly");
+        let Some(times) = self.engine.warnings().due("slow reader") else {
+            return;
+        };
         tracing::warn!(
             session = ?self.id,
             %reason,
+            times,
             hint = "await `socket.ready()` between many emits, let old ones go by `drop_oldest`, \
                     `conflate` or `volatile`, or raise `ServerBuilder::outbound`",
-            "closing session: its client reads too slowly",
+            "closing session: its client reads too slowly (said once a minute)",
         );
     }
 }

@@ -592,6 +592,18 @@ fn failed(session: &Arc<Session>, error: ReadError, goodbye: &mut Goodbye) {
         }
         ReadError::Frame(error) => {
             tracing::info!(session = ?session.id(), %error, "closing session: bad frame");
+            if let FrameError::TooBig { .. } = error
+                && let Some(times) = session.engine().warnings().due("frame")
+            {
+                tracing::warn!(
+                    %error,
+                    times,
+                    hint = "raise `ServerBuilder::max_payload`, or `max_payload_before_join` if it \
+                            comes before a namespace is joined; or send it in pieces",
+                    "closing session: its client sends more than a message may have (said once a \
+                     minute)"
+                );
+            }
             goodbye.code = error.close_code();
             goodbye.reason = error.to_string();
             session.input(Input::TransportFailed);

@@ -7,7 +7,10 @@
 //! nothing is sent that isn't well-formed. Errors are the protocol crate's, and say where.
 
 use antiphon_protocol::socket::{Args as RawArgs, ArgsError, Draft, EncodeError, OwnedArgs, Shape};
+use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
+
+use crate::server::Emitted;
 
 use crate::server::Rejection;
 
@@ -30,6 +33,13 @@ impl Args {
     #[must_use]
     pub fn json(&self) -> &str {
         self.as_raw().json()
+    }
+
+    /// The binary attachments, in the order of their placeholders. They share the memory in which
+    /// they came.
+    #[must_use]
+    pub fn attachments(&self) -> &[Bytes] {
+        self.as_raw().attachments()
     }
 
     pub(crate) const fn new(args: OwnedArgs) -> Self {
@@ -102,6 +112,7 @@ pub trait Sealed {}
 
 impl<T: Serialize> Sealed for T {}
 impl Sealed for Args {}
+impl Sealed for Emitted {}
 impl Sealed for &Args {}
 
 impl<T: Serialize> IntoArgs for T {
@@ -145,6 +156,7 @@ impl IntoArgs for &Args {
 /// | returned | the acknowledgement |
 /// |---|---|
 /// | `()` | left to the other handlers; without arguments, when all have ended |
+/// | [`Emitted`], so that `emit(..)` may be the last expression | as of `()` |
 /// | `T: Serialize` | the arguments that [it is](IntoArgs): a tuple is several, all else is one |
 /// | `Ok(value)` of a [`Result`] | that of `value`; `Ok(())` is one without arguments |
 /// | `Err(error)` of a [`Result`] | one argument, `{"error": error}` |
@@ -213,6 +225,16 @@ impl IntoReply for &Args {
 
     fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError> {
         (**self).encode_ack(draft, namespace, id)
+    }
+}
+
+impl IntoReply for Emitted {
+    fn is_answer(&self) -> bool {
+        false
+    }
+
+    fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError> {
+        draft.ack(namespace, id, &())
     }
 }
 

@@ -169,9 +169,33 @@ pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>
 
 fn reject(socket: &Socket, event: &str, answer: Option<&Responder>, rejection: &Rejection) {
     socket.peer().engine().counters().events_rejected.add(1);
-    tracing::debug!(socket = ?socket.id(), event, code = rejection.code(), detail = rejection.detail(), "event rejected");
+    let (code, detail) = (rejection.code(), rejection.detail());
+    tracing::debug!(socket = ?socket.id(), event, code, detail, "event rejected");
+    warn_of_rejection(socket, event, rejection);
     if let Some(answer) = answer {
         answer.reject(rejection);
+    }
+}
+
+/// A client and its server don't agree on an event: what its developer looks for in the log.
+fn warn_of_rejection(socket: &Socket, event: &str, rejection: &Rejection) {
+    let hint = match rejection.code() {
+        "invalid_arguments" => "see the types of the handler's `Data`",
+        "unknown_event" => {
+            "register a handler with `on` of this namespace, or see how the client spells it"
+        }
+        _ => return, // what an application rejects is its business
+    };
+    if let Some(times) = socket.peer().engine().warnings().due(rejection.code()) {
+        tracing::warn!(
+            namespace = socket.namespace().name(),
+            event,
+            code = rejection.code(),
+            detail = rejection.detail(),
+            times,
+            hint,
+            "event rejected (said once a minute; each one at level debug)"
+        );
     }
 }
 

@@ -38,6 +38,10 @@ use crate::server::{
     note = "for handlers of events also: `Data<T>`, `Args`, `Event`, `Ack`; for those of disconnection: `DisconnectReason`"
 )]
 pub trait FromContext<K>: Sized {
+    /// Whether it takes the arguments of an event as a type. Of a handler's extractors one may, since
+    /// two would both be given the first argument; that doesn't compile.
+    const TAKES_ARGUMENTS: bool = false;
+
     /// Takes its part of what has happened.
     ///
     /// # Errors
@@ -182,10 +186,26 @@ impl<K, T: DeserializeOwned> FromContext<K> for Auth<T> {
 /// JavaScript; a missing one fits an `Option`. `Bytes` anywhere inside takes a binary attachment.
 /// What doesn't fit is answered with an error acknowledgement that names the path of what was
 /// wrong.
+///
+/// A handler has one `Data`. Two arguments aren't two of them, which doesn't compile, but a tuple:
+///
+/// ```compile_fail
+/// # use antiphon::{Data, Server};
+/// let io = Server::new();
+/// io.of("/").on("add", async |Data(a): Data<i64>, Data(b): Data<i64>| a + b); // error
+/// ```
+///
+/// ```
+/// # use antiphon::{Data, Server};
+/// let io = Server::new();
+/// io.of("/").on("add", async |Data((a, b)): Data<(i64, i64)>| a + b);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Data<T>(pub T);
 
 impl<T: DeserializeOwned> FromContext<OnEvent> for Data<T> {
+    const TAKES_ARGUMENTS: bool = true;
+
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
         Ok(Self(context.args.deserialize()?))
     }

@@ -73,6 +73,12 @@ macro_rules! handlers {
             type Future = Fut;
 
             fn call(&self, context: &Context<'_>) -> Result<Fut, Rejection> {
+                const {
+                    assert!(
+                        0 $(+ <$argument as FromContext<K>>::TAKES_ARGUMENTS as usize)* <= 1,
+                        "a handler has one `Data`: several arguments of an event are a tuple, `Data((a, b))`"
+                    );
+                }
                 let _ = context;
                 Ok(self($($argument::from_context(context)?),*))
             }

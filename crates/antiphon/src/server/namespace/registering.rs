@@ -26,7 +26,7 @@ impl Namespace {
     /// Calls `handler` with each socket that has connected. Events of the socket wait until it has
     /// ended, and so do its disconnect handlers, if it leaves meanwhile.
     #[doc(alias = "connection")]
-    pub fn on_connect<A, H>(&self, handler: H) -> &Self
+    pub fn on_connect<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnConnect, A, Output = ()>,
     {
@@ -38,7 +38,7 @@ impl Namespace {
     /// is still in its rooms. Events that its client sent before it left have been given to their
     /// handlers.
     #[doc(alias = "disconnecting")]
-    pub fn on_disconnecting<A, H>(&self, handler: H) -> &Self
+    pub fn on_disconnecting<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnDisconnect, A, Output = ()>,
     {
@@ -49,7 +49,7 @@ impl Namespace {
     /// Calls `handler` with each socket that has left. Its client can join the namespace again, on
     /// the same connection, when it has ended, or after
     /// [`leave_timeout`](crate::ServerBuilder::leave_timeout).
-    pub fn on_disconnect<A, H>(&self, handler: H) -> &Self
+    pub fn on_disconnect<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnDisconnect, A, Output = ()>,
     {
@@ -69,7 +69,7 @@ impl Namespace {
     /// });
     /// ```
     #[doc(alias = "upgrade")]
-    pub fn on_upgrade<A, H>(&self, handler: H) -> &Self
+    pub fn on_upgrade<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnConnect, A, Output = ()>,
     {
@@ -92,7 +92,7 @@ impl Namespace {
     /// });
     /// ```
     #[doc(alias("create-room", "delete-room", "join-room", "leave-room"))]
-    pub fn on_room_event<F, Fut>(&self, handler: F) -> &Self
+    pub fn on_room_event<F, Fut>(&self, handler: F) -> Self
     where
         F: Fn(Self, RoomEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
@@ -104,7 +104,7 @@ impl Namespace {
             let children = namespaces.children_of(self.joins());
             children.iter().for_each(Self::observe_rooms);
         }
-        self
+        self.clone()
     }
 
     /// Lets sockets in, or not: asked before a socket joins, in the order of registration. An error
@@ -112,7 +112,7 @@ impl Namespace {
     /// [`disconnect`](crate::Socket::disconnect), with the message `disconnected`. Rooms that it
     /// [joins](crate::Socket::join) are entered when the socket has joined.
     #[doc(alias = "use")]
-    pub fn middleware<A, H>(&self, middleware: H) -> &Self
+    pub fn middleware<A, H>(&self, middleware: H) -> Self
     where
         H: Handler<OnConnect, A, Output = Result<(), ConnectError>>,
     {
@@ -121,7 +121,7 @@ impl Namespace {
     }
 
     /// Calls `handler` for each event of this name. What it returns is the acknowledgement.
-    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    pub fn on<A, H>(&self, event: &str, handler: H) -> Self
     where
         H: Handler<OnEvent, A>,
         H::Output: IntoReply + Send,
@@ -129,12 +129,12 @@ impl Namespace {
         let handler = handler::event(event, handler);
         let listeners = &self.inner.listeners;
         listeners.on(event, handler, Times::Always, Place::Last);
-        self
+        self.clone()
     }
 
     /// As [`on`](Self::on), before the handlers that there are here.
     #[doc(alias = "prependListener")]
-    pub fn prepend<A, H>(&self, event: &str, handler: H) -> &Self
+    pub fn prepend<A, H>(&self, event: &str, handler: H) -> Self
     where
         H: Handler<OnEvent, A>,
         H::Output: IntoReply + Send,
@@ -142,11 +142,11 @@ impl Namespace {
         let handler = handler::event(event, handler);
         let listeners = &self.inner.listeners;
         listeners.on(event, handler, Times::Always, Place::First);
-        self
+        self.clone()
     }
 
     /// As [`on`](Self::on), for the first such event of each socket only.
-    pub fn once<A, H>(&self, event: &str, handler: H) -> &Self
+    pub fn once<A, H>(&self, event: &str, handler: H) -> Self
     where
         H: Handler<OnEvent, A>,
         H::Output: IntoReply + Send,
@@ -154,22 +154,22 @@ impl Namespace {
         let handler = handler::event(event, handler);
         let listeners = &self.inner.listeners;
         listeners.on(event, handler, Times::once_per_socket(), Place::Last);
-        self
+        self.clone()
     }
 
     /// Removes all handlers of an event that were registered here. A handler that is to end by itself
     /// is one of [`once`](Self::once).
     #[doc(alias = "removeListener")]
-    pub fn off(&self, event: &str) -> &Self {
+    pub fn off(&self, event: &str) -> Self {
         self.inner.listeners.off(event);
-        self
+        self.clone()
     }
 
     /// Removes the handlers of all events that were registered here by name.
     #[doc(alias = "removeAllListeners")]
-    pub fn off_all(&self) -> &Self {
+    pub fn off_all(&self) -> Self {
         self.inner.listeners.off_all();
-        self
+        self.clone()
     }
 
     /// Handles each event of this name once, however often it comes: what comes again is acknowledged
@@ -188,57 +188,57 @@ impl Namespace {
     /// // The client: io(url, { retries: 3, ackTimeout: 5000 })
     /// //             socket.emit("order", 5, crypto.randomUUID(), callback)
     /// ```
-    pub fn handle_once(&self, event: &str) -> &Self {
+    pub fn handle_once(&self, event: &str) -> Self {
         self.inner.handled.get_or_init(Arc::default).add(event);
-        self
+        self.clone()
     }
 
     /// Calls `told` with each event that was to be delivered [at least
     /// once](crate::Emitter::at_least_once), and that its client has never acknowledged. The last that is
     /// registered counts. They are counted, too: [`Stats::undelivered`](crate::Stats).
-    pub fn on_undelivered<F>(&self, told: F) -> &Self
+    pub fn on_undelivered<F>(&self, told: F) -> Self
     where
         F: Fn(Undelivered) + Send + Sync + 'static,
     {
         let told: OnUndelivered = Box::new(told);
         self.inner.undelivered.store(Some(Arc::new(told)));
-        self
+        self.clone()
     }
 
     /// Calls `handler` for every event that comes in, before those of its name.
     #[doc(alias = "onAny")]
-    pub fn on_any<A, H>(&self, handler: H) -> &Self
+    pub fn on_any<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
         let handler = handler::quiet("(any)", handler);
         self.inner.listeners.on_any(handler, Place::Last);
-        self
+        self.clone()
     }
 
     /// As [`on_any`](Self::on_any), before the handlers that there are here.
     #[doc(alias = "prependAny")]
-    pub fn prepend_any<A, H>(&self, handler: H) -> &Self
+    pub fn prepend_any<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
         let handler = handler::quiet("(any)", handler);
         self.inner.listeners.on_any(handler, Place::First);
-        self
+        self.clone()
     }
 
     /// Removes all handlers of [`on_any`](Self::on_any) that were registered here.
     #[doc(alias = "offAny")]
-    pub fn off_any(&self) -> &Self {
+    pub fn off_any(&self) -> Self {
         self.inner.listeners.off_any();
-        self
+        self.clone()
     }
 
     /// Calls `handler` for every event that goes out to a socket, acknowledgements aside: once for each
     /// socket, on the server that this is on, also if another server has emitted it. It gets what was
     /// emitted, before it is known whether the client takes it.
     #[doc(alias = "onAnyOutgoing")]
-    pub fn on_any_outgoing<A, H>(&self, handler: H) -> &Self
+    pub fn on_any_outgoing<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
@@ -246,12 +246,12 @@ impl Namespace {
         let handler = handler::quiet("(any outgoing)", handler);
         let listeners = &self.inner.listeners;
         listeners.on_any_outgoing(handler, Place::Last, registered);
-        self
+        self.clone()
     }
 
     /// As [`on_any_outgoing`](Self::on_any_outgoing), before the handlers that there are here.
     #[doc(alias = "prependAnyOutgoing")]
-    pub fn prepend_any_outgoing<A, H>(&self, handler: H) -> &Self
+    pub fn prepend_any_outgoing<A, H>(&self, handler: H) -> Self
     where
         H: Handler<OnEvent, A, Output = ()>,
     {
@@ -259,15 +259,15 @@ impl Namespace {
         let handler = handler::quiet("(any outgoing)", handler);
         let listeners = &self.inner.listeners;
         listeners.on_any_outgoing(handler, Place::First, registered);
-        self
+        self.clone()
     }
 
     /// Removes all handlers of [`on_any_outgoing`](Self::on_any_outgoing) that were registered here.
     #[doc(alias = "offAnyOutgoing")]
-    pub fn off_any_outgoing(&self) -> &Self {
+    pub fn off_any_outgoing(&self) -> Self {
         let registered = &self.shared().outgoing_listeners;
         self.inner.listeners.off_any_outgoing(registered);
-        self
+        self.clone()
     }
 
     /// What becomes of this namespace's events for clients that read slowly, unless an emit says
@@ -279,9 +279,9 @@ impl Namespace {
     /// # let io = antiphon::Server::new();
     /// io.of("/ticker").queue_policy(QueuePolicy::DropOldest);
     /// ```
-    pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
+    pub fn queue_policy(&self, policy: QueuePolicy) -> Self {
         self.inner.local.set_queue_policy(policy);
-        self
+        self.clone()
     }
 
     /// Calls `handler` for each event of this name that another server [emits to
@@ -295,7 +295,7 @@ impl Namespace {
     /// io.of("/").on_server_side("add", async |(a, b): (u32, u32)| a + b);
     /// ```
     #[doc(alias = "serverSideEmit")]
-    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> Self
     where
         T: FromArgs,
         F: Fn(T) -> Fut + Send + Sync + 'static,
@@ -303,10 +303,10 @@ impl Namespace {
         Fut::Output: IntoReply + Send,
     {
         self.inner.local.server_side().on(event, handler);
-        self
+        self.clone()
     }
 
-    fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> &Self {
+    fn add(&self, add: impl FnOnce(&mut Lifecycle)) -> Self {
         let mut lifecycle = self
             .inner
             .lifecycle
@@ -314,7 +314,7 @@ impl Namespace {
             .unwrap_or_else(PoisonError::into_inner);
         add(Arc::make_mut(&mut lifecycle));
         drop(lifecycle);
-        self
+        self.clone()
     }
 }
 
@@ -339,32 +339,32 @@ macro_rules! stands_for_namespace {
             stands_for_namespace!(@bare $whose: off_all off_any off_any_outgoing);
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::on_undelivered`].")]
-            pub fn on_undelivered<F>(&self, told: F) -> &Self
+            pub fn on_undelivered<F>(&self, told: F) -> Self
             where
                 F: Fn(Undelivered) + Send + Sync + 'static,
             {
                 self.registers_on().on_undelivered(told);
-                self
+                self.clone()
             }
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::on_room_event`].")]
-            pub fn on_room_event<F, Fut>(&self, handler: F) -> &Self
+            pub fn on_room_event<F, Fut>(&self, handler: F) -> Self
             where
                 F: Fn(Namespace, RoomEvent) -> Fut + Send + Sync + 'static,
                 Fut: Future<Output = ()> + Send + 'static,
             {
                 self.registers_on().on_room_event(handler);
-                self
+                self.clone()
             }
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::queue_policy`].")]
-            pub fn queue_policy(&self, policy: QueuePolicy) -> &Self {
+            pub fn queue_policy(&self, policy: QueuePolicy) -> Self {
                 self.registers_on().queue_policy(policy);
-                self
+                self.clone()
             }
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::on_server_side`].")]
-            pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+            pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> Self
             where
                 T: FromArgs,
                 F: Fn(T) -> Fut + Send + Sync + 'static,
@@ -372,43 +372,43 @@ macro_rules! stands_for_namespace {
                 Fut::Output: IntoReply + Send,
             {
                 self.registers_on().on_server_side(event, handler);
-                self
+                self.clone()
             }
         }
     };
     (@methods $whose:literal: $($name:ident<$kind:ident>(handler) -> $output:ty;)*) => {$(
         #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
-        pub fn $name<A, H>(&self, handler: H) -> &Self
+        pub fn $name<A, H>(&self, handler: H) -> Self
         where
             H: Handler<$kind, A, Output = $output>,
         {
             self.registers_on().$name(handler);
-            self
+            self.clone()
         }
     )*};
     (@events $whose:literal: $($name:ident)*) => {$(
         #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
-        pub fn $name<A, H>(&self, event: &str, handler: H) -> &Self
+        pub fn $name<A, H>(&self, event: &str, handler: H) -> Self
         where
             H: Handler<OnEvent, A>,
             H::Output: IntoReply + Send,
         {
             self.registers_on().$name(event, handler);
-            self
+            self.clone()
         }
     )*};
     (@bare $whose:literal: $($name:ident)*) => {$(
         #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
-        pub fn $name(&self) -> &Self {
+        pub fn $name(&self) -> Self {
             self.registers_on().$name();
-            self
+            self.clone()
         }
     )*};
     (@names $whose:literal: $($name:ident)*) => {$(
         #[doc = concat!("For ", $whose, ": see [`Namespace::", stringify!($name), "`].")]
-        pub fn $name(&self, event: &str) -> &Self {
+        pub fn $name(&self, event: &str) -> Self {
             self.registers_on().$name(event);
-            self
+            self.clone()
         }
     )*};
 }

@@ -21,7 +21,6 @@ mod log;
 mod memory;
 mod ordered;
 mod recoverable;
-mod seldom;
 mod sessions;
 mod stays;
 mod waiting;
@@ -49,6 +48,9 @@ pub(crate) use admit::Resumption;
 pub(crate) use ordered::Ordered;
 pub(crate) use recoverable::Recoverable;
 pub(crate) use waiting::{Change, Members, Waiting};
+
+/// How often a log says what goes wrong for events one after the other.
+const SAID_EACH: Duration = Duration::from_secs(10);
 
 /// How clients recover what they miss while they are away: see
 /// [`ServerBuilder::recovery`](crate::ServerBuilder::recovery).

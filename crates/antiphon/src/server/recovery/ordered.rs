@@ -22,15 +22,15 @@ use tokio::{
 };
 
 use super::{
-    OpenedLog, Recovery,
+    OpenedLog, Recovery, SAID_EACH,
     log::{Appending, Log, LogError, LoggedEvent, Offset},
-    seldom::Seldom,
     sessions::{Over, Sessions},
     waiting::{Change, Delivery, Receivers, Waiting},
     worker::Worker,
 };
 use crate::{
     engine::{QueuePolicy, SendError, Sending, session::turn},
+    seldom::Seldom,
     server::{
         EmitError, Shared, Socket, SocketId, Target,
         adapter::Flags,
@@ -87,7 +87,7 @@ impl Ordered {
             is_behind: AtomicBool::new(false),
             delivered,
             sessions: Mutex::default(),
-            undelivered: Seldom::default(),
+            undelivered: Seldom::each(SAID_EACH),
             settled: Notify::new(),
             is_swept: AtomicBool::new(false),
         });

@@ -492,7 +492,7 @@ impl Socket {
     /// Notes that it has had a handler that is for one call. Returns `false` if it has had it before.
     pub(crate) fn spends(&self, number: u64) -> bool {
         let values = Arc::clone(self.lock_values().get_or_insert_default());
-        let is_new = values.with(true, |Spent(spent)| spent.insert(number));
+        let is_new = values.with(true, |spent: &mut Spent| spent.0.insert(number));
         is_new.unwrap_or_default()
     }
 

@@ -13,8 +13,8 @@ use super::Call;
 use crate::{
     engine::TransportKind,
     server::{
-        Ack, Args, Auth, Data, Event, Extension, Handshake, Namespace, Param, Rejection, Server,
-        Socket, State,
+        Ack, Args, Auth, Data, Emitted, Event, Extension, Handshake, Namespace, Param, Rejection,
+        Server, Socket, State,
     },
 };
 
@@ -249,6 +249,12 @@ impl<T: JsonSchema> DescribeReply for T {
             Arguments::List(vec![ok])
         };
         Some(Reply::of_handler(arguments, Some(variant(&result, "Err"))))
+    }
+}
+
+impl DescribeReply for Emitted {
+    fn describe_reply(_: &mut SchemaGenerator) -> Option<Reply> {
+        None
     }
 }
 

@@ -168,7 +168,7 @@ impl Described {
     /// Extractors of your own implement [`Describe`]. If an event has several handlers, the first
     /// that takes arguments describes them, and the first that returns something the
     /// acknowledgement.
-    pub fn on<A, H>(&self, event: &str, handler: H) -> &Self
+    pub fn on<A, H>(&self, event: &str, handler: H) -> Self
     where
         A: DescribeAll,
         H: Handler<OnEvent, A>,
@@ -191,11 +191,11 @@ impl Described {
         }
         drop(collected);
         self.namespace.on(event, handler);
-        self
+        self.clone()
     }
 
     /// Says that the server emits this event with a `T`.
-    pub fn emits<T: JsonSchema>(&self, event: &str) -> &Self {
+    pub fn emits<T: JsonSchema>(&self, event: &str) -> Self {
         self.add_emitted(event, |sent, _| Call {
             arguments: Arguments::of::<T>(sent),
             reply: None,
@@ -204,7 +204,7 @@ impl Described {
 
     /// Says that the server emits this event with a `T`, and that clients acknowledge it with an
     /// `R`.
-    pub fn emits_with_ack<T: JsonSchema, R: JsonSchema>(&self, event: &str) -> &Self {
+    pub fn emits_with_ack<T: JsonSchema, R: JsonSchema>(&self, event: &str) -> Self {
         self.add_emitted(event, |sent, received| Call {
             arguments: Arguments::of::<T>(sent),
             reply: Some(Reply::of_client(Arguments::of::<R>(received))),
@@ -215,14 +215,14 @@ impl Described {
         &self,
         event: &str,
         call: impl FnOnce(&mut SchemaGenerator, &mut SchemaGenerator) -> Call,
-    ) -> &Self {
+    ) -> Self {
         let mut collected = self.declarations.lock();
         let Collected { received, sent, .. } = &mut *collected;
         let call = call(sent, received);
         if let Some(events) = collected.namespaces.get_mut(self.namespace.name()) {
             events.from_server.insert(event.to_owned(), call);
         }
-        self
+        self.clone()
     }
 }
 

@@ -21,9 +21,12 @@ use super::{
     queue::{Group, Promise, Queue},
     store::{self, Failed},
 };
-use crate::server::recovery::{
-    log::{Bounds, LogError},
+use crate::{
     seldom::Seldom,
+    server::recovery::{
+        SAID_EACH,
+        log::{Bounds, LogError},
+    },
 };
 
 /// How long nothing is tried after a failure.
@@ -52,7 +55,7 @@ impl File {
             open,
             database: Mutex::new(Some(database)),
             fronts: Mutex::default(),
-            said: Seldom::default(),
+            said: Seldom::each(SAID_EACH),
         })
     }
 
