@@ -325,8 +325,12 @@ async fn a_subprotocol_and_compression_are_agreed_on() {
     assert_eq!(answer.headers()["sec-websocket-protocol"], "first");
 }
 
-/// Lets so many seconds pass at once, one by one, so that what happens in each can happen. Sessions
-/// live by the system's clock: nothing is due for them.
+/// A server whose sessions have no heartbeat that would be due within a test.
+fn calm() -> ServerBuilder {
+    Server::builder().ping_interval(Duration::from_secs(3_600))
+}
+
+/// Lets so many seconds pass at once, one by one, so that what happens in each can happen.
 async fn pass(seconds: usize) {
     for _ in 0..seconds {
         tokio::time::pause();
@@ -338,7 +342,7 @@ async fn pass(seconds: usize) {
 
 #[tokio::test]
 async fn a_connection_without_requests_is_closed() {
-    let (io, _) = server(Server::builder());
+    let (io, _) = server(calm());
     let address = serve(&io);
     let client = connect(address).await;
     assert_eq!(client.get("/").await.0, 200);
@@ -364,7 +368,7 @@ async fn a_connection_without_requests_is_closed() {
 
 #[tokio::test]
 async fn a_websocket_keeps_its_connection_which_takes_no_other_requests() {
-    let (io, log) = server(Server::builder());
+    let (io, log) = server(calm());
     let client = connect(serve(&io)).await;
     let mut websocket = client.websocket(WEBSOCKET).await;
     websocket.join().await;
@@ -383,7 +387,7 @@ async fn a_websocket_keeps_its_connection_which_takes_no_other_requests() {
 
 #[tokio::test]
 async fn a_client_that_does_not_answer_pings_is_gone() {
-    let (io, _) = server(Server::builder());
+    let (io, _) = server(calm());
     let mut server = TcpStream::connect(serve(&io)).await.unwrap();
     let (ours, mut theirs) = tokio::io::duplex(64 << 10);
     let (cut, was_cut) = oneshot::channel::<()>();
