@@ -73,6 +73,10 @@ async fn events_and_acknowledgements_go_both_ways_with_attachments() {
     );
     answered.unwrap();
     assert_eq!(asked.unwrap(), 42);
+
+    socket.emit("double", 1);
+    let not_asked = client.acknowledge("double", |n: u32| n).await.unwrap_err();
+    assert!(matches!(not_asked, Error::NotAsked(event) if event == "double"));
 }
 
 #[tokio::test]

@@ -94,6 +94,9 @@ pub enum Error {
     /// Events came where none was expected.
     #[error("these events came where none was expected: {0:?}")]
     Unexpected(Vec<String>),
+    /// An event that was to be acknowledged was emitted without asking for it.
+    #[error("the event {0:?} doesn't ask for an acknowledgement")]
+    NotAsked(String),
     /// Arguments that came aren't of the type that was asked for.
     #[error("the arguments of {0} don't fit: {1}")]
     Args(String, #[source] ArgsError),
@@ -327,7 +330,7 @@ impl Client {
         reply: impl FnOnce(T) -> R,
     ) -> Result<(), Error> {
         let (args, id) = self.expect_any_form(event).await?;
-        let id = id.ok_or_else(|| Error::Late(format!("an acknowledgement's id of {event:?}")))?;
+        let id = id.ok_or_else(|| Error::NotAsked(event.to_owned()))?;
         reply(args).encode_ack(&mut self.draft, &self.namespace, id)?;
         self.send_draft();
         Ok(())
