@@ -100,7 +100,10 @@ for (const [name, startBroker] of Object.entries(brokers)) {
         await clients[from].do("emit", { event, arg: { text: 'ä "q"', list: [1, null, true] } });
         await clients[from].do("emit", { event, bytes: [0, 255, 128], arg: "behind" });
         await until(() => Object.values(got(event)).every((all) => all.length === 2), "both events");
-        for (const [first, second] of Object.values(got(event))) {
+        for (const events of Object.values(got(event))) {
+          // Node's clients publish to any node of a Redis Cluster, so that a later event may come earlier.
+          if (from.startsWith("n") && name.endsWith("Redis Cluster")) events.sort((a, b) => a.length - b.length);
+          const [first, second] = events;
           assert.deepEqual(first, [event, { text: 'ä "q"', list: [1, null, true] }]);
           assert.deepEqual([...second[1]], [0, 255, 128]);
           assert.equal(second[2], "behind");

@@ -27,4 +27,4 @@ pub use error::Error;
 /// The code in the guide compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../../../docs/cluster.md")]
-mod cluster {}
+mod guide_to_clusters {}
