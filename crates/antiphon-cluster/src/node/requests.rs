@@ -52,8 +52,10 @@ enum Owed {
     Counted {
         /// Servers that haven't answered.
         servers: usize,
-        /// Acknowledgements that sockets of those that have answered owe.
-        acks: u64,
+        /// Acknowledgements that sockets of those that have answered owe. Below zero while more have come: those
+        /// of servers whose answer is still on its way, as over a Redis Cluster, to any node of which Node's
+        /// clients publish.
+        acks: i64,
     },
     Named(BTreeMap<NodeId, Debt>),
 }
@@ -74,7 +76,7 @@ enum Debt {
 impl Owed {
     fn is_nothing(&self) -> bool {
         match self {
-            Self::Counted { servers, acks } => *servers == 0 && *acks == 0,
+            Self::Counted { servers, acks } => *servers == 0 && *acks <= 0,
             Self::Named(debts) => debts.values().all(|debt| *debt == Debt::Nothing),
         }
     }
@@ -86,7 +88,7 @@ impl Owed {
             Self::Counted { servers: 0, .. } => false,
             Self::Counted { servers, acks } => {
                 *servers -= 1;
-                *acks = acks.saturating_add(more);
+                *acks = acks.saturating_add_unsigned(more);
                 true
             }
             Self::Named(debts) => {
@@ -108,9 +110,9 @@ impl Owed {
     /// A socket of a server acknowledges. Returns whether that was owed.
     fn acknowledges(&mut self, node: &NodeId) -> bool {
         match self {
-            Self::Counted { acks: 0, .. } => false,
+            Self::Counted { servers: 0, acks } if *acks <= 0 => false,
             Self::Counted { acks, .. } => {
-                *acks -= 1;
+                *acks = acks.saturating_sub(1);
                 true
             }
             Self::Named(debts) => {
@@ -341,6 +343,25 @@ mod tests {
             count += 1;
         }
         assert_eq!((count, answered.take_error()), (2, None));
+    }
+
+    #[tokio::test]
+    async fn acknowledgements_may_come_before_it_is_said_how_many() {
+        let (asking, mut answered) = acks();
+        let (mut requests, name) = asked(asking, 2);
+        for _ in 0..3 {
+            answer(&mut requests, &name, None, Reply::Acknowledged(one()));
+        }
+        answer(&mut requests, &name, None, Reply::Clients(2));
+        assert!(requests.has(&name));
+        answer(&mut requests, &name, None, Reply::Clients(1));
+        assert!(!requests.has(&name));
+        let mut count = 0;
+        while answered.next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!((count, answered.expected()), (3, Some(3)));
+        assert_eq!(answered.take_error(), None);
     }
 
     #[tokio::test]
