@@ -38,7 +38,7 @@ impl Seldom {
 }
 
 /// How long a warning isn't repeated for the same cause.
-const A_MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// Warnings about clients, each cause once a minute: a flood of one hides none of the others.
 ///

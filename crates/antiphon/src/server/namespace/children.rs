@@ -13,7 +13,7 @@ use std::{
     ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -25,9 +25,6 @@ use super::{
     pattern::is_barred,
 };
 use crate::server::{ConnectError, Namespace, adapter::Local};
-
-/// How often it is logged that clients want too many namespaces.
-const LOGGED_EVERY: Duration = Duration::from_secs(60);
 
 /// Who uses a child.
 #[derive(Default)]
@@ -169,11 +166,7 @@ impl Namespaces {
 
     /// Clients want more namespaces than there may be.
     fn too_many(&self, most: usize) -> NoNamespace {
-        let now = crate::clock::now();
-        let last = self.too_many_logged.lock();
-        let mut last = last.unwrap_or_else(PoisonError::into_inner);
-        if last.is_none_or(|last| now.duration_since(last) >= LOGGED_EVERY) {
-            *last = Some(now);
+        if self.too_many_said.happened(1).is_some() {
             tracing::warn!(
                 most,
                 "refusing namespaces: clients have caused as many as there may be; see \

@@ -7,10 +7,10 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
+        Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
         atomic::AtomicUsize,
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -19,6 +19,7 @@ use tokio::{task::JoinSet, time::timeout};
 use super::parent::{ParentNamespace, Rule};
 use crate::{
     engine::Engine,
+    seldom::{A_MINUTE, Seldom},
     server::{DisconnectReason, Namespace, Shared, namespace::with_slash, recovery::Ordered},
 };
 
@@ -36,8 +37,8 @@ pub(crate) struct Namespaces {
     parents: ArcSwap<Vec<ParentNamespace>>,
     /// How many namespaces there are that clients have caused. Changed with the lock of all.
     pub(super) caused: AtomicUsize,
-    /// When it was logged last that there are too many.
-    pub(super) too_many_logged: Mutex<Option<Instant>>,
+    /// Says that there are too many.
+    pub(super) too_many_said: Seldom,
     hooks: ArcSwap<Vec<Arc<OnNew>>>,
     /// The engine that owns this, once there is one.
     engine: OnceLock<Weak<Engine>>,
@@ -53,7 +54,7 @@ impl Namespaces {
             by_name: RwLock::default(),
             parents: ArcSwap::default(),
             caused: AtomicUsize::new(0),
-            too_many_logged: Mutex::default(),
+            too_many_said: Seldom::each(A_MINUTE),
             hooks: ArcSwap::default(),
             engine: OnceLock::new(),
             this: Weak::clone(this),
