@@ -13,7 +13,7 @@ use mio::{
     net::{TcpListener, TcpStream},
 };
 
-use crate::{JOINED, OPENING};
+use crate::{Frames, JOINED, OPENING, joins};
 
 const LISTENER: Token = Token(usize::MAX);
 
@@ -149,31 +149,12 @@ impl Floor {
 
     /// Answers the whole frames, and says how many bytes these were.
     fn frames(&mut self, id: usize, data: &mut [u8]) -> io::Result<usize> {
-        let mut used = 0;
-        while data.len() - used > 6 {
-            let frame = &mut data[used..];
-            if frame[0] == 0x88 {
-                // A close frame: the end of the connection follows.
-                return Ok(data.len());
-            }
-            // Masked texts of fewer than 126 bytes: the load sends no other here.
-            let length = usize::from(frame[1] & 0x7f);
-            if frame[0] != 0x81 || length > 125 {
-                return Err(io::Error::other("a frame that the floor doesn't know"));
-            }
-            if frame.len() < 6 + length {
-                break;
-            }
-            let (header, payload) = frame[..6 + length].split_at_mut(6);
-            for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
-                *byte ^= mask;
-            }
-            // The answer's header, side by side with what it is the header of.
-            header[4..].copy_from_slice(&[0x81, length as u8]);
-            self.answer(id, &frame[4..6 + length]);
-            used += 6 + length;
+        let length = data.len();
+        let mut frames = Frames { rest: data };
+        while let Some(frame) = frames.next()? {
+            self.answer(id, frame);
         }
-        Ok(used)
+        Ok(length - frames.rest.len())
     }
 
     /// To all in the room what is said to it, to who sent it all else.
@@ -224,11 +205,4 @@ impl Floor {
             }
         }
     }
-}
-
-/// The acknowledgement of `42ID["join","r"]`.
-fn joins(payload: &[u8]) -> Option<Vec<u8>> {
-    let rest = payload.strip_prefix(b"42")?;
-    let id = rest.strip_suffix(b"[\"join\",\"r\"]")?;
-    Some([b"43", id, b"[\"r\"]"].concat())
 }

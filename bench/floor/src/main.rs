@@ -5,9 +5,10 @@
 //! runs on one thread: nothing is handed from one to another.
 //!
 //! `bench-floor PORT`; `bench-floor PORT gather`: see [`gather`]; `bench-floor PORT tls CHAIN KEY`: see
-//! [`tls`].
+//! [`tls`]; `bench-floor PORT redis URL`: see [`redis`].
 
 mod gather;
+mod redis;
 mod tls;
 
 use std::{
@@ -18,7 +19,10 @@ use std::{
 
 use tokio::{
     io::AsyncReadExt as _,
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
 /// The answer to the one key that the load uses (RFC 6455 §1.3), and the packet that opens a session.
@@ -35,7 +39,7 @@ const JOINED: &[u8] = b"\x81\x2040{\"sid\":\"aaaaaaaaaaaaaaaaaaaa\"}";
 type Everyone = Arc<Mutex<Vec<Arc<OwnedWriteHalf>>>>;
 
 fn main() -> io::Result<()> {
-    let usage = || io::Error::other("usage: bench-floor PORT [gather | tls CHAIN KEY]");
+    let usage = || io::Error::other("usage: bench-floor PORT [gather | tls CHAIN KEY | redis URL]");
     let mut arguments = std::env::args().skip(1);
     let port = arguments.next().and_then(|port| port.parse().ok());
     let address = SocketAddr::from(([127, 0, 0, 1], port.ok_or_else(usage)?));
@@ -47,6 +51,7 @@ fn main() -> io::Result<()> {
             let key = arguments.next().ok_or_else(usage)?;
             tls::run(address, &chain, &key)
         }
+        Some("redis") => redis::run(address, &arguments.next().ok_or_else(usage)?),
         Some(_) => Err(usage()),
     }
 }
@@ -69,18 +74,25 @@ async fn one_by_one(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
+/// A connection that has asked for the WebSocket and got it, as the load sends and expects that; if it
+/// hasn't ended instead.
+async fn opened(stream: TcpStream) -> io::Result<Option<(OwnedReadHalf, Arc<OwnedWriteHalf>)>> {
     stream.set_nodelay(true)?;
     let (mut reader, writer) = stream.into_split();
-    let writer = Arc::new(writer);
-    // The request, and the answer to it, as the load sends and expects them.
     let mut request = [0; 1024];
     if reader.read(&mut request).await? == 0 {
-        return Ok(());
+        return Ok(None);
     }
     for answer in OPENING {
         write(&writer, answer)?;
     }
+    Ok(Some((reader, Arc::new(writer))))
+}
+
+async fn serve(stream: TcpStream, everyone: Everyone) -> io::Result<()> {
+    let Some((reader, writer)) = opened(stream).await? else {
+        return Ok(());
+    };
     let mut answers = Answers::default();
     // The frame that has not come as a whole.
     let mut partial = Vec::new();
@@ -119,6 +131,42 @@ thread_local! {
     static READ: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; 256 << 10]);
 }
 
+/// The frames that have come, and behind them what isn't one yet.
+struct Frames<'d> {
+    rest: &'d mut [u8],
+}
+
+impl<'d> Frames<'d> {
+    /// The next frame as it is sent to others: unmasked, with its header. `None` if it hasn't come as a
+    /// whole, or the connection is to end.
+    fn next(&mut self) -> io::Result<Option<&'d [u8]>> {
+        if self.rest.first() == Some(&0x88) {
+            // A close frame: the end of the connection follows.
+            self.rest = &mut [];
+        }
+        if self.rest.len() <= 6 {
+            return Ok(None);
+        }
+        // Masked texts of fewer than 126 bytes: the load sends no other here.
+        let length = usize::from(self.rest[1] & 0x7f);
+        if self.rest[0] != 0x81 || length > 125 {
+            return Err(io::Error::other("a frame that the floor doesn't know"));
+        }
+        if self.rest.len() < 6 + length {
+            return Ok(None);
+        }
+        let (frame, rest) = std::mem::take(&mut self.rest).split_at_mut(6 + length);
+        self.rest = rest;
+        let (header, payload) = frame.split_at_mut(6);
+        for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
+            *byte ^= mask;
+        }
+        // Side by side with what it is the header of.
+        header[4..].copy_from_slice(&[0x81, length as u8]);
+        Ok(Some(&frame[4..]))
+    }
+}
+
 /// What is answered to a connection's frames.
 #[derive(Default)]
 struct Answers {
@@ -132,39 +180,21 @@ struct Answers {
 impl Answers {
     /// Takes every whole frame, to send it back unmasked; those that begin as a broadcast to all. Gives
     /// what is left.
-    fn take<'d>(&mut self, mut data: &'d mut [u8]) -> io::Result<&'d [u8]> {
-        while data.len() > 6 {
-            if data[0] == 0x88 {
-                // A close frame: the end of the connection follows.
-                return Ok(&[]);
-            }
-            // Masked texts of fewer than 126 bytes: the load sends no other here.
-            let length = usize::from(data[1] & 0x7f);
-            if data[0] != 0x81 || length > 125 {
-                return Err(io::Error::other("a frame that the floor doesn't know"));
-            }
-            if data.len() < 6 + length {
-                break;
-            }
-            let (frame, rest) = std::mem::take(&mut data).split_at_mut(6 + length);
-            data = rest;
-            let (header, payload) = frame.split_at_mut(6);
-            for (byte, mask) in payload.iter_mut().zip(header[2..].iter().cycle()) {
-                *byte ^= mask;
-            }
-            let answers = match payload.starts_with(b"42[\"broadcast\"") {
-                true => &mut self.shared,
-                false => &mut self.own,
-            };
+    fn take<'d>(&mut self, data: &'d mut [u8]) -> io::Result<&'d [u8]> {
+        let mut frames = Frames { rest: data };
+        while let Some(frame) = frames.next()? {
             if self.joined {
-                answers.extend_from_slice(&[0x81, length as u8]);
-                answers.extend_from_slice(payload);
+                let answers = match frame[2..].starts_with(b"42[\"broadcast\"") {
+                    true => &mut self.shared,
+                    false => &mut self.own,
+                };
+                answers.extend_from_slice(frame);
             } else {
                 self.joined = true;
-                answers.extend_from_slice(JOINED);
+                self.own.extend_from_slice(JOINED);
             }
         }
-        Ok(data)
+        Ok(frames.rest)
     }
 
     fn send(&mut self, writer: &OwnedWriteHalf, everyone: &Everyone) -> io::Result<()> {
@@ -193,4 +223,11 @@ fn write(writer: &OwnedWriteHalf, data: &[u8]) -> io::Result<()> {
 
 fn lock(everyone: &Everyone) -> std::sync::MutexGuard<'_, Vec<Arc<OwnedWriteHalf>>> {
     everyone.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The acknowledgement of `42ID["join","r"]`.
+fn joins(payload: &[u8]) -> Option<Vec<u8>> {
+    let rest = payload.strip_prefix(b"42")?;
+    let id = rest.strip_suffix(b"[\"join\",\"r\"]")?;
+    Some([b"43", id, b"[\"r\"]"].concat())
 }

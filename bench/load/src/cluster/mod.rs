@@ -53,16 +53,19 @@ pub enum Kind {
     NodeWire,
     /// Two of Node, by `@socket.io/redis-adapter`, classic.
     Node,
+    /// Two that only do with the bytes what has to be done: see `bench/floor`.
+    Floor,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Ours, Self::NodeWire, Self::Node];
+    pub const ALL: [Self; 4] = [Self::Ours, Self::NodeWire, Self::Node, Self::Floor];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
             Self::NodeWire => "ours, Node's wire",
             Self::Node => "node",
+            Self::Floor => "floor",
         }
     }
 
@@ -74,6 +77,11 @@ impl Kind {
                 let mut command = Command::new("node");
                 command.args(["bench/node/server.js", "0", &redis.url()]);
                 command.env("NODE_ENV", "production");
+                return command;
+            }
+            Self::Floor => {
+                let mut command = Command::new(aside(FLOOR));
+                command.args(["0", "redis", &redis.url()]);
                 return command;
             }
         };
@@ -90,6 +98,7 @@ impl fmt::Display for Kind {
 }
 
 const BINARY: &str = "bench-cluster";
+const FLOOR: &str = "bench-floor";
 
 /// A line of the table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -159,6 +168,7 @@ pub enum Who {
 /// Measures all, and returns what there is to say.
 pub fn run(settings: &Settings) -> Result<Results> {
     set_aside(BINARY, BINARY)?;
+    set_aside(FLOOR, FLOOR)?;
     let mut results = Results::default();
     for round in 1..=settings.rounds {
         for scenario in SCENARIOS {
@@ -323,6 +333,10 @@ fn latency(kind: Kind, settings: &Settings, results: &mut Results) -> Result<()>
 
 /// Events to rooms that the second server has nobody in.
 fn elsewhere(kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
+    if kind == Kind::Floor {
+        // It knows one room.
+        return Ok(());
+    }
     let mut cluster = Cluster::start(kind, MEMBERS, 1)?;
     cluster.join(ToRooms::members(ROOMS, MEMBERS))?;
     let time = 2 * settings.measure;

@@ -112,14 +112,15 @@ impl Row {
 fn table(results: &Results) -> String {
     let mut head = vec!["what", "unit"];
     head.extend(Kind::ALL.iter().map(|kind| kind.name()));
-    head.extend(["ours / node", "ours, Node's wire / node"]);
+    head.extend(["ours / node", "ours, Node's wire / node", "ours / floor"]);
     let mut table = Table::new(&head);
     for row in Row::all() {
         let median = |kind| results.spread(row, kind).map(|it| it.median);
         let (title, unit) = row.about();
         let mut cells = vec![title, unit.to_owned()];
         for kind in Kind::ALL {
-            let limit = row.absolute().filter(|_| kind != Kind::Node);
+            let is_ours = matches!(kind, Kind::Ours | Kind::NodeWire);
+            let limit = row.absolute().filter(|_| is_ours);
             cells.push(median(kind).map_or("-".to_owned(), |value| goal(value, limit)));
         }
         for ours in [Kind::Ours, Kind::NodeWire] {
@@ -128,6 +129,12 @@ fn table(results: &Results) -> String {
                 _ => String::new(),
             });
         }
+        cells.push(
+            match (median(Kind::Ours), median(Kind::Floor), row.to_node()) {
+                (Some(ours), Some(floor), Some(_)) => number(ours / floor),
+                _ => String::new(),
+            },
+        );
         table.row(cells);
     }
     table.to_string()
