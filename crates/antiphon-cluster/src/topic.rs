@@ -58,6 +58,12 @@ impl Topic {
         &self.name
     }
 
+    /// Whether it is what it is by its name alone: no pattern, no stream and no log.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        matches!(self.kind, Kind::Plain)
+    }
+
     /// Whether it stands for all topics whose names begin so.
     #[must_use]
     pub const fn is_pattern(&self) -> bool {

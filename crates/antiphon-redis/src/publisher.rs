@@ -10,7 +10,7 @@ use std::{collections::VecDeque, convert::Infallible, mem, pin::Pin, sync::Arc, 
 
 use antiphon_cluster::{
     Topic,
-    broker::{Backoff, SETTLE, Size, entry},
+    broker::{Backoff, Batch, SETTLE, Size, entry},
 };
 use bytes::Bytes;
 use redis::{RedisError, RedisResult, Value};
@@ -49,6 +49,8 @@ struct Sent {
 /// What one node gets of a batch.
 struct Part {
     node: usize,
+    /// How many frames each command has.
+    counts: Vec<usize>,
     appends: Appends,
     /// The frames, if another node may have to get them.
     frames: Vec<(Topic, Bytes)>,
@@ -142,7 +144,10 @@ impl Feed<'_> {
                 (sent, answers) = answered(&mut self.sent) => self.done(sent, answers)?,
                 error = self.nodes.failed() => return Err(error),
                 () = self.lane.moved.notified() => self.again.looks = true,
-                batch = self.lane.queue.take(), if takes => {
+                mut batch = self.lane.queue.take(), if takes => {
+                    if self.shared.server.channels.are_ours() {
+                        batch = batch.bundled();
+                    }
                     self.send(batch.frames, batch.size).await?;
                 }
             }
@@ -221,7 +226,8 @@ impl Feed<'_> {
                 }
             }
             not_appended(self.shared, &connection, &part.appends, &mut answers)?;
-            let refusals = answers.into_iter().filter_map(Result::err).collect();
+            let answers = answers.into_iter().zip(part.counts);
+            let refusals = answers.filter_map(|(answer, frames)| Some((answer.err()?, frames)));
             note_refusals(self.shared, &connection, refusals, &mut self.refused);
         }
         let again = &mut self.again;
@@ -267,6 +273,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
     let mut pipeline = redis::Pipeline::with_capacity(frames.len());
     pipeline.ignore_errors();
     let (mut appends, mut kept) = (Vec::new(), Vec::new());
+    let mut counts = Vec::with_capacity(frames.len());
     for (topic, frame) in frames {
         match (&channels.streams, &node.script) {
             (Some(streams), _) if topic.is_stream() => {
@@ -293,6 +300,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
                 pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
             }
         }
+        counts.push(Batch::frames_in(&frame));
         if way == Way::Keyed {
             kept.push((topic, frame));
         }
@@ -306,6 +314,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
     };
     Part {
         node: 0,
+        counts,
         appends,
         frames: kept,
         answers: State::Waits(Box::pin(answers)),
@@ -392,21 +401,24 @@ fn not_appended(
     Ok(())
 }
 
-/// Frames that Redis has refused one by one: the user may not publish under their topics.
+/// What Redis has refused by itself, and how many frames that was: the user may not publish under
+/// their topics.
 fn note_refusals(
     shared: &Shared,
     connection: &Connection,
-    refusals: Vec<RedisError>,
+    mut refusals: impl Iterator<Item = (RedisError, usize)>,
     refused: &mut usize,
 ) {
-    shared.lost(refusals.len());
+    let Some((first, frames)) = refusals.next() else {
+        return;
+    };
+    let frames = frames + refusals.map(|(_, frames)| frames).sum::<usize>();
+    shared.lost(frames);
     let before = *refused;
-    *refused += refusals.len();
+    *refused += frames;
     // The first of many says what is to be said, and then each time that they have doubled.
-    if let Some(first) = refusals.first()
-        && (before == 0 || before.ilog2() < refused.ilog2())
-    {
-        let error = connection.error(first);
+    if before == 0 || before.ilog2() < refused.ilog2() {
+        let error = connection.error(&first);
         tracing::warn!(
             refused,
             "Redis refused frames that were to be published: {error}"

@@ -89,6 +89,11 @@ pub(crate) struct Streams {
 }
 
 impl Channels {
+    /// Whether they are those of our own wire, which no server of Node listens to.
+    pub(crate) const fn are_ours(&self) -> bool {
+        self.logs.is_some()
+    }
+
     /// The command that publishes.
     pub(crate) const fn publish(&self) -> &'static str {
         if self.are_sharded {

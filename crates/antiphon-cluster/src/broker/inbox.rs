@@ -10,6 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
+use super::bundle;
 use crate::Topic;
 
 /// So many frames may wait, and so many bytes in them.
@@ -39,6 +40,16 @@ struct State {
 impl State {
     const fn has_room(&self, bytes: &Bytes) -> bool {
         self.frames < FRAMES && self.bytes + bytes.len() <= BYTES
+    }
+
+    fn frame(&mut self, topic: Arc<str>, bytes: Bytes, came: Instant) {
+        if !self.has_room(&bytes) {
+            self.dropped += 1;
+            return;
+        }
+        self.frames += 1;
+        self.bytes += bytes.len();
+        self.events.push_back(Event::Frame { topic, bytes, came });
     }
 }
 
@@ -83,17 +94,19 @@ impl Inbox {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A frame has come, under a topic of this name.
+    /// A frame has come, under a topic of this name, or several that were
+    /// [put together](super::Batch::bundled).
     pub fn frame(&self, topic: Arc<str>, bytes: Bytes) {
-        let mut state = self.state();
-        if !state.has_room(&bytes) {
-            state.dropped += 1;
-            return;
-        }
-        state.frames += 1;
-        state.bytes += bytes.len();
         let came = Instant::now();
-        state.events.push_back(Event::Frame { topic, bytes, came });
+        let mut state = self.state();
+        match bundle::split(&bytes) {
+            Some(frames) => {
+                for bytes in frames {
+                    state.frame(Arc::clone(&topic), bytes, came);
+                }
+            }
+            None => state.frame(topic, bytes, came),
+        }
         drop(state);
         self.filled.notify_one();
     }

@@ -10,6 +10,7 @@
 //! ```
 
 mod backoff;
+mod bundle;
 pub mod entry;
 mod inbox;
 mod line;

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::Refused;
+use super::{Refused, bundle};
 use crate::Topic;
 
 /// So many frames may wait or be unanswered, and so many bytes in them.
@@ -72,6 +72,24 @@ pub struct Batch {
     pub frames: Vec<(Topic, Bytes)>,
     /// How much that is.
     pub size: Size,
+}
+
+impl Batch {
+    /// The same, with frames put together that follow each other under one topic: each of the fewer
+    /// that are left is a message of the broker, and an [inbox](super::Inbox) takes it apart. For what
+    /// goes to servers of ours alone, since those of Node don't know of it; and for brokers that say
+    /// which message they have refused, so that all frames of it are counted as lost.
+    #[must_use]
+    pub fn bundled(mut self) -> Self {
+        self.frames = bundle::join(self.frames);
+        self
+    }
+
+    /// How many frames were put together in what is left.
+    #[must_use]
+    pub fn frames_in(message: &Bytes) -> usize {
+        bundle::count(message)
+    }
 }
 
 impl Queue {

@@ -236,7 +236,9 @@ impl Frame {
     /// ```
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut to = vec![VERSION];
+        // Most frames fit: a short event, and where it goes.
+        let mut to = Vec::with_capacity(256);
+        to.push(VERSION);
         write_bytes(&mut to, self.from.as_bytes());
         write_bytes(&mut to, self.namespace.as_bytes());
         self.message.write(&mut to);
