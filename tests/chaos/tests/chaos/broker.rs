@@ -7,7 +7,7 @@ use std::{
 };
 
 use antiphon_test_nats::NatsServer;
-use antiphon_test_redis::RedisServer;
+use antiphon_test_redis::{RedisCluster, RedisServer};
 
 use crate::net::Network;
 
@@ -28,8 +28,16 @@ pub enum Broker {
         servers: Box<[RedisServer; 2]>,
         primary: usize,
     },
+    /// Three pairs, of which each has a master and its replica, and the pair that is next to suffer.
+    Cluster {
+        cluster: RedisCluster,
+        turn: usize,
+    },
     Nats(NatsServer),
 }
+
+/// Pairs of a Redis Cluster.
+const PAIRS: usize = 3;
 
 /// What happens to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +86,25 @@ impl Broker {
         it
     }
 
-    /// Waits until the one that isn't the primary follows it, and the Sentinel knows.
+    pub fn cluster() -> Self {
+        Self::Cluster {
+            cluster: RedisCluster::with(PAIRS, PAIRS),
+            turn: 0,
+        }
+    }
+
+    /// Waits until whoever isn't the primary follows it, and the Sentinel knows.
     fn has_replica(&self) {
-        let Self::Sentinel {
-            sentinel,
-            servers,
-            primary,
-        } = self
-        else {
-            return;
+        let (sentinel, servers, primary) = match self {
+            Self::Sentinel {
+                sentinel,
+                servers,
+                primary,
+            } => (sentinel, servers, primary),
+            Self::Cluster { cluster, .. } => {
+                return until("the replicas", || are_pairs(cluster));
+            }
+            _ => return,
         };
         let port = servers[1 - primary].port().to_string();
         until("the replica", || {
@@ -107,12 +125,28 @@ impl Broker {
             Self::Redis(redis) => vec![format!("redis://{host}:{}", redis.port())],
             Self::Nats(nats) => vec![format!("nats://{host}:{}", nats.port())],
             Self::Sentinel { sentinel, .. } => vec![format!("redis://{NAME}"), sentinel.url()],
+            Self::Cluster { cluster, .. } => vec![cluster.url()],
         }
     }
 
     /// It happens, and is over.
     pub fn suffers(&mut self, trouble: Trouble) {
         match (trouble, self) {
+            (Trouble::FailsOver, Self::Cluster { cluster, turn }) => {
+                let (gone, next) = pair(cluster, turn);
+                cluster.nodes[gone].kill();
+                until("the fail-over", || {
+                    cluster.nodes[next].info("role") == "master"
+                        && cluster.nodes[next].cluster_info("cluster_state") == "ok"
+                });
+                cluster.nodes[gone].restart();
+            }
+            (Trouble::Frozen(time), Self::Cluster { cluster, turn }) => {
+                let (master, _) = pair(cluster, turn);
+                cluster.nodes[master].freeze();
+                thread::sleep(time);
+                cluster.nodes[master].thaw();
+            }
             (Trouble::FailsOver, broker) => broker.fails_over(),
             (Trouble::Killed(time), Self::Redis(redis)) => {
                 redis.kill();
@@ -177,7 +211,7 @@ impl Broker {
         servers[gone].restart();
     }
 
-    /// What was the primary follows the new one: a fail-over is possible again.
+    /// Whoever was the primary follows the new one: a fail-over is possible again.
     pub fn recovers(&self) {
         self.has_replica();
     }
@@ -185,18 +219,44 @@ impl Broker {
     /// How many subscriptions each connection has that has any, if the broker says so.
     pub fn subscriptions(&self) -> Option<Vec<usize>> {
         let redis = match self {
-            Self::Redis(redis) => redis,
+            Self::Redis(redis) => std::slice::from_ref(redis),
             Self::Sentinel {
                 servers, primary, ..
-            } => &servers[*primary],
+            } => std::slice::from_ref(&servers[*primary]),
+            Self::Cluster { cluster, .. } => &cluster.nodes,
             Self::Nats(_) => return None,
         };
         let number = |line: &String| {
             let field = line.split(' ').find_map(|field| field.strip_prefix("sub="));
             field.unwrap().parse().unwrap()
         };
-        Some(redis.clients("pubsub").iter().map(number).collect())
+        let clients = redis.iter().flat_map(|redis| redis.clients("pubsub"));
+        Some(clients.map(|line| number(&line)).collect())
     }
+}
+
+/// The master and the replica of the pair whose turn it is.
+fn pair(cluster: &RedisCluster, turn: &mut usize) -> (usize, usize) {
+    let (one, other) = (*turn % PAIRS, *turn % PAIRS + PAIRS);
+    *turn += 1;
+    match &*cluster.nodes[one].info("role") {
+        "master" => (one, other),
+        _ => (other, one),
+    }
+}
+
+/// Whether each pair has a master and a replica that follows it.
+fn are_pairs(cluster: &RedisCluster) -> bool {
+    let follows = |node: &RedisServer| {
+        node.info("role") == "slave" && node.info("master_link_status") == "up"
+    };
+    let is_pair = |at| {
+        let of = [at, at + PAIRS].map(|at| &cluster.nodes[at]);
+        of.iter().filter(|node| follows(node)).count() == 1
+            && of.iter().any(|node| node.info("role") == "master")
+    };
+    let agrees = |node: &RedisServer| node.cluster_info("cluster_state") == "ok";
+    (0..PAIRS).all(is_pair) && cluster.nodes.iter().all(agrees)
 }
 
 /// Waits for something of a broker.

@@ -165,6 +165,13 @@ fn servers_follow_a_primary_that_fails() {
 }
 
 #[test]
+fn servers_at_a_redis_cluster_go_on_while_its_masters_die_and_freeze() {
+    let broker = |_: &[net::Network]| Broker::cluster();
+    let steps = &[primary_fails, broker_frozen, one_server];
+    chaos("redis cluster", false, broker, steps);
+}
+
+#[test]
 fn servers_at_a_nats_server_find_each_other_after_whatever_happens() {
     let steps = &[all_at_once, both_killed, broker_frozen];
     chaos("nats", true, Broker::nats, steps);
