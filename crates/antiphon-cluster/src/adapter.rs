@@ -44,6 +44,9 @@ pub(crate) struct Inner {
     foreign: Mutex<HashMap<Topic, usize>>,
     /// What carries its logged events, if it is shared.
     log: Option<Arc<Shared>>,
+    /// The number of the last event of a parent. Whoever counts one up has the lock until logs and
+    /// other servers have been given it, so that they get all in their order.
+    emitted: Mutex<u64>,
 }
 
 impl Namespaced {
@@ -62,6 +65,7 @@ impl Namespaced {
             sockets,
             foreign: Mutex::default(),
             log,
+            emitted: Mutex::default(),
         }))
     }
 
@@ -155,6 +159,36 @@ impl Inner {
         log.filter(|_| !flags.volatile && flags.at_least_once.is_none())
     }
 
+    /// Gives what a server has emitted to this parent to the logs that its children share. Returns
+    /// whether there are any.
+    fn append_once(
+        &self,
+        from: &str,
+        number: u64,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+    ) -> bool {
+        // What the server emits to a child itself has other numbers.
+        let sender = format!("{from}{}", self.name);
+        self.local
+            .append_once(event, target, flags, (&sender, number))
+    }
+
+    /// Delivers what is emitted to this parent, but for what the logs of its children deliver.
+    fn broadcast_to_children(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        is_logged: bool,
+    ) {
+        match is_logged {
+            true => self.local.broadcast_beside_logs(event, target, flags),
+            false => self.local.broadcast(event, target, flags),
+        }
+    }
+
     /// Another server has said something about this namespace.
     pub(crate) fn heard(self: &Arc<Self>, from: &str, message: Message) {
         let local = &self.local;
@@ -166,6 +200,10 @@ impl Inner {
                 number,
             } => {
                 let (target, mut flags) = (message::target(to), message::flags(delivery));
+                if local.is_parent() {
+                    let is_logged = self.append_once(from, number, &event, &target, flags);
+                    return self.broadcast_to_children(&event, &target, flags, is_logged);
+                }
                 match self.logs(flags) {
                     None => local.broadcast(&event, &target, flags),
                     Some(log) if number > 0 => log.emitted(from, number, &event, &target, flags),
@@ -285,29 +323,39 @@ impl Adapter for Namespaced {
         flags: Flags,
     ) -> Result<(), AdapterError> {
         let this = &self.0;
+        let message = |number| Message::Broadcast {
+            to: message::sockets(target),
+            delivery: message::delivery(flags),
+            event: event.clone(),
+            number,
+        };
+        if this.local.is_parent() && !flags.local {
+            let mut emitted = this.emitted.lock().unwrap_or_else(PoisonError::into_inner);
+            *emitted += 1;
+            let me = this.router.me().as_str();
+            let is_logged = this.append_once(me, *emitted, event, target, flags);
+            let told = self.tell(flags, || message(*emitted));
+            drop(emitted);
+            this.broadcast_to_children(event, target, flags, is_logged);
+            return told;
+        }
         this.local.broadcast(event, target, flags);
         if flags.local || this.logs(flags).is_some() {
             return Ok(());
         }
-        let message = Message::Broadcast {
-            to: message::sockets(target),
-            delivery: message::delivery(flags),
-            event: event.clone(),
-            number: 0,
-        };
         // What is kept concerns servers that have nobody in the room now.
         let is_logged_by_each = this.log.is_none() && this.local.recovery_time().is_some();
         let is_kept = flags.retain || flags.at_least_once.is_some() || is_logged_by_each;
         match this
             .routes
             .room(target)
-            .filter(|room| !is_kept && !this.local.is_parent() && !this.has_guest(room))
+            .filter(|room| !is_kept && !this.has_guest(room))
         {
             Some(room) => {
                 let topic = this.router.topics.room(&this.name, room);
-                this.router.publish(&topic, &this.name, message)
+                this.router.publish(&topic, &this.name, message(0))
             }
-            None => self.tell(flags, || message),
+            None => self.tell(flags, || message(0)),
         }
     }
 

@@ -428,9 +428,7 @@ pub async fn a_child_that_comes_again_hears_others(pair: Pair) {
 /// now. Both servers share the logs of recovery.
 pub async fn who_was_away_from_a_child_comes_back_to_another_server(pair: Pair) {
     let [one, two] = &pair.servers;
-    for io in &pair.servers {
-        io.of_pattern("/room-{id}");
-    }
+    let parents = [one, two].map(|io| io.of_pattern("/room-{id}"));
     let mut client = WebSocket::connect(serve(one).await, WEBSOCKET).await;
     client.expect_prefix("0{").await;
     client.send("40/room-1,").await;
@@ -443,6 +441,10 @@ pub async fn who_was_away_from_a_child_comes_back_to_another_server(pair: Pair) 
     drop(client);
     until("it is gone", || room.sockets_count() == 0).await;
     room.emit("missed", ());
+    // What comes by the parents is in the child's log as well: once, whoever appends it.
+    for (parent, number) in parents.iter().zip([1, 2]) {
+        parent.emit("to all", number);
+    }
     let first: serde_json::Value = serde_json::from_str(&connected[10..]).unwrap();
     let login = serde_json::json!({"pid": first["pid"], "offset": offset});
     let mut client = WebSocket::connect(serve(two).await, WEBSOCKET).await;
@@ -452,6 +454,18 @@ pub async fn who_was_away_from_a_child_comes_back_to_another_server(pair: Pair) 
     let second: serde_json::Value = serde_json::from_str(&connected[10..]).unwrap();
     assert_eq!(second, first);
     expect_event(&mut client, "/room-1", "missed").await;
+    for io in [two, one] {
+        io.namespace("/room-1").unwrap().emit("last", ());
+    }
+    let mut came = Vec::new();
+    while came.iter().filter(|event| *event == "last").count() < 2 {
+        let event = client.expect_prefix("42/room-1,").await;
+        let list: Vec<serde_json::Value> = serde_json::from_str(&event[10..]).unwrap();
+        let argument = list[1].as_u64();
+        came.push(argument.map_or("last".to_owned(), |number| format!("to all {number}")));
+    }
+    came.sort_unstable();
+    assert_eq!(came, ["last", "last", "to all 1", "to all 2"]);
 }
 
 pub async fn a_socket_of_another_server_is_told_asked_and_moved(pair: Pair) {

@@ -243,8 +243,8 @@ impl Shared {
         self.send(&mut state);
     }
 
-    /// A program that is no server has emitted this. All servers that hear it append it, and the
-    /// journal takes the first.
+    /// Several servers have heard this, of a program that is no server or of a parent. All append it,
+    /// and the journal takes the first.
     pub(crate) fn emitted(
         &self,
         from: &str,
@@ -257,7 +257,7 @@ impl Shared {
         let replica = self.replica();
         if let Err(error) = self.append(from, number, logged.encode().into(), &replica) {
             self.state().unheard.failed();
-            tracing::warn!(namespace = &*self.name, %error, "an event of an emitter isn't logged");
+            tracing::warn!(namespace = &*self.name, %error, from, "an event isn't logged");
         }
     }
 
@@ -498,6 +498,17 @@ impl Log for Shared {
 
     fn append(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
         self.push(event, target, flags)
+    }
+
+    fn append_once(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        (from, number): (&str, u64),
+    ) -> bool {
+        self.emitted(from, number, event, target, flags);
+        true
     }
 
     fn read(&self, missed: Missed) -> BoxFuture<Result<Page, LogError>> {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     engine::{QueuePolicy, Sending, session::turn},
     server::{
-        EmitError, Room, Shared, Socket, Target,
+        EmitError, Namespace, Room, Shared, Socket, Target,
         delivery::kept::Kept,
         handlers::server_side::ServerSide,
         namespace::namespaces::Namespaces,
@@ -251,15 +251,51 @@ impl Local {
         self.spread(event, target, sending);
     }
 
-    /// Each server does this for its own children. So a log that several share doesn't get the event:
-    /// it would have it several times.
-    fn broadcast_to_children(&self, event: &Outgoing, target: &Target, flags: Flags) {
-        let namespaces = self.inner.namespaces.upgrade();
-        let children = namespaces.map_or_else(Vec::new, |all| all.children_of(self));
+    /// Gives an event of a [parent](Self::is_parent) to the logs that its children share with other
+    /// servers, which all do that: logs know by its number among what `from` emits that it is the
+    /// same. Numbers of a sender must come in their order. Nobody's code runs meanwhile.
+    ///
+    /// Returns `false` if no log has taken it: then it is to be [broadcast](Self::broadcast), otherwise
+    /// [to those without](Self::broadcast_beside_logs) such a log.
+    #[must_use = "what no log has taken is to be broadcast"]
+    pub fn append_once(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        number: (&str, u64),
+    ) -> bool {
+        if flags.volatile || flags.at_least_once.is_some() {
+            return false;
+        }
+        let mut is_logged = false;
+        for child in self.children() {
+            if let Some(ordered) = child.joins().shares_log() {
+                is_logged |= ordered.append_once(event, target, flags, number);
+            }
+        }
+        is_logged
+    }
+
+    /// As [`broadcast`](Self::broadcast), without the children of a [parent](Self::is_parent) whose
+    /// logs are shared.
+    pub fn broadcast_beside_logs(&self, event: &Outgoing, target: &Target, flags: Flags) {
         turn::scope(|| {
-            for child in &children {
+            for child in self.children() {
+                if child.joins().shares_log().is_none() {
+                    child.joins().broadcast(event, target, flags);
+                }
+            }
+        });
+    }
+
+    /// Each server does this for its own children, unless it is for those of this server alone. So a
+    /// log that several share doesn't get the event: it would have it several times.
+    fn broadcast_to_children(&self, event: &Outgoing, target: &Target, flags: Flags) {
+        turn::scope(|| {
+            for child in self.children() {
                 let child = child.joins();
-                match child.recovery().filter(|ordered| ordered.is_shared()) {
+                match child.shares_log().filter(|_| !flags.local) {
                     None => child.broadcast(event, target, flags),
                     Some(ordered) => {
                         child.note_outgoing(target, event);
@@ -268,6 +304,16 @@ impl Local {
                 }
             }
         });
+    }
+
+    fn children(&self) -> Vec<Namespace> {
+        let namespaces = self.inner.namespaces.upgrade();
+        namespaces.map_or_else(Vec::new, |all| all.children_of(self))
+    }
+
+    /// What keeps its events, if other servers append to it, too.
+    fn shares_log(&self) -> Option<&Arc<Ordered>> {
+        self.recovery().filter(|ordered| ordered.is_shared())
     }
 
     /// Delivers an event that another server has appended to the [log](crate::recovery::Log) that both share, as one

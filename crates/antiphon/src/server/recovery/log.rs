@@ -312,6 +312,21 @@ pub trait Log: Send + Sync + 'static {
     /// [`local`](Flags::local) concerns the sockets of this server alone.
     fn append(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending;
 
+    /// Keeps an event which other servers that share the log keep, too: they know by its number among
+    /// what `from` emits that it is the same, and it comes once, as those of other servers do
+    /// ([`Local::deliver`](crate::adapter::Local::deliver)). Returns `false` if the log can't do that,
+    /// which is the default; then it doesn't get the event.
+    fn append_once(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        (from, number): (&str, u64),
+    ) -> bool {
+        let _ = (event, target, flags, from, number);
+        false
+    }
+
     /// What a socket has missed, oldest first. It must be ready at once where all that is wanted
     /// was appended a moment ago, since the namespace emits nothing meanwhile.
     ///

@@ -106,6 +106,17 @@ impl Ordered {
         self.delivered.load(Ordering::Acquire)
     }
 
+    /// See [`Log::append_once`].
+    pub(crate) fn append_once(
+        &self,
+        event: &Outgoing,
+        target: &Target,
+        flags: Flags,
+        number: (&str, u64),
+    ) -> bool {
+        self.log.append_once(event, target, flags, number)
+    }
+
     /// Whether other servers append to its log, too.
     pub(crate) const fn is_shared(&self) -> bool {
         self.is_shared
