@@ -12,13 +12,14 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
-    broker::{Abilities, Broker, Inbox, Queue, Refused},
+    broker::{Abilities, Batch, Broker, Inbox, Queue, Refused, Stamp},
     log::Journal,
     node::Store,
 };
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     /// Which version of what is wanted is subscribed to, by each that listens.
     confirmed: Mutex<BTreeMap<Way, u64>>,
     inbox: OnceLock<Arc<Inbox>>,
+    /// What names this process to inboxes, by chance.
+    sender: u64,
 }
 
 /// What waits to be published by one [`Way`], and the connections by which that is done.
@@ -197,6 +200,7 @@ impl RedisBroker {
             links: watch::Sender::new(links),
             confirmed: Mutex::new(confirms.map(|(way, _)| (way, 0)).collect()),
             inbox: OnceLock::new(),
+            sender: RandomState::new().build_hasher().finish(),
             server,
         }))
     }
@@ -214,6 +218,19 @@ impl RedisBroker {
 }
 
 impl Shared {
+    /// Puts together what other inboxes take apart. Where there are several nodes, the inboxes have to
+    /// know by which of its connections this process has sent it.
+    pub(crate) fn bundled(&self, batch: Batch, way: Way, connection: u64) -> Batch {
+        if !self.server.channels.are_ours() {
+            return batch;
+        }
+        let is_stamped = way == Way::Home && self.server.cluster().is_some();
+        batch.bundled(is_stamped.then_some(Stamp {
+            sender: self.sender,
+            connection,
+        }))
+    }
+
     /// How the first attempt to connect goes.
     pub(crate) async fn connected(&self) -> Result<(), Error> {
         let mut links = self.links.subscribe();

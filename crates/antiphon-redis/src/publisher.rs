@@ -85,7 +85,9 @@ pub(crate) async fn run(shared: Arc<Shared>, way: Way) {
     lane.used().await;
     let mut backoff = Backoff::new();
     let mut was_silent = false;
+    let mut connection = 0;
     loop {
+        connection += 1;
         let error = match Nodes::connect(&shared.server, way).await {
             Ok(nodes) => {
                 if was_silent {
@@ -98,6 +100,7 @@ pub(crate) async fn run(shared: Arc<Shared>, way: Way) {
                 let feed = Feed {
                     shared: &shared,
                     lane,
+                    connection,
                     asks,
                     nodes,
                     sent: VecDeque::new(),
@@ -124,6 +127,8 @@ pub(crate) async fn run(shared: Arc<Shared>, way: Way) {
 struct Feed<'s> {
     shared: &'s Shared,
     lane: &'s Lane,
+    /// Which one this is, counted from the first.
+    connection: u64,
     asks: Asks<'s>,
     nodes: Nodes,
     sent: VecDeque<Sent>,
@@ -144,10 +149,8 @@ impl Feed<'_> {
                 (sent, answers) = answered(&mut self.sent) => self.done(sent, answers)?,
                 error = self.nodes.failed() => return Err(error),
                 () = self.lane.moved.notified() => self.again.looks = true,
-                mut batch = self.lane.queue.take(), if takes => {
-                    if self.shared.server.channels.are_ours() {
-                        batch = batch.bundled();
-                    }
+                batch = self.lane.queue.take(), if takes => {
+                    let batch = self.shared.bundled(batch, self.lane.way, self.connection);
                     self.send(batch.frames, batch.size).await?;
                 }
             }

@@ -1,7 +1,7 @@
 //! What a broker has heard, until the router reads it: a bounded queue that never makes anyone wait.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::bundle;
+use super::{Stamp, bundle};
 use crate::Topic;
 
 /// So many frames may wait, and so many bytes in them.
@@ -35,11 +35,49 @@ struct State {
     bytes: usize,
     /// Since the router was told the last time.
     dropped: u64,
+    /// The newest connections that something has come by, of those that say which it was.
+    senders: HashMap<u64, Sender>,
 }
+
+/// Who sends, and by which connection.
+struct Sender {
+    connection: u64,
+    heard: Instant,
+}
+
+/// So many senders are known. No cluster has as many; if there are more, all are forgotten.
+const SENDERS: usize = 4_096;
+
+/// What a node of a broker holds back so long it holds no more: its clients have given it up long ago.
+const LATE: Duration = Duration::from_secs(3_600);
 
 impl State {
     const fn has_room(&self, bytes: &Bytes) -> bool {
         self.frames < FRAMES && self.bytes + bytes.len() <= BYTES
+    }
+
+    /// Whether something is behind what its sender has sent by a newer connection: then it counts as
+    /// lost there, and others have heard what came after it.
+    fn is_late(&mut self, stamp: Stamp, now: Instant) -> bool {
+        if self.senders.len() >= SENDERS && !self.senders.contains_key(&stamp.sender) {
+            let is_recent = |sender: &Sender| now.duration_since(sender.heard) < LATE;
+            self.senders.retain(|_, sender| is_recent(sender));
+            if self.senders.len() >= SENDERS {
+                self.senders.clear();
+            }
+        }
+        let sender = self.senders.entry(stamp.sender).or_insert(Sender {
+            connection: stamp.connection,
+            heard: now,
+        });
+        if stamp.connection < sender.connection {
+            return true;
+        }
+        *sender = Sender {
+            connection: stamp.connection,
+            heard: now,
+        };
+        false
     }
 
     fn frame(&mut self, topic: Arc<str>, bytes: Bytes, came: Instant) {
@@ -100,7 +138,10 @@ impl Inbox {
         let came = Instant::now();
         let mut state = self.state();
         match bundle::split(&bytes) {
-            Some(frames) => {
+            Some((Some(stamp), frames)) if state.is_late(stamp, came) => {
+                tracing::debug!(frames = frames.len(), "dropped what came late");
+            }
+            Some((_, frames)) => {
                 for bytes in frames {
                     state.frame(Arc::clone(&topic), bytes, came);
                 }
@@ -229,6 +270,7 @@ impl fmt::Debug for Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::broker::Batch;
 
     fn frames(events: &[Event]) -> usize {
         let frames = events
@@ -276,6 +318,47 @@ mod tests {
         events.clear();
         inbox.take(100, &mut events).await;
         assert!(matches!(events[..], [Event::Dropped { frames: 1 }]));
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_a_newer_connection_is_dropped_in_silence() {
+        let inbox = Inbox::new();
+        let says = |sender, connection, text: &'static str| {
+            let batch = Batch {
+                frames: vec![(Topic::new("a"), Bytes::from_static(text.as_bytes()))],
+                ..Batch::default()
+            };
+            let batch = batch.bundled(Some(Stamp { sender, connection }));
+            inbox.frame("a".into(), batch.frames[0].1.clone());
+        };
+        says(7, 1, "old");
+        says(7, 2, "new");
+        says(7, 1, "late");
+        says(8, 1, "another's");
+        says(7, 2, "more");
+        let mut events = Vec::new();
+        inbox.take(100, &mut events).await;
+        let texts: Vec<_> = events
+            .iter()
+            .map(|event| match event {
+                Event::Frame { bytes, .. } => bytes.clone(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(texts, ["old", "new", "another's", "more"]);
+    }
+
+    #[test]
+    fn senders_that_are_remembered_are_bounded() {
+        let inbox = Inbox::new();
+        for sender in 0..3 * SENDERS as u64 {
+            let stamp = Stamp {
+                sender,
+                connection: 1,
+            };
+            assert!(!inbox.state().is_late(stamp, Instant::now()));
+        }
+        assert!(inbox.state().senders.len() <= SENDERS);
     }
 
     #[tokio::test]

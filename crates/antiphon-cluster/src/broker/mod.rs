@@ -25,6 +25,7 @@ use antiphon::adapter::{AdapterError, BoxFuture};
 use bytes::Bytes;
 
 pub use backoff::{Backoff, SETTLE};
+pub use bundle::Stamp;
 pub(crate) use inbox::Event;
 pub use inbox::Inbox;
 pub use line::Line;

@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
 
-use super::{Refused, bundle};
+use super::{Refused, Stamp, bundle};
 use crate::Topic;
 
 /// So many frames may wait or be unanswered, and so many bytes in them.
@@ -79,9 +79,11 @@ impl Batch {
     /// that are left is a message of the broker, and an [inbox](super::Inbox) takes it apart. For what
     /// goes to servers of ours alone, since those of Node don't know of it; and for brokers that say
     /// which message they have refused, so that all frames of it are counted as lost.
+    ///
+    /// With a stamp an inbox drops what comes late, by a node of the broker that was away meanwhile.
     #[must_use]
-    pub fn bundled(mut self) -> Self {
-        self.frames = bundle::join(self.frames);
+    pub fn bundled(mut self, stamp: Option<Stamp>) -> Self {
+        self.frames = bundle::join(self.frames, stamp);
         self
     }
 
