@@ -2,11 +2,11 @@
 
 import { join } from "node:path";
 import { io } from "sio4";
-import { examples, Server } from "../lib/server.js";
+import { programs, Server } from "../lib/server.js";
 import { next, within } from "../lib/wait.js";
 
 export async function startExample(name, ...args) {
-  const server = new Server(join(examples, "..", name), ["0", ...args]);
+  const server = new Server(join(programs, name), ["0", ...args]);
   await within(server.listening, () => `${name} listens`);
   return server;
 }

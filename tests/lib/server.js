@@ -1,4 +1,4 @@
-// Starts the server under test: Antiphon's example, on axum or on a runtime for each core
+// Starts the server under test: Antiphon's (`server/`), on axum or on a runtime for each core
 // (SERVER=per-core), or the reference (SERVER=reference).
 
 import assert from "node:assert/strict";
@@ -11,7 +11,9 @@ import { until, within } from "./wait.js";
 
 const tests = fileURLToPath(new URL("..", import.meta.url));
 const target = process.env.CARGO_TARGET_DIR ?? join(tests, "..", "target");
-export const examples = process.env.ANTIPHON_EXAMPLES ?? join(target, "debug", "examples");
+/** Where cargo puts programs, and examples. */
+export const programs = join(target, "debug");
+export const examples = join(programs, "examples");
 
 export const isReference = process.env.SERVER === "reference";
 
@@ -109,7 +111,7 @@ export class Server {
 }
 
 async function start(program, referenceFlags, flags, port, wrapper = []) {
-  const command = isReference ? process.execPath : join(examples, program);
+  const command = isReference ? process.execPath : join(programs, program);
   const script = isReference ? [join(tests, "reference", "server.js")] : [];
   const own = isReference ? referenceFlags : [];
   const line = [...wrapper, command, ...script, String(port), ...own, ...flags.map(String)];

@@ -7,7 +7,7 @@
 //! By our own wire there is one event more: `enter` enters the room that it names, and acknowledges
 //! with the name when this server has subscribed to it.
 
-#[path = "../../../crates/antiphon/examples/shared/bench_events.rs"]
+#[path = "../../../tests/server/src/bench_events.rs"]
 mod bench_events;
 
 use antiphon::{Data, Server, Socket, adapter::AdapterFactory};

@@ -111,7 +111,7 @@ impl Kind {
     /// What cargo built for it.
     const fn binary(self) -> Option<&'static str> {
         match self {
-            Self::Ours => Some("examples/bench_server"),
+            Self::Ours => Some("bench_server"),
             Self::Tuned => Some("bench-tuned"),
             Self::Socketioxide => Some("bench-socketioxide"),
             Self::Floor => Some("bench-floor"),

@@ -4,7 +4,7 @@
 //!
 //! `bench-tuned PORT [compress | tls CHAIN KEY]`
 
-#[path = "../../../crates/antiphon/examples/shared/bench_events.rs"]
+#[path = "../../../tests/server/src/bench_events.rs"]
 mod bench_events;
 
 #[global_allocator]

@@ -18,9 +18,8 @@ use antiphon::{Ack, Args, Data, Server, Socket};
 
 /// A server with them.
 #[allow(dead_code)] // One with an adapter is built by itself.
-pub(crate) fn server() -> Server {
+pub fn server() -> Server {
     let builder = Server::builder();
-    #[cfg(feature = "deflate")]
     let builder = match std::env::args().any(|argument| argument == "compress") {
         true => builder.compression(1024),
         false => builder,
@@ -31,7 +30,7 @@ pub(crate) fn server() -> Server {
 }
 
 /// Registers them.
-pub(crate) fn register(io: &Server) {
+pub fn register(io: &Server) {
     io.of("/")
         .on("echo", async |socket: Socket, args: Args| {
             socket.emit("echo", args);

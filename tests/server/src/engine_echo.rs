@@ -5,7 +5,8 @@ use std::sync::Arc;
 use antiphon::engine::{Application, CloseReason, Connection, Message, Session};
 
 /// Sends every message back.
-pub(crate) struct Echo;
+#[derive(Debug)]
+pub struct Echo;
 
 impl Application for Echo {
     fn connect(&self, _: &Arc<Session>, _: &axum::http::request::Parts) -> Arc<dyn Connection> {

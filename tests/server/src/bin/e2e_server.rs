@@ -15,18 +15,14 @@ use antiphon::{
     ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Listener, Namespace, NewEvent, Param,
     Parser, Recovery, Rejection, Server, ServerBuilder, Socket, Tls, TransportKind,
     engine::{Engine, EngineConfig},
+    recovery::LogFile,
 };
+use antiphon_test_server::engine_echo;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 use tokio::signal::unix::{SignalKind, signal};
-
-#[cfg(feature = "redb")]
-use antiphon::recovery::LogFile;
-
-#[path = "shared/engine_echo.rs"]
-mod engine_echo;
 
 fn main() -> ExitCode {
     tracing_subscriber::fmt()
@@ -260,13 +256,11 @@ fn options(
                 "none" => ErrorAcks::None,
                 _ => ErrorAcks::All,
             }),
-            #[cfg(feature = "deflate")]
             "--compression" => builder.compression(value()?.parse()?),
             "--client" => builder.serve_client(ClientFiles::folder(value()?)?),
             "--hooks" => hooks(builder),
             "--msgpack" => builder.parser(Parser::Msgpack),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
-            #[cfg(feature = "redb")]
             "--durable" | "--durable-later" => {
                 let file = LogFile::open(value()?)?;
                 let file = match flag.as_str() {

@@ -1,6 +1,6 @@
 //! The server that the public protocol suites of Engine.IO and Socket.IO are run against.
 //!
-//! `cargo run --release --example conformance [PORT]`, port 3000 where none is given:
+//! `cargo run --bin conformance [PORT]`, port 3000 where none is given:
 //!
 //! * `/engine.io/` echoes every message;
 //! * `/socket.io/` has the namespaces `/` and `/custom`, which emit `auth` on connection, answer
@@ -15,10 +15,8 @@ use antiphon::{
     Args, Auth, Cors, Server, Socket,
     engine::{Engine, EngineConfig},
 };
+use antiphon_test_server::engine_echo;
 use serde_json::{Value, json};
-
-#[path = "shared/engine_echo.rs"]
-mod engine_echo;
 
 const PING_INTERVAL: Duration = Duration::from_millis(300);
 const PING_TIMEOUT: Duration = Duration::from_millis(200);

@@ -1,11 +1,10 @@
 //! The server that load is put on: stock settings, and a few events on the main namespace.
 //!
-//! `cargo run --release --features deflate --example bench_server -- PORT [compress]`
+//! `cargo run --release -p antiphon-test-server --no-default-features --bin bench_server PORT [compress]`
 //!
-//! Its events are in `shared/bench_events.rs`; `bench/` has the same on the peers, and the load.
+//! Its events are in `bench_events.rs`; `bench/` has the same on the peers, and the load.
 
-#[path = "shared/bench_events.rs"]
-mod bench_events;
+use antiphon_test_server::bench_events;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
