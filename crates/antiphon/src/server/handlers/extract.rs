@@ -15,7 +15,7 @@ use crate::server::{
     handlers::handler::{OnDisconnect, OnEvent},
 };
 
-/// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`.
+/// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`. A tuple of up to eight of them is one, too.
 ///
 /// Implement it for a type of your own to say in a handler's arguments what it needs:
 ///
@@ -34,7 +34,7 @@ use crate::server::{
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be an argument of this handler",
-    note = "extractors for every handler: `Socket`, `Server`, `Namespace`, `State<T>`, `Extension<T>`, `Auth<T>`, `Param<T>`, `Arc<Handshake>`, `TransportKind`; and an `Option` or `Result<_, Rejection>` of any",
+    note = "extractors for every handler: `Socket`, `Server`, `Namespace`, `State<T>`, `Extension<T>`, `Auth<T>`, `Param<T>`, `Arc<Handshake>`, `TransportKind`; and an `Option` or `Result<_, Rejection>` of any, and tuples of them",
     note = "for handlers of events also: `Data<T>`, `Args`, `Event`, `Ack`; for those of disconnection: `DisconnectReason`"
 )]
 pub trait FromContext<K>: Sized {

@@ -1,7 +1,9 @@
-//! Handlers: async functions whose arguments say what they need.
+//! Handlers: functions, async mostly, whose arguments say what they need.
 //!
 //! A handler is called inside the task that read the event, up to its first suspension; so the
 //! handlers of one socket start in the order in which events arrive. A panic ends that call alone.
+//!
+//! Which functions can be handlers is in [`callable`](super::callable).
 //!
 //! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a
 //! function from a [`Context`] to a boxed future that can't panic. What the handler returned, or
@@ -19,7 +21,10 @@ use pin_project_lite::pin_project;
 
 use crate::server::{
     ConnectError, Context, FromContext, IntoReply, NewEvent, Rejection, Socket,
-    handlers::watch::{self, Name, Watched},
+    handlers::{
+        callable::Callable,
+        watch::{self, Name, Watched},
+    },
 };
 
 /// Marks a handler of events.
@@ -34,18 +39,35 @@ pub enum OnConnect {}
 #[derive(Debug, Clone, Copy)]
 pub enum OnDisconnect {}
 
-/// An async function whose arguments are [extractors](FromContext), up to eight, in any order.
+/// A function whose arguments are [extractors](FromContext), up to eight, in any order: an async
+/// one, or one that returns at once what can be a [reply](IntoReply).
 ///
 /// `K` says what it handles ([`OnEvent`], [`OnConnect`], [`OnDisconnect`]); `A` is for the
-/// compiler. Implemented for every fitting function and closure; a closure that owns what it uses
-/// is written `move |..| { let it = it.clone(); async move { .. } }`, or takes it as
-/// [`State`](crate::State).
+/// compiler. Implemented for every fitting function and closure. An async closure must not own what it
+/// captures: write `move |..| { let it = it.clone(); async move { .. } }`, or take it as
+/// [`State`](crate::State). Both kinds:
+///
+/// ```
+/// use antiphon::{Data, Server, Socket};
+///
+/// let io = Server::new();
+/// let greeting = "hello".to_owned();
+/// io.on("add", |Data((a, b)): Data<(i64, i64)>| a + b)
+///     .on("greet", move || greeting.clone())
+///     .on("tell", async |socket: Socket| {
+///         socket.ready().await;
+///         socket.emit("told", ());
+///     });
+/// ```
+///
+/// One that isn't async must not block either. The middleware of
+/// [`map_events`](crate::Socket::map_events) is always async.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler here",
-    label = "not a fitting async function",
-    note = "a handler is an async function or closure, `async |socket: Socket, Data(text): Data<String>| {{ .. }}`",
-    note = "each argument's type must be an extractor for this kind of handler (`{K}`): see `antiphon::FromContext`",
-    note = "its future must be `Send`, and an async closure must not own what it captures: take that as `State<T>`, or write `move |..| {{ let it = it.clone(); async move {{ .. }} }}`"
+    label = "not a fitting function",
+    note = "a handler is a function or closure, mostly an async one: `async |socket: Socket, Data(text): Data<String>| {{ .. }}`, of up to eight arguments",
+    note = "one that isn't async returns what can be a reply: see `antiphon::IntoReply`",
+    note = "an async closure must not own what it captures: take that as `State<T>`, or write `move |..| {{ let it = it.clone(); async move {{ .. }} }}`"
 )]
 pub trait Handler<K, A>: Send + Sync + 'static {
     /// What it returns.
@@ -61,40 +83,19 @@ pub trait Handler<K, A>: Send + Sync + 'static {
     fn call(&self, context: &Context<'_>) -> Result<Self::Future, Rejection>;
 }
 
-macro_rules! handlers {
-    ($($argument:ident)*) => {
-        impl<K, F, Fut, $($argument,)*> Handler<K, ($($argument,)*)> for F
-        where
-            F: Fn($($argument),*) -> Fut + Send + Sync + 'static,
-            Fut: Future + Send + 'static,
-            $($argument: FromContext<K>,)*
-        {
-            type Output = Fut::Output;
-            type Future = Fut;
+impl<K, A, F> Handler<K, A> for F
+where
+    F: Callable<A>,
+    F::Arguments: FromContext<K>,
+    F::Future: Send + 'static,
+{
+    type Output = F::Output;
+    type Future = F::Future;
 
-            fn call(&self, context: &Context<'_>) -> Result<Fut, Rejection> {
-                const {
-                    assert!(
-                        0 $(+ <$argument as FromContext<K>>::TAKES_ARGUMENTS as usize)* <= 1,
-                        "a handler has one `Data`: several arguments of an event are a tuple, `Data((a, b))`"
-                    );
-                }
-                let _ = context;
-                Ok(self($($argument::from_context(context)?),*))
-            }
-        }
-    };
+    fn call(&self, context: &Context<'_>) -> Result<F::Future, Rejection> {
+        Ok(self.call_with(F::Arguments::from_context(context)?))
+    }
 }
-
-handlers!();
-handlers!(T1);
-handlers!(T1 T2);
-handlers!(T1 T2 T3);
-handlers!(T1 T2 T3 T4);
-handlers!(T1 T2 T3 T4 T5);
-handlers!(T1 T2 T3 T4 T5 T6);
-handlers!(T1 T2 T3 T4 T5 T6 T7);
-handlers!(T1 T2 T3 T4 T5 T6 T7 T8);
 
 /// A future that owns what it needs.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;

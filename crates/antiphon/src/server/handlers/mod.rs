@@ -6,10 +6,11 @@
 //!
 //! A namespace and each of its sockets own [`listeners`]. [`dispatch`] is given an event, looks
 //! there, and calls what it finds with a [`context`]; a [`handler`] takes its arguments from that
-//! by [`extract`]. [`server_side`] has those of what other servers emit. [`watch`] warns of one
+//! by [`extract`], and is a [`callable`]. [`server_side`] has those of what other servers emit. [`watch`] warns of one
 //! that blocks its thread. A handler's panic ends that call alone.
 
 pub(crate) mod args;
+pub(crate) mod callable;
 pub(crate) mod context;
 pub(crate) mod dispatch;
 pub(crate) mod extract;

@@ -157,7 +157,7 @@ impl Socket {
     /// As [`middleware`](Self::middleware), and may change the event: middlewares behind it, and the
     /// handlers, get the one that it returns. The acknowledgement stays that of the client's event, and
     /// whether an event is [handled once](crate::Namespace::handle_once) is known by what the client
-    /// sent.
+    /// sent. It is async: the event that it returns is no reply.
     ///
     /// ```
     /// use antiphon::{Args, Event, NewEvent, Socket};

@@ -14,7 +14,7 @@ use crate::{
     engine::TransportKind,
     server::{
         Ack, Args, Auth, Data, Emitted, Event, Extension, Handshake, Namespace, Param, Rejection,
-        Server, Socket, State,
+        Server, Socket, State, handlers::callable::Immediate,
     },
 };
 
@@ -196,20 +196,23 @@ impl<E: Describe> Describe for Result<E, Rejection> {
     }
 }
 
-/// All arguments of a handler.
-pub trait DescribeAll {
-    fn describe_all(signature: &mut Signature<'_>);
-}
-
 macro_rules! describe_all {
     ($($argument:ident)*) => {
-        impl<$($argument: Describe,)*> DescribeAll for ($($argument,)*) {
-            fn describe_all(signature: &mut Signature<'_>) {
+        /// All of them.
+        impl<$($argument: Describe,)*> Describe for ($($argument,)*) {
+            fn describe(signature: &mut Signature<'_>) {
                 let _ = signature;
                 $($argument::describe(signature);)*
             }
         }
     };
+}
+
+/// The arguments of a handler that isn't async.
+impl<A: Describe> Describe for Immediate<A> {
+    fn describe(signature: &mut Signature<'_>) {
+        A::describe(signature);
+    }
 }
 
 describe_all!();

@@ -73,7 +73,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 pub use describe::{Binary, Describe, Signature};
 
 use crate::server::{Handler, IntoReply, Namespace, OnEvent, Rejection};
-use describe::{Arguments, DescribeAll, DescribeReply, Reply};
+use describe::{Arguments, DescribeReply, Reply};
 use schema::Names;
 
 /// The types of a server's events, as they become known. Its text is TypeScript. Clones are the
@@ -170,7 +170,7 @@ impl Described {
     /// acknowledgement.
     pub fn on<A, H>(&self, event: &str, handler: H) -> Self
     where
-        A: DescribeAll,
+        A: Describe,
         H: Handler<OnEvent, A>,
         H::Output: IntoReply + DescribeReply + Send,
     {
@@ -181,7 +181,7 @@ impl Described {
             namespaces,
         } = &mut *collected;
         let mut signature = Signature::new(received);
-        A::describe_all(&mut signature);
+        A::describe(&mut signature);
         let call = signature.into_call(H::Output::describe_reply(sent));
         if let Some(events) = namespaces.get_mut(self.namespace.name()) {
             match events.from_client.get_mut(event) {

@@ -129,12 +129,14 @@ fn several_handlers_of_an_event_are_one_signature() {
         .on("ev", async || ())
         .on("ev", async |Data(_): Data<u32>| ())
         .on("ev", async |Data(text): Data<String>| text)
+        .on("next", |Data(n): Data<u32>| n + 1)
         .on("raw", async |args: Args| args)
         .on("by hand", async |Data(n): Data<u32>, ack: Ack| ack.send(n));
     let text = declarations.to_string();
     let interface = "interface TwoWords7ClientToServer {
   \"by hand\": (data: number, ack: (...reply: unknown[]) => void) => void;
   ev: (data: number, ack: (reply: string | Rejected) => void) => void;
+  next: (data: number, ack: (reply: number | Rejected) => void) => void;
   raw: (...args: any[]) => void;
 }";
     assert!(text.contains(interface), "{text}");
