@@ -115,6 +115,8 @@ impl Sealed for Args {}
 impl Sealed for Emitted {}
 impl Sealed for &Args {}
 
+// Errors are said of the trait, whose notes say what to do, and not of serde's. So below.
+#[diagnostic::do_not_recommend]
 impl<T: Serialize> IntoArgs for T {
     fn encode_event(
         &self,
@@ -184,7 +186,8 @@ impl IntoArgs for &Args {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't be what a handler of events returns",
     label = "the handler's reply",
-    note = "derive `serde::Serialize` for it; of a `Result` both types must be serializable",
+    note = "derive `serde::Serialize` for it; of a `Result` both types must be serializable, or the error is an `antiphon::HandlerError`, which `?` makes of any",
+    note = "a future is no reply: `.await` it",
     note = "a tuple is several arguments; a handler that returns `()` leaves the answer to others"
 )]
 pub trait IntoReply: Sealed {
@@ -198,6 +201,7 @@ pub trait IntoReply: Sealed {
     fn encode_ack(&self, draft: &mut Draft, namespace: &str, id: u64) -> Result<(), EncodeError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Serialize> IntoReply for T {
     fn is_answer(&self) -> bool {
         Shape::of::<T>() != Shape::Nothing
@@ -254,6 +258,7 @@ pub trait FromArgs: Sized {
     fn from_args(args: OwnedArgs) -> Result<Self, ArgsError>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> FromArgs for T {
     fn from_args(args: OwnedArgs) -> Result<Self, ArgsError> {
         args.as_args().deserialize()

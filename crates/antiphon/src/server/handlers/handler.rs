@@ -55,7 +55,7 @@ pub enum OnDisconnect {}
 /// io.on("add", |Data((a, b)): Data<(i64, i64)>| a + b)
 ///     .on("greet", move || greeting.clone())
 ///     .on("tell", async |socket: Socket| {
-///         socket.ready().await;
+///         socket.flushed().await;
 ///         socket.emit("told", ());
 ///     });
 /// ```

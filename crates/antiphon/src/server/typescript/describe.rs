@@ -153,6 +153,8 @@ pub trait Describe {
     }
 }
 
+// Errors are said of the trait, whose notes say what to do.
+#[diagnostic::do_not_recommend]
 impl<T: JsonSchema> Describe for Data<T> {
     fn describe(signature: &mut Signature<'_>) {
         signature.takes::<T>();
@@ -234,6 +236,7 @@ pub trait DescribeReply {
     fn describe_reply(sent: &mut SchemaGenerator) -> Option<Reply>;
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: JsonSchema> DescribeReply for T {
     fn describe_reply(sent: &mut SchemaGenerator) -> Option<Reply> {
         if Shape::of::<T>() != Shape::Result {
