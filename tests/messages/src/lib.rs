@@ -1,5 +1,5 @@
-//! What the programs in `cases/` and `right/` are compiled with, as the crate `antiphon`: all of it, and what else
-//! they need.
+//! What the programs in `cases/` and `right/` are compiled with, as the crate `antiphon`: all of
+//! it, and what else they need.
 
 pub use antiphon::*;
 

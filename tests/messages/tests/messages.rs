@@ -1,12 +1,15 @@
-//! What the compiler says of programs that use antiphon in a wrong way, and that it says nothing of those that are right.
+//! What the compiler says of programs that use antiphon in a wrong way, and that it says nothing of
+//! those that are right.
 //!
-//! Each program is a file in `cases/`. Its head says what is wrong with it, and behind `//~` what must stand in the
-//! compiler's output, in this order. That is our own part of it (messages and notes of the traits), or the words of
-//! rustc that name what is wrong. The whole output isn't compared, as `trybuild` would do: it changes with each version of
-//! rustc, and the oldest that we support says the same things at other places.
+//! Each program is a file in `cases/`. Its head says what is wrong with it, and behind `//~` what
+//! must stand in the compiler's output, in this order. That is our own part of it (messages and
+//! notes of the traits), or the words of rustc that name what is wrong. The whole output isn't
+//! compared, as `trybuild` would do: it changes with each version of rustc, and the oldest that we
+//! support says the same things at other places.
 //!
-//! rustc is called by itself, with the library that this test was built with: cargo would build it once more. What
-//! is found at code generation alone, as two `Data` in a handler, is found too, since code is generated.
+//! rustc is called by itself, with the library that this test was built with: cargo would build it
+//! once more. What is found at code generation alone, as two `Data` in a handler, is found too,
+//! since code is generated.
 
 // Helpers beside the tests fail them.
 #![allow(clippy::unwrap_used)]
@@ -23,8 +26,8 @@ use std::{
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// The folder of the libraries, and in it the one that stands for `antiphon`: the newest, since other sets of features
-/// leave theirs there.
+/// The folder of the libraries, and in it the one that stands for `antiphon`: the newest, since
+/// other sets of features leave theirs there.
 fn library() -> &'static (PathBuf, PathBuf) {
     static LIBRARY: OnceLock<(PathBuf, PathBuf)> = OnceLock::new();
     LIBRARY.get_or_init(|| {

@@ -1,5 +1,6 @@
-//! What the servers of the tests have in common. Each of them is a program in `bin/`, which is started
-//! with a port, says `listening on HOST:PORT` once it listens, and serves what its head lists.
+//! What the servers of the tests have in common. Each of them is a program in `bin/`, which is
+//! started with a port, says `listening on HOST:PORT` once it listens, and serves what its head
+//! lists.
 
 pub mod bench_events;
 pub mod engine_echo;

@@ -1,11 +1,11 @@
 //! Functions as handlers: what is told apart before their arguments are looked at.
 //!
-//! A function of up to eight arguments is [`Callable`]: an async one, which returns a future, with the
-//! tuple of its arguments as the trait's parameter, and one that returns its reply at once with
+//! A function of up to eight arguments is [`Callable`]: an async one, which returns a future, with
+//! the tuple of its arguments as the trait's parameter, and one that returns its reply at once with
 //! [`Immediate`] of that tuple. Nothing is both, since a future is no reply. The compiler finds the
 //! parameter by the closure alone; the arguments and the reply are bounds of their own
-//! ([`Handler`](crate::Handler), `on`), so that an error names the type that doesn't fit, instead of
-//! saying that of all forms of a handler this is none.
+//! ([`Handler`](crate::Handler), `on`), so that an error names the type that doesn't fit, instead
+//! of saying that of all forms of a handler this is none.
 //!
 //! A tuple of extractors is an extractor; that is how a handler's arguments are taken.
 

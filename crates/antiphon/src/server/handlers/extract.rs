@@ -15,7 +15,8 @@ use crate::server::{
     handlers::handler::{OnDisconnect, OnEvent},
 };
 
-/// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`. A tuple of up to eight of them is one, too.
+/// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`. A tuple of up to eight
+/// of them is one, too.
 ///
 /// Implement it for a type of your own to say in a handler's arguments what it needs:
 ///

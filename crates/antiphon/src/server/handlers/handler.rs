@@ -43,8 +43,8 @@ pub enum OnDisconnect {}
 /// one, or one that returns at once what can be a [reply](IntoReply).
 ///
 /// `K` says what it handles ([`OnEvent`], [`OnConnect`], [`OnDisconnect`]); `A` is for the
-/// compiler. Implemented for every fitting function and closure. An async closure must not own what it
-/// captures: write `move |..| { let it = it.clone(); async move { .. } }`, or take it as
+/// compiler. Implemented for every fitting function and closure. An async closure must not own what
+/// it captures: write `move |..| { let it = it.clone(); async move { .. } }`, or take it as
 /// [`State`](crate::State). Both kinds:
 ///
 /// ```
