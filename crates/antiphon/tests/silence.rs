@@ -6,56 +6,15 @@
 // Helpers beside the tests fail them.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-};
+#[path = "support/logged.rs"]
+mod logged;
 
-use antiphon::{Data, HandlerError, Server, Socket, test::Client};
+use std::collections::BTreeMap;
+
+use antiphon::{Ack, Data, Extension, HandlerError, Server, Socket, State, test::Client};
 use http::{HeaderValue, header::ORIGIN};
+use logged::Logged;
 use serde_json::{Value, json};
-
-/// What is logged at the default level.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl Logged {
-    /// From now on, on this thread.
-    fn begin() -> (Self, tracing::subscriber::DefaultGuard) {
-        let logged = Self::default();
-        let writer = logged.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_ansi(false)
-            .with_max_level(tracing_subscriber::filter::LevelFilter::WARN)
-            .with_writer(move || writer.clone());
-        let guard = tracing::subscriber::set_default(subscriber.finish());
-        (logged, guard)
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().map(str::to_owned).collect()
-    }
-
-    fn has_one_with(&self, parts: &[&str]) {
-        let lines = self.lines();
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        for part in parts {
-            assert!(lines[0].contains(part), "{part} in {lines:?}");
-        }
-    }
-}
-
-impl io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[tokio::test]
 async fn an_unknown_event_is_said_once_a_minute_with_what_to_do() {
@@ -173,5 +132,77 @@ async fn a_namespace_is_kept_while_it_is_registered_on() {
             client.emit_with_ack::<u32>(event, ()).await.unwrap(),
             number
         );
+    }
+}
+
+#[derive(Clone)]
+struct User(String);
+
+#[tokio::test]
+async fn a_value_that_nobody_has_inserted_is_said_with_its_type() {
+    let (logged, _guard) = Logged::begin();
+    let io = Server::new();
+    io.on("who am i", |Extension(User(name)): Extension<User>| name);
+    let mut client = Client::connect(&io).await.unwrap();
+    for _ in 0..3 {
+        let reply: Value = client.emit_with_ack("who am i", ()).await.unwrap();
+        assert_eq!(reply["error"]["code"], "internal_error");
+        assert!(!reply.to_string().contains("User"), "{reply}");
+    }
+    logged.has_one_with(&["WARN", "who am i", "::User", "insert it in a middleware"]);
+}
+
+#[tokio::test]
+async fn a_value_that_a_middleware_misses_is_said_with_its_type() {
+    let (logged, _guard) = Logged::begin();
+    let io = Server::new();
+    io.middleware(|Extension(_): Extension<User>| Ok(()));
+    Client::connect(&io).await.unwrap_err();
+    logged.has_one_with(&["WARN", "::User", "insert it in a middleware"]);
+}
+
+#[tokio::test]
+async fn a_state_that_was_not_given_is_said_with_its_type() {
+    let (logged, _guard) = Logged::begin();
+    let io = Server::new();
+    io.on("who am i", |State(User(name)): State<User>| name);
+    let mut client = Client::connect(&io).await.unwrap();
+    let reply: Value = client.emit_with_ack("who am i", ()).await.unwrap();
+    assert_eq!(reply["error"]["code"], "internal_error");
+    logged.has_one_with(&["ERROR", "::User", "ServerBuilder::state"]);
+}
+
+/// Serde knows it, and JSON can't have it: the keys of its objects are texts.
+fn board() -> BTreeMap<(u8, u8), char> {
+    BTreeMap::from([((0, 0), 'x')])
+}
+
+#[tokio::test]
+async fn what_json_cannot_have_is_said_with_its_event() {
+    let (logged, _guard) = Logged::begin();
+    let io = Server::new();
+    io.on("board", |socket: Socket| {
+        assert!(!socket.emit("board", board()).is_queued());
+    });
+    let mut client = Client::connect(&io).await.unwrap();
+    client.emit("board", ()).unwrap();
+    client.expect_nothing().await.unwrap();
+    logged.has_one_with(&["ERROR", "board", "not emitted", "key must be a string"]);
+}
+
+#[tokio::test]
+async fn a_reply_that_json_cannot_have_is_said_and_answered() {
+    for by_hand in [false, true] {
+        let (logged, _guard) = Logged::begin();
+        let io = Server::new();
+        if by_hand {
+            io.on("board", |ack: Ack| ack.send(board()));
+        } else {
+            io.on("board", board);
+        }
+        let mut client = Client::connect(&io).await.unwrap();
+        let reply: Value = client.emit_with_ack("board", ()).await.unwrap();
+        assert_eq!(reply["error"]["message"], "the answer can't be encoded");
+        logged.has_one_with(&["ERROR", "can't be encoded", "key must be a string"]);
     }
 }

@@ -5,17 +5,17 @@
 // Helpers beside the tests fail them.
 #![allow(clippy::unwrap_used)]
 
-use std::{
-    io,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+#[path = "support/logged.rs"]
+mod logged;
+
+use std::time::Duration;
 
 use antiphon::{
     Auth, ConnectError, Data, DisconnectReason, Event, HandlerError, Rejection, Server, Socket,
     adapter::BoxFuture,
     test::{Client, Error},
 };
+use logged::Logged;
 use serde_json::{Value, json};
 
 fn half(Data(n): Data<u32>) -> Result<u32, &'static str> {
@@ -159,41 +159,26 @@ async fn a_functions_panic_ends_that_call_alone() {
     assert!(refused.contains("internal error"), "{refused}");
 }
 
-/// What is logged, on whatever thread.
-#[derive(Clone, Default)]
-struct Logged(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Logged {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+fn hash() -> &'static str {
+    std::thread::sleep(Duration::from_millis(200));
+    "hashed"
 }
 
 #[tokio::test]
-async fn a_function_that_blocks_is_named() {
-    let logged = Logged::default();
-    let writer = logged.clone();
+async fn a_handler_that_blocks_is_named() {
     // The thread that watches writes it. No other test of this file looks at what is logged.
-    tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    let logged = Logged::begin_everywhere();
     let io = Server::new();
-    io.on("hash", || {
-        std::thread::sleep(Duration::from_millis(200));
-        "hashed"
-    });
+    io.on("hash", hash).on("hash later", async || hash());
     let client = &mut Client::connect(&io).await.unwrap();
-    assert_eq!(answer(client, "hash", json!(0)).await, "hashed");
-    let text = String::from_utf8(logged.0.lock().unwrap().clone()).unwrap();
-    let line = text.lines().find(|line| line.contains("blocks its thread"));
-    let line = line.unwrap_or_else(|| panic!("not named: {text}"));
-    for part in ["WARN", r#"event="hash""#, "sync_handlers", "spawn_blocking"] {
-        assert!(line.contains(part), "{part} in {line}");
+    for event in ["hash", "hash later"] {
+        assert_eq!(answer(client, event, json!(0)).await, "hashed");
+        let parts = ["WARN", event, "sync_handlers", "spawn_blocking"];
+        let is_it = |line: &String| parts.iter().all(|part| line.contains(part));
+        assert!(
+            logged.lines().iter().any(is_it),
+            "{event}: {:?}",
+            logged.lines()
+        );
     }
 }

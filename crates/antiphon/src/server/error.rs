@@ -252,6 +252,11 @@ impl Rejection {
         self.detail.as_deref().unwrap_or(&self.message)
     }
 
+    /// Whether the log says more than the client is told.
+    pub(crate) const fn has_detail(&self) -> bool {
+        self.detail.is_some()
+    }
+
     /// The handler panicked.
     pub(crate) fn panicked() -> Self {
         Self::new("internal_error", "the handler failed")

@@ -114,6 +114,7 @@ pub(crate) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError>
     let lifecycle = socket.namespace().lifecycle();
     for middleware in &lifecycle.middlewares {
         let called = handler::call(middleware, &Context::connect(socket));
+        let called = called.inspect_err(|it| dispatch::warn_of_rejection(socket, "connect", it));
         called?.await?;
         if !socket.is_undecided() {
             // Its client has asked anew, or has gone.

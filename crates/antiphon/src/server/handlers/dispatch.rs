@@ -177,12 +177,16 @@ fn reject(socket: &Socket, event: &str, answer: Option<&Responder>, rejection: &
     }
 }
 
-/// A client and its server don't agree on an event: what its developer looks for in the log.
-fn warn_of_rejection(socket: &Socket, event: &str, rejection: &Rejection) {
+/// A client and its server don't agree on an event, or a handler asks for what nobody has provided: what
+/// a developer looks for in the log.
+pub(crate) fn warn_of_rejection(socket: &Socket, event: &str, rejection: &Rejection) {
     let hint = match rejection.code() {
         "invalid_arguments" => "see the types of the handler's `Data`",
         "unknown_event" => {
             "register a handler with `on` of this namespace, or see how the client spells it"
+        }
+        "internal_error" if rejection.has_detail() => {
+            "the handler or middleware was not called, and asks for what the application has to provide"
         }
         _ => return, // what an application rejects is its business
     };
