@@ -135,6 +135,26 @@ async fn a_namespace_is_kept_while_it_is_registered_on() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_waits_for_the_servers_close_is_told_so() {
+    let (logged, _guard) = Logged::begin();
+    let io = Server::new();
+    io.on("stop", async |io: Server| io.close().await);
+    let mut client = Client::connect(&io).await.unwrap();
+    client.emit("stop", ()).unwrap();
+    client.left().await.unwrap();
+    io.close().await;
+    assert!(
+        logged
+            .lines()
+            .iter()
+            .all(|line| line.contains("has to spawn it")),
+        "{:?}",
+        logged.lines()
+    );
+    assert!(!logged.lines().is_empty());
+}
+
 #[derive(Clone)]
 struct User(String);
 

@@ -202,6 +202,14 @@ impl Engine {
         if tokio::time::timeout(self.patience(), ended).await.is_ok() {
             return;
         }
+        let handlers = self.handlers.load(Ordering::SeqCst);
+        if handlers > 0 {
+            tracing::warn!(
+                handlers,
+                "closed without the end of handlers that go on: one that awaits `close` itself waits for its \
+                 own end, and has to spawn it"
+            );
+        }
         // Clients that are gone fetch no goodbye.
         let sessions: Vec<_> = self.sessions().values().map(Arc::clone).collect();
         sessions.iter().for_each(Session::abort);

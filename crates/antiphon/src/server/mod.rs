@@ -313,7 +313,8 @@ impl Server {
     /// other servers.
     ///
     /// Clients take this for a lost connection and connect again. The server stays closed: a program
-    /// that wants to listen again builds another one.
+    /// that wants to listen again builds another one. A handler that closes the server spawns that,
+    /// `tokio::spawn(async move { io.close().await })`: if it waited, that would be for its own end.
     pub async fn close(&self) {
         self.namespaces.catch_up().await;
         self.namespaces.disconnect_everyone();

@@ -49,6 +49,14 @@ use tls::Tls;
 
 impl Server {
     /// A router for axum: `Router::new().merge(io.router())`.
+    ///
+    /// It has the routes below [`path`](Self::path) alone. `nest("/someapi", io.router())` puts a
+    /// prefix in front of that path; below the prefix itself a server is by
+    /// `nest_service("/someapi", io.service())`, with the client's option `path: "/someapi"`.
+    ///
+    /// # Panics
+    /// The router panics in `merge` if something else has the path already, another server for one:
+    /// give each its own, see [`ServerBuilder::path`](crate::ServerBuilder::path).
     #[cfg(feature = "axum")]
     pub fn router<S: Clone + Send + Sync + 'static>(&self) -> axum::Router<S> {
         let path = self.path();
