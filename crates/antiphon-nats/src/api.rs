@@ -136,9 +136,13 @@ pub(crate) struct Names {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Done {}
 
-/// That something is stored.
+/// That something is stored, or done.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Ack {}
+pub(crate) struct Ack {
+    /// The number in the stream of what was stored.
+    #[serde(default)]
+    pub(crate) seq: u64,
+}
 
 impl Ack {
     pub(crate) fn of(message: &Message) -> Result<Self, Failed> {
@@ -183,7 +187,8 @@ const NO_PEERS: [u32; 2] = [10_005, 10_074];
 pub(crate) const NAME_IN_USE: u32 = 10_058;
 pub(crate) const SUBJECTS_OVERLAP: u32 = 10_065;
 pub(crate) const NOT_FOUND: u32 = 10_059;
-pub(crate) const NO_MESSAGE: u32 = 10_057;
+pub(crate) const NO_MESSAGE: u32 = 10_037;
+pub(crate) const NOT_DELETED: u32 = 10_057;
 pub(crate) const OTHER_SEQUENCE: [u32; 2] = [10_071, 10_164];
 
 impl Failed {

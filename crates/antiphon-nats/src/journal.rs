@@ -30,7 +30,7 @@ use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    api::{self, Config, Done, Failed, Info, NAME_IN_USE, NOT_FOUND, Names, SUBJECTS_OVERLAP},
+    api::{self, Ack, Config, Done, Failed, Info, NAME_IN_USE, NOT_FOUND, Names, SUBJECTS_OVERLAP},
     broker::{NatsBroker, Shared},
     replies::Question,
     subject::{self, token},
@@ -267,7 +267,9 @@ impl Shared {
                 continue;
             };
             let (base, last) = (stream.base, stream.base.saturating_add(info.state.last_seq));
-            if heard > last {
+            // A server of NATS that leads the stream since a moment may not know its end yet. What it stores
+            // is behind that.
+            if heard > last && heard > stream.base.saturating_add(self.probe(log).await?) {
                 // Its end is lost. Places that it gives from here on have been given before.
                 tracing::warn!(
                     stream = stream.name,
@@ -284,6 +286,19 @@ impl Shared {
             return Ok(Extent { base, last });
         }
         Err(Failed::Silent)
+    }
+
+    /// Stores an entry that says nothing. Returns its number in the stream.
+    async fn probe(&self, log: &Topic) -> Result<u64, Failed> {
+        let mut payload = Vec::new();
+        self.subjects.of(log).write_head(log, &mut payload);
+        payload.extend_from_slice(Placed::NOTHING);
+        let stored = self.asks.ask(Question {
+            subject: self.subjects.entries(log),
+            headers: Vec::new(),
+            payload: payload.into(),
+        });
+        Ok(Ack::of(&stored.await?)?.seq)
     }
 
     async fn delete(&self, stream: &str) -> Result<(), Failed> {

@@ -2,7 +2,8 @@
 //!
 //! A session is stored behind a line with the server that has it. Who changes one says which number in
 //! the stream it has found, and JetStream stores nothing if there is another by now: so one of several
-//! servers gets it.
+//! servers gets it. It is the leader of the stream that is asked for one, not any of its replicas: they
+//! may not have heard yet that a session has another owner.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -10,10 +11,12 @@ use antiphon_cluster::{
     Topic,
     log::{Change, Kept},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use serde::Deserialize;
 
 use crate::{
-    api::{Ack, Config, Done, Failed, NO_MESSAGE, OTHER_SEQUENCE},
+    api::{self, Ack, Config, Done, Failed, NO_MESSAGE, NOT_DELETED, OTHER_SEQUENCE},
     broker::Shared,
     journal::{HEADERS, TRIES, is_there, question, stem},
     replies::Question,
@@ -33,17 +36,23 @@ fn stored(owner: &str, session: &[u8]) -> Bytes {
 
 impl Found {
     fn of(message: &Message) -> Result<Option<Self>, Failed> {
-        match message.headers.status() {
-            None => {}
-            Some(404) => return Ok(None),
-            Some(503) => return Err(Failed::Nobody),
-            Some(status) => return Err(Failed::Garbage(format!("status {status}"))),
+        #[derive(Deserialize)]
+        struct Response {
+            message: Stored,
         }
-        let sequence = message.headers.get("Nats-Sequence");
-        let sequence = sequence.and_then(|number| number.parse().ok());
-        let sequence =
-            sequence.ok_or_else(|| Failed::Garbage("a message without a number".to_owned()))?;
-        let payload = &message.payload;
+        #[derive(Deserialize)]
+        struct Stored {
+            seq: u64,
+            /// In base64; missing if there is none.
+            #[serde(default)]
+            data: String,
+        }
+
+        let Response { message } = match api::response(message) {
+            Err(failed) if failed.code() == NO_MESSAGE => return Ok(None),
+            response => response?,
+        };
+        let payload = Bytes::from(BASE64_STANDARD.decode(message.data).unwrap_or_default());
         let line = payload.iter().position(|byte| *byte == b'\n');
         let kept = line.and_then(|end| {
             Some(Kept {
@@ -51,6 +60,7 @@ impl Found {
                 session: payload.slice(end + 1..),
             })
         });
+        let sequence = message.seq;
         Ok(Some(Self { sequence, kept }))
     }
 
@@ -108,7 +118,7 @@ impl Shared {
     fn get(&self, stream: &str, log: &Topic, pid: &str) -> Question {
         let subject = self.subjects.session(log, Some(pid));
         let body = serde_json::json!({ "last_by_subj": subject });
-        question(&format!("DIRECT.GET.{stream}"), body)
+        question(&format!("STREAM.MSG.GET.{stream}"), body)
     }
 
     /// Stores a session if nobody has done so since it was found.
@@ -221,7 +231,7 @@ fn is_first(stored: Result<Ack, Failed>) -> Result<bool, Failed> {
     match stored {
         Ok(_) => Ok(true),
         Err(failed) if OTHER_SEQUENCE.contains(&failed.code()) => Ok(false),
-        Err(failed) if failed.code() == NO_MESSAGE => Ok(false),
+        Err(failed) if failed.code() == NOT_DELETED => Ok(false),
         Err(failed) => Err(failed),
     }
 }

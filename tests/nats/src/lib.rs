@@ -68,6 +68,39 @@ impl NatsServer {
         Self::with(JETSTREAM)
     }
 
+    /// Starts several with JetStream that are one cluster, which agree on what is stored.
+    pub fn cluster(servers: usize) -> Vec<Self> {
+        let ports: Vec<_> = (0..servers).map(|_| free_port()).collect();
+        let routes: Vec<_> = ports
+            .iter()
+            .map(|port| format!("nats://127.0.0.1:{port}"))
+            .collect();
+        let routes = routes.join(", ");
+        let start = |port| {
+            let listen = format!("listen: \"127.0.0.1:{port}\"");
+            let cluster = format!("cluster {{ name: c, {listen}, routes: [{routes}] }}");
+            Self::with(&format!("server_name: s{port}\n{JETSTREAM}\n{cluster}"))
+        };
+        let servers: Vec<_> = ports.iter().map(start).collect();
+        let begun = Instant::now();
+        while !servers.iter().all(Self::has_leader) {
+            assert!(begun.elapsed() < START, "the servers of NATS don't agree");
+            thread::sleep(Duration::from_millis(50));
+        }
+        servers
+    }
+
+    /// Whether it knows who leads the JetStream of its cluster.
+    fn has_leader(&self) -> bool {
+        let answer = self.monitor("/jsz");
+        answer.contains("\"leader\"")
+    }
+
+    /// Whether it has all that it has to have.
+    pub fn is_current(&self) -> bool {
+        self.monitor("/healthz").contains("\"ok\"")
+    }
+
     /// Deletes what JetStream has stored, while it doesn't run.
     pub fn forget(&self) {
         fs::remove_dir_all(self.folder.join("jetstream")).unwrap();

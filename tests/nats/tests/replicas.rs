@@ -1,0 +1,86 @@
+//! Three servers of NATS that store what is logged, each all of it: the death of any one of them loses
+//! nothing.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::time::Duration;
+
+use antiphon::adapter::BoxFuture;
+use antiphon_nats::Nats;
+use antiphon_test_cluster::{
+    Pair,
+    recovery::{self, Load, one_of_each},
+    support::until,
+};
+use antiphon_test_nats::NatsServer;
+use support::ready;
+
+fn url(servers: &[NatsServer]) -> String {
+    let urls: Vec<_> = servers.iter().map(NatsServer::url).collect();
+    urls.join(",")
+}
+
+/// Two servers with recovery, whose logs are kept by three servers of NATS.
+async fn pair(servers: &[NatsServer]) -> (Pair, [Nats; 2]) {
+    let connect = async || {
+        let nats = Nats::builder(&url(servers)).replicas(3);
+        nats.connect().await.unwrap()
+    };
+    let nodes = [connect().await, connect().await];
+    for node in &nodes {
+        until("both servers", || node.servers().len() == 2).await;
+        ready(node).await;
+    }
+    let settled = nodes.clone();
+    let settle = move || -> BoxFuture<()> {
+        let nodes = settled.clone();
+        Box::pin(async move {
+            for node in nodes {
+                node.subscribed().await;
+            }
+        })
+    };
+    (Pair::built(nodes.clone(), settle, recovery::builder), nodes)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_of_three_dies_nothing_is_lost_or_doubled() {
+    const EACH: u64 = 500;
+
+    let mut servers = NatsServer::cluster(3);
+    let (pair, nodes) = pair(&servers).await;
+    let mut clients = one_of_each(&pair).await;
+    for round in 0..3 {
+        let load = Load::begin(&pair, EACH);
+        // Each in its turn: one of them leads the stream, and one or two have the connections.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        servers[round].kill();
+        load.came(&mut clients).await;
+        for node in &nodes {
+            ready(node).await;
+        }
+        // Sessions are kept by the others, too.
+        for (client, io) in clients.iter_mut().zip(pair.servers.iter().rev()) {
+            let mut back = client.back_at_last(io).await;
+            assert_eq!(back.what_is_there().await.0, Vec::<u64>::new());
+            *client = back;
+        }
+        servers[round].restart();
+        until("it has caught up", || servers[round].is_current()).await;
+    }
+}
+
+/// What is said then is a test of the errors of JetStream (`errors_say_what_to_do`).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_replicas_than_servers_keep_nothing_and_that_is_counted() {
+    let server = NatsServer::jetstream();
+    let nats = Nats::builder(&server.url()).replicas(3);
+    let io = recovery::builder()
+        .adapter(nats.connect().await.unwrap())
+        .build();
+    io.emit("n", 1);
+    until("it is counted", || io.stats().log_failures > 0).await;
+    assert!(server.streams().is_empty());
+}
