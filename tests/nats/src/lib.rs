@@ -208,8 +208,15 @@ impl NatsServer {
 
     /// Starts it again on the same port, after a [`kill`](Self::kill).
     pub fn restart(&mut self) {
-        self.child = spawn(&self.folder);
-        assert!(self.is_ready(), "nats-server doesn't start again");
+        // A connection of somebody's may have its port for a moment.
+        for _ in 0..10 {
+            self.child = spawn(&self.folder);
+            if self.is_ready() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(500));
+        }
+        panic!("nats-server doesn't start again");
     }
 
     /// Stops it from running, without ending it.

@@ -45,6 +45,22 @@ async fn pair(servers: &[NatsServer]) -> (Pair, [Nats; 2]) {
     (Pair::built(nodes.clone(), settle, recovery::builder), nodes)
 }
 
+/// Waits until so many events are in the log: for longer than the servers of NATS take to elect a leader.
+async fn all_are_logged(pair: &Pair, count: usize) {
+    const PATIENCE: Duration = Duration::from_secs(90);
+
+    let logged = async {
+        loop {
+            let history = pair.one().history(Some("a"), None, 2 * count).await;
+            if history.is_ok_and(|history| history.len() == count) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, logged).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_of_three_dies_nothing_is_lost_or_doubled() {
     const EACH: u64 = 500;
@@ -52,11 +68,14 @@ async fn whoever_of_three_dies_nothing_is_lost_or_doubled() {
     let mut servers = NatsServer::cluster(3);
     let (pair, nodes) = pair(&servers).await;
     let mut clients = one_of_each(&pair).await;
-    for round in 0..3 {
+    let mut logged = 0;
+    for server in &mut servers {
         let load = Load::begin(&pair, EACH);
         // Each in its turn: one of them leads the stream, and one or two have the connections.
         tokio::time::sleep(Duration::from_millis(200)).await;
-        servers[round].kill();
+        server.kill();
+        logged += 2 * EACH as usize;
+        all_are_logged(&pair, logged).await;
         load.came(&mut clients).await;
         for node in &nodes {
             ready(node).await;
@@ -67,8 +86,8 @@ async fn whoever_of_three_dies_nothing_is_lost_or_doubled() {
             assert_eq!(back.what_is_there().await.0, Vec::<u64>::new());
             *client = back;
         }
-        servers[round].restart();
-        until("it has caught up", || servers[round].is_current()).await;
+        server.restart();
+        until("it has caught up", || server.is_current()).await;
     }
 }
 
