@@ -112,7 +112,7 @@ impl Responder {
     pub(crate) fn reply<T: IntoReply>(&self, reply: &T) {
         if reply.is_answer() {
             let pending = &self.0;
-            pending.send(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
+            pending.send::<T>(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
         }
     }
 
@@ -128,7 +128,8 @@ impl Responder {
 }
 
 impl Pending {
-    fn send(&self, encode: impl FnOnce(&mut Draft, &str, u64) -> Result<(), EncodeError>) {
+    /// Sends what `encode` writes: a value of the type `R`.
+    fn send<R>(&self, encode: impl FnOnce(&mut Draft, &str, u64) -> Result<(), EncodeError>) {
         if self.answered.load(Ordering::Relaxed) {
             return;
         }
@@ -141,7 +142,8 @@ impl Pending {
             Asker::Caller(_) => (Draft::new(usize::MAX), "/", 0),
         };
         if let Err(error) = encode(&mut draft, namespace, id) {
-            tracing::error!(%error, "an acknowledgement can't be encoded");
+            let reply = std::any::type_name::<R>();
+            tracing::error!(reply, %error, "an acknowledgement can't be encoded");
             return self.reject(&Rejection::unencodable());
         }
         // Only now: if a reply panics while it is encoded, something else may answer.
@@ -185,7 +187,7 @@ impl Pending {
 impl Drop for Pending {
     fn drop(&mut self) {
         if !*self.taken.get_mut() && !*self.answered.get_mut() {
-            self.send(|draft, namespace, id| draft.ack(namespace, id, &()));
+            self.send::<()>(|draft, namespace, id| draft.ack(namespace, id, &()));
         }
     }
 }
@@ -223,7 +225,7 @@ impl Ack {
         if let Some(answer) = self.0 {
             answer
                 .0
-                .send(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
+                .send::<T>(|draft, namespace, id| reply.encode_ack(draft, namespace, id));
         }
     }
 }
