@@ -1,4 +1,5 @@
-// docs/parity.md: what works names its test, and each test that is named is there.
+// docs/parity.md: what works names its test, and each test that is named is there; and so in the head of
+// wrong_uses.rs.
 
 import assert from "node:assert/strict";
 import { existsSync, readFileSync } from "node:fs";
@@ -34,5 +35,15 @@ test("each test that is named is there", () => {
     const found = sources(file).some((path) => !name || readFileSync(path, "utf8").replaceAll("\\`", "`").includes(name));
     if (!found) missing.push([file, name]);
   }
+  assert.deepEqual(missing, []);
+});
+
+test("each test of a wrong use is there", () => {
+  const head = readFileSync(join(root, "crates/antiphon/tests/wrong_uses.rs"), "utf8");
+  const named = [...head.matchAll(/`(\w+\.rs)`: ((?:`\w+`(?:, )?)+)/g)].flatMap(([, file, tests]) =>
+    tests.match(/\w+/g).map((name) => [file, name]),
+  );
+  assert(named.length > 10, String(named.length));
+  const missing = named.filter(([file, name]) => !readFileSync(sources(file)[0], "utf8").includes(`fn ${name}(`));
   assert.deepEqual(missing, []);
 });

@@ -1,17 +1,17 @@
 //! Uses of the API that look right and aren't: each ends in an error of the compiler, in an error, or
 //! in a line of the log that says what to write instead. What the guide says of those that can't be
-//! told is true.
+//! told is true. (`tests/docs/parity.test.js` checks that the tests are there.)
 //!
 //! | wrong use | its tests |
 //! |---|---|
 //! | a wrong signature of a handler, a value that serde doesn't know, a forgotten `await` | `tests/messages` of the repository |
 //! | arguments that don't fit | `silence.rs`: `arguments_that_do_not_fit_are_said_with_their_path` |
 //! | a handler that blocks | `sync_handlers.rs`: `a_handler_that_blocks_is_named` |
-//! | a value that JSON can't have | `silence.rs`: `what_json_cannot_have_is_said_with_its_event`, and the reply |
-//! | a state or an extension that nobody has given | `silence.rs`: `a_value_that_..`, `a_state_that_..` |
+//! | a value that JSON can't have | `silence.rs`: `what_json_cannot_have_is_said_with_its_event`, `a_reply_that_json_cannot_have_is_said_and_answered` |
+//! | a state or an extension that nobody has given | `silence.rs`: `a_state_that_was_not_given_is_said_with_its_type`, `a_value_that_nobody_has_inserted_is_said_with_its_type`, `a_value_that_a_middleware_misses_is_said_with_its_type` |
 //! | an event that no handler takes | `silence.rs`: `an_unknown_event_is_said_once_a_minute_with_what_to_do` |
 //! | a port or a Unix socket in use | `listeners.rs`: `a_port_that_is_taken_is_an_error_in_words`, `a_socket_that_is_in_use_and_a_file_are_left_alone` |
-//! | a wrong or missing origin of CORS | `hints.rs`, the panics too; `silence.rs`: `a_refused_origin_names_the_option`; here |
+//! | a wrong or missing origin of CORS | `hints.rs`: `a_refused_origin_may_connect_with_the_option_that_the_hint_names`, `an_origin_that_cannot_be_listed_is_allowed_as_the_panic_says`; `silence.rs`: `a_refused_origin_names_the_option`; here |
 //! | nested routers, layers around, two servers | here |
 //! | hyper without `with_upgrades` | `serving.rs`: `http_without_upgrades_says_what_is_missing` |
 //! | a runtime for each core within a runtime | `listeners.rs`: `a_runtime_for_each_core_says_that_it_must_not_run_in_another` |
