@@ -15,13 +15,13 @@ mod server;
 pub use {
     antiphon_protocol::{
         engine::{Dialect, UpgradeTarget},
-        socket::{Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits},
+        socket::{Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits, Parser},
     },
     bytes::Bytes,
     engine::{
         CloseReason, ConflateKey, Cookie, Cors, Denial, EngineBody, EngineConfig, EngineLayer,
-        EngineService, HttpRequest, OrEngine, Parser, PeerAddr, QueueLimits, QueuePolicy,
-        RequestError, Revision, SameSite, Secure, SendError, SessionId, Stats, TransportKind,
+        EngineService, HttpRequest, OrEngine, PeerAddr, QueueLimits, QueuePolicy, RequestError,
+        Revision, SameSite, Secure, SendError, SessionId, Stats, TransportKind,
     },
     server::{
         Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
@@ -34,6 +34,15 @@ pub use {
         Undelivered, UndeliveredReason, adapter, recovery,
     },
 };
+
+/// Parsers of one's own: what packets are written as, instead of JSON. See the
+/// [guide](crate::guide::parsers).
+#[cfg(feature = "server")]
+pub mod parser {
+    pub use antiphon_protocol::socket::{
+        Decoded, Messages, Msgpack, PacketDecoder, PacketKind, PacketParser, RawPacket,
+    };
+}
 
 #[cfg(feature = "test")]
 pub use server::test;
@@ -54,6 +63,8 @@ pub mod guide {
     pub mod http_calls {}
     #[doc = include_str!("docs/namespaces.md")]
     pub mod namespaces {}
+    #[doc = include_str!("docs/parsers.md")]
+    pub mod parsers {}
     #[doc = include_str!("docs/recovery.md")]
     pub mod recovery {}
     #[doc = include_str!("docs/rooms.md")]

@@ -55,7 +55,7 @@ impl World {
         use TransportKind::{Polling, Streaming, WebSocket};
         let builder = Server::builder()
             .transports([Polling, Streaming, WebSocket])
-            .parser(parser);
+            .parser(parser.clone());
         #[cfg(feature = "deflate")]
         let builder = builder.compression(200);
         let world = Arc::new(Self {
@@ -355,7 +355,7 @@ impl Receiver {
 async fn play(world: &Arc<World>, address: SocketAddr) {
     let mut receivers = Vec::new();
     for (number, (query, _)) in RECEIVERS.iter().enumerate() {
-        let client = Client::connect(address, query, world.parser).await;
+        let client = Client::connect(address, query, world.parser.clone()).await;
         until("its handler", || {
             world.sockets.lock().unwrap().len() > number
         })
@@ -377,7 +377,7 @@ async fn play(world: &Arc<World>, address: SocketAddr) {
         match kind {
             Author::Handler => {
                 let query = "EIO=4&transport=websocket";
-                let mut client = Client::open(address, query, world.parser).await;
+                let mut client = Client::open(address, query, world.parser.clone()).await;
                 client.join("/script").await;
                 tasks.spawn(async move {
                     for begin in portions {
@@ -503,7 +503,7 @@ fn nothing_comes_behind_a_disconnect_though_other_threads_emit() {
         let (listener, address) = listener().await;
         drop(serve_on(&world.io, listener));
         for round in 0..300 {
-            let mut client = Client::connect(address, RECEIVERS[0].0, world.parser).await;
+            let mut client = Client::connect(address, RECEIVERS[0].0, world.parser.clone()).await;
             until("its handler", || {
                 world.sockets.lock().unwrap().len() > round
             })

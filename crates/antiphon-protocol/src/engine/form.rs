@@ -19,8 +19,9 @@ pub struct Form {
     pub revision: Revision,
     /// Binary messages are texts of base64 (`b64=1`).
     pub base64: bool,
-    /// What messages are written as.
-    pub parser: Parser,
+    /// Messages are what the parser of the server makes of them, and not JSON as they are written.
+    /// A server has one parser, so that a form doesn't say which.
+    pub is_transcoded: bool,
     /// Its WebSocket takes compressed messages.
     pub compression: Option<Compression>,
 }
@@ -35,17 +36,6 @@ pub struct Compression {
     pub threshold: u32,
 }
 
-/// What the messages of Socket.IO are written as. Both ends must have chosen the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
-pub enum Parser {
-    /// JSON, and binary attachments behind it: what clients speak if nothing else is asked for.
-    #[default]
-    Json,
-    /// `socket.io-msgpack-parser`: one binary message each.
-    Msgpack,
-}
-
 impl Form {
     /// The form of a session that has asked for nothing special.
     #[must_use]
@@ -53,7 +43,7 @@ impl Form {
         Self {
             revision,
             base64: false,
-            parser: Parser::Json,
+            is_transcoded: false,
             compression: None,
         }
     }
@@ -75,6 +65,11 @@ pub trait Forms {
 
     /// The message in this form. It is made once.
     fn encoded(&mut self, form: Form) -> &Encoded;
+
+    /// Whether there was no way to write it in a form that was asked for: nothing is sent then.
+    fn is_unwritten(&self) -> bool {
+        false
+    }
 
     /// The bundle that begins with this message, in this form too, if its receivers may share one.
     fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {

@@ -23,7 +23,7 @@ pub use bundle::Bundle;
 pub use dialect::Dialect;
 pub(crate) use encoded::PacketWriter;
 pub use encoded::{Encoded, EncodedMessage, EncodedPacket};
-pub use form::{Compression, Form, Forms, Parser};
+pub use form::{Compression, Form, Forms};
 pub use open::{Handshake, HandshakeError, Open};
 pub use outbound::{BadOffset, ConflateKey, Outbound, QueueFull, QueueLimits, QueuePolicy, Queued};
 pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};

@@ -11,10 +11,10 @@ use std::mem;
 
 use bytes::Bytes;
 
+use super::Limits;
 use super::error::DecodeError;
 use super::packet::{self, Layout, Packet};
-use super::{Limits, msgpack};
-use crate::engine::{Parser, Revision};
+use crate::engine::Revision;
 
 /// Reads the messages of one connection as packets, and puts attachments together with the packet
 /// that announced them (docs/protocol.md 14 and 17).
@@ -40,7 +40,6 @@ use crate::engine::{Parser, Revision};
 pub struct Decoder {
     limits: Limits,
     revision: Revision,
-    parser: Parser,
     // Boxed, so that an idle connection pays one pointer.
     pending: Option<Box<Assembled>>,
 }
@@ -52,16 +51,8 @@ impl Decoder {
         Self {
             limits,
             revision,
-            parser: Parser::Json,
             pending: None,
         }
-    }
-
-    /// The same for messages that are written as this parser does.
-    #[must_use]
-    pub const fn with_parser(mut self, parser: Parser) -> Self {
-        self.parser = parser;
-        self
     }
 
     /// Reads a text. `None` if attachments are to follow.
@@ -72,9 +63,6 @@ impl Decoder {
     ///
     /// If the text is not a packet, is beyond a limit, or interrupts another packet.
     pub fn text<'a>(&mut self, text: &'a str) -> Result<Option<Packet<'a>>, DecodeError> {
-        if self.parser == Parser::Msgpack {
-            return Err(DecodeError::TextMessage);
-        }
         if let Some(pending) = self.pending.take() {
             return Err(DecodeError::UnexpectedText {
                 outstanding: pending.outstanding(),
@@ -93,16 +81,12 @@ impl Decoder {
         Ok(None)
     }
 
-    /// Takes a binary message: the next attachment, or a packet by itself in MessagePack. Gives the
-    /// packet once it is whole.
+    /// Takes a binary message: the next attachment. Gives the packet once it is whole.
     ///
     /// # Errors
     ///
-    /// If no packet has announced it; in MessagePack, if it is not a packet or is beyond a limit.
+    /// If no packet has announced it.
     pub fn binary(&mut self, data: Bytes) -> Result<Option<Assembled>, DecodeError> {
-        if self.parser == Parser::Msgpack {
-            return msgpack::assemble(&data, &self.limits).map(Some);
-        }
         let Some(pending) = &mut self.pending else {
             return Err(DecodeError::UnexpectedBinary);
         };

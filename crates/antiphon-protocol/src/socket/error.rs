@@ -5,11 +5,13 @@
 //! and repeats nothing that a peer sent but one character. An `EncodeError` is returned to the
 //! caller of an emit; nothing has been sent then.
 
+use std::fmt;
+
 use thiserror::Error;
 
 /// Why a packet of the peer is refused: the connection is closed for each of these
 /// (docs/protocol.md 14.9). Node takes some of them (docs/protocol.md 20).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// The text is empty.
@@ -18,6 +20,9 @@ pub enum DecodeError {
     /// The first character is no type, which is a digit from 0 to 6.
     #[error("unknown packet type {0:?}: expected a digit from 0 to 6")]
     UnknownType(char),
+    /// The number of a packet's type is none, in a message that a parser of one's own has read.
+    #[error("unknown packet type {0}: expected a number from 0 to 6")]
+    UnknownKind(u8),
     /// A binary packet does not say how many attachments follow.
     #[error("a binary packet must begin with the number of its attachments and a hyphen")]
     InvalidAttachmentCount,
@@ -132,6 +137,29 @@ pub enum DecodeError {
         "a text message, but the server speaks MessagePack: the client needs `socket.io-msgpack-parser` 3.x"
     )]
     TextMessage,
+    /// A binary message, where each packet is a text.
+    #[error(
+        "a binary message, but the server's parser reads texts alone: does the client use the same parser?"
+    )]
+    BinaryMessage,
+    /// A [`PacketDecoder`](super::PacketDecoder) of the application's refuses it.
+    #[error("the parser refuses it: {0}")]
+    Custom(Box<str>),
+}
+
+impl DecodeError {
+    /// The error of a [`PacketDecoder`](super::PacketDecoder) of one's own. It is for the log:
+    /// clients aren't told.
+    ///
+    /// ```
+    /// use antiphon_protocol::socket::DecodeError;
+    ///
+    /// let error = DecodeError::custom("not CBOR");
+    /// assert_eq!(error.to_string(), "the parser refuses it: not CBOR");
+    /// ```
+    pub fn custom(reason: impl fmt::Display) -> Self {
+        Self::Custom(reason.to_string().into())
+    }
 }
 
 /// Why something can't be sent as a packet.
@@ -169,4 +197,14 @@ pub enum EncodeError {
         /// What it may carry.
         expected: &'static str,
     },
+    /// A [`PacketParser`](super::PacketParser) of the application's can't write it.
+    #[error("the parser can't write it: {0}")]
+    Custom(Box<str>),
+}
+
+impl EncodeError {
+    /// The error of a [`PacketParser`](super::PacketParser) of one's own.
+    pub fn custom(reason: impl fmt::Display) -> Self {
+        Self::Custom(reason.to_string().into())
+    }
 }

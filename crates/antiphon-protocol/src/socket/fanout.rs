@@ -8,10 +8,8 @@ use std::{str, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{Draft, msgpack, packet};
-use crate::engine::{
-    Bundle, Encoded, EncodedMessage, EncodedPacket, Form, Forms, PacketType, Parser, Revision,
-};
+use super::{Draft, Parser, parser};
+use crate::engine::{Bundle, Encoded, EncodedMessage, EncodedPacket, Form, Forms, PacketType};
 
 /// One message, in all forms that its receivers need.
 #[derive(Debug)]
@@ -21,6 +19,9 @@ pub struct Fanout<'d> {
     bundle: Option<Arc<Bundle>>,
     /// Bytes of the offset behind its arguments, which is for clients that know of it.
     offset: usize,
+    /// For forms that are transcoded.
+    parser: &'d Parser,
+    is_unwritten: bool,
 }
 
 #[derive(Debug)]
@@ -30,14 +31,20 @@ enum Source<'d> {
 }
 
 impl<'d> Fanout<'d> {
-    /// What has been written.
+    /// What has been written, for sessions of a server with this parser.
     #[inline]
     #[must_use]
-    pub const fn new(draft: &'d mut Draft) -> Self {
+    pub const fn new(draft: &'d mut Draft, parser: &'d Parser) -> Self {
         let offset = draft.offset();
-        let mut message = Self::from_source(Source::Draft(draft));
+        let mut message = Self::from_source(Source::Draft(draft), parser);
         message.offset = offset;
         message
+    }
+
+    /// A message that has memory of its own, for sessions of a server with this parser.
+    #[must_use]
+    pub const fn of(message: EncodedMessage, parser: &'d Parser) -> Self {
+        Self::from_source(Source::Finished(message), parser)
     }
 
     /// Begins a bundle that the receivers from now on may share. Returns `None` if the message is
@@ -54,12 +61,14 @@ impl<'d> Fanout<'d> {
         Some(bundle)
     }
 
-    const fn from_source(source: Source<'d>) -> Self {
+    const fn from_source(source: Source<'d>, parser: &'d Parser) -> Self {
         Self {
             source,
             forms: Vec::new(),
             bundle: None,
             offset: 0,
+            parser,
+            is_unwritten: false,
         }
     }
 
@@ -74,19 +83,19 @@ impl<'d> Fanout<'d> {
         known.unwrap_or_else(|| {
             let hides_offset = self.hides_offset(form);
             let offset = self.offset;
+            let parser = self.parser.packets().filter(|_| form.is_transcoded);
             let mut message = self.finished();
             let without = hides_offset.then(|| without_offset(message, offset));
             if let Some(without) = &without {
                 message = without;
             }
-            let message = match form.parser {
-                Parser::Json => message.in_form(form),
-                Parser::Msgpack => match as_msgpack(message) {
-                    Some(message) => message.in_form(form),
-                    // An empty draft, after an error: it means nothing to a peer. All else that is
-                    // written here has this form.
-                    None => Encoded::Frames(Bytes::new()),
-                },
+            let message = match parser.map(|parser| parser::transcode(parser, message)) {
+                None => message.in_form(form),
+                Some(Ok(message)) => message.in_form(form),
+                Some(Err(_)) => {
+                    self.is_unwritten = true;
+                    Encoded::Frames(Bytes::new())
+                }
             };
             if let Some(bundle) = &self.bundle {
                 bundle.begin(form, &message);
@@ -108,12 +117,6 @@ impl<'d> Fanout<'d> {
     }
 }
 
-impl From<EncodedMessage> for Fanout<'_> {
-    fn from(message: EncodedMessage) -> Self {
-        Self::from_source(Source::Finished(message))
-    }
-}
-
 impl Forms for Fanout<'_> {
     #[inline]
     fn frame(&mut self, form: Form) -> Option<&[u8]> {
@@ -124,13 +127,17 @@ impl Forms for Fanout<'_> {
             return None;
         };
         let frame = draft.frame()?;
-        let is_as_written = form.parser == Parser::Json && !form.compresses(frame.len());
+        let is_as_written = !form.is_transcoded && !form.compresses(frame.len());
         is_as_written.then_some(frame)
     }
 
     fn encoded(&mut self, form: Form) -> &Encoded {
         let index = self.made(form);
         &self.forms[index].1
+    }
+
+    fn is_unwritten(&self) -> bool {
+        self.is_unwritten
     }
 
     fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {
@@ -150,14 +157,4 @@ fn without_offset(message: &EncodedMessage, offset: usize) -> EncodedMessage {
     let packet = format!("{}]", text.unwrap_or_default());
     let first = EncodedPacket::text(PacketType::Message, &packet);
     EncodedMessage::new(first, message.attachments().to_vec())
-}
-
-/// The message as `socket.io-msgpack-parser` has it: one binary packet.
-fn as_msgpack(message: &EncodedMessage) -> Option<EncodedMessage> {
-    let text = str::from_utf8(message.first().payload().get(1..)?).ok()?;
-    let attachments = message.attachments().iter();
-    let attachments: Vec<_> = attachments.map(EncodedPacket::shared_payload).collect();
-    let mut bytes = Vec::with_capacity(text.len() + 32);
-    msgpack::encode(&packet::written(text, &attachments)?, &mut bytes).ok()?;
-    Some(EncodedPacket::binary(&bytes, Revision::V4).into())
 }

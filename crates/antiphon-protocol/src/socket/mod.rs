@@ -4,8 +4,8 @@
 //! borrowed from it. The arguments stay JSON text, proven valid, until [`Args::deserialize`] reads
 //! them as a type. What goes out is written to a [`Draft`]; an event that others must know before
 //! it has a form is an [`Outgoing`]. A [`Fanout`] gives each receiver the form that its session
-//! takes. Clients and servers that have agreed on MessagePack have the same packets in another
-//! form: [`msgpack`].
+//! takes. Clients and servers that have agreed on another [`Parser`] have the same packets in
+//! another form, as MessagePack ([`msgpack`]): a [`ParserDecoder`] reads it.
 //!
 //! | Socket.IO | protocol revision | Engine.IO [`Revision`](crate::engine::Revision) |
 //! |---|---|---|
@@ -60,7 +60,10 @@ pub use fanout::Fanout;
 pub use limits::Limits;
 pub use outgoing::Outgoing;
 pub use packet::Packet;
-pub use parser::msgpack;
+pub use parser::{
+    Decoded, Messages, Msgpack, PacketDecoder, PacketKind, PacketParser, Parser, ParserDecoder,
+    RawPacket, msgpack,
+};
 
 /// Most attachments that a packet is encoded with by default. Stock clients in JavaScript close the
 /// connection for more (`maxAttachments` of `socket.io-parser`, from 4.2.6); [`Draft::new`] takes

@@ -78,56 +78,6 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The packet in a text that was written here, behind the type of the Engine.IO packet. Nothing is
-/// checked, so that no limit applies; `None` if it is no packet.
-pub(super) fn written<'a>(text: &'a str, attachments: &'a [Bytes]) -> Option<Packet<'a>> {
-    let kind = *text.as_bytes().first()?;
-    let is_digit = |c: char| c.is_ascii_digit();
-    let mut rest = &text[1..];
-    if matches!(kind, b'5' | b'6') {
-        rest = rest.trim_start_matches(is_digit).strip_prefix('-')?;
-    }
-    let mut namespace = "/";
-    if rest.starts_with('/') {
-        (namespace, rest) = rest.split_once(',')?;
-    }
-    if matches!(kind, b'0' | b'1' | b'4') {
-        return Some(match kind {
-            b'0' => Packet::Connect {
-                namespace,
-                query: None,
-                auth: (!rest.is_empty()).then_some(rest),
-            },
-            b'1' => Packet::Disconnect { namespace },
-            _ => Packet::ConnectError {
-                namespace,
-                data: rest,
-            },
-        });
-    }
-    let list = rest.trim_start_matches(is_digit);
-    let id = rest[..rest.len() - list.len()].parse().ok();
-    let list = list.strip_prefix('[')?.strip_suffix(']')?;
-    match kind {
-        b'2' | b'5' => {
-            let (name, rest) = list.split_at_checked(json::string(list.as_bytes(), 0).ok()?)?;
-            let args = rest.strip_prefix(',').unwrap_or(rest);
-            Some(Packet::Event {
-                namespace,
-                id,
-                name: json::unescape(name)?,
-                args: Args::new(args, attachments),
-            })
-        }
-        b'3' | b'6' => Some(Packet::Ack {
-            namespace,
-            id: id?,
-            args: Args::new(list, attachments),
-        }),
-        _ => None,
-    }
-}
-
 /// Where the parts of a packet stand in its text, so that the text can be kept beside it.
 #[derive(Debug)]
 pub(super) struct Layout {

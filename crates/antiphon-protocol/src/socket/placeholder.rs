@@ -105,20 +105,20 @@ fn entry(text: &str, at: usize) -> Option<(PlaceholderKey, &str, usize)> {
 /// Checks the placeholders in these JSON values: each must name one of so many attachments, and no
 /// two the same. An attachment that none names is of no use, but does no harm.
 pub(super) fn check(text: &str, attachments: usize) -> Result<(), DecodeError> {
-    let illegal = DecodeError::IllegalPlaceholder { attachments };
+    let illegal = || DecodeError::IllegalPlaceholder { attachments };
     let bytes = text.as_bytes();
     let mut named = Named::default();
     let mut next = 0;
     while let Some(&byte) = bytes.get(next) {
         next = match byte {
-            b'"' => json::string(bytes, next).map_err(|_| illegal)?,
+            b'"' => json::string(bytes, next).map_err(|_| illegal())?,
             b'{' => match at(text, next, attachments) {
                 Placeholder::Not => next + 1,
                 Placeholder::Attachment { num, end } if named.insert(num) => end,
                 Placeholder::Attachment { num, .. } => {
                     return Err(DecodeError::RepeatedPlaceholder { num });
                 }
-                Placeholder::Illegal => return Err(illegal),
+                Placeholder::Illegal => return Err(illegal()),
             },
             _ => next + 1,
         };

@@ -10,7 +10,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 #[cfg(feature = "deflate")]
 use antiphon_protocol::websocket::deflate;
 use antiphon_protocol::{
-    engine::{Compression, Parser, QueueLimits, Revision, SessionConfig, TransportKind},
+    engine::{Compression, QueueLimits, Revision, SessionConfig, TransportKind},
     websocket::deflate::Window,
 };
 use bytes::Bytes;
@@ -95,8 +95,8 @@ pub struct EngineConfig {
     /// takes that, and POSTs may be compressed. 1,024; `None`: neither.
     #[cfg(feature = "deflate")]
     pub http_compression: Option<usize>,
-    /// What the application writes its messages as. JSON.
-    pub parser: Parser,
+    /// Whether the forms of its messages are [transcoded](antiphon_protocol::engine::Form).
+    pub(crate) is_transcoded: bool,
     /// Bytes after which a streamed response ends, and its client asks for the next. 256 KiB.
     pub max_stream_bytes: usize,
     /// Transports that are offered. Polling and WebSocket: streaming is for clients that know it.
@@ -143,7 +143,7 @@ impl Default for EngineConfig {
             compression_threshold: None,
             #[cfg(feature = "deflate")]
             http_compression: Some(1_024),
-            parser: Parser::Json,
+            is_transcoded: false,
             max_stream_bytes: 256 << 10,
             transports: vec![TransportKind::Polling, TransportKind::WebSocket],
             allow_upgrades: true,

@@ -40,8 +40,7 @@ use tokio::runtime::Handle;
 use crate::seldom::Warnings;
 
 pub use antiphon_protocol::engine::{
-    CloseReason, ConflateKey, Message, Packet, Parser, QueueLimits, QueuePolicy, Revision,
-    TransportKind,
+    CloseReason, ConflateKey, Message, Packet, QueueLimits, QueuePolicy, Revision, TransportKind,
 };
 pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};

@@ -9,13 +9,11 @@ mod requests;
 
 use std::{fmt, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
-use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS};
+use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS, Parser};
 use http::request::Parts;
 use serde::Serialize;
 
-use crate::engine::{
-    Cookie, Cors, Engine, EngineConfig, LONGEST, Parser, QueueLimits, TransportKind,
-};
+use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
 use crate::server::{
     ClientFiles, ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
@@ -23,6 +21,7 @@ use crate::server::{
     client::handshake::Kept,
     client_files,
     namespace::namespaces::Namespaces,
+    parser,
     shared::{SharedData, StateMap},
 };
 
@@ -40,6 +39,7 @@ pub struct ServerBuilder {
     max_running_handlers: usize,
     ack_timeout: Duration,
     limits: Limits,
+    parser: Parser,
     max_emitted_attachments: usize,
     error_acks: ErrorAcks,
     kept: Kept,
@@ -68,6 +68,7 @@ impl ServerBuilder {
             max_running_handlers: 1_000,
             ack_timeout: Duration::from_secs(20),
             limits: Limits::default(),
+            parser: Parser::default(),
             max_emitted_attachments: MAX_ATTACHMENTS,
             error_acks: ErrorAcks::default(),
             kept: Kept::default(),
@@ -352,8 +353,9 @@ impl ServerBuilder {
     ///
     /// In MessagePack a message is one, whatever binary values it has, so that
     /// [`max_emitted_attachments`](Self::max_emitted_attachments) doesn't apply.
-    pub const fn parser(mut self, parser: Parser) -> Self {
-        self.engine.parser = parser;
+    pub fn parser(mut self, parser: impl Into<Parser>) -> Self {
+        self.parser = parser.into();
+        self.engine.is_transcoded = self.parser.packets().is_some();
         self
     }
 
@@ -514,10 +516,11 @@ impl ServerBuilder {
             max_running_handlers: self.max_running_handlers,
             ack_timeout: self.ack_timeout,
             limits: self.limits,
-            max_emitted_attachments: match self.engine.parser {
-                Parser::Msgpack => usize::MAX,
-                _ => self.max_emitted_attachments,
+            max_emitted_attachments: match self.parser {
+                Parser::Json => self.max_emitted_attachments,
+                _ => usize::MAX,
             },
+            parser: parser::guarded(self.parser),
             error_acks: self.error_acks,
             kept: self.kept,
             flash: self.flash,

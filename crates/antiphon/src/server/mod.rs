@@ -20,6 +20,7 @@ mod delivery;
 mod error;
 mod handlers;
 mod namespace;
+mod parser;
 pub mod recovery;
 mod rooms;
 mod serve;

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use antiphon_protocol::socket::{Draft, Limits};
+use antiphon_protocol::socket::{Draft, Limits, Parser};
 use serde_json::Value;
 
 use crate::engine::ServerTag;
@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(crate) max_running_handlers: usize,
     pub(crate) ack_timeout: Duration,
     pub(crate) limits: Limits,
+    /// What packets are written as.
+    pub(crate) parser: Parser,
     pub(crate) max_emitted_attachments: usize,
     pub(crate) error_acks: ErrorAcks,
     /// What is kept of the requests that open connections.

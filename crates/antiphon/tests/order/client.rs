@@ -122,7 +122,7 @@ impl Client {
 
     /// Sends a packet of Socket.IO without attachments.
     pub(crate) async fn send(&mut self, text: &str) {
-        if self.parser == Parser::Json {
+        if matches!(self.parser, Parser::Json) {
             return self.send_packet(&format!("4{text}")).await;
         }
         let data = packed(text);

@@ -8,7 +8,7 @@ use crate::socket::{DecodeError, EncodeError};
 /// Why something that a broker has delivered is skipped.
 ///
 /// It repeats nothing that came, so that it can be logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Malformed {
     /// The text isn't UTF-8, or not JSON.

@@ -528,7 +528,7 @@ fn values_are_bounded() {
             let mut decoder = super::decoder(Revision::V4);
             assert_eq!(
                 decoder.text(&(head + &list(limit))),
-                Err(too_many),
+                Err(too_many.clone()),
                 "{value}"
             );
         }
@@ -565,7 +565,7 @@ fn a_text_must_not_interrupt_attachments() {
 fn a_binary_message_needs_a_packet() {
     let mut decoder = decoder(Revision::V4);
     let unexpected = DecodeError::UnexpectedBinary;
-    assert_eq!(decoder.binary(Bytes::new()).err(), Some(unexpected));
+    assert_eq!(decoder.binary(Bytes::new()).err(), Some(unexpected.clone()));
     decoder.text("51-[\"a\"]").unwrap();
     assert!(decoder.binary(Bytes::new()).unwrap().is_some());
     assert_eq!(decoder.binary(Bytes::new()).err(), Some(unexpected));

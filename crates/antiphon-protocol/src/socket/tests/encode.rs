@@ -6,14 +6,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::super::{
-    Args, Decoder, Draft, EncodeError, Fanout, Limits, OwnedArgs, Packet, RESERVED_EVENTS, ack,
-    ack_error, ack_from, connect, connect_error, connect_with, disconnect, event, event_from,
+    Args, Decoder, Draft, EncodeError, Fanout, Limits, OwnedArgs, Packet, Parser, RESERVED_EVENTS,
+    ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect, event, event_from,
     invalid_namespace, msgpack,
 };
 use super::{assemble, attachments, decode, wire};
-use crate::engine::{
-    Encoded, EncodedPacket, Form, Forms as _, Outbound, Parser, QueueLimits, Revision,
-};
+use crate::engine::{Encoded, EncodedPacket, Form, Forms as _, Outbound, QueueLimits, Revision};
 
 fn emitted<T: Serialize + ?Sized>(args: &T) -> String {
     let message = event("/", None, "e", args).unwrap();
@@ -422,7 +420,7 @@ fn a_connect_error_has_the_form_of_its_revision() {
 #[test]
 fn a_fanout_makes_each_form_once() {
     let message = event("/", None, "x", &Bytes::from_static(b"abc")).unwrap();
-    let mut fanout = Fanout::from(message.clone());
+    let mut fanout = Fanout::of(message.clone(), &Parser::Json);
     let v3 = Form::of(Revision::V3);
     let Encoded::Message(old) = fanout.encoded(v3).clone() else {
         panic!("packets")
@@ -450,7 +448,7 @@ fn a_fanout_makes_each_form_once() {
 #[test]
 fn a_bundle_begins_with_its_message_in_every_form() {
     let form = Form::of(Revision::V4);
-    let mut first = Fanout::from(event("/", None, "x", &1).unwrap());
+    let mut first = Fanout::of(event("/", None, "x", &1).unwrap(), &Parser::Json);
     // Made before: it could have been appended to an earlier bundle.
     let encoded = first.encoded(form).clone();
     first.begin_bundle().unwrap();
@@ -460,7 +458,7 @@ fn a_bundle_begins_with_its_message_in_every_form() {
     assert!(bundle.append(&mut first));
     assert_eq!(queue.bytes(), 2 * encoded.len_bytes());
     let large = event("/", None, "x", &"x".repeat(16 << 10)).unwrap();
-    assert!(Fanout::from(large).begin_bundle().is_none());
+    assert!(Fanout::of(large, &Parser::Json).begin_bundle().is_none());
 }
 
 #[test]
@@ -494,9 +492,12 @@ fn whatever_is_written_has_a_form_in_each_parser() {
         .namespace(10_000)
         .ack_digits(20);
     let mut form = Form::of(Revision::V4);
-    form.parser = Parser::Msgpack;
+    form.is_transcoded = true;
     for message in messages {
-        let Encoded::Message(packet) = Fanout::from(message.clone()).encoded(form).clone() else {
+        let Encoded::Message(packet) = Fanout::of(message.clone(), &Parser::Msgpack)
+            .encoded(form)
+            .clone()
+        else {
             panic!("no packet for {}", wire(&message));
         };
         assert!(packet.attachments().is_empty() && packet.first().is_binary());
@@ -522,8 +523,8 @@ fn whatever_is_written_has_a_form_in_each_parser() {
 fn any_connect_error_has_a_form_in_msgpack() {
     let error = connect_error("/a", Revision::V3, "No", Some(&7)).unwrap();
     let mut form = Form::of(Revision::V3);
-    form.parser = Parser::Msgpack;
-    let Encoded::Message(packet) = Fanout::from(error).encoded(form).clone() else {
+    form.is_transcoded = true;
+    let Encoded::Message(packet) = Fanout::of(error, &Parser::Msgpack).encoded(form).clone() else {
         panic!("no packet");
     };
     // The type of the Engine.IO packet is in front.
@@ -536,7 +537,7 @@ fn what_goes_to_one_is_copied_from_where_it_was_written() {
     let form = Form::of(Revision::V4);
     let mut draft = Draft::default();
     draft.event("/", None, "x", &1).unwrap();
-    let mut fanout = Fanout::new(&mut draft);
+    let mut fanout = Fanout::new(&mut draft, &Parser::Json);
     let frame = fanout.frame(form).map(<[u8]>::to_vec);
     assert!(fanout.bundle(form).is_none());
     let message = event("/", None, "x", &1).unwrap();

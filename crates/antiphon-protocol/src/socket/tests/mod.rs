@@ -3,6 +3,7 @@ mod args;
 mod decode;
 mod encode;
 mod msgpack;
+mod parsers;
 mod parts;
 mod properties;
 mod surrogates;

@@ -82,9 +82,9 @@ fn placeholders_must_fit_the_attachments() {
     );
     let beyond = r#"{"_placeholder":true,"num":1}"#;
     let illegal = DecodeError::IllegalPlaceholder { attachments: 1 };
-    assert_eq!(from_parts("a", beyond, &[b"x"]), Err(illegal));
+    assert_eq!(from_parts("a", beyond, &[b"x"]), Err(illegal.clone()));
     let args = OwnedArgs::from_parts(beyond, vec![Bytes::new()], &Limits::default());
-    assert_eq!(args, Err(illegal));
+    assert_eq!(args, Err(illegal.clone()));
 }
 
 #[test]

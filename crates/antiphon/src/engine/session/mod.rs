@@ -104,7 +104,7 @@ impl Session {
         let config = engine.config();
         let mut form = Form::of(revision);
         form.base64 = base64;
-        form.parser = config.parser;
+        form.is_transcoded = config.is_transcoded;
         let hooks = config.hooks.as_ref();
         let (mut watch, mut outgoing) = (0, 0);
         if hooks.is_some_and(|hooks| hooks.observes_packets()) {

@@ -34,6 +34,9 @@ pub enum SendError {
     /// [policy](antiphon_protocol::engine::QueuePolicy) says that it is dropped then.
     #[error("the message was dropped, as its policy says, since the client reads too slowly")]
     Dropped,
+    /// The server's [parser](crate::parser) couldn't write the message; the log says why.
+    #[error("the parser couldn't write the message")]
+    Unwritten,
 }
 
 /// How a message is sent to a client that reads slowly.
@@ -147,13 +150,17 @@ impl Session {
         let outgoing = self.outgoing.load(Ordering::Relaxed);
         let is_observed = outgoing & OUTGOING_OBSERVED != 0;
         let form = self.form_by(outgoing);
-        if form.compression.is_some()
+        if (form.compression.is_some() || form.is_transcoded)
             && !self.has_ended()
             && is_there()
             && message.frame(form).is_none()
         {
-            // Compressing takes long: not under the lock, and not for a receiver that has gone.
+            // Compressing takes long, and a parser is the application's: not under the lock, and
+            // not for a receiver that has gone.
             message.encoded(form);
+            if message.is_unwritten() {
+                return Err(SendError::Unwritten);
+            }
         }
         let mut state = self.lock();
         if !state.machine.is_open() || !is_there() {

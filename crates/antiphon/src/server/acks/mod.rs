@@ -173,9 +173,7 @@ impl Pending {
                     // A socket that has left has no use for it.
                     let _ = match socket.namespace().joins().behind() {
                         Some(ordered) => socket.send_behind(ordered, message, Sending::SURE),
-                        None => socket
-                            .send_packet(&mut message.into(), Sending::SURE)
-                            .map(drop),
+                        None => socket.send_message(message, Sending::SURE),
                     };
                 }
             }

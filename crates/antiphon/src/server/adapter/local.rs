@@ -379,7 +379,7 @@ impl Local {
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
             return;
         };
-        let mut message = Fanout::new(&mut draft);
+        let mut message = Fanout::new(&mut draft, &self.inner.shared.parser);
         turn::scope(|| burst::send(self.rooms(), target, &mut message, sending));
     }
 
@@ -428,7 +428,7 @@ impl Local {
         {
             return self.ask_behind(ordered, (draft.finish(), id), target, sending, answers);
         }
-        let mut message = Fanout::new(&mut draft);
+        let mut message = Fanout::new(&mut draft, &self.inner.shared.parser);
         let mut count = 0;
         turn::scope(|| {
             self.rooms().for_each(target, |socket| {
@@ -452,7 +452,10 @@ impl Local {
         let (count, answers) = (sockets.len(), answers.clone());
         let bytes = message.len_bytes() + count * size_of::<Socket>();
         ordered.behind(bytes, move || {
-            let mut message = message.into();
+            let Some(first) = sockets.first().cloned() else {
+                return;
+            };
+            let mut message = Fanout::of(message, &first.namespace().shared().parser);
             for socket in sockets {
                 ask(&socket, (&mut message, id), sending, &answers);
             }

@@ -92,7 +92,7 @@ impl Client {
         let request = JoinRequest::new(name, auth, &self.handshake, &namespaces.shared);
         let number = match self.begin_asking(&request, &namespaces.shared) {
             Ok(number) => number,
-            Err(error) => return refuse(session, name, &error),
+            Err(error) => return refuse(session, &namespaces.shared, name, &error),
         };
         let (this, namespaces) = (Arc::clone(self), Arc::clone(namespaces));
         let bytes = request.auth_len();
@@ -128,14 +128,16 @@ impl Client {
             is_wanted
         };
         let session = self.session.upgrade().filter(|session| session.is_open());
-        let Some(session) = session.filter(|_| is_wanted) else {
+        let session = session.filter(|_| is_wanted);
+        let (Some(session), Some(namespaces)) = (session, self.namespaces.upgrade()) else {
             // Its client has gone, or has asked anew.
             return;
         };
+        let (shared, name) = (&namespaces.shared, request.name());
         match resolved {
             Ok(lease) => self.enter(&session, lease, request.auth_json()),
-            Err(NoNamespace::Unknown) => refuse_unknown(&session, request.name()),
-            Err(NoNamespace::Refused(error)) => refuse(&session, request.name(), &error),
+            Err(NoNamespace::Unknown) => refuse_unknown(&session, shared, name),
+            Err(NoNamespace::Refused(error)) => refuse(&session, shared, name, &error),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::Client;
 use crate::{
     engine::{Sending, Session},
     server::{
-        ConnectError, Context, DisconnectReason, Socket,
+        ConnectError, Context, DisconnectReason, Shared, Socket,
         handlers::{dispatch, handler, permits},
         recovery::Resumption,
     },
@@ -53,7 +53,12 @@ async fn join(connection: Arc<Client>, socket: Socket) {
         // If it has been replaced, the client waits for another answer.
         if socket.refused() {
             socket.forget();
-            refuse(&session, socket.namespace().name(), &error);
+            refuse(
+                &session,
+                socket.namespace().shared(),
+                socket.namespace().name(),
+                &error,
+            );
             connection.departed(&socket);
         }
         return;
@@ -104,7 +109,7 @@ fn connected(session: &Arc<Session>, socket: &Socket) -> bool {
         let knows_id = socket.revision().dialect().derives_ids;
         let sid = (!knows_id).then(|| socket.id().as_str());
         let connect = codec::connect(socket.namespace().name(), sid);
-        let _ = socket.send_packet(&mut connect.into(), Sending::SURE);
+        let _ = socket.send_message(connect, Sending::SURE);
     }
     is_connected
 }
@@ -125,21 +130,23 @@ pub(crate) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError>
 }
 
 /// There is no such namespace.
-pub(super) fn refuse_unknown(session: &Arc<Session>, name: &str) {
+pub(super) fn refuse_unknown(session: &Arc<Session>, shared: &Shared, name: &str) {
     session.engine().counters().connects_refused.add(1);
     tracing::debug!(namespace = name, "an unknown namespace was asked for");
     let packet = codec::invalid_namespace(name);
     // A session that has ended has no use for it.
-    let _ = session.send(&mut Fanout::from(packet), Sending::SURE);
+    let _ = session.send(&mut Fanout::of(packet, &shared.parser), Sending::SURE);
 }
 
-pub(super) fn refuse(session: &Arc<Session>, name: &str, error: &ConnectError) {
+pub(super) fn refuse(session: &Arc<Session>, shared: &Shared, name: &str, error: &ConnectError) {
     session.engine().counters().connects_refused.add(1);
     tracing::debug!(namespace = name, message = error.message, "connect refused");
     let (message, data) = (&error.message, error.data.as_ref());
     match codec::connect_error::<Value>(name, session.revision(), message, data) {
         // A session that has ended has no use for it.
-        Ok(packet) => drop(session.send(&mut Fanout::from(packet), Sending::SURE)),
+        Ok(packet) => {
+            let _ = session.send(&mut Fanout::of(packet, &shared.parser), Sending::SURE);
+        }
         Err(error) => tracing::error!(%error, "a connect error can't be encoded"),
     }
 }

@@ -15,6 +15,7 @@
 
 pub(crate) mod asking;
 pub(crate) mod handshake;
+mod incoming;
 pub(crate) mod joining;
 pub(crate) mod reason;
 
@@ -26,9 +27,8 @@ use std::{
 
 use antiphon_protocol::{
     engine::{CloseReason, Message},
-    socket::{DecodeError, Decoder, Packet},
+    socket::{DecodeError, Packet},
 };
-use bytes::Bytes;
 use http::request::Parts;
 use serde::Serializer as _;
 
@@ -41,6 +41,7 @@ use crate::server::{
 };
 
 use asking::Asking;
+use incoming::{Incoming, Read};
 use joining::{refuse, refuse_unknown, start};
 
 /// The violation of a packet for a namespace that the client isn't in.
@@ -58,7 +59,7 @@ pub(crate) struct Client {
 }
 
 struct ClientState {
-    decoder: Decoder,
+    incoming: Incoming,
     /// For each namespace one that is connected or connecting, or one that leaves and maybe one
     /// that waits behind it. They are few: a list is smaller than a map, and as quick.
     sockets: Vec<Admitted>,
@@ -110,6 +111,15 @@ impl ClientState {
         let waits =
             |socket: &&Socket| socket.is_waiting() && socket.namespace().name() == namespace;
         sockets.find(waits).cloned()
+    }
+
+    /// Whether a packet may begin of which more is to come: its socket may want it.
+    fn may_begin(&self) -> bool {
+        match self.incoming.outstanding_namespace() {
+            Some(name) => self.joined(name).is_some() || self.waiting(name).is_some(),
+            // A parser knows of whom it is when it is whole.
+            None => !self.sockets.is_empty(),
+        }
     }
 
     /// Whether the connection may have so many more namespaces with so much auth.
@@ -176,8 +186,7 @@ impl Client {
         Arc::new_cyclic(|this| Self {
             this: Weak::clone(this),
             state: Mutex::new(ClientState {
-                decoder: Decoder::new(session.revision(), shared.limits)
-                    .with_parser(session.engine().config().parser),
+                incoming: Incoming::new(session.revision(), shared),
                 sockets: Vec::new(),
                 asking: None,
                 join_by: Some(crate::clock::now() + shared.connect_timeout),
@@ -299,7 +308,7 @@ impl Client {
         match namespaces.lease(name) {
             Some(lease) => this.enter(session, lease, auth),
             None if namespaces.has_parents() => this.ask(session, &namespaces, name, auth),
-            None => refuse_unknown(session, name),
+            None => refuse_unknown(session, &namespaces.shared, name),
         }
     }
 
@@ -315,14 +324,16 @@ impl Client {
             Admission::Begins => start(Arc::clone(self), socket),
             Admission::Waits => {}
             Admission::Joined => self.violation(session, "a second connect to the same namespace"),
-            Admission::Refused(error) => refuse(session, socket.namespace().name(), &error),
+            Admission::Refused(error) => {
+                refuse(session, &shared, socket.namespace().name(), &error)
+            }
         }
     }
 
     /// The client has broken a rule: the connection is closed.
     fn violation(&self, session: &Arc<Session>, what: &str) {
         tracing::debug!(session = ?session.id(), "closing connection: the client sent {what}");
-        self.lock().decoder.discard();
+        self.lock().incoming.discard();
         self.close_sockets(DisconnectReason::ForcedServerClose);
         session.close();
     }
@@ -375,45 +386,35 @@ impl Application for Namespaces {
 impl engine::Connection for Client {
     fn message(&self, session: &Arc<Session>, message: Message<'_>) {
         let mut state = self.lock();
-        match message {
-            Message::Text(text) => match state.decoder.text(text) {
-                Ok(Some(packet)) => {
-                    let socket = state.joined(packet.namespace());
+        let read = match state.incoming.read(message) {
+            Ok(read) => read,
+            Err(error) => {
+                drop(state);
+                return self.undecodable(session, &error);
+            }
+        };
+        let packet = match &read {
+            Read::Packet(packet) => packet,
+            Read::Assembled(assembled) => {
+                state.attachments_by = None;
+                &assembled.packet()
+            }
+            Read::Part { is_first } => {
+                if *is_first && !state.may_begin() {
+                    // Nothing is kept for clients that nobody knows.
                     drop(state);
-                    self.receive(session, &packet, socket);
+                    return self.violation(session, NOT_JOINED);
                 }
-                Ok(None) => {
-                    let namespace = state.decoder.outstanding_namespace();
-                    if namespace.is_none_or(|name| {
-                        state.joined(name).is_none() && state.waiting(name).is_none()
-                    }) {
-                        // Nothing is kept for clients that nobody knows.
-                        drop(state);
-                        return self.violation(session, NOT_JOINED);
-                    }
+                if *is_first {
                     let patience = session.engine().config().longest_silence();
                     state.attachments_by = Some(crate::clock::now() + patience);
                 }
-                Err(error) => {
-                    drop(state);
-                    self.undecodable(session, &error);
-                }
-            },
-            Message::Binary(data) => match state.decoder.binary(Bytes::from(data.into_owned())) {
-                Ok(Some(assembled)) => {
-                    state.attachments_by = None;
-                    let packet = assembled.packet();
-                    let socket = state.joined(packet.namespace());
-                    drop(state);
-                    self.receive(session, &packet, socket);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    drop(state);
-                    self.undecodable(session, &error);
-                }
-            },
-        }
+                return;
+            }
+        };
+        let socket = state.joined(packet.namespace());
+        drop(state);
+        self.receive(session, packet, socket);
     }
 
     fn closed(&self, _: &Arc<Session>, reason: CloseReason) {

@@ -236,7 +236,7 @@ fn acknowledge(socket: &Socket, ack: u64, args: &OwnedArgs) {
     let args = args.as_args();
     match codec::ack_from(socket.namespace().name(), ack, args) {
         // A socket that has left has no use for it.
-        Ok(message) => drop(socket.send_packet(&mut message.into(), Sending::SURE)),
+        Ok(message) => drop(socket.send_message(message, Sending::SURE)),
         Err(error) => tracing::error!(%error, "an acknowledgement can't be encoded"),
     }
 }

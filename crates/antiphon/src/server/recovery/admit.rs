@@ -471,7 +471,7 @@ impl Joining {
         let sid = socket.id().as_str();
         if let Ok(connect) = codec::connect_with(name, &Connected { sid, pid: &pid }) {
             // A session that has ended has no use for it.
-            let _ = socket.send_packet(&mut connect.into(), Sending::SURE);
+            let _ = socket.send_message(connect, Sending::SURE);
         }
         ordered.settled.notify_waiters();
         Ok(())

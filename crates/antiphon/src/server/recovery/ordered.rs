@@ -331,7 +331,12 @@ impl Ordered {
     fn send_unlogged(&self, event: &Outgoing, target: &Target, sending: Sending) {
         let mut draft = self.shared.draft();
         if self.encode(&mut draft, event, self.delivered()).is_ok() {
-            burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
+            burst::send(
+                &self.rooms,
+                target,
+                &mut Fanout::new(&mut draft, &self.shared.parser),
+                sending,
+            );
         }
     }
 
@@ -508,7 +513,12 @@ impl Ordered {
         let mut draft = self.shared.draft();
         if self.encode(&mut draft, event, sequence).is_ok() {
             let sending = Sending::with(policy);
-            burst::send(&self.rooms, target, &mut Fanout::new(&mut draft), sending);
+            burst::send(
+                &self.rooms,
+                target,
+                &mut Fanout::new(&mut draft, &self.shared.parser),
+                sending,
+            );
         }
         self.delivered.store(sequence, Ordering::Release);
     }
@@ -525,7 +535,7 @@ impl Ordered {
     ) -> Result<(), EmitError> {
         let mut draft = self.shared.draft();
         self.encode(&mut draft, event, sequence)?;
-        socket.send_packet(&mut Fanout::new(&mut draft), sending)?;
+        socket.send_packet(&mut Fanout::new(&mut draft, &self.shared.parser), sending)?;
         Ok(())
     }
 

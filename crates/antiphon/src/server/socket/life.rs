@@ -339,8 +339,9 @@ impl Socket {
             if by_server || reason == DisconnectReason::SessionTakenOver {
                 // Sent when nothing more is: see `Session::send_if`. A client that has gone needs
                 // none.
-                let mut packet = Fanout::from(codec::disconnect(self.namespace().name()));
-                let _ = session.send(&mut packet, Sending::SURE);
+                let packet = codec::disconnect(self.namespace().name());
+                let parser = &self.namespace().shared().parser;
+                let _ = session.send(&mut Fanout::of(packet, parser), Sending::SURE);
             }
             // A burst of broadcasts that it has had a part of goes on without it.
             session.settle();

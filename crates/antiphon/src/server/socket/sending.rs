@@ -53,7 +53,8 @@ impl Socket {
         {
             return self.send_behind(ordered, draft.finish(), sending);
         }
-        self.send_packet(&mut Fanout::new(draft), sending)?;
+        let parser = &self.namespace().shared().parser;
+        self.send_packet(&mut Fanout::new(draft, parser), sending)?;
         Ok(())
     }
 
@@ -70,16 +71,28 @@ impl Socket {
         let socket = self.clone();
         ordered.behind(message.len_bytes(), move || {
             // A socket that has left by then has no use for it.
-            let _ = socket.send_packet(&mut message.into(), sending);
+            let _ = socket.send_message(message, sending);
         });
         Ok(())
     }
 
     /// Sends an event that has been written, without a log.
     pub(crate) fn send_outgoing(&self, event: &Outgoing) -> Result<(), EmitError> {
-        let mut draft = self.namespace().shared().draft();
+        let shared = self.namespace().shared();
+        let mut draft = shared.draft();
         draft.outgoing(self.namespace().name(), None, event)?;
-        self.send_packet(&mut Fanout::new(&mut draft), Sending::SURE)?;
+        self.send_packet(&mut Fanout::new(&mut draft, &shared.parser), Sending::SURE)?;
+        Ok(())
+    }
+
+    /// Sends a message of Socket.IO that has been written for itself.
+    pub(crate) fn send_message(
+        &self,
+        message: EncodedMessage,
+        sending: Sending,
+    ) -> Result<(), EmitError> {
+        let parser = &self.namespace().shared().parser;
+        self.send_packet(&mut Fanout::of(message, parser), sending)?;
         Ok(())
     }
 

@@ -46,10 +46,7 @@ pub fn decode<'b>(
 }
 
 /// As [`decode`], into memory of the packet's own.
-pub(in crate::socket) fn assemble(
-    message: &[u8],
-    limits: &Limits,
-) -> Result<Assembled, DecodeError> {
+pub(super) fn assemble(message: &[u8], limits: &Limits) -> Result<Assembled, DecodeError> {
     let mut buffer = Buffer::default();
     let layout = parse(message, limits, &mut buffer)?;
     Ok(Assembled::new(buffer.text, layout, buffer.attachments))

@@ -9,6 +9,7 @@ use super::kind;
 use crate::socket::args::Args;
 use crate::socket::error::EncodeError;
 use crate::socket::packet::Packet;
+use crate::socket::parser::RawPacket;
 use crate::socket::placeholder::{self, Placeholder};
 use crate::socket::{json, reserved};
 
@@ -71,6 +72,26 @@ fn write(packet: &Packet<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
             Transcoder::new(data, out).payload(|_| true, || invalid("CONNECT_ERROR", "JSON"))
         }
     }
+}
+
+/// Appends a packet of which nothing is to be checked but that its payload is JSON.
+pub(super) fn raw(packet: &RawPacket<'_>, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    let kind = packet.kind.number();
+    begin(
+        out,
+        kind,
+        &packet.namespace,
+        packet.id,
+        packet.data.is_some(),
+    )?;
+    let Some(data) = &packet.data else {
+        return Ok(());
+    };
+    let transcoder = Transcoder {
+        attachments: &packet.attachments,
+        ..Transcoder::new(data, out)
+    };
+    transcoder.payload(|_| true, malformed)
 }
 
 const fn invalid(packet: &'static str, expected: &'static str) -> EncodeError {

@@ -67,9 +67,47 @@ pub(crate) mod encode;
 pub(crate) mod reader;
 mod time;
 
-pub(in crate::socket) use decode::assemble;
+use bytes::Bytes;
+
+use super::{Decoded, Messages, PacketDecoder, PacketParser, RawPacket};
+use crate::socket::{DecodeError, EncodeError, Limits};
+
 pub use decode::{Buffer, decode};
 pub use encode::encode;
+
+/// The parser of `socket.io-msgpack-parser`: each packet is one binary message.
+///
+/// It keeps nothing between messages, so that it is its own decoder.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Msgpack;
+
+impl PacketParser for Msgpack {
+    fn encode(&self, packet: &RawPacket<'_>, messages: &mut Messages) -> Result<(), EncodeError> {
+        let data = packet.data.as_ref().map_or(0, |data| data.len());
+        let mut message = Vec::with_capacity(data + 32);
+        encode::raw(packet, &mut message)?;
+        messages.binary(&message);
+        Ok(())
+    }
+
+    fn decoder(&self) -> Box<dyn PacketDecoder> {
+        Box::new(*self)
+    }
+}
+
+impl PacketDecoder for Msgpack {
+    fn text<'m>(&mut self, _: &'m str, _: &Limits) -> Result<Option<Decoded<'m>>, DecodeError> {
+        Err(DecodeError::TextMessage)
+    }
+
+    fn binary(
+        &mut self,
+        data: Bytes,
+        limits: &Limits,
+    ) -> Result<Option<Decoded<'static>>, DecodeError> {
+        decode::assemble(&data, limits).map(|packet| Some(packet.into()))
+    }
+}
 
 /// The types of packets, as they stand in the field `type`.
 mod kind {
