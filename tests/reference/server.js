@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { Server as Engine } from "engine.io";
 import { Server } from "socket.io";
 import msgpack from "socket.io-msgpack-parser";
+import { plain } from "../lib/parsers.js";
 
 const { values: flags, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,6 +24,8 @@ const { values: flags, positionals } = parseArgs({
     cookie: { type: "string" },
     compression: { type: "string" },
     msgpack: { type: "boolean", default: false },
+    plain: { type: "boolean", default: false },
+    cbor: { type: "boolean", default: false },
     recovery: { type: "string" },
     client: { type: "string" }, // Node has its own
     hooks: { type: "boolean", default: false },
@@ -57,6 +60,8 @@ const io = new Server(http, {
   serveClient: flags.client !== undefined,
   connectTimeout: Number(flags["connect-timeout"]),
   ...(flags.msgpack && { parser: msgpack }),
+  ...(flags.plain && { parser: plain }),
+  ...(flags.cbor && { parser: (await import("../lib/cbor.js")).cbor }),
   ...(flags.recovery && {
     connectionStateRecovery: {
       maxDisconnectionDuration: Number(flags.recovery),

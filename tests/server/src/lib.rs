@@ -3,4 +3,8 @@
 //! lists.
 
 pub mod bench_events;
+#[cfg(feature = "all")]
+pub mod cbor_parser;
 pub mod engine_echo;
+#[path = "../../../crates/antiphon/tests/support/plain_parser.rs"]
+pub mod plain_parser;

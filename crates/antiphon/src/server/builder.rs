@@ -341,8 +341,8 @@ impl ServerBuilder {
         self
     }
 
-    /// What messages are written as. JSON; the clients must have chosen the same, since nothing on
-    /// the wire says it.
+    /// What packets are written as. JSON; the clients must have chosen the same, since nothing on
+    /// the wire says it. For one of your own see the [guide](crate::guide::parsers).
     ///
     /// ```
     /// use antiphon::{Parser, Server};
@@ -351,8 +351,9 @@ impl ServerBuilder {
     /// let io = Server::builder().parser(Parser::Msgpack).build();
     /// ```
     ///
-    /// In MessagePack a message is one, whatever binary values it has, so that
-    /// [`max_emitted_attachments`](Self::max_emitted_attachments) doesn't apply.
+    /// In MessagePack a message is one, whatever binary values it has, and how many another parser
+    /// can write is its own to say: [`max_emitted_attachments`](Self::max_emitted_attachments) is
+    /// for JSON alone.
     pub fn parser(mut self, parser: impl Into<Parser>) -> Self {
         self.parser = parser.into();
         self.engine.is_transcoded = self.parser.packets().is_some();

@@ -17,7 +17,7 @@ use antiphon::{
     engine::{Engine, EngineConfig},
     recovery::LogFile,
 };
-use antiphon_test_server::engine_echo;
+use antiphon_test_server::{cbor_parser::Cbor, engine_echo, plain_parser::Plain};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request::Parts};
 use serde::{Deserialize, Serialize};
@@ -260,6 +260,8 @@ fn options(
             "--client" => builder.serve_client(ClientFiles::folder(value()?)?),
             "--hooks" => hooks(builder),
             "--msgpack" => builder.parser(Parser::Msgpack),
+            "--plain" => builder.parser(Plain),
+            "--cbor" => builder.parser(Cbor),
             "--recovery" => builder.recovery(Recovery::new().duration(milliseconds(value()?)?)),
             "--durable" | "--durable-later" => {
                 let file = LogFile::open(value()?)?;
