@@ -325,7 +325,7 @@ impl Client {
             Admission::Waits => {}
             Admission::Joined => self.violation(session, "a second connect to the same namespace"),
             Admission::Refused(error) => {
-                refuse(session, &shared, socket.namespace().name(), &error)
+                refuse(session, &shared, socket.namespace().name(), &error);
             }
         }
     }
