@@ -192,6 +192,7 @@ function onConnect(socket, ready = Promise.resolve()) {
   socket.on("seen", (ack) => (ack(seen), (seen = [])));
   socket.on("sent", (ack) => (ack(sent), (sent = [])));
   socket.on("forbidden", () => socket.emit("forbidden-back"));
+  socket.on("next-integer", (n, ack) => ack((BigInt(n) + 1n).toString()));
   socket.on("add", (a, b, ack) => ack(a + b));
   socket.on("panic", () => {
     try {

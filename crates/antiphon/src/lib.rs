@@ -3,6 +3,8 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(feature = "server")]
+pub mod big_integer;
+#[cfg(feature = "server")]
 mod clock;
 #[cfg(feature = "server")]
 pub mod engine;
@@ -17,6 +19,7 @@ pub use {
         engine::{Dialect, UpgradeTarget},
         socket::{Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits, Parser},
     },
+    big_integer::BigInt,
     bytes::Bytes,
     engine::{
         CloseReason, ConflateKey, Cookie, Cors, Denial, EngineBody, EngineConfig, EngineLayer,

@@ -9,10 +9,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use antiphon::{Ack, Args, Bytes, Data, Event, Limits, Server, Socket};
+use antiphon::{Ack, Args, Bytes, Data, DisconnectReason, Event, Limits, Server, Socket};
 use antiphon_protocol::websocket::Opcode;
 use serde_json::{Value, json, value::RawValue};
-use support::{Received, WEBSOCKET, WebSocket, http, serve};
+use support::{Received, WEBSOCKET, WebSocket, http, serve, until};
 use tokio::net::TcpStream;
 
 async fn joined(address: SocketAddr) -> WebSocket<TcpStream> {
@@ -237,4 +237,76 @@ async fn half_an_emoji_is_a_text_like_others() {
     let call = "POST /socket.io/call/typed";
     let (status, answer) = http(address, call, r#"["\ud83d",{}]"#).await;
     assert_eq!((status, &*answer), (200, "[\"\u{fffd}\",{}]"));
+}
+
+/// Each limit of the builder is the one that counts: what is within is handled, and what is beyond
+/// closes the connection, whichever it is.
+#[tokio::test]
+async fn a_packet_beyond_a_limit_of_the_builder_closes_its_connection() {
+    let limits = Limits::new;
+    let placeholder = |num| format!(r#"{{"_placeholder":true,"num":{num}}}"#);
+    let attachments = |count| {
+        let list: Vec<_> = (0..count).map(placeholder).collect();
+        format!(r#"45{count}-["a",{}]"#, list.join(","))
+    };
+    let texts = |within: &str, beyond: &str| [within.to_owned(), beyond.to_owned()];
+    let cases = [
+        (
+            limits().depth(3),
+            texts(r#"42["a",[[]]]"#, r#"42["a",[[[]]]]"#),
+        ),
+        (
+            limits().depth(3),
+            texts(r#"40/b,{"a":[[]]}"#, r#"40/b,{"a":[[[]]]}"#),
+        ),
+        (
+            limits().values(4),
+            texts(r#"42["a",1,[2]]"#, r#"42["a",1,[2,3]]"#),
+        ),
+        (limits().event_name(4), texts(r#"42["éé"]"#, r#"42["ééé"]"#)),
+        (limits().namespace(4), texts("40/abc", "40/abcd")),
+        (
+            limits().ack_digits(2),
+            texts(r#"4299["a"]"#, r#"42100["a"]"#),
+        ),
+        (limits().attachments(2), [attachments(2), attachments(3)]),
+    ];
+    for (limits, [within, beyond]) in cases {
+        let io = Server::builder().limits(limits).build();
+        let noted = Arc::new(Mutex::new(None));
+        let noting = Arc::clone(&noted);
+        io.of("/").on_disconnect(move |reason: DisconnectReason| {
+            *noting.lock().unwrap() = Some(reason);
+            std::future::ready(())
+        });
+        let address = serve(&io).await;
+        let mut client = joined(address).await;
+        client.send(&within).await;
+        if within.starts_with("45") {
+            client.send_frame(Opcode::Binary, b"x").await;
+            client.send_frame(Opcode::Binary, b"x").await;
+        }
+        // What comes behind it is handled.
+        client.send("40/z").await;
+        loop {
+            match client.next().await {
+                Received::Text(text) if text.starts_with("44/z,") => break,
+                Received::Text(_) => {}
+                other => panic!("{within}: {other:?}"),
+            }
+        }
+        assert_eq!(io.stats().undecodable, 0, "{within}");
+        client.send(&beyond).await;
+        assert!(
+            matches!(client.next().await, Received::Closed(_)),
+            "{beyond}"
+        );
+        assert_eq!(io.stats().undecodable, 1, "{beyond}");
+        until("its handler", || noted.lock().unwrap().is_some()).await;
+        assert_eq!(
+            *noted.lock().unwrap(),
+            Some(DisconnectReason::ForcedClose),
+            "{beyond}"
+        );
+    }
 }

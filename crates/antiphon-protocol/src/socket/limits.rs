@@ -8,6 +8,18 @@
 ///
 /// The size of a message as a whole is the business of the connection below.
 ///
+/// A client that is beyond one of them is not told which: a server closes its connection, as for
+/// whatever else is no packet. It sees `transport close`, and the server's log says the error.
+///
+/// | limit | error |
+/// |---|---|
+/// | `attachments` | [`TooManyAttachments`](super::DecodeError::TooManyAttachments) |
+/// | `depth` | [`TooDeep`](super::DecodeError::TooDeep) |
+/// | `values` | [`TooManyValues`](super::DecodeError::TooManyValues) |
+/// | `namespace` | [`NamespaceTooLong`](super::DecodeError::NamespaceTooLong) |
+/// | `event_name` | [`EventNameTooLong`](super::DecodeError::EventNameTooLong) |
+/// | `ack_digits` | [`AckIdTooLong`](super::DecodeError::AckIdTooLong) |
+///
 /// ```
 /// use antiphon_protocol::socket::Limits;
 ///

@@ -254,9 +254,20 @@ impl ServerBuilder {
         self
     }
 
-    /// Bounds of what one packet of a client may hold: attachments, nesting, values, names. What
-    /// the server emits isn't held to them; see
+    /// Bounds of what one packet of a client may hold: attachments, nesting, values, names, ids.
+    /// They hold for the payload of a CONNECT (`auth`), too, and whatever the parser. What the
+    /// server emits isn't held to them; see
     /// [`max_emitted_attachments`](Self::max_emitted_attachments).
+    ///
+    /// A client that is beyond one is closed (`forced close`, at the client `transport close`), is
+    /// counted in [`Stats::undecodable`](crate::Stats), and the log says at level debug by which
+    /// limit. A call by HTTP is answered with 400, and the limit.
+    ///
+    /// ```
+    /// use antiphon::{Limits, Server};
+    ///
+    /// let io = Server::builder().limits(Limits::new().depth(20).values(1_000)).build();
+    /// ```
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self

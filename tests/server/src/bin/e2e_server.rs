@@ -11,9 +11,10 @@ use std::{
 };
 
 use antiphon::{
-    Ack, Args, Auth, ClientFiles, ConnectError, Cookie, Cors, Data, Denial, DisconnectReason,
-    ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Listener, Namespace, NewEvent, Param,
-    Parser, Recovery, Rejection, Server, ServerBuilder, Socket, Tls, TransportKind,
+    Ack, Args, Auth, BigInt, ClientFiles, ConnectError, Cookie, Cors, Data, Denial,
+    DisconnectReason, ErrorAcks, Event, Extension, HttpCalls, JoinRequest, Listener, Namespace,
+    NewEvent, Param, Parser, Recovery, Rejection, Server, ServerBuilder, Socket, Tls,
+    TransportKind,
     engine::{Engine, EngineConfig},
     recovery::LogFile,
 };
@@ -526,6 +527,7 @@ fn events(namespace: &Namespace) {
         .on("forbidden", async |socket: Socket| {
             socket.emit("forbidden-back", ());
         })
+        .on("next-integer", async |Data(BigInt(n)): Data<BigInt<u64>>| BigInt(u128::from(n) + 1))
         .on("add", async |Data((a, b)): Data<(i64, i64)>| a + b)
         .on("panic", panics)
         .on("disconnect-me", async |socket: Socket| socket.disconnect())

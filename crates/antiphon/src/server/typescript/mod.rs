@@ -56,7 +56,9 @@
 //!   if the handler couldn't be called.
 //! * What serde reads and writes differently (`default`, `skip_serializing_if`) has two types, with
 //!   `In` and `Out` at the end of their names.
-//! * All numbers are `number`. JavaScript knows integers up to 2⁵³: send larger ones as text.
+//! * All numbers are `number`. JavaScript knows integers up to 2⁵³: larger ones are a
+//!   [`BigInt`](crate::BigInt), which is a `string`. A field that is written by
+//!   [`big_integer`](crate::big_integer) needs `#[schemars(with = "BigInt<u64>")]` for that.
 //! * Binary attachments are [`Binary`].
 
 mod describe;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Binary, Declarations};
-use crate::{Ack, Args, Data, Server};
+use crate::{Ack, Args, BigInt, Data, Server};
 
 /// The member of the interface that describes an event emitted with a `T`.
 fn emitted<T: JsonSchema>() -> String {
@@ -100,6 +100,22 @@ fn collections_are_arrays_and_records() {
     );
     assert_eq!(emitted::<serde_json::Value>(), "(data: unknown) => void;");
     assert_eq!(emitted::<Binary>(), "(data: ArrayBuffer) => void;");
+}
+
+#[test]
+fn large_integers_are_texts() {
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Order {
+        #[serde(with = "crate::big_integer")]
+        #[schemars(with = "BigInt<u64>")]
+        id: u64,
+    }
+    assert_eq!(emitted::<BigInt<u64>>(), "(data: string) => void;");
+    assert_eq!(
+        emitted::<(Option<BigInt<i128>>, Vec<BigInt<u8>>)>(),
+        "(arg1: string | null, arg2: string[]) => void;"
+    );
+    assert_eq!(definition::<Order>("Order"), "Order {\n  id: string;\n}");
 }
 
 #[test]
