@@ -3,7 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../examples/shared/plain_parser.rs"]
+#[path = "support/plain_parser.rs"]
+#[allow(unreachable_pub)]
 mod plain_parser;
 mod support;
 

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-#[path = "../../../crates/antiphon/examples/shared/plain_parser.rs"]
+#[path = "../../../crates/antiphon/tests/support/plain_parser.rs"]
+#[allow(unreachable_pub)]
 mod plain_parser;
 
 use antiphon::{Data, Server, Socket};
