@@ -87,7 +87,7 @@ fn read(role: Role, stream: &[u8], chunk: usize) -> (Vec<Seen>, End) {
             start += decoded.consumed;
             match decoded.event {
                 Some(Event::Text(text)) => seen.push(Seen::Text(text.into_owned())),
-                Some(Event::Binary(data)) => seen.push(Seen::Binary(data.into_owned())),
+                Some(Event::Binary(data)) => seen.push(Seen::Binary(data.into())),
                 Some(Event::Ping(data)) => seen.push(Seen::Ping(data.to_vec())),
                 Some(Event::Pong(data)) => seen.push(Seen::Pong(data.to_vec())),
                 Some(Event::Close(_)) => return (seen, End::Close),

@@ -11,11 +11,13 @@
 //! | [`socket`] | packets, arguments and attachments of Socket.IO, revisions 4 and 5 | docs/protocol.md 14 to 18 |
 //! | [`cluster`] | what servers say to each other | docs/protocol.md 24, 25 |
 //! | `content_coding` | compressed bodies of HTTP (feature `deflate`) | RFC 9110 §8.4, §12.5.3 |
+//! | [`BinaryMessage`] | bytes of a message, lent or owned | |
 //! | [`record`] | numbers, texts and events one behind the other, as logs and servers write them | |
 
 // docs.rs says at each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod binary;
 pub mod cluster;
 #[cfg(feature = "deflate")]
 pub mod content_coding;
@@ -23,3 +25,5 @@ pub mod engine;
 pub mod record;
 pub mod socket;
 pub mod websocket;
+
+pub use binary::BinaryMessage;

@@ -7,10 +7,7 @@
 //! writes `events.d.ts` and serves at port 3000. Handlers are registered by `declarations.describe(..)`;
 //! what they take and return is described by `JsonSchema`, which is derived beside serde's traits.
 
-use antiphon::{
-    Data, Rejection, Server, Socket,
-    typescript::{Binary, Declarations},
-};
+use antiphon::{Binary, Data, Rejection, Server, Socket, typescript::Declarations};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -17,7 +17,9 @@ mod server;
 pub use {
     antiphon_protocol::{
         engine::{Dialect, UpgradeTarget},
-        socket::{Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits, Parser},
+        socket::{
+            Args as RawArgs, ArgsError, DecodeError, Draft, EncodeError, Limits, Parser, shared,
+        },
     },
     big_integer::BigInt,
     bytes::Bytes,
@@ -27,7 +29,7 @@ pub use {
         Revision, SameSite, Secure, SendError, SessionId, Stats, TransportKind,
     },
     server::{
-        Ack, AckError, Acknowledged, Args, Auth, Broadcast, BroadcastAnswers, ClientFiles,
+        Ack, AckError, Acknowledged, Args, Auth, Binary, Broadcast, BroadcastAnswers, ClientFiles,
         ConnectError, Context, CountedSockets, Data, DisconnectReason, EmitError, Emitted, Emitter,
         ErrorAcks, Event, Extension, FetchedSocket, FetchedSockets, FlashPolicy, FromArgs,
         FromContext, Handler, HandlerError, Handshake, HttpCalls, IntoArgs, IntoReply, IntoRooms,

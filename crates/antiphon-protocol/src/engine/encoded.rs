@@ -410,12 +410,11 @@ impl Drop for PacketWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::borrow::Cow;
-
     use proptest::prelude::*;
 
     use super::*;
     use crate::{
+        BinaryMessage,
         engine::{Message, Packet},
         websocket::{Decoder, Event, Role},
     };
@@ -504,7 +503,7 @@ mod tests {
 
         #[test]
         fn a_binary_message_is_read_back_in_every_form(data: Vec<u8>) {
-            let message = Packet::Message(Message::Binary(Cow::Borrowed(&data)));
+            let message = Packet::Message(Message::Binary(BinaryMessage::Lent(&data)));
             for revision in BOTH {
                 let packet = EncodedPacket::binary(&data, revision);
                 let read = Packet::from_binary(packet.payload(), revision);

@@ -5,13 +5,15 @@
 //! packet is a [`PacketError`], and ends the session. The way out is
 //! [`EncodedPacket`](super::EncodedPacket).
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use base64::{
     DecodeError, Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
 use serde::{Serialize, Serializer};
+
+use crate::BinaryMessage;
 
 /// The type of a message as a raw byte, in front of binary packets of revision 3.
 pub(super) const MESSAGE_BYTE: u8 = 4;
@@ -94,8 +96,8 @@ impl PacketType {
 pub enum Message<'a> {
     /// A text.
     Text(&'a str),
-    /// Bytes; owned if they had to be decoded from base64.
-    Binary(Cow<'a, [u8]>),
+    /// Bytes; owned if they had to be decoded from base64, or were owned before.
+    Binary(BinaryMessage<'a>),
 }
 
 /// One Engine.IO packet, borrowed from the buffer that it was read from.
@@ -171,7 +173,7 @@ impl<'a> Packet<'a> {
             '4' => Self::Message(Message::Text(data)),
             '5' => Self::Upgrade,
             '6' => Self::Noop,
-            'b' => Self::Message(Message::Binary(Cow::Owned(decode_base64(data, revision)?))),
+            'b' => Self::Message(Message::Binary(decode_base64(data, revision)?.into())),
             unknown => return Err(PacketError::UnknownType(unknown)),
         })
     }
@@ -183,14 +185,19 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// In revision 3 [`PacketError::Empty`] without a type byte and [`PacketError::BinaryType`] if
     /// it is not that of a message. Revision 4 takes any bytes.
-    pub fn from_binary(data: &'a [u8], revision: Revision) -> Result<Self, PacketError> {
-        let message = match data.split_first() {
-            _ if !revision.dialect().has_type_byte => data,
-            None => return Err(PacketError::Empty),
-            Some((&MESSAGE_BYTE, message)) => message,
-            Some((&other, _)) => return Err(PacketError::BinaryType(other)),
-        };
-        Ok(Self::Message(Message::Binary(Cow::Borrowed(message))))
+    pub fn from_binary(
+        data: impl Into<BinaryMessage<'a>>,
+        revision: Revision,
+    ) -> Result<Self, PacketError> {
+        let data = data.into();
+        if !revision.dialect().has_type_byte {
+            return Ok(Self::Message(Message::Binary(data)));
+        }
+        match data.split_first() {
+            None => Err(PacketError::Empty),
+            Some((MESSAGE_BYTE, message)) => Ok(Self::Message(Message::Binary(message))),
+            Some((other, _)) => Err(PacketError::BinaryType(other)),
+        }
     }
 }
 
@@ -222,7 +229,7 @@ mod tests {
     const BOTH: [Revision; 2] = [Revision::V3, Revision::V4];
 
     fn binary(data: &[u8]) -> Packet<'_> {
-        Packet::Message(Message::Binary(Cow::Borrowed(data)))
+        Packet::Message(Message::Binary(BinaryMessage::Lent(data)))
     }
 
     #[test]
@@ -340,13 +347,16 @@ mod tests {
     #[test]
     fn a_binary_frame_has_a_type_byte_in_revision_3_only() {
         let data = [4, 1, 2];
-        assert_eq!(Packet::from_binary(&data, Revision::V4), Ok(binary(&data)));
         assert_eq!(
-            Packet::from_binary(&data, Revision::V3),
+            Packet::from_binary(&data[..], Revision::V4),
+            Ok(binary(&data))
+        );
+        assert_eq!(
+            Packet::from_binary(&data[..], Revision::V3),
             Ok(binary(&[1, 2]))
         );
-        assert_eq!(Packet::from_binary(&[], Revision::V4), Ok(binary(&[])));
-        assert_eq!(Packet::from_binary(&[4], Revision::V3), Ok(binary(&[])));
+        assert_eq!(Packet::from_binary(&[][..], Revision::V4), Ok(binary(&[])));
+        assert_eq!(Packet::from_binary(&[4][..], Revision::V3), Ok(binary(&[])));
     }
 
     proptest! {
@@ -356,7 +366,7 @@ mod tests {
                 let _ = Packet::from_text(&text, revision);
                 let _ = Packet::from_text(&format!("b{text}"), revision);
                 let _ = Packet::from_text(&format!("b4{text}"), revision);
-                let _ = Packet::from_binary(&data, revision);
+                let _ = Packet::from_binary(&data[..], revision);
             }
         }
     }

@@ -227,8 +227,40 @@ enum Rest<'a> {
     End,
 }
 
+/// A packet as it stands in a body.
+enum Undecoded<'a> {
+    Text(&'a str, Revision),
+    /// Of revision 3, which alone has them.
+    Binary(&'a [u8]),
+}
+
 impl<'a> Packets<'a> {
+    /// Passes over so many packets without decoding them: base64 stays what it is.
+    ///
+    /// # Errors
+    /// What the iterator says if the body isn't a payload until there.
+    pub fn pass(&mut self, count: usize) -> Result<(), PayloadError> {
+        for _ in 0..count {
+            self.split_off()?;
+        }
+        Ok(())
+    }
+
     fn read(&mut self) -> Result<Option<Packet<'a>>, PayloadError> {
+        let Some(packet) = self.split_off()? else {
+            return Ok(None);
+        };
+        let rest = std::mem::replace(&mut self.rest, Rest::End);
+        let packet = match packet {
+            Undecoded::Text(text, revision) => Packet::from_text(text, revision)?,
+            Undecoded::Binary(data) => Packet::from_binary(data, Revision::V3)?,
+        };
+        self.rest = rest;
+        Ok(Some(packet))
+    }
+
+    /// Takes the next packet off. After an error nothing is left.
+    fn split_off(&mut self) -> Result<Option<Undecoded<'a>>, PayloadError> {
         let (packet, rest) = match std::mem::replace(&mut self.rest, Rest::End) {
             Rest::Separated(text) => {
                 self.take_one()?;
@@ -236,7 +268,7 @@ impl<'a> Packets<'a> {
                     Some((packet, rest)) => (packet, Rest::Separated(rest)),
                     None => (text, Rest::End),
                 };
-                (Packet::from_text(packet, Revision::V4)?, rest)
+                (Undecoded::Text(packet, Revision::V4), rest)
             }
             Rest::Counted(mut text) => loop {
                 if text.is_empty() {
@@ -247,10 +279,7 @@ impl<'a> Packets<'a> {
                 text = rest;
                 // An empty payload is `0:`, so nothing is no packet here.
                 if !packet.is_empty() {
-                    break (
-                        Packet::from_text(packet, Revision::V3)?,
-                        Rest::Counted(rest),
-                    );
+                    break (Undecoded::Text(packet, Revision::V3), Rest::Counted(rest));
                 }
             },
             Rest::Binary([]) | Rest::End => return Ok(None),
@@ -311,8 +340,8 @@ fn utf16_end(text: &str, length: usize) -> Result<usize, PayloadError> {
     Ok(text.len() - characters.as_str().len())
 }
 
-/// Reads the first packet of a binary payload.
-fn read_binary(body: &[u8]) -> Result<(Packet<'_>, &[u8]), PayloadError> {
+/// Splits the first packet of a binary payload off.
+fn read_binary(body: &[u8]) -> Result<(Undecoded<'_>, &[u8]), PayloadError> {
     let Some((&kind, body)) = body.split_first() else {
         return Err(PayloadError::Empty);
     };
@@ -325,10 +354,10 @@ fn read_binary(body: &[u8]) -> Result<(Packet<'_>, &[u8]), PayloadError> {
         .and_then(|body| body.split_at_checked(expected))
         .ok_or(PayloadError::Truncated { expected })?;
     let packet = if kind == 1 {
-        Packet::from_binary(data, Revision::V3)?
+        Undecoded::Binary(data)
     } else {
         let text = simdutf8::basic::from_utf8(data).map_err(|_| PayloadError::NotUtf8)?;
-        Packet::from_text(text, Revision::V3)?
+        Undecoded::Text(text, Revision::V3)
     };
     Ok((packet, rest))
 }

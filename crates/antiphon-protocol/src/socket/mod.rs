@@ -49,7 +49,7 @@ mod proof;
 #[cfg(test)]
 mod tests;
 
-pub use args::{Args, ArgsError, OwnedArgs, Shape, from_json};
+pub use args::{Args, ArgsError, OwnedArgs, Shape, from_json, shared};
 pub use decoder::{Assembled, Decoder};
 pub use encode::{
     Draft, ack, ack_error, ack_from, connect, connect_error, connect_with, disconnect, event,

@@ -13,6 +13,7 @@ use super::{
     FrameError, Opcode,
     frame::{Header, apply_mask},
 };
+use crate::BinaryMessage;
 
 /// How many fragments a message may have, however short they are.
 const FREE_FRAGMENTS: usize = 1_000;
@@ -36,7 +37,7 @@ pub enum Event<'a> {
     /// A text message; owned if it came compressed or in fragments.
     Text(Cow<'a, str>),
     /// A binary message; owned if it came compressed or in fragments.
-    Binary(Cow<'a, [u8]>),
+    Binary(BinaryMessage<'a>),
     /// A ping: answer it with a pong of the same data.
     Ping(&'a [u8]),
     /// A pong, whether or not it was asked for.
@@ -157,7 +158,7 @@ impl Decoder {
         let is_whole = header.is_final && !header.is_compressed;
         let event = match header.opcode {
             Opcode::Text if is_whole => Some(Event::Text(Cow::Borrowed(utf8(payload)?))),
-            Opcode::Binary if is_whole => Some(Event::Binary(Cow::Borrowed(payload))),
+            Opcode::Binary if is_whole => Some(Event::Binary(BinaryMessage::Lent(payload))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
                 let event = self.handle_part(header, payload);
                 if let (Err(FrameError::TooBig { .. }), Some(mask)) = (&event, header.mask) {
@@ -229,6 +230,8 @@ impl Decoder {
             return Ok(None);
         }
         if !fragments.is_compressed {
+            // Whoever keeps the message keeps no more than its bytes.
+            fragments.payload.shrink_to_fit();
             return owned(fragments.is_text, fragments.payload).map(Some);
         }
         let inflated = inflate(&fragments.payload, self.max_payload);
@@ -271,7 +274,7 @@ impl Fragments {
 /// A message that owns its bytes.
 fn owned<'a>(is_text: bool, payload: Vec<u8>) -> Result<Event<'a>, FrameError> {
     if !is_text {
-        return Ok(Event::Binary(Cow::Owned(payload)));
+        return Ok(Event::Binary(payload.into()));
     }
     let text = String::from_utf8(payload).map_err(|_| FrameError::NotUtf8)?;
     Ok(Event::Text(Cow::Owned(text)))

@@ -17,6 +17,7 @@
 mod config;
 mod hooks;
 mod http;
+mod room;
 pub(crate) mod session;
 mod stats;
 mod transport;
@@ -39,8 +40,12 @@ use tokio::runtime::Handle;
 
 use crate::seldom::Warnings;
 
-pub use antiphon_protocol::engine::{
-    CloseReason, ConflateKey, Message, Packet, QueueLimits, QueuePolicy, Revision, TransportKind,
+pub use antiphon_protocol::{
+    BinaryMessage,
+    engine::{
+        CloseReason, ConflateKey, Message, Packet, QueueLimits, QueuePolicy, Revision,
+        TransportKind,
+    },
 };
 pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};

@@ -43,6 +43,7 @@ pub use delivery::kept::{Undelivered, UndeliveredReason};
 pub use error::{AckError, ConnectError, EmitError, Emitted, HandlerError, Rejection};
 pub use handlers::{
     args::{Args, FromArgs, IntoArgs, IntoReply, NewEvent},
+    binary::Binary,
     context::Context,
     extract::{Auth, Data, Event, Extension, FromContext, State},
     handler::{Handler, OnConnect, OnDisconnect, OnEvent},

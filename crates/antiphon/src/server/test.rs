@@ -48,7 +48,6 @@ use antiphon_protocol::{
     socket::{self, ArgsError, Draft, EncodeError, Limits, MAX_ATTACHMENTS, OwnedArgs, Packet},
     websocket::{Decoder, Event, Opcode, Role, masked_frame},
 };
-use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -589,7 +588,7 @@ impl Connection {
                     None => None, // open, close, noop
                 },
                 Some(Event::Binary(data)) => {
-                    let whole = self.packets.binary(Bytes::copy_from_slice(&data));
+                    let whole = self.packets.binary(data.into());
                     let whole = whole.map_err(|error| error.to_string())?;
                     whole.and_then(|whole| of_packet(whole.packet()))
                 }

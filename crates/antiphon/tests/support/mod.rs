@@ -219,6 +219,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
+    /// The stream, for whoever writes and reads bytes. Nothing may have been read ahead.
+    pub fn into_stream(self) -> S {
+        assert!(self.buffer.is_empty());
+        self.stream
+    }
+
     /// The same with another decoder.
     pub fn map_decoder(mut self, change: impl FnOnce(Decoder) -> Decoder) -> Self {
         self.decoder = change(self.decoder);
@@ -268,7 +274,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let consumed = decoded.consumed;
             let received = decoded.event.and_then(|event| match event {
                 Event::Text(text) => Some(Received::Text(text.into_owned())),
-                Event::Binary(data) => Some(Received::Binary(data.into_owned())),
+                Event::Binary(data) => Some(Received::Binary(data.into())),
                 Event::Close(close) => Some(Received::Closed(close.map(|close| close.code))),
                 Event::Ping(_) | Event::Pong(_) => None,
             });

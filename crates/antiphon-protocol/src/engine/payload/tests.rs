@@ -1,9 +1,10 @@
-use std::borrow::Cow;
-
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Message, PacketType};
+use crate::{
+    BinaryMessage,
+    engine::{Message, PacketType},
+};
 
 const BOTH: [Revision; 2] = [Revision::V3, Revision::V4];
 
@@ -16,7 +17,7 @@ fn text_message(data: &str) -> Packet<'_> {
 }
 
 fn binary_message(data: &[u8]) -> Packet<'_> {
-    Packet::Message(Message::Binary(Cow::Borrowed(data)))
+    Packet::Message(Message::Binary(BinaryMessage::Lent(data)))
 }
 
 fn decode_all(
@@ -382,6 +383,27 @@ proptest! {
         }
         if let Ok(packets) = decode(&body, Revision::V3, true, 10) {
             prop_assert!(packets.count() <= 11);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn packets_that_are_passed_over_are_those_that_would_be_read(
+        messages: Vec<Vec<u8>>,
+        binary: bool,
+        count in 0_usize..8,
+    ) {
+        for revision in BOTH {
+            let encoded = messages.iter().map(|data| EncodedPacket::binary(data, revision));
+            let body = encode(&encoded.collect::<Vec<_>>(), revision, binary);
+            if body.body.is_empty() {
+                continue;
+            }
+            let packets = || decode(&body.body, revision, body.binary, usize::MAX).unwrap();
+            let mut passed = packets();
+            passed.pass(count).unwrap();
+            prop_assert!(passed.eq(packets().skip(count)));
         }
     }
 }

@@ -7,6 +7,7 @@
 //! It also reads what `serde_json` refuses: texts with lone surrogates, where U+FFFD is put in
 //! their places.
 
+use bytes::Bytes;
 use serde::de::{
     self, DeserializeSeed, Deserializer, EnumAccess, Error as _, IgnoredAny, MapAccess, SeqAccess,
     Unexpected, VariantAccess, Visitor,
@@ -18,6 +19,7 @@ use super::super::json;
 use super::super::placeholder::{self, Placeholder};
 use super::Args;
 use super::key::{Key, RAW_VALUE, Token};
+use super::shared::{self, SHARED};
 
 /// Levels of arrays and objects in one argument: as many as `serde_json` goes down.
 const MOST_LEVELS: u8 = 127;
@@ -147,7 +149,7 @@ impl<'de> Input<'de> {
     }
 
     /// Takes the placeholder that comes next, if one does.
-    fn attachment(&mut self) -> Option<&'de [u8]> {
+    fn attachment(&mut self) -> Option<&'de Bytes> {
         if self.peek() != Some(b'{') || self.args.attachments.is_empty() {
             return None;
         }
@@ -155,7 +157,7 @@ impl<'de> Input<'de> {
         match placeholder::at(self.args.json, self.at, attachments.len()) {
             Placeholder::Attachment { num, end } => {
                 self.at = end;
-                attachments.get(num).map(AsRef::as_ref)
+                attachments.get(num)
             }
             // The decoder lets no illegal one through.
             Placeholder::Not | Placeholder::Illegal => None,
@@ -288,6 +290,11 @@ impl<'de> Deserializer<'de> for &mut Input<'de> {
     ) -> Result<V::Value, Error> {
         if name == RAW_VALUE {
             return self.plainly(|json| json.deserialize_newtype_struct(name, visitor));
+        }
+        if name == SHARED
+            && let Some(attachment) = self.attachment()
+        {
+            return shared::lend(attachment, visitor);
         }
         visitor.visit_newtype_struct(self)
     }

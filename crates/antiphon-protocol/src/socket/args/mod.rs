@@ -14,6 +14,7 @@ mod key;
 mod misfit;
 mod ser;
 mod shape;
+mod shared;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use self::error::ArgsError;
 pub(super) use self::ser::{Opening, Output};
 pub use self::shape::Shape;
+pub use self::shared::shared;
 use super::error::{DecodeError, EncodeError};
 use super::{Limits, msgpack, proof};
 use crate::engine::EncodedPacket;

@@ -3,8 +3,6 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-
 use super::{Decoded, Inner, PacketDecoder, PacketParser};
 use crate::engine::{Message, Revision};
 use crate::socket::{Assembled, DecodeError, Limits};
@@ -65,7 +63,7 @@ impl ParserDecoder {
         };
         let decoded = match message {
             Message::Text(text) => parser.text(text, &self.limits)?,
-            Message::Binary(data) => parser.binary(Bytes::from(data.into_owned()), &self.limits)?,
+            Message::Binary(data) => parser.binary(data.into(), &self.limits)?,
         };
         let Some(Decoded(packet)) = decoded else {
             self.taken += 1;

@@ -408,7 +408,7 @@ fn a_packet_has_no_more_parts_than_attachments_and_one() {
 #[test]
 fn a_kind_of_message_that_a_parser_has_no_method_for_is_refused() {
     let parser = Says(RawPacket::new(PacketKind::Disconnect, "/"));
-    let binary = decoder(&parser).decode(Message::Binary(Cow::Borrowed(b"x")));
+    let binary = decoder(&parser).decode(Message::Binary(b"x"[..].into()));
     assert_eq!(binary.unwrap_err(), DecodeError::BinaryMessage);
     let text = decoder(&Msgpack).decode(Message::Text("2[\"a\"]"));
     assert_eq!(text.unwrap_err(), DecodeError::TextMessage);

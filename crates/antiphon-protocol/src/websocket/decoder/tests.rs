@@ -21,7 +21,7 @@ impl From<Event<'_>> for Seen {
     fn from(event: Event<'_>) -> Self {
         match event {
             Event::Text(text) => Self::Text(text.into_owned()),
-            Event::Binary(data) => Self::Binary(data.into_owned()),
+            Event::Binary(data) => Self::Binary(data.into()),
             Event::Ping(data) => Self::Ping(data.to_vec()),
             Event::Pong(data) => Self::Pong(data.to_vec()),
             Event::Close(close) => Self::Close(close.map(|c| (c.code, c.reason.to_owned()))),
@@ -120,7 +120,7 @@ fn a_whole_frame_is_borrowed_and_fragments_are_owned() {
     assert!(decoder.unfinished.is_some());
     let mut last = *b"\x80\x01b";
     let event = decoder.decode(&mut last).unwrap().event;
-    assert!(matches!(event, Some(Event::Binary(Cow::Owned(data))) if data == b"ab"));
+    assert!(matches!(event, Some(Event::Binary(BinaryMessage::Owned(data))) if data == "ab"));
     assert!(decoder.unfinished.is_none());
 }
 

@@ -74,7 +74,7 @@ fn read(decoder: &mut Decoder, frames: &[Vec<u8>]) -> Result<Vec<Vec<u8>>, Frame
         let decoded = decoder.decode(&mut frame)?;
         match decoded.event {
             Some(Event::Text(text)) => messages.push(text.into_owned().into_bytes()),
-            Some(Event::Binary(data)) => messages.push(data.into_owned()),
+            Some(Event::Binary(data)) => messages.push(data.into()),
             Some(other) => panic!("{other:?}"),
             None => {}
         }
@@ -468,7 +468,7 @@ proptest! {
             let mut decoder = Decoder::new(role, data.len()).with_deflate();
             prop_assert_eq!(decoder.frame_length(&frame), Ok(Some(frame.len())));
             let event = decoder.decode(&mut frame).unwrap().event;
-            prop_assert_eq!(event, Some(Event::Binary(Cow::Owned(data))));
+            prop_assert_eq!(event, Some(Event::Binary(data.into())));
         } else {
             prop_assert!(frame.is_empty());
         }

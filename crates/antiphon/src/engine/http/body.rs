@@ -7,11 +7,12 @@
 
 use std::pin::pin;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use http_body::Body;
 use http_body_util::BodyExt;
 
 use super::error::RequestError;
+use crate::engine::room::room;
 
 /// Of a body that is too large so many times the bound is read and thrown away, so that its client
 /// gets the answer: a connection that is closed with unread bytes is reset.
@@ -25,7 +26,7 @@ where
     let mut body = pin!(body);
     let announced = body.size_hint().exact();
     let expected = body.size_hint().lower().min(limit as u64) as usize;
-    let mut read = BytesMut::new();
+    let mut read = Vec::new();
     let mut total = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| RequestError::BodyFailed("connection lost".to_owned()))?;
@@ -34,7 +35,7 @@ where
         };
         total += data.remaining();
         if total > limit {
-            read = BytesMut::new();
+            read = Vec::new();
             if total > limit.saturating_mul(DISCARD_FACTOR) {
                 break;
             }
@@ -43,7 +44,10 @@ where
         if read.is_empty() && body.is_end_stream() {
             return Ok(data.copy_to_bytes(data.remaining()));
         }
-        read.reserve(expected.saturating_sub(read.len()).max(data.remaining()));
+        let come = read.len() + data.remaining();
+        if come > read.capacity() && come <= expected {
+            read.reserve_exact(room(expected, come) - read.len());
+        }
         while data.has_remaining() {
             let chunk = data.chunk();
             read.extend_from_slice(chunk);
@@ -57,5 +61,5 @@ where
     if announced.is_some_and(|announced| announced != total as u64) {
         return Err(RequestError::BodyFailed("connection lost".to_owned()));
     }
-    Ok(read.freeze())
+    Ok(read.into())
 }

@@ -226,7 +226,7 @@ impl Post {
     pub(crate) async fn receive(self, body: Bytes, binary: bool) -> Result<(), PayloadError> {
         let packets = self.packets(&body, binary);
         let mut packets = packets.map_err(|error| self.undecodable(error))?;
-        let Some(handled) = self.receive_some(&mut packets)? else {
+        let Some(handled) = self.receive_some(&body, &mut packets)? else {
             return Ok(());
         };
         let (done, received) = oneshot::channel();
@@ -249,15 +249,15 @@ impl Post {
     /// What is left of a body behind the packets that have been handled.
     async fn receive_rest(
         &self,
-        body: &[u8],
+        body: &Bytes,
         binary: bool,
         handled: usize,
     ) -> Result<(), PayloadError> {
         let mut packets = self.packets(body, binary)?;
-        packets.by_ref().take(handled).for_each(drop);
+        packets.pass(handled)?;
         loop {
             tokio::task::yield_now().await;
-            if self.receive_some(&mut packets)?.is_none() {
+            if self.receive_some(body, &mut packets)?.is_none() {
                 return Ok(());
             }
         }
@@ -269,17 +269,25 @@ impl Post {
     }
 
     /// Hands packets on until all are, or others should have their turn. Returns how many that
-    /// were, if there may be more.
-    fn receive_some(&self, packets: &mut Packets<'_>) -> Result<Option<usize>, PayloadError> {
+    /// were, if there may be more. A binary message that is most of the body shares its bytes.
+    fn receive_some(
+        &self,
+        body: &Bytes,
+        packets: &mut Packets<'_>,
+    ) -> Result<Option<usize>, PayloadError> {
         let mut budget = turn::Budget::default();
         let mut count = 0;
         turn::scope_of(&self.session, || {
             for packet in packets {
                 let packet = packet.map_err(|error| self.undecodable(error))?;
-                let bytes = match &packet {
-                    Packet::Message(Message::Text(text)) => text.len(),
-                    Packet::Message(Message::Binary(data)) => data.len(),
-                    _ => 0,
+                let (packet, bytes) = match packet {
+                    Packet::Message(Message::Binary(data)) => {
+                        let bytes = data.len();
+                        let message = Message::Binary(data.shared(body));
+                        (Packet::Message(message), bytes)
+                    }
+                    Packet::Message(Message::Text(text)) => (packet, text.len()),
+                    _ => (packet, 0),
                 };
                 self.session.receive(packet);
                 count += 1;

@@ -143,13 +143,13 @@ pub(crate) enum Reader {
     Unix(unix::OwnedReadHalf),
 }
 
-impl Reader {
-    pub(crate) fn poll_read(
-        &mut self,
+impl AsyncRead for Reader {
+    fn poll_read(
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self {
+        match self.get_mut() {
             Self::Tcp(reader) => Pin::new(reader).poll_read(context, buffer),
             #[cfg(unix)]
             Self::Unix(reader) => Pin::new(reader).poll_read(context, buffer),

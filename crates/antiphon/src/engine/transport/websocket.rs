@@ -1,9 +1,11 @@
 //! WebSocket: reads frames, hands packets on, and ends the connection properly.
 //!
-//! An idle connection owns no buffer: bytes are read into a buffer of the thread, and only a frame
-//! that is not complete is kept. A connection of TCP or of a Unix socket is taken back from the HTTP
+//! An idle connection owns no buffer: bytes are read into a buffer of the thread ([`reading`]), and
+//! only a frame that is not complete is kept. A connection of TCP or of a Unix socket is taken back from the HTTP
 //! server, so that senders write to it directly; any other (TLS, for one) is written to by the
 //! driver.
+
+mod reading;
 
 use std::{
     cell::Cell,
@@ -16,16 +18,19 @@ use std::{
 };
 
 use antiphon_protocol::{
-    engine::{CloseReason, Encoded, Packet, session::server::Input},
+    engine::{CloseReason, Encoded, Packet, PacketError, session::server::Input},
     websocket::{Decoder, Event, FrameError, Role, close_frame, deflate::Window, pong_frame},
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::{
-    io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf},
+    io::{AsyncRead, AsyncWrite as _, AsyncWriteExt as _},
     net::TcpStream,
     time::Sleep,
 };
+
+use reading::ReadError;
+pub(crate) use reading::with_buffer;
 
 use crate::engine::{
     ReadAhead, Session,
@@ -36,12 +41,6 @@ use crate::engine::{
     transport::stream::{Io, Reader, Wire, Writer},
 };
 
-/// Bytes of the thread's read buffer.
-const READ_BUFFER: usize = 256 << 10;
-
-/// Bytes that are reserved at the most for a frame that has only announced its length.
-const RESERVED: usize = 64 << 10;
-
 /// So much is written at once to a connection that takes no lists.
 const PIECE: usize = 64 << 10;
 
@@ -51,22 +50,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// Close code of a connection that has done its work (RFC 6455 §7.4.1).
 const NORMAL_CLOSURE: u16 = 1000;
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Gives a read buffer of the thread to `read`.
-pub(crate) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BUFFER.take();
-    if buffer.is_empty() {
-        // Fresh from the system, so that what is never read into takes no memory.
-        buffer = vec![0; READ_BUFFER];
-    }
-    let result = read(&mut buffer);
-    BUFFER.set(buffer);
-    result
-}
 
 /// The connection below an upgrade, if it is one that we know, and what was read ahead of it. Any
 /// other is given back.
@@ -108,6 +91,15 @@ pub(crate) struct WebSocket {
     has_backlog: bool,
 }
 
+impl Stream {
+    fn reader(&mut self) -> &mut (dyn AsyncRead + Send + Unpin) {
+        match self {
+            Self::Half(reader) => reader,
+            Self::Whole(io) => io,
+        }
+    }
+}
+
 fn decoder(max_payload: usize, window: Option<Window>) -> Decoder {
     let decoder = Decoder::new(Role::Server, max_payload);
     match window {
@@ -115,14 +107,6 @@ fn decoder(max_payload: usize, window: Option<Window>) -> Decoder {
         Some(_) => decoder.with_deflate(),
         _ => decoder,
     }
-}
-
-/// Why nothing more can be read.
-enum ReadError {
-    /// The client has closed the connection.
-    Closed,
-    Io(io::Error),
-    Frame(FrameError),
 }
 
 impl WebSocket {
@@ -174,121 +158,6 @@ impl WebSocket {
             window,
             has_backlog: false,
         }
-    }
-
-    /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may
-    /// be as large as those of `session` now. Returns how many bytes were read.
-    fn poll_read(
-        &mut self,
-        session: Option<&Session>,
-        context: &mut Context<'_>,
-        handle: &mut dyn FnMut(Event<'_>) -> bool,
-    ) -> Poll<Result<usize, ReadError>> {
-        with_buffer(|buffer| {
-            let mut read = ReadBuf::new(buffer);
-            let polled = match &mut self.stream {
-                Stream::Half(reader) => reader.poll_read(context, &mut read),
-                Stream::Whole(io) => Pin::new(io).poll_read(context, &mut read),
-            };
-            let count = read.filled().len();
-            match polled {
-                Poll::Pending => Poll::Pending,
-                // TLS whose client has gone without a word, as most do. Frames tell what is whole.
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    Poll::Ready(Err(ReadError::Closed))
-                }
-                Poll::Ready(Err(error)) => Poll::Ready(Err(ReadError::Io(error))),
-                Poll::Ready(Ok(())) if count == 0 => Poll::Ready(Err(ReadError::Closed)),
-                Poll::Ready(Ok(())) => {
-                    let decoded = self.decode(session, &mut buffer[..count], handle);
-                    Poll::Ready(decoded.map(|()| count))
-                }
-            }
-        })
-    }
-
-    /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.
-    fn decode(
-        &mut self,
-        session: Option<&Session>,
-        data: &mut [u8],
-        handle: &mut dyn FnMut(Event<'_>) -> bool,
-    ) -> Result<(), ReadError> {
-        if self.partial.is_empty() {
-            let consumed = self.decode_whole(session, data, handle)?;
-            let rest = &data[consumed..];
-            if !rest.is_empty() {
-                let length = self.frame_length(session, rest)?;
-                // What the header announces is believed as far as it costs little.
-                let expected = length.unwrap_or(0).min(RESERVED);
-                self.partial.reserve_exact(expected.max(rest.len()));
-                self.partial.extend_from_slice(rest);
-            }
-            return Ok(());
-        }
-        let mut kept = std::mem::take(&mut self.partial);
-        kept.extend_from_slice(data);
-        let consumed = self.decode_whole(session, &mut kept, handle)?;
-        if consumed < kept.len() {
-            kept.drain(..consumed);
-            let length = self.frame_length(session, &kept)?;
-            // What one read brought may be much more than what is left of it.
-            let expected = length.unwrap_or(0).min(RESERVED);
-            if kept.capacity() > kept.len() * 2 + RESERVED {
-                kept.shrink_to(expected);
-            }
-            self.partial = kept;
-        }
-        Ok(())
-    }
-
-    /// How long the frame at the start of `data` is, if its header has come.
-    fn frame_length(
-        &mut self,
-        session: Option<&Session>,
-        data: &[u8],
-    ) -> Result<Option<usize>, ReadError> {
-        match self.decoder.frame_length(data) {
-            Err(FrameError::TooBig { .. }) if self.raise_limit(session) => {
-                self.decoder.frame_length(data).map_err(ReadError::Frame)
-            }
-            length => length.map_err(ReadError::Frame),
-        }
-    }
-
-    /// Lets messages be as large as those of the session may be now. Returns `false` if they were.
-    #[cold]
-    fn raise_limit(&mut self, session: Option<&Session>) -> bool {
-        let limit = session.map_or(0, Session::max_payload);
-        let is_more = limit > self.decoder.max_payload();
-        if is_more {
-            self.decoder.set_max_payload(limit);
-        }
-        is_more
-    }
-
-    fn decode_whole(
-        &mut self,
-        session: Option<&Session>,
-        data: &mut [u8],
-        handle: &mut dyn FnMut(Event<'_>) -> bool,
-    ) -> Result<usize, ReadError> {
-        let mut consumed = 0;
-        while consumed < data.len() {
-            let decoded = match self.decoder.decode(&mut data[consumed..]) {
-                Ok(decoded) => decoded,
-                Err(FrameError::TooBig { .. }) if self.raise_limit(session) => continue,
-                Err(error) => return Err(ReadError::Frame(error)),
-            };
-            if decoded.consumed == 0 {
-                break;
-            }
-            consumed += decoded.consumed;
-            if decoded.event.is_some_and(|event| !handle(event)) {
-                break;
-            }
-        }
-        Ok(consumed)
     }
 
     /// Writes a whole frame, before a session has taken the way out.
@@ -554,30 +423,35 @@ fn poll_write_some(
 /// Hands one event to the session. Returns `false` if nothing more is to be read.
 fn receive(session: &Arc<Session>, event: Event<'_>) -> bool {
     let revision = session.revision();
-    let packet = match &event {
-        Event::Text(text) => Packet::from_text(text, revision),
-        Event::Binary(data) => Packet::from_binary(data, revision),
+    match event {
+        Event::Text(text) => receive_packet(session, Packet::from_text(&text, revision)),
+        Event::Binary(data) => receive_packet(session, Packet::from_binary(data, revision)),
         Event::Ping(data) => {
             if !session.is_unread() {
                 // Whether it has been queued, its driver sees.
                 let _ = session.send(&mut Encoded::Frames(pong_frame(data)), Sending::SURE);
             }
-            return true;
+            true
         }
-        Event::Pong(_) => return true,
+        Event::Pong(_) => true,
         Event::Close(_) => {
             session.input(Input::TransportClosed);
-            return false;
-        }
-    };
-    match packet {
-        Ok(packet) => session.receive(packet),
-        Err(error) => {
-            session.undecodable(&error);
-            return false;
+            false
         }
     }
-    true
+}
+
+fn receive_packet(session: &Arc<Session>, packet: Result<Packet<'_>, PacketError>) -> bool {
+    match packet {
+        Ok(packet) => {
+            session.receive(packet);
+            true
+        }
+        Err(error) => {
+            session.undecodable(&error);
+            false
+        }
+    }
 }
 
 /// Nothing more can be read.

@@ -9,7 +9,6 @@ use antiphon_protocol::{
     engine::{Message, Revision},
     socket::{Assembled, DecodeError, Decoder, Packet, ParserDecoder},
 };
-use bytes::Bytes;
 
 use crate::server::Shared;
 
@@ -49,7 +48,7 @@ impl Incoming {
                 Ok(packet.map_or(Read::Part { is_first: true }, Read::Packet))
             }
             (Self::Standard(decoder), Message::Binary(data)) => {
-                let packet = decoder.binary(Bytes::from(data.into_owned()))?;
+                let packet = decoder.binary(data.into())?;
                 Ok(packet.map_or(Read::Part { is_first: false }, Read::Assembled))
             }
             (Self::Parser(decoder), message) => {

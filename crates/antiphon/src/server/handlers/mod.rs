@@ -10,6 +10,7 @@
 //! that blocks its thread. A handler's panic ends that call alone.
 
 pub(crate) mod args;
+pub(crate) mod binary;
 pub(crate) mod callable;
 pub(crate) mod context;
 pub(crate) mod dispatch;

@@ -4,28 +4,17 @@
 use std::{borrow::Cow, sync::Arc};
 
 use antiphon_protocol::socket::Shape;
-use bytes::Bytes;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Call;
 use crate::{
     engine::TransportKind,
     server::{
-        Ack, Args, Auth, Data, Emitted, Event, Extension, Handshake, Namespace, Param, Rejection,
-        Server, Socket, State, handlers::callable::Immediate,
+        Ack, Args, Auth, Binary, Data, Emitted, Event, Extension, Handshake, Namespace, Param,
+        Rejection, Server, Socket, State, handlers::callable::Immediate,
     },
 };
-
-/// A binary attachment whose type is known to TypeScript: `ArrayBuffer`, or on the way to the
-/// server also a view of one, as Node's `Buffer` is.
-///
-/// It is read and written as [`Bytes`] are. A field that is to stay `Bytes` has
-/// `#[schemars(with = "antiphon::typescript::Binary")]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Binary(pub Bytes);
 
 impl JsonSchema for Binary {
     fn inline_schema() -> bool {

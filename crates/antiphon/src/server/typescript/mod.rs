@@ -59,7 +59,7 @@
 //! * All numbers are `number`. JavaScript knows integers up to 2⁵³: larger ones are a
 //!   [`BigInt`](crate::BigInt), which is a `string`. A field that is written by
 //!   [`big_integer`](crate::big_integer) needs `#[schemars(with = "BigInt<u64>")]` for that.
-//! * Binary attachments are [`Binary`].
+//! * Binary attachments are [`Binary`](crate::Binary).
 
 mod describe;
 mod schema;
@@ -72,7 +72,7 @@ use std::{
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 
-pub use describe::{Binary, Describe, Signature};
+pub use describe::{Describe, Signature};
 
 use crate::server::{Handler, IntoReply, Namespace, OnEvent, Rejection};
 use describe::{Arguments, DescribeReply, Reply};

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Binary, Declarations};
-use crate::{Ack, Args, BigInt, Data, Server};
+use super::Declarations;
+use crate::{Ack, Args, BigInt, Binary, Data, Server};
 
 /// The member of the interface that describes an event emitted with a `T`.
 fn emitted<T: JsonSchema>() -> String {

@@ -10,6 +10,8 @@ use std::mem;
 
 use bytes::Bytes;
 
+use crate::BinaryMessage;
+
 use super::reader::{Reader, Value, invalid};
 use super::{kind, time};
 use crate::socket::error::DecodeError;
@@ -40,15 +42,16 @@ pub fn decode<'b>(
     limits: &Limits,
     buffer: &'b mut Buffer,
 ) -> Result<Packet<'b>, DecodeError> {
-    let mut layout = parse(message, limits, buffer)?;
+    let mut layout = parse(message, &Bytes::new(), limits, buffer)?;
     let unescaped = layout.unescaped.take().map(Cow::Owned);
     Ok(layout.packet(&buffer.text, &buffer.attachments, unescaped))
 }
 
-/// As [`decode`], into memory of the packet's own.
-pub(super) fn assemble(message: &[u8], limits: &Limits) -> Result<Assembled, DecodeError> {
+/// As [`decode`], into memory of the packet's own. An attachment that is most of the message shares
+/// its bytes.
+pub(super) fn assemble(message: &Bytes, limits: &Limits) -> Result<Assembled, DecodeError> {
     let mut buffer = Buffer::default();
-    let layout = parse(message, limits, &mut buffer)?;
+    let layout = parse(message, message, limits, &mut buffer)?;
     Ok(Assembled::new(buffer.text, layout, buffer.attachments))
 }
 
@@ -81,8 +84,10 @@ fn transcode<T>(
     run: impl FnOnce(&mut Transcoder<'_, '_>, usize) -> Result<T, DecodeError>,
 ) -> Result<(Transcoded, T), DecodeError> {
     let mut attachments = Vec::new();
+    let unshared = Bytes::new();
     let mut transcoder = Transcoder {
         reader: Reader::new(message),
+        shared: &unshared,
         limits,
         text: Vec::with_capacity(message.len()),
         attachments: &mut attachments,
@@ -100,7 +105,13 @@ fn transcode<T>(
 }
 
 /// Transcodes the message into the buffer, and says where the parts of the packet stand.
-fn parse(message: &[u8], limits: &Limits, buffer: &mut Buffer) -> Result<Layout, DecodeError> {
+/// `shared` is the message, if attachments may share its bytes.
+fn parse(
+    message: &[u8],
+    shared: &Bytes,
+    limits: &Limits,
+    buffer: &mut Buffer,
+) -> Result<Layout, DecodeError> {
     if message.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -109,6 +120,7 @@ fn parse(message: &[u8], limits: &Limits, buffer: &mut Buffer) -> Result<Layout,
     buffer.attachments.clear();
     let mut transcoder = Transcoder {
         reader: Reader::new(message),
+        shared,
         limits,
         text,
         attachments: &mut buffer.attachments,
@@ -233,6 +245,8 @@ const fn field(field: &'static str) -> DecodeError {
 /// Writes what it reads as JSON.
 struct Transcoder<'m, 'l> {
     reader: Reader<'m>,
+    /// The message, if attachments may share its bytes; empty if not.
+    shared: &'l Bytes,
     limits: &'l Limits,
     text: Vec<u8>,
     attachments: &'l mut Vec<Bytes>,
@@ -473,7 +487,8 @@ impl Transcoder<'_, '_> {
         if num >= limit {
             return Err(DecodeError::TooManyAttachments { limit });
         }
-        self.attachments.push(Bytes::copy_from_slice(bytes));
+        let bytes = BinaryMessage::Lent(bytes).shared(self.shared);
+        self.attachments.push(bytes.into());
         let _ = write!(self.text, r#"{{"_placeholder":true,"num":{num}}}"#);
         Ok(())
     }
