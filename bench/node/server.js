@@ -1,18 +1,20 @@
 // The server of bench_server.rs, on Node's socket.io: stock settings.
 //
-// node server.js PORT [REDIS_URL]
+// node server.js PORT [compress | REDIS_URL]
 //
-// With a Redis it is one of several servers, by the adapter and the client that Node's guide has.
+// With `compress` it compresses messages from 1 KiB on, which stock settings don't. With a Redis it is one of several servers, by the adapter and the client that Node's guide has.
 
 import { createServer } from "node:http";
 import { createAdapter } from "@socket.io/redis-adapter";
 import { createClient } from "redis";
 import { Server } from "socket.io";
 
-const [port, url] = process.argv.slice(2);
+const [port, word] = process.argv.slice(2);
 const http = createServer();
-const io = new Server(http);
-if (url) {
+const compresses = word === "compress";
+const io = new Server(http, compresses ? { perMessageDeflate: { threshold: 1024 } } : {});
+if (word && !compresses) {
+  const url = word;
   const clients = [createClient({ url }), createClient({ url })];
   await Promise.all(clients.map((client) => client.connect()));
   io.adapter(createAdapter(...clients));

@@ -63,6 +63,11 @@ impl Broadcast {
         self.receivers
     }
 
+    /// What is sent is of this kind.
+    pub fn of(self, payload: Payload) -> Self {
+        Self { payload, ..self }
+    }
+
     /// The receivers are those from this connection on.
     pub fn from(self, from: usize) -> Self {
         Self { from, ..self }

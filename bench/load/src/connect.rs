@@ -13,6 +13,16 @@ use crate::{
 /// Handshakes that run at the same time.
 const AT_ONCE: usize = 64;
 
+/// A CONNECT as `socket.io-msgpack-parser` writes it for a stock client without `auth`.
+const PACKED_CONNECT: &[u8] =
+    b"\x84\xa4type\x00\xa4data\xd4\x00\x00\xa7options\x81\xa8compress\xc3\xa3nsp\xa1/";
+
+/// Whether a message answers a CONNECT with the id of a socket, in JSON or MessagePack.
+fn is_joined(message: &[u8]) -> bool {
+    message.starts_with(b"40{\"sid\":\"")
+        || message.starts_with(b"\x83\xa4type\x00\xa3nsp\xa1/\xa4data\x81\xa3sid")
+}
+
 /// Opens WebSocket sessions until the net has `count` connections.
 pub struct Connect {
     count: usize,
@@ -71,13 +81,17 @@ impl Load for Connect {
         match (*step, message) {
             (Step::Upgrade, Message::Response(response)) if response.is_upgrade() => {
                 net.is_websocket_now(id);
+                net.compresses(id, response.keeps_window());
                 *step = Step::Open;
             }
             (Step::Open, Message::Text(text)) if text.starts_with(b"0{\"sid\":\"") => {
-                net.send_text(id, b"40");
+                match net.packs() {
+                    true => net.send_binary(id, PACKED_CONNECT),
+                    false => net.send_text(id, b"40"),
+                }
                 *step = Step::Join;
             }
-            (Step::Join, Message::Text(text)) if text.starts_with(b"40{\"sid\":\"") => {
+            (Step::Join, Message::Text(text) | Message::Binary(text)) if is_joined(text) => {
                 self.latency.add(now - *started);
                 *step = Step::Joined;
                 self.joined += 1;

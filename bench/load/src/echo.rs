@@ -17,6 +17,8 @@ pub enum Shape {
     Text,
     Binary,
     Ack,
+    /// In MessagePack.
+    Msgpack,
 }
 
 /// When a connection sends again.
@@ -56,6 +58,11 @@ struct Lane {
 
 const TEXT: &str = "42[\"echo\",";
 const ACK: &str = "[\"ack\",";
+/// The start and the end of an event as `socket.io-msgpack-parser` writes it for a stock client, and
+/// the start of ours.
+const PACKED: &[u8] = b"\x84\xa4type\x02\xa4data\x92\xa4echo";
+const PACKED_END: &[u8] = b"\xa7options\x81\xa8compress\xc3\xa3nsp\xa1/";
+const PACKED_BACK: &[u8] = b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x92\xa4echo";
 const HEAD: &[u8] = b"451-[\"binary\",{\"_placeholder\":true,\"num\":0}]";
 
 impl Echo {
@@ -105,6 +112,10 @@ impl Echo {
         match self.shape {
             Shape::Text => net.send_text(id, self.payload.text(TEXT, id, lane.sent)),
             Shape::Ack => net.send_text(id, self.payload.with_id("42", ACK, id, lane.sent)),
+            Shape::Msgpack => {
+                let packed = self.payload.packed(PACKED, PACKED_END, id, lane.sent);
+                net.send_binary(id, packed);
+            }
             Shape::Binary => {
                 net.send_text(id, HEAD);
                 net.send_binary(id, self.payload.binary(id, lane.sent));
@@ -143,6 +154,9 @@ impl Load for Echo {
                     number = self.number(id, text);
                 }
                 (text, self.payload.with_id("43", "[", id, number))
+            }
+            (Shape::Msgpack, Message::Binary(bytes)) => {
+                (bytes, self.payload.packed(PACKED_BACK, b"", id, number))
             }
             (Shape::Binary, Message::Text(text)) if !self.lanes[id].has_head && text == HEAD => {
                 self.lanes[id].has_head = true;

@@ -42,6 +42,7 @@ pub fn push(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: [u8; 4]) {
 /// A frame from the server.
 pub struct Frame<'a> {
     pub opcode: u8,
+    pub is_compressed: bool,
     pub payload: &'a [u8],
     /// How many bytes it took.
     pub size: usize,
@@ -52,8 +53,8 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
     let [first, second, rest @ ..] = bytes else {
         return Ok(None);
     };
-    if first & 0xf0 != 0x80 {
-        return Err(format!("expected a whole, plain frame, got first byte {first:#04x}").into());
+    if first & 0xf0 & !COMPRESSED != 0x80 {
+        return Err(format!("expected a whole frame, got first byte {first:#04x}").into());
     }
     let (length, header) = match second {
         0..=125 => (usize::from(*second), 2),
@@ -70,6 +71,7 @@ pub fn parse(bytes: &[u8]) -> Result<Option<Frame<'_>>> {
     let size = header + length;
     Ok((bytes.len() >= size).then(|| Frame {
         opcode: first & 0x0f,
+        is_compressed: first & COMPRESSED != 0,
         payload: &bytes[header..size],
         size,
     }))

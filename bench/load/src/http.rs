@@ -52,6 +52,13 @@ impl Response<'_> {
         header(self.head, name)
     }
 
+    /// Whether its server keeps the window of what it compresses from one message to the next, if it
+    /// compresses at all.
+    pub fn keeps_window(&self) -> Option<bool> {
+        let extensions = self.header("sec-websocket-extensions")?;
+        Some(!extensions.contains("server_no_context_takeover"))
+    }
+
     /// Whether it switches to WebSocket, with the right answer to our key.
     pub fn is_upgrade(&self) -> bool {
         self.status == 101 && self.header("sec-websocket-accept") == Some(ACCEPT)

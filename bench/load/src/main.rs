@@ -11,6 +11,7 @@ mod flood;
 mod frame;
 mod histogram;
 mod http;
+mod inflate;
 mod machine;
 mod message;
 mod net;

@@ -30,6 +30,40 @@ impl Payload {
         }
     }
 
+    /// Payloads that are more than one text, `STAMP",[{..},..],"..`: JSON as an application has it,
+    /// which can be compressed. They have `size` bytes, at least those of the stamp.
+    pub fn json(size: usize) -> Self {
+        const NAMES: [&str; 4] = ["apples", "bread", "coffee", "oranges"];
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut text = String::from("\",[");
+        let size = size.saturating_sub(STAMP);
+        loop {
+            // No price ends with a zero, which a server that parses would leave out.
+            let (id, price) = (random(&mut state) % 100_000, random(&mut state) % 1_000);
+            let price = price * 10 + 1 + id % 9;
+            let name = NAMES[(random(&mut state) % 4) as usize];
+            let row = format!(
+                r#"{{"id":{id},"name":"{name}","price":{}.{:02},"isSold":{}}}"#,
+                price / 100,
+                price % 100,
+                price % 2 == 0
+            );
+            // Brackets and quotes are to follow.
+            if text.len() + row.len() + 4 > size {
+                break;
+            }
+            text.push_str(&row);
+            text.push(',');
+        }
+        let text = text.trim_end_matches(',').to_owned() + "],\"";
+        let filler = ".".repeat(size.saturating_sub(text.len()));
+        Self {
+            text: (text + &filler).into_bytes(),
+            binary: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
     /// `PREFIX"PAYLOAD"]`, where the prefix is as `42["echo",`.
     pub fn text(&mut self, prefix: &str, sender: usize, number: u64) -> &[u8] {
         self.scratch.clear();
@@ -48,6 +82,24 @@ impl Payload {
         stamp(&mut self.scratch, sender, number);
         self.scratch.extend_from_slice(&self.text);
         self.scratch.extend_from_slice(b"\"]");
+        &self.scratch
+    }
+
+    /// The payload as a text of MessagePack, with what is before and behind it.
+    pub fn packed(&mut self, prefix: &[u8], suffix: &[u8], sender: usize, number: u64) -> &[u8] {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(prefix);
+        let length = STAMP + self.text.len();
+        match length {
+            ..=0xff => self.scratch.extend_from_slice(&[0xd9, length as u8]),
+            _ => {
+                self.scratch.push(0xda);
+                self.scratch.extend((length as u16).to_be_bytes());
+            }
+        }
+        stamp(&mut self.scratch, sender, number);
+        self.scratch.extend_from_slice(&self.text);
+        self.scratch.extend_from_slice(suffix);
         &self.scratch
     }
 
@@ -106,5 +158,22 @@ mod tests {
                 .starts_with(b"427[\"ack\",\"00000001")
         );
         assert_eq!(payload.binary(1, 7).len(), 20);
+        let packed = payload.packed(b"\x92", b"\xc0", 1, 7);
+        assert!(packed.starts_with(b"\x92\xd9\x1400000001"));
+        assert_eq!(packed.len(), 1 + 2 + 20 + 1);
+    }
+
+    #[test]
+    fn a_payload_of_json_has_its_size_and_closes_what_it_opens() {
+        for size in [40, 200, 1024] {
+            let mut payload = Payload::json(size);
+            let text = String::from_utf8(payload.text("[", 1, 2).to_vec()).unwrap();
+            assert_eq!(text.len(), size + 4);
+            let count = |what: char| text.matches(what).count();
+            assert_eq!(count('{'), count('}'));
+            assert_eq!((count('['), count(']'), count('"') % 2), (2, 2, 0));
+            assert!(text.starts_with("[\"0000000100000002\",["));
+            assert!(!text.contains(",]"));
+        }
     }
 }

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flate2::Decompress;
 use mio::{Events, Interest, Poll, Token, net::TcpStream, unix::SourceFd};
 use nix::sys::{
     time::TimeSpec,
@@ -22,6 +23,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{
     Result, frame, http,
+    inflate::{Inflater, decompress},
     message::{random, shown},
     tls,
 };
@@ -81,6 +83,10 @@ struct Connection {
     stream: TcpStream,
     tls: Option<Box<ClientConnection>>,
     is_websocket: bool,
+    /// Whether its server keeps the window of what it compresses, if it compresses.
+    keeps_window: Option<bool>,
+    /// What inflates its messages, if their window is kept.
+    inflate: Option<Box<Decompress>>,
     /// The start of a message whose rest hasn't come.
     inbox: Vec<u8>,
     outbox: Vec<u8>,
@@ -131,6 +137,11 @@ pub struct Net {
     offers: bool,
     /// What is connected speaks TLS.
     tls: Option<Arc<ClientConfig>>,
+    /// Packets are in MessagePack.
+    packs: bool,
+    inflater: Inflater,
+    /// Events that came as they are where compression was agreed on.
+    uncompressed: u64,
     poll: Poll,
     events: Events,
     connections: Vec<Connection>,
@@ -158,6 +169,9 @@ impl Net {
             server,
             offers: false,
             tls: None,
+            packs: false,
+            inflater: Inflater::default(),
+            uncompressed: 0,
             poll,
             events: Events::with_capacity(1024),
             connections: Vec::new(),
@@ -179,6 +193,20 @@ impl Net {
     /// Its connections speak TLS, or not.
     pub fn securing(self, tls: Option<Arc<ClientConfig>>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Its packets are in MessagePack, or not.
+    pub fn packing(self, packs: bool) -> Self {
+        Self { packs, ..self }
+    }
+
+    pub const fn packs(&self) -> bool {
+        self.packs
+    }
+
+    /// How many events came as they are, where compression was agreed on.
+    pub const fn uncompressed(&self) -> u64 {
+        self.uncompressed
     }
 
     #[cfg(test)]
@@ -231,6 +259,8 @@ impl Net {
             stream,
             tls,
             is_websocket: false,
+            keeps_window: None,
+            inflate: None,
             inbox: Vec::new(),
             outbox: Vec::new(),
             written: 0,
@@ -242,6 +272,11 @@ impl Net {
     /// From here on there are frames on the connection.
     pub fn is_websocket_now(&mut self, id: usize) {
         self.connections[id].is_websocket = true;
+    }
+
+    /// Whether the server keeps the window of what it compresses on this connection, if it compresses.
+    pub fn compresses(&mut self, id: usize, keeps_window: Option<bool>) {
+        self.connections[id].keeps_window = keeps_window;
     }
 
     pub fn send_http(&mut self, id: usize, request: &str) {
@@ -467,6 +502,21 @@ impl Net {
                 break;
             };
             used += frame.size;
+            if frame.is_compressed {
+                let mut inflater = std::mem::take(&mut self.inflater);
+                let inflated = self.inflate(id, &mut inflater, frame.payload)?;
+                let message = match frame.opcode {
+                    frame::BINARY => Message::Binary(inflated),
+                    _ => Message::Text(inflated),
+                };
+                load.message(self, id, message, now)?;
+                self.inflater = inflater;
+                continue;
+            }
+            let is_event = frame.payload.starts_with(b"42");
+            if is_event && self.connections[id].keeps_window.is_some() {
+                self.uncompressed += 1;
+            }
             match frame.opcode {
                 frame::TEXT if frame.payload == b"2" => self.send_text(id, b"3"), // the heartbeat
                 frame::TEXT => load.message(self, id, Message::Text(frame.payload), now)?,
@@ -480,6 +530,26 @@ impl Net {
             }
         }
         Ok(used)
+    }
+}
+
+impl Net {
+    /// The message that came compressed on a connection.
+    fn inflate<'i>(
+        &mut self,
+        id: usize,
+        inflater: &'i mut Inflater,
+        payload: &[u8],
+    ) -> Result<&'i [u8]> {
+        let connection = &mut self.connections[id];
+        match connection.keeps_window {
+            None => Err("got a compressed message, which wasn't agreed on".into()),
+            Some(false) => inflater.alone(payload),
+            Some(true) => {
+                let own = connection.inflate.get_or_insert_with(decompress);
+                inflater.with(own, payload)
+            }
+        }
     }
 }
 

@@ -109,9 +109,12 @@ pub fn table(results: &Results, kinds: &[Kind]) -> String {
         let about = row.about();
         let mut cells = vec![about.title.to_owned(), about.unit.to_owned()];
         for kind in kinds {
-            let absolute = about
-                .absolute
-                .filter(|_| matches!(kind, Kind::Ours | Kind::Tuned));
+            let beside = about.to_row.and_then(|(row, part)| {
+                let other = results.spread(row, *kind)?;
+                Some(other.median * part)
+            });
+            let absolute = about.absolute.or(beside);
+            let absolute = absolute.filter(|_| matches!(kind, Kind::Ours | Kind::Tuned));
             cells.push(match (median(*kind), absolute) {
                 (Some(value), None) => number(value),
                 (Some(value), limit) => goal(value, limit),

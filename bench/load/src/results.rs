@@ -14,8 +14,12 @@ pub enum Row {
     Echo,
     Echo32,
     Ack32,
+    EchoMsgpack,
+    Echo32Msgpack,
     Broadcast,
     Broadcast32,
+    BroadcastJson,
+    BroadcastDeflate,
     RoomFew,
     RoomMany,
     Binary,
@@ -53,12 +57,14 @@ pub struct About {
     pub rate_to_socketioxide: Option<f64>,
     /// At most this by itself.
     pub absolute: Option<f64>,
+    /// At most this part of what our same server takes for another line.
+    pub to_row: Option<(Row, f64)>,
     /// The order of magnitude on the machine where the goals were set.
     pub reference: &'static str,
 }
 
 impl Row {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 34] = [
         Self::Idle,
         Self::IdleCompressed,
         Self::IdlePolling,
@@ -66,8 +72,12 @@ impl Row {
         Self::Echo,
         Self::Echo32,
         Self::Ack32,
+        Self::EchoMsgpack,
+        Self::Echo32Msgpack,
         Self::Broadcast,
         Self::Broadcast32,
+        Self::BroadcastJson,
+        Self::BroadcastDeflate,
         Self::RoomFew,
         Self::RoomMany,
         Self::Binary,
@@ -117,6 +127,7 @@ impl Row {
                 to_floor: None,
                 rate_to_socketioxide: None,
                 absolute: None,
+                to_row: None,
                 reference,
             }
         }
@@ -141,6 +152,17 @@ impl Row {
             About {
                 absolute: Some(50.0),
                 ..about(title, "ms", None, None, "")
+            }
+        }
+        const fn beside(
+            title: &'static str,
+            to_row: Row,
+            part: f64,
+            of_node: Option<f64>,
+        ) -> About {
+            About {
+                to_row: Some((to_row, part)),
+                ..about(title, "us", None, of_node, "")
             }
         }
         const fn part(of: f64) -> Option<f64> {
@@ -172,6 +194,10 @@ impl Row {
             Self::Echo => about("echo, 1 in flight", "us", Some(0.56), part(3.0), "4.5"),
             Self::Echo32 => about("echo, 32 in flight", "us", part(5.0), part(18.0), "0.6"),
             Self::Ack32 => about("ack, 32 in flight", "us", part(5.0), part(17.0), "0.65"),
+            Self::EchoMsgpack => beside("echo in MessagePack, 1 in flight", Self::Echo, 1.0, None),
+            Self::Echo32Msgpack => {
+                beside("echo in MessagePack, 32 in flight", Self::Echo32, 1.0, None)
+            }
             Self::Broadcast => about(
                 "broadcast to 1,000, a delivery",
                 "us",
@@ -185,6 +211,13 @@ impl Row {
                 part(4.0),
                 part(25.0),
                 "0.22",
+            ),
+            Self::BroadcastJson => about("1 KB of JSON to 1,000, a delivery", "us", None, None, ""),
+            Self::BroadcastDeflate => beside(
+                "1 KB of JSON to 1,000, deflated, a delivery",
+                Self::BroadcastJson,
+                1.3,
+                part(5.0),
             ),
             Self::RoomFew => about("room of 50 among 100, a delivery", "us", None, None, ""),
             Self::RoomMany => about("room of 50 among all, a delivery", "us", None, None, ""),

@@ -1,5 +1,7 @@
 //! What is measured, one function for each scenario. Each gets a fresh server.
 
+mod grow;
+
 use std::time::{Duration, Instant};
 
 use crate::{
@@ -9,16 +11,19 @@ use crate::{
     echo::{Echo, Shape},
     flood::{Flood, Water},
     histogram::Histogram,
+    message::Payload,
     net::Net,
     polling::PollingEcho,
     results::{Plot, Results, Row, Sample},
-    server::{Kind, Server, compresses, own_cpu},
+    server::{Kind, Server, compresses, own_cpu, packs},
     talk::{Pace, Talk},
 };
 
 /// The text in an echo, an acknowledgement or a broadcast.
 const TEXT_SIZE: usize = 64;
 const BINARY_SIZE: usize = 64 * 1024;
+/// The JSON of a broadcast that is compressed: servers do that from so many bytes on.
+const JSON_SIZE: usize = 1024;
 
 /// How many are in the one room.
 const MEMBERS: usize = 50;
@@ -61,6 +66,16 @@ pub const SCENARIOS: &[Scenario] = &[
         run: |run| echo(run, Row::Ack32, Shape::Ack, 100, 32, TEXT_SIZE),
     },
     Scenario {
+        name: "echo-msgpack",
+        about: "echo in MessagePack, 100 connections, 1 in flight",
+        run: |run| echo(run, Row::EchoMsgpack, Shape::Msgpack, 100, 1, TEXT_SIZE),
+    },
+    Scenario {
+        name: "echo32-msgpack",
+        about: "echo in MessagePack, 100 connections, 32 in flight",
+        run: |run| echo(run, Row::Echo32Msgpack, Shape::Msgpack, 100, 32, TEXT_SIZE),
+    },
+    Scenario {
         name: "broadcast",
         about: "broadcast to 1,000, one at a time",
         run: |run| broadcast(run, Row::Broadcast, 1),
@@ -69,6 +84,16 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "broadcast32",
         about: "32 broadcasts back to back to 1,000",
         run: |run| broadcast(run, Row::Broadcast32, 32),
+    },
+    Scenario {
+        name: "broadcast-json",
+        about: "broadcast of 1 KB of JSON to 1,000, one at a time",
+        run: |run| broadcast_json(run, Row::BroadcastJson),
+    },
+    Scenario {
+        name: "broadcast-deflate",
+        about: "the same with compression, which all connections have agreed on",
+        run: broadcast_deflate,
     },
     Scenario {
         name: "room",
@@ -168,17 +193,17 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "grow-connections",
         about: "the same with ever more connections, to the file limit",
-        run: grow_connections,
+        run: grow::connections,
     },
     Scenario {
         name: "grow-rooms",
         about: "the same with ever more rooms",
-        run: grow_rooms,
+        run: grow::rooms,
     },
     Scenario {
         name: "grow-payload",
         about: "echo of ever larger texts",
-        run: grow_payload,
+        run: grow::payload,
     },
 ];
 
@@ -231,7 +256,7 @@ impl Scenario {
     pub fn run(&self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
         let server = Server::start(kind, self.name)?;
         let net = Net::new(server.address)?.offering(compresses(self.name));
-        let net = net.securing(server.tls());
+        let net = net.securing(server.tls()).packing(packs(self.name));
         (self.run)(&mut Run {
             name: self.name,
             kind,
@@ -311,8 +336,12 @@ impl Run<'_> {
 
     /// Broadcasts to `receivers` by an event, after a warm-up.
     fn broadcast(&mut self, event: &str, receivers: usize, burst: u64) -> Result<Sample> {
-        let mut load =
-            Broadcast::new(event, receivers, burst, TEXT_SIZE).keeps_order(self.kind.keeps_order());
+        self.broadcast_by(Broadcast::new(event, receivers, burst, TEXT_SIZE))
+    }
+
+    /// Broadcasts by a load, after a warm-up.
+    fn broadcast_by(&mut self, load: Broadcast) -> Result<Sample> {
+        let mut load = load.keeps_order(self.kind.keeps_order());
         let Settings { warm, measure, .. } = *self.settings;
         load.run(&mut self.net, warm)?;
         load.reordered = 0;
@@ -408,12 +437,30 @@ fn echo(
     Ok(())
 }
 
+/// How many get what is sent to all.
+const RECEIVERS: usize = 1000;
+
 fn broadcast(run: &mut Run<'_>, row: Row, burst: u64) -> Result<()> {
-    const RECEIVERS: usize = 1000;
     run.open(RECEIVERS)?;
     let sample = run.broadcast("broadcast", RECEIVERS, burst)?;
     run.add(row, sample);
     Ok(())
+}
+
+fn broadcast_json(run: &mut Run<'_>, row: Row) -> Result<()> {
+    run.open(RECEIVERS)?;
+    let load = Broadcast::new("broadcast", RECEIVERS, 1, JSON_SIZE);
+    let sample = run.broadcast_by(load.of(Payload::json(JSON_SIZE)))?;
+    run.add(row, sample);
+    Ok(())
+}
+
+fn broadcast_deflate(run: &mut Run<'_>) -> Result<()> {
+    broadcast_json(run, Row::BroadcastDeflate)?;
+    match run.net.uncompressed() {
+        0 => Ok(()),
+        count => Err(format!("expected compressed messages, got {count} that aren't").into()),
+    }
 }
 
 fn room(run: &mut Run<'_>) -> Result<()> {
@@ -514,87 +561,4 @@ fn polling(run: &mut Run<'_>) -> Result<()> {
         cost.sample(load.answered, Some(load.latency), 0),
     );
     Ok(())
-}
-
-fn grow_connections(run: &mut Run<'_>) -> Result<()> {
-    for count in run.settings.growth {
-        run.restart()?;
-        let start = run.resident_at_start()?;
-        let connect = run.connect(count)?;
-        let full = run.resident(Net::quiet)?;
-        let all = run.broadcast("broadcast", count, 1)?;
-        run.point(
-            Plot::Idle,
-            count,
-            full.saturating_sub(start) as f64 / count as f64,
-        );
-        run.point(Plot::Connect, count, connect.value);
-        run.point(Plot::Broadcast, count, all.value);
-        if run.kind.has_rooms() {
-            run.join_members(MEMBERS)?;
-            let room = run.broadcast("room", MEMBERS, 1)?;
-            run.point(Plot::Room, count, room.value);
-        }
-    }
-    Ok(())
-}
-
-fn grow_rooms(run: &mut Run<'_>) -> Result<()> {
-    const SOCKETS: usize = 1000;
-    run.open(SOCKETS)?;
-    run.join_members(MEMBERS)?;
-    let start = run.resident(Net::quiet)?;
-    let mut rooms = 1;
-    let room = run.broadcast("room", MEMBERS, 1)?;
-    run.point(Plot::RoomsBroadcast, rooms, room.value);
-    for more in run.settings.rooms {
-        let mut todo = vec![Vec::new(); SOCKETS];
-        for room in rooms..more {
-            todo[room % SOCKETS].push(format!("room-{room}"));
-        }
-        let ((), cost) = run.measured(|net| Join::run(net, todo))?;
-        let full = run.resident(Net::quiet)?;
-        let room = run.broadcast("room", MEMBERS, 1)?;
-        run.point(
-            Plot::Join,
-            more,
-            cost.server.as_secs_f64() * 1e6 / (more - rooms) as f64,
-        );
-        run.point(
-            Plot::RoomMemory,
-            more,
-            full.saturating_sub(start) as f64 / more as f64,
-        );
-        run.point(Plot::RoomsBroadcast, more, room.value);
-        rooms = more;
-    }
-    Ok(())
-}
-
-fn grow_payload(run: &mut Run<'_>) -> Result<()> {
-    const CONNECTIONS: usize = 10;
-    // Stock limits on a message: ours and Node's 1,000,000 bytes, socketioxide's 100,000.
-    let limit = if run.kind == Kind::Socketioxide {
-        100_000
-    } else {
-        1_000_000
-    };
-    for size in [64, 1 << 10, 8 << 10, 64 << 10, 256 << 10, 960 << 10] {
-        if size < limit {
-            run.restart()?;
-            run.open(CONNECTIONS)?;
-            let sample = run.echo(Shape::Text, CONNECTIONS, 1, size)?;
-            run.point(Plot::Payload, size, sample.value);
-        }
-    }
-    Ok(())
-}
-
-impl Run<'_> {
-    /// A fresh server and no connections.
-    fn restart(&mut self) -> Result<()> {
-        self.server = Server::start(self.kind, self.name)?;
-        self.net = Net::new(self.server.address)?.offering(compresses(self.name));
-        Ok(())
-    }
 }

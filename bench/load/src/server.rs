@@ -58,8 +58,9 @@ impl Kind {
         match self {
             _ if is_secured(scenario) => matches!(self, Self::Tuned | Self::Floor),
             Self::Ours => true,
+            Self::Node if scenario == DEFLATE => true,
             Self::Socketioxide | Self::Node => {
-                !scenario.starts_with("flood-") && !compresses(scenario)
+                !scenario.starts_with("flood-") && !compresses(scenario) && !packs(scenario)
             }
             Self::Tuned => !matches!(scenario, "grow-rooms" | "grow-payload"),
             // It knows no namespaces and no HTTP, and no room but one where all talk.
@@ -174,7 +175,15 @@ impl fmt::Display for Kind {
 
 /// Whether the server of a scenario compresses, and its clients offer that.
 pub fn compresses(scenario: &str) -> bool {
-    matches!(scenario, "flood-bombs" | "idle-compressed")
+    matches!(scenario, "flood-bombs" | "idle-compressed" | DEFLATE)
+}
+
+/// The scenario with compression in which peers take part.
+const DEFLATE: &str = "broadcast-deflate";
+
+/// Whether packets are in MessagePack.
+pub fn packs(scenario: &str) -> bool {
+    scenario.ends_with("-msgpack")
 }
 
 /// Whether it is over TLS. axum has none, and its peers are measured without.
@@ -206,6 +215,8 @@ impl Server {
             command.args(kind.argument_for_talk());
         } else if compresses(scenario) {
             command.arg("compress");
+        } else if packs(scenario) {
+            command.arg("msgpack");
         } else if let Some(identity) = &identity {
             command.arg("tls").args(identity.files());
         }

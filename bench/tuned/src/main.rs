@@ -2,7 +2,7 @@
 //! axum on one for all, and jemalloc, which gives memory back where the C library keeps it. One core
 //! is left to the load.
 //!
-//! `bench-tuned PORT [compress | tls CHAIN KEY]`
+//! `bench-tuned PORT [compress | msgpack | tls CHAIN KEY]`
 
 #[path = "../../../tests/server/src/bench_events.rs"]
 mod bench_events;
@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let port: u16 = match arguments.first() {
         Some(port) => port.parse()?,
-        None => return Err("usage: bench-tuned PORT [compress | tls CHAIN KEY]".into()),
+        None => return Err("usage: bench-tuned PORT [compress | msgpack | tls CHAIN KEY]".into()),
     };
     let mut listener = Listener::tcp(("127.0.0.1", port))?;
     if let [_, word, chain, key] = &*arguments

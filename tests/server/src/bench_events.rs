@@ -10,18 +10,23 @@
 //! * `none` does nothing, `work` computes for 12 us, `panic` panics.
 //!
 //! Messages are compressed from 1 KiB on if the word `compress` is among the program's arguments,
-//! and else not at all.
+//! and else not at all. With the word `msgpack` packets are in MessagePack.
 
 use std::time::{Duration, Instant};
 
-use antiphon::{Ack, Args, Data, Server, Socket};
+use antiphon::{Ack, Args, Data, Parser, Server, Socket};
 
 /// A server with them.
 #[allow(dead_code)] // One with an adapter is built by itself.
 pub fn server() -> Server {
+    let is_told = |word| std::env::args().any(|argument| argument == word);
     let builder = Server::builder();
-    let builder = match std::env::args().any(|argument| argument == "compress") {
+    let builder = match is_told("compress") {
         true => builder.compression(1024),
+        false => builder,
+    };
+    let builder = match is_told("msgpack") {
+        true => builder.parser(Parser::Msgpack),
         false => builder,
     };
     let io = builder.build();

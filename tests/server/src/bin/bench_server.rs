@@ -1,6 +1,6 @@
 //! The server that load is put on: stock settings, and a few events on the main namespace.
 //!
-//! `cargo run --release -p antiphon-test-server --no-default-features --bin bench_server PORT [compress]`
+//! `cargo run --release -p antiphon-test-server --no-default-features --bin bench_server PORT [compress | msgpack]`
 //!
 //! Its events are in `bench_events.rs`; `bench/` has the same on the peers, and the load.
 
