@@ -113,6 +113,45 @@ async fn what_is_removed_is_called_no_more() {
 }
 
 #[tokio::test]
+async fn one_handler_is_removed_by_the_function_that_it_is() {
+    async fn first(socket: Socket) {
+        socket.emit("first", ());
+    }
+    async fn second(socket: Socket) {
+        socket.emit("second", ());
+    }
+    let third = async |socket: Socket| {
+        socket.emit("third", ());
+    };
+    let io = Server::new();
+    io.on("a", first)
+        .on("a", second)
+        .on("a", third)
+        .on("b", first);
+    io.on_connect(move |socket: Socket| async move {
+        socket.on("a", first).on("a", first).on("a", third);
+    });
+    let mut client = joined(serve(&io).await).await;
+    let socket = io.of("/").sockets().remove(0);
+    let mut said = async |names: &[&str]| {
+        client.send(r#"42["a"]"#).await;
+        for name in names {
+            client.expect(&format!(r#"42["{name}"]"#)).await;
+        }
+    };
+    said(&["first", "second", "third", "first", "first", "third"]).await;
+    io.off_handler("a", first).off_handler("a", first);
+    said(&["second", "third", "first", "first", "third"]).await;
+    // Of a function that was registered twice one is left.
+    socket.off_handler("a", first).off_handler("a", third);
+    said(&["second", "third", "first"]).await;
+    io.off_handler("a", third).off_handler("none", third);
+    said(&["second", "first"]).await;
+    client.send(r#"42["b"]"#).await;
+    client.expect(r#"42["first"]"#).await;
+}
+
+#[tokio::test]
 async fn once_on_a_namespace_is_once_for_each_socket() {
     let io = Server::new();
     io.once("first", async |socket: Socket| {

@@ -132,6 +132,20 @@ impl ConflateKey {
             .chain_update(namespace)
             .chain_update(name)
             .finalize();
+        Self::shortened(&digest)
+    }
+
+    /// What this key of several namespaces together is in one of them: other than in any other.
+    #[must_use]
+    pub fn within(self, namespace: &str) -> Self {
+        let digest = Sha1::new()
+            .chain_update(self.0)
+            .chain_update(namespace)
+            .finalize();
+        Self::shortened(&digest)
+    }
+
+    fn shortened(digest: &[u8]) -> Self {
         let mut key = [0; 16];
         key.copy_from_slice(&digest[..16]);
         Self(key)

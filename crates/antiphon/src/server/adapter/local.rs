@@ -271,6 +271,7 @@ impl Local {
         let mut is_logged = false;
         for child in self.children() {
             if let Some(ordered) = child.joins().shares_log() {
+                let flags = flags.within(child.name());
                 is_logged |= ordered.append_once(event, target, flags, number);
             }
         }
@@ -283,6 +284,7 @@ impl Local {
         turn::scope(|| {
             for child in self.children() {
                 if child.joins().shares_log().is_none() {
+                    let flags = flags.within(child.name());
                     child.joins().broadcast(event, target, flags);
                 }
             }
@@ -295,6 +297,7 @@ impl Local {
         turn::scope(|| {
             for child in self.children() {
                 let child = child.joins();
+                let flags = flags.within(child.name());
                 match child.shares_log().filter(|_| !flags.local) {
                     None => child.broadcast(event, target, flags),
                     Some(ordered) => {

@@ -144,6 +144,18 @@ pub struct Flags {
     pub at_least_once: Option<Duration>,
 }
 
+impl Flags {
+    /// Those of a [parent](Local::is_parent)'s event in a child of this name: one client may be in
+    /// several children, and what waits for it there is several states.
+    pub(crate) fn within(self, child: &str) -> Self {
+        let policy = self.policy.map(|policy| match policy {
+            QueuePolicy::Conflate(key) => QueuePolicy::Conflate(key.within(child)),
+            policy => policy,
+        });
+        Self { policy, ..self }
+    }
+}
+
 /// What a namespace needs of what connects it with other servers.
 ///
 /// All methods are called by any thread, many at a time, often by a handler of events, and maybe

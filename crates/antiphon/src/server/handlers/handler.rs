@@ -11,6 +11,7 @@
 //! [`Rejection`].
 
 use std::{
+    any::TypeId,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -110,13 +111,13 @@ pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
 pub(crate) type EventMiddleware = Erased<Result<Option<NewEvent>, Rejection>>;
 
 /// A handler of events: what it returns is the acknowledgement.
-pub(crate) fn event<H, A>(event: &str, handler: H) -> Erased<()>
+pub(crate) fn event<H, A>(event: &str, handler: H) -> (Erased<()>, TypeId)
 where
     H: Handler<OnEvent, A>,
     H::Output: IntoReply + Send,
 {
     let name = watch::name::<H>(event);
-    Box::new(move |context| {
+    let erased: Erased<()> = Box::new(move |context| {
         // Allocated first, so that the call is written into it and not moved.
         let slot = Box::new_uninit();
         let socket = context.socket.clone();
@@ -134,7 +135,8 @@ where
         });
         let call = Box::write(slot, call);
         Ok(Box::into_pin(call))
-    })
+    });
+    (erased, TypeId::of::<H>())
 }
 
 /// A handler that returns nothing.

@@ -6,6 +6,7 @@
 //! that takes them: those of a socket themselves, those of a namespace for each socket.
 
 use std::{
+    any::TypeId,
     collections::{BTreeMap, HashSet},
     sync::{
         Arc,
@@ -39,6 +40,8 @@ pub(crate) struct Lists {
 #[derive(Clone)]
 pub(crate) struct Listener {
     handler: Arc<Erased<()>>,
+    /// The type of the function: each function and each closure in the source has its own.
+    function: TypeId,
     times: Times,
 }
 
@@ -125,9 +128,17 @@ impl Listeners {
         self.0.load_full()
     }
 
-    pub(crate) fn on(&self, event: &str, handler: Erased<()>, times: Times, place: Place) {
+    /// `handler` calls a function of the type `function`.
+    pub(crate) fn on(
+        &self,
+        event: &str,
+        (handler, function): (Erased<()>, TypeId),
+        times: Times,
+        place: Place,
+    ) {
         let listener = Listener {
             handler: Arc::new(handler),
+            function,
             times,
         };
         self.change(|lists| {
@@ -141,6 +152,22 @@ impl Listeners {
     pub(crate) fn off(&self, event: &str) {
         self.change(|lists| {
             lists.by_name.remove(event);
+        });
+    }
+
+    /// Removes the handler of an event that calls a function of this type, the last if there are
+    /// several.
+    pub(crate) fn off_handler(&self, event: &str, function: TypeId) {
+        self.change(|lists| {
+            let Some(named) = lists.by_name.get_mut(event) else {
+                return;
+            };
+            if let Some(last) = named.iter().rposition(|one| one.function == function) {
+                named.remove(last);
+            }
+            if named.is_empty() {
+                lists.by_name.remove(event);
+            }
         });
     }
 

@@ -252,7 +252,10 @@ impl fmt::Debug for ParentNamespace {
 /// Sockets of all children of a parent, by rooms: what [`ParentNamespace::to`] and its like give.
 ///
 /// It emits, as a [`Broadcast`] does, with the same rooms and flags. What asks sockets for something,
-/// or changes their rooms, is a matter of the children.
+/// changes their rooms, or stays for those who come later ([`retain`](Broadcast::retain),
+/// [`at_least_once`](Broadcast::at_least_once)) is a matter of the children:
+/// [`children`](ParentNamespace::children) are those that there are, and
+/// [`on_new_namespace`](crate::Server::on_new_namespace) hears of each before anybody is in it.
 #[derive(Debug, Clone)]
 #[must_use = "this only says whom; end it with `emit`"]
 pub struct ParentBroadcast(Broadcast);
@@ -282,6 +285,13 @@ impl ParentBroadcast {
     /// See [`Broadcast::drop_oldest`].
     pub fn drop_oldest(self) -> Self {
         Self(self.0.drop_oldest())
+    }
+
+    /// See [`Broadcast::conflate`]: it takes the place of what waits under the same key for the same
+    /// child, if that was emitted to the parent, too. A client that is in several children gets the
+    /// newest in each.
+    pub fn conflate(self, key: impl AsRef<str>) -> Self {
+        Self(self.0.conflate(key))
     }
 
     /// Sockets of this server only.

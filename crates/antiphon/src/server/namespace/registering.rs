@@ -6,6 +6,7 @@
 //! [`Lifecycle`], each changed by a copy.
 
 use std::{
+    any::TypeId,
     future::Future,
     sync::{Arc, PoisonError},
 };
@@ -162,6 +163,27 @@ impl Namespace {
     #[doc(alias = "removeListener")]
     pub fn off(&self, event: &str) -> Self {
         self.inner.listeners.off(event);
+        self.clone()
+    }
+
+    /// Removes one handler of an event that was registered here: the one that is this function, the
+    /// last if it was registered several times. Others of the event stay.
+    ///
+    /// A function is known by its type: so this takes a function by its name, or a closure that was
+    /// kept in a variable. Two closures that one line of the source has made are alike.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// async fn tell() {}
+    ///
+    /// io.on("a", tell).on("a", async || {}).off_handler("a", tell);
+    /// ```
+    #[doc(alias("removeListener", "off"))]
+    pub fn off_handler<A, H>(&self, event: &str, _: H) -> Self
+    where
+        H: Handler<OnEvent, A>,
+    {
+        self.inner.listeners.off_handler(event, TypeId::of::<H>());
         self.clone()
     }
 
@@ -336,6 +358,16 @@ macro_rules! stands_for_namespace {
             );
             stands_for_namespace!(@events $whose: on once prepend);
             stands_for_namespace!(@names $whose: off handle_once);
+
+            #[doc = concat!("For ", $whose, ": see [`Namespace::off_handler`].")]
+            pub fn off_handler<A, H>(&self, event: &str, handler: H) -> Self
+            where
+                H: Handler<OnEvent, A>,
+            {
+                self.registers_on().off_handler(event, handler);
+                self.clone()
+            }
+
             stands_for_namespace!(@bare $whose: off_all off_any off_any_outgoing);
 
             #[doc = concat!("For ", $whose, ": see [`Namespace::on_undelivered`].")]

@@ -5,6 +5,8 @@
 //!
 //! [`Listeners`]: crate::server::handlers::listeners::Listeners
 
+use std::any::TypeId;
+
 use crate::server::{
     Handler, IntoReply, NewEvent, OnEvent, Rejection, Socket,
     handlers::{
@@ -59,6 +61,31 @@ impl Socket {
     pub fn off(&self, event: &str) -> &Self {
         if let Some(listeners) = self.listeners() {
             listeners.off(event);
+        }
+        self
+    }
+
+    /// Removes one handler of an event that was registered on this socket: the one that is this function, the
+    /// last if it was registered several times. Others of the event stay.
+    ///
+    /// A function is known by its type: so this takes a function by its name, or a closure that was
+    /// kept in a variable. Two closures that one line of the source has made are alike.
+    ///
+    /// ```
+    /// # let io = antiphon::Server::new();
+    /// async fn tell() {}
+    ///
+    /// io.on_connect(async |socket: antiphon::Socket| {
+    ///     socket.on("a", tell).off_handler("a", tell);
+    /// });
+    /// ```
+    #[doc(alias("removeListener", "off"))]
+    pub fn off_handler<A, H>(&self, event: &str, _: H) -> &Self
+    where
+        H: Handler<OnEvent, A>,
+    {
+        if let Some(listeners) = self.listeners() {
+            listeners.off_handler(event, TypeId::of::<H>());
         }
         self
     }
