@@ -45,7 +45,7 @@ impl PacketParser for Cbor {
             r#type: packet.kind.number(),
             nsp: packet.namespace.to_string(),
             id: packet.id,
-            data: packet.read().map_err(EncodeError::custom)?,
+            data: packet.read_data()?,
         };
         let mut message = Vec::new();
         ciborium::into_writer(&wire, &mut message).map_err(EncodeError::custom)?;
@@ -71,7 +71,7 @@ impl PacketDecoder for Cbor {
         let mut packet = RawPacket::new(PacketKind::from_number(wire.r#type)?, wire.nsp);
         packet.id = wire.id;
         if let Some(data) = &wire.data {
-            packet = packet.with(&Exact(data)).map_err(DecodeError::custom)?;
+            packet = packet.with_data(&Exact(data), limits)?;
         }
         Ok(Some(packet.into()))
     }

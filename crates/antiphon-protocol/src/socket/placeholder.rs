@@ -4,6 +4,8 @@
 //! Used both ways: `packet` refuses a placeholder that names no attachment, `input` reads one as
 //! bytes, and `encode` makes sure that foreign JSON forges none. The text must be known to be JSON.
 
+use std::io::{self, Write};
+
 use super::error::DecodeError;
 use super::json;
 
@@ -21,6 +23,11 @@ pub(super) enum Placeholder {
     },
     /// It says that it is one, and names no attachment.
     Illegal,
+}
+
+/// Writes the placeholder of this attachment.
+pub(super) fn write<W: Write + ?Sized>(num: usize, to: &mut W) -> io::Result<()> {
+    write!(to, r#"{{"_placeholder":true,"num":{num}}}"#)
 }
 
 /// Looks at the object whose brace is at `at`, in a text that is known to be JSON.

@@ -27,7 +27,7 @@ impl PacketParser for Plain {
             r#type: packet.kind.number(),
             nsp: packet.namespace.to_string(),
             id: packet.id,
-            data: packet.read().map_err(EncodeError::custom)?,
+            data: packet.read_data()?,
         };
         messages.text(&serde_json::to_string(&wire)?);
         Ok(())
@@ -39,12 +39,16 @@ impl PacketParser for Plain {
 }
 
 impl PacketDecoder for Plain {
-    fn text<'m>(&mut self, text: &'m str, _: &Limits) -> Result<Option<Decoded<'m>>, DecodeError> {
+    fn text<'m>(
+        &mut self,
+        text: &'m str,
+        limits: &Limits,
+    ) -> Result<Option<Decoded<'m>>, DecodeError> {
         let wire: Wire = serde_json::from_str(text).map_err(DecodeError::custom)?;
         let mut packet = RawPacket::new(PacketKind::from_number(wire.r#type)?, wire.nsp);
         packet.id = wire.id;
         if let Some(data) = &wire.data {
-            packet = packet.with(data).map_err(DecodeError::custom)?;
+            packet = packet.with_data(data, limits)?;
         }
         Ok(Some(packet.into()))
     }

@@ -183,11 +183,6 @@ impl OwnedArgs {
         }
     }
 
-    /// The JSON and the attachments.
-    pub(super) fn into_parts(self) -> (Box<str>, Vec<Bytes>) {
-        (self.json, self.attachments)
-    }
-
     /// Borrows the arguments.
     #[must_use]
     pub fn as_args(&self) -> Args<'_> {

@@ -12,6 +12,7 @@ use serde::ser::{Error as _, Impossible, Serializer};
 use serde_json::Error;
 use serde_json::ser::Formatter;
 
+use super::super::placeholder;
 use super::Shape;
 use crate::engine::{EncodedPacket, Revision};
 
@@ -123,7 +124,7 @@ impl Formatter for Placeholders<'_> {
     {
         let num = self.0.len();
         self.0.push(EncodedPacket::binary(bytes, Revision::V4));
-        write!(writer, r#"{{"_placeholder":true,"num":{num}}}"#)
+        placeholder::write(num, writer)
     }
 }
 

@@ -6,14 +6,16 @@
 //! the rules and the limits are the same for all parsers, and are written down once.
 
 use std::borrow::Cow;
+use std::io;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::ser::Formatter;
 
 use crate::engine::Revision;
-use crate::socket::args::{Args, ArgsError, OwnedArgs};
-use crate::socket::packet;
+use crate::socket::args::Args;
 use crate::socket::{Assembled, DecodeError, EncodeError, Limits};
+use crate::socket::{packet, placeholder};
 
 /// The type of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,14 +85,14 @@ impl PacketKind {
 /// object `{ type, nsp, id, data }` that parsers have in Node.
 ///
 /// ```
-/// use antiphon_protocol::socket::{PacketKind, RawPacket};
+/// use antiphon_protocol::socket::{Limits, PacketKind, RawPacket};
 ///
 /// let packet = RawPacket {
 ///     id: Some(7),
-///     ..RawPacket::new(PacketKind::Event, "/chat").with(&("add", 1, 2))?
+///     ..RawPacket::new(PacketKind::Event, "/chat").with_data(&("add", 1, 2), &Limits::default())?
 /// };
 /// assert_eq!(packet.data.as_deref(), Some(r#"["add",1,2]"#));
-/// assert_eq!(packet.read::<Vec<serde_json::Value>>()?.map(|list| list.len()), Some(3));
+/// assert_eq!(packet.read_data::<(String, u8, u8)>()?, Some(("add".to_owned(), 1, 2)));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,33 +123,51 @@ impl<'a> RawPacket<'a> {
         }
     }
 
-    /// The same with this payload. What serde calls bytes becomes an attachment, at any depth.
-    ///
-    /// A tuple is an array here, as every value is what serde makes of it.
+    /// The same with this payload, for a decoder. What serde calls bytes becomes an attachment, at
+    /// any depth. A tuple is an array here, as every value is what serde makes of it.
     ///
     /// # Errors
-    /// If the value can't be written as JSON.
-    pub fn with<T: Serialize + ?Sized>(mut self, data: &T) -> Result<Self, EncodeError> {
-        // A reference in a list of one: the value is that one, even if it is a tuple.
-        let written = OwnedArgs::new(&(data,))?;
-        let (json, attachments) = written.into_parts();
-        self.data = Some(Cow::Owned(json.into()));
+    /// If the value can't be written as JSON, or holds more binary values than the limits say.
+    pub fn with_data<T: Serialize + ?Sized>(
+        mut self,
+        data: &T,
+        limits: &Limits,
+    ) -> Result<Self, DecodeError> {
+        let mut json = Vec::new();
+        let mut attachments = Vec::new();
+        let placeholders = Placeholders {
+            attachments: &mut attachments,
+            most: limits.attachments,
+        };
+        let mut serializer = serde_json::Serializer::with_formatter(&mut json, placeholders);
+        data.serialize(&mut serializer)
+            .map_err(|error| match error.is_io() {
+                // A vector takes whatever is written to it: it was the formatter.
+                true => DecodeError::TooManyAttachments {
+                    limit: limits.attachments,
+                },
+                false => DecodeError::custom(error),
+            })?;
+        let json = String::from_utf8(json).map_err(DecodeError::custom)?;
+        self.data = Some(Cow::Owned(json));
         self.attachments = Cow::Owned(attachments);
         Ok(self)
     }
 
-    /// Reads the payload as a type, with bytes where attachments belong. Returns `None` if there is
-    /// no payload.
+    /// Reads the payload as a type, with bytes where attachments belong, for an encoder. Returns
+    /// `None` if there is no payload.
     ///
     /// # Errors
     /// If the payload doesn't fit the type.
-    pub fn read<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<T>, ArgsError> {
+    pub fn read_data<T: for<'de> Deserialize<'de>>(&self) -> Result<Option<T>, EncodeError> {
         let Some(data) = &self.data else {
             return Ok(None);
         };
         // The payload is one value: the first of a list, even if its type is that of a list.
         let args = Args::new(data, &self.attachments);
-        args.deserialize::<(T,)>().map(|(value,)| Some(value))
+        let read = args.deserialize::<(T,)>();
+        read.map(|(value,)| Some(value))
+            .map_err(EncodeError::custom)
     }
 
     /// The packet in a text that was written here, behind the type of the Engine.IO packet. Nothing
@@ -226,5 +246,26 @@ impl<'a> RawPacket<'a> {
         let text = format!("{kind}{count}{namespace},{id}{data}");
         let layout = packet::parse(&text, revision, limits)?;
         Ok(Assembled::new(text, layout, self.attachments.into_owned()))
+    }
+}
+
+/// Compact JSON, with a placeholder where bytes stand: so many at the most, since a peer may have
+/// sent any number.
+struct Placeholders<'b> {
+    attachments: &'b mut Vec<Bytes>,
+    most: usize,
+}
+
+impl Formatter for Placeholders<'_> {
+    fn write_byte_array<W>(&mut self, writer: &mut W, bytes: &[u8]) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let num = self.attachments.len();
+        if num >= self.most {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.attachments.push(Bytes::copy_from_slice(bytes));
+        placeholder::write(num, writer)
     }
 }

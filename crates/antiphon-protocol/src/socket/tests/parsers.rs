@@ -426,15 +426,30 @@ fn a_payload_is_read_and_written_with_bytes_where_they_belong() {
         data: Bytes::from_static(b"ab"),
     };
     let packet = RawPacket::new(PacketKind::Event, "/")
-        .with(&("x", part()))
+        .with_data(&("x", part()), &Limits::default())
         .unwrap();
     let json = r#"["x",{"name":"a","data":{"_placeholder":true,"num":0}}]"#;
     assert_eq!(packet.data.as_deref(), Some(json));
     assert_eq!(packet.attachments[..], [&b"ab"[..]]);
-    assert_eq!(packet.read().unwrap(), Some(("x".to_owned(), part())));
+    assert_eq!(packet.read_data().unwrap(), Some(("x".to_owned(), part())));
     let nothing = RawPacket::new(PacketKind::Connect, "/");
-    assert_eq!(nothing.read::<Value>().unwrap(), None);
-    assert!(packet.read::<u8>().is_err());
+    assert_eq!(nothing.read_data::<Value>().unwrap(), None);
+    assert!(packet.read_data::<u8>().is_err());
+}
+
+#[test]
+fn no_more_attachments_are_made_than_a_packet_may_have() {
+    let packet = || RawPacket::new(PacketKind::Event, "/");
+    let limits = Limits::new().attachments(2);
+    let many = |count| ("x", vec![Bytes::from_static(b"ab"); count]);
+    let two = packet().with_data(&many(2), &limits).unwrap();
+    assert_eq!(two.attachments.len(), 2);
+    let three = packet().with_data(&many(1_000_000), &limits);
+    assert_eq!(three, Err(DecodeError::TooManyAttachments { limit: 2 }));
+    // What can't be JSON is another error.
+    let map = std::collections::BTreeMap::from([((1, 2), 3)]);
+    let error = packet().with_data(&map, &limits).unwrap_err();
+    assert!(matches!(error, DecodeError::Custom(_)), "{error}");
 }
 
 proptest! {

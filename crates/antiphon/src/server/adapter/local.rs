@@ -453,12 +453,10 @@ impl Local {
         let mut sockets = self.sockets(target);
         sockets.retain(Socket::is_connected);
         let (count, answers) = (sockets.len(), answers.clone());
+        let shared = Arc::clone(&self.inner.shared);
         let bytes = message.len_bytes() + count * size_of::<Socket>();
         ordered.behind(bytes, move || {
-            let Some(first) = sockets.first().cloned() else {
-                return;
-            };
-            let mut message = Fanout::of(message, &first.namespace().shared().parser);
+            let mut message = Fanout::of(message, &shared.parser);
             for socket in sockets {
                 ask(&socket, (&mut message, id), sending, &answers);
             }

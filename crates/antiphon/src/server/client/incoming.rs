@@ -1,13 +1,14 @@
-//! The way in of one connection, whatever its parser: messages become packets.
+//! What makes packets of one connection's messages: the standard parser's decoder, or another's.
 //!
-//! The connection's [`Client`](super::Client) owns it, and gives it each message under its lock. A
-//! text of the standard parser is lent to its packet; everything else comes whole, as
-//! [`Assembled`]. What is wrong with a message is a [`DecodeError`], for which the connection is
-//! closed.
+//! The connection's [`Client`](super::Client) owns it, and gives it each message under its lock. The
+//! standard one lends a packet the text that it came in, and others give it whole; so messages are
+//! given to each as it takes them, and only what is the same for both is here. What is wrong with
+//! a message is a [`DecodeError`](antiphon_protocol::socket::DecodeError), for which the connection
+//! is closed.
 
 use antiphon_protocol::{
-    engine::{Message, Revision},
-    socket::{Assembled, DecodeError, Decoder, Packet, ParserDecoder},
+    engine::Revision,
+    socket::{Decoder, ParserDecoder},
 };
 
 use crate::server::Shared;
@@ -17,17 +18,6 @@ pub(super) enum Incoming {
     Standard(Decoder),
     /// Boxed, so that a connection of the standard parser keeps no room for it.
     Parser(Box<ParserDecoder>),
-}
-
-/// What a message was.
-pub(super) enum Read<'m> {
-    Packet(Packet<'m>),
-    Assembled(Assembled),
-    /// A part of a packet of which more is to come.
-    Part {
-        /// Whether the packet has begun with it.
-        is_first: bool,
-    },
 }
 
 impl Incoming {
@@ -41,26 +31,8 @@ impl Incoming {
         }
     }
 
-    pub(super) fn read<'m>(&mut self, message: Message<'m>) -> Result<Read<'m>, DecodeError> {
-        match (self, message) {
-            (Self::Standard(decoder), Message::Text(text)) => {
-                let packet = decoder.text(text)?;
-                Ok(packet.map_or(Read::Part { is_first: true }, Read::Packet))
-            }
-            (Self::Standard(decoder), Message::Binary(data)) => {
-                let packet = decoder.binary(data.into())?;
-                Ok(packet.map_or(Read::Part { is_first: false }, Read::Assembled))
-            }
-            (Self::Parser(decoder), message) => {
-                let is_first = !decoder.is_incomplete();
-                let packet = decoder.decode(message)?;
-                Ok(packet.map_or(Read::Part { is_first }, Read::Assembled))
-            }
-        }
-    }
-
     /// The namespace of the packet of which more is to come. Returns `None` if there is none, and
-    /// if the parser isn't ours.
+    /// if the parser isn't the standard one.
     pub(super) fn outstanding_namespace(&self) -> Option<&str> {
         match self {
             Self::Standard(decoder) => decoder.outstanding_namespace(),

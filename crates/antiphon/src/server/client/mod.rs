@@ -41,7 +41,7 @@ use crate::server::{
 };
 
 use asking::Asking;
-use incoming::{Incoming, Read};
+use incoming::Incoming;
 use joining::{refuse, refuse_unknown, start};
 
 /// The violation of a packet for a namespace that the client isn't in.
@@ -67,8 +67,8 @@ struct ClientState {
     asking: Option<Box<Asking>>,
     /// By when a namespace must have been joined. `None` once one has.
     join_by: Option<Instant>,
-    /// By when the attachments that are outstanding must have come.
-    attachments_by: Option<Instant>,
+    /// By when the rest of a packet must have come, of which parts are there.
+    rest_by: Option<Instant>,
 }
 
 /// A socket that its connection has, which keeps its namespace from going away.
@@ -190,7 +190,7 @@ impl Client {
                 sockets: Vec::new(),
                 asking: None,
                 join_by: Some(crate::clock::now() + shared.connect_timeout),
-                attachments_by: None,
+                rest_by: None,
             }),
             session: Arc::downgrade(session),
             handshake: Arc::new(handshake),
@@ -248,6 +248,32 @@ impl Client {
         if let (Some(next), Some(this)) = (next, self.this.upgrade()) {
             turn::scope(|| start(this, next));
         }
+    }
+
+    /// A packet has come.
+    fn take(
+        &self,
+        state: MutexGuard<'_, ClientState>,
+        session: &Arc<Session>,
+        packet: &Packet<'_>,
+    ) {
+        let socket = state.joined(packet.namespace());
+        drop(state);
+        self.receive(session, packet, socket);
+    }
+
+    /// A part of a packet has come: the rest has to, in time.
+    fn await_rest(&self, mut state: MutexGuard<'_, ClientState>, session: &Arc<Session>) {
+        if state.rest_by.is_some() {
+            return;
+        }
+        if !state.may_begin() {
+            // Nothing is kept for clients that nobody knows.
+            drop(state);
+            return self.violation(session, NOT_JOINED);
+        }
+        let patience = session.engine().config().longest_silence();
+        state.rest_by = Some(crate::clock::now() + patience);
     }
 
     /// A packet has come, from the client's socket in its namespace, if it is in that.
@@ -386,35 +412,27 @@ impl Application for Namespaces {
 impl engine::Connection for Client {
     fn message(&self, session: &Arc<Session>, message: Message<'_>) {
         let mut state = self.lock();
-        let read = match state.incoming.read(message) {
-            Ok(read) => read,
+        let assembled = match (&mut state.incoming, message) {
+            // Nearly all that comes: the packet is lent from the text.
+            (Incoming::Standard(decoder), Message::Text(text)) => match decoder.text(text) {
+                Ok(Some(packet)) => return self.take(state, session, &packet),
+                Ok(None) => Ok(None),
+                Err(error) => Err(error),
+            },
+            (Incoming::Standard(decoder), Message::Binary(data)) => decoder.binary(data.into()),
+            (Incoming::Parser(decoder), message) => decoder.decode(message),
+        };
+        match assembled {
+            Ok(Some(assembled)) => {
+                state.rest_by = None;
+                self.take(state, session, &assembled.packet());
+            }
+            Ok(None) => self.await_rest(state, session),
             Err(error) => {
                 drop(state);
-                return self.undecodable(session, &error);
+                self.undecodable(session, &error);
             }
-        };
-        let packet = match &read {
-            Read::Packet(packet) => packet,
-            Read::Assembled(assembled) => {
-                state.attachments_by = None;
-                &assembled.packet()
-            }
-            Read::Part { is_first } => {
-                if *is_first && !state.may_begin() {
-                    // Nothing is kept for clients that nobody knows.
-                    drop(state);
-                    return self.violation(session, NOT_JOINED);
-                }
-                if *is_first {
-                    let patience = session.engine().config().longest_silence();
-                    state.attachments_by = Some(crate::clock::now() + patience);
-                }
-                return;
-            }
-        };
-        let socket = state.joined(packet.namespace());
-        drop(state);
-        self.receive(session, packet, socket);
+        }
     }
 
     fn closed(&self, _: &Arc<Session>, reason: CloseReason) {
@@ -439,10 +457,7 @@ impl engine::Connection for Client {
 
     fn deadline(&self) -> Option<Instant> {
         let state = self.lock();
-        [state.join_by, state.attachments_by]
-            .into_iter()
-            .flatten()
-            .min()
+        [state.join_by, state.rest_by].into_iter().flatten().min()
     }
 
     fn timeout(&self, session: &Arc<Session>, now: Instant) {
@@ -450,10 +465,7 @@ impl engine::Connection for Client {
             let mut state = self.lock();
             let passed =
                 |deadline: &mut Option<Instant>| deadline.take_if(|by| *by <= now).is_some();
-            (
-                passed(&mut state.join_by),
-                passed(&mut state.attachments_by),
-            )
+            (passed(&mut state.join_by), passed(&mut state.rest_by))
         };
         if unjoined {
             self.violation(session, "no connect to a namespace in time");

@@ -5,7 +5,6 @@
 //! deeper than [`Limits::depth`]; fields that nobody asks for are skipped without.
 
 use std::borrow::Cow;
-use std::io::Write as _;
 use std::mem;
 
 use bytes::Bytes;
@@ -489,7 +488,8 @@ impl Transcoder<'_, '_> {
         }
         let bytes = BinaryMessage::Lent(bytes).shared(self.shared);
         self.attachments.push(bytes.into());
-        let _ = write!(self.text, r#"{{"_placeholder":true,"num":{num}}}"#);
+        // A vector takes whatever is written to it.
+        let _ = placeholder::write(num, &mut self.text);
         Ok(())
     }
 }
