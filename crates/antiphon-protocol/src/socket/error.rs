@@ -134,12 +134,14 @@ pub enum DecodeError {
     UnexpectedBinary,
     /// A text, where each packet is one binary message.
     #[error(
-        "a text message, but the server speaks MessagePack: the client needs `socket.io-msgpack-parser` 3.x"
+        "a text message, but the server's parser reads binary ones alone: does the client use the \
+         same parser? (For MessagePack it is `socket.io-msgpack-parser` 3.x.)"
     )]
     TextMessage,
     /// A binary message, where each packet is a text.
     #[error(
-        "a binary message, but the server's parser reads texts alone: does the client use the same parser?"
+        "a binary message, but the server's parser reads texts alone: does the client use the same \
+         parser?"
     )]
     BinaryMessage,
     /// A [`PacketDecoder`](super::PacketDecoder) of the application's refuses it.

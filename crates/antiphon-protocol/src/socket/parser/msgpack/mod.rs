@@ -96,10 +96,6 @@ impl PacketParser for Msgpack {
 }
 
 impl PacketDecoder for Msgpack {
-    fn text<'m>(&mut self, _: &'m str, _: &Limits) -> Result<Option<Decoded<'m>>, DecodeError> {
-        Err(DecodeError::TextMessage)
-    }
-
     fn binary(
         &mut self,
         data: Bytes,
