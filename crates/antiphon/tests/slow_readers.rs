@@ -466,6 +466,28 @@ async fn one_namespace_replaces_nothing_of_another() {
     assert_eq!(came, [r#"42["n","/"]"#, r#"42/other,["n","/other"]"#]);
 }
 
+/// The client is in two children: what is the newest in one isn't that of the other.
+#[tokio::test]
+async fn what_a_parent_emits_is_replaced_in_each_child_by_itself() {
+    let io = Server::new();
+    let rooms = io.of_pattern("/room-{id}");
+    io.of("/").on("go", move || {
+        for number in 0..3 {
+            drop(rooms.broadcast().conflate("key").emit("n", number));
+        }
+    });
+    let address = serve(&io).await;
+    let path = polling(address).await;
+    for room in ["40/room-1,", "40/room-2,"] {
+        http(address, &format!("POST {path}"), room).await;
+        poll(address, &path).await;
+    }
+    http(address, &format!("POST {path}"), r#"42["go"]"#).await;
+    let mut came = poll(address, &path).await;
+    came.sort();
+    assert_eq!(came, [r#"42/room-1,["n",2]"#, r#"42/room-2,["n",2]"#]);
+}
+
 /// Emits 10 MB of states, one by one, to a client that reads none of them meanwhile: how many old
 /// ones it gets when it reads again, before the present one.
 async fn old_states(address: SocketAddr, emit: impl Fn(usize)) -> usize {
