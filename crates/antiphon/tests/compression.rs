@@ -574,3 +574,19 @@ async fn what_cant_be_inflated_or_was_not_agreed_on_ends_the_connection() {
         assert_eq!(client.next().await.unwrap_err(), code, "{frame:?}");
     }
 }
+
+/// A thread keeps what compresses: servers of several levels take turns.
+#[tokio::test]
+async fn more_work_makes_a_message_smaller() {
+    let text: String = (0..400).map(|n| format!("{} ", n * 7919 % 640)).collect();
+    let mut lengths = Vec::new();
+    for level in [1, 6, 1] {
+        let (_, address) = echo(server().compression_level(level)).await;
+        let mut client = Client::joined(address, OFFER).await;
+        client.send(&format!(r#"421["echo","{text}"]"#)).await;
+        let frame = client.next().await.unwrap();
+        assert_eq!(frame.text, format!(r#"431["{text}"]"#));
+        lengths.push(frame.bytes.len());
+    }
+    assert!(lengths[0] > lengths[1] && lengths[0] == lengths[2]);
+}

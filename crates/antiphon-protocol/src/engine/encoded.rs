@@ -14,7 +14,7 @@ use super::{
     packet::{BASE64, MESSAGE_BYTE},
 };
 #[cfg(feature = "deflate")]
-use crate::websocket::{Opcode, deflate::append_compressed_frame};
+use crate::websocket::{Opcode, deflate::append_frame_at_level};
 
 /// Room that a [`PacketWriter`] leaves for the longest header of an unmasked frame (RFC 6455 §5.2).
 const LONGEST_HEADER: usize = 10;
@@ -129,9 +129,9 @@ impl EncodedMessage {
                 true => Opcode::Binary,
                 false => Opcode::Text,
             };
-            let (data, window) = (packet.payload(), compression.window);
+            let (data, how) = (packet.payload(), (compression.window, compression.level));
             if form.compresses(data.len())
-                && append_compressed_frame(opcode, data, window, None, &mut frames)
+                && append_frame_at_level(opcode, data, how, None, &mut frames)
             {
                 is_shorter = true;
             } else {

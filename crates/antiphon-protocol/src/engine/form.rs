@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::{Bundle, Encoded, Revision};
-use crate::websocket::deflate::Window;
+use crate::websocket::deflate::{Level, Window};
 
 /// How a session takes messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,6 +34,8 @@ pub struct Compression {
     pub window: Window,
     /// Packets of fewer bytes leave as they are.
     pub threshold: u32,
+    /// How much work is made of it.
+    pub level: Level,
 }
 
 impl Form {

@@ -8,7 +8,7 @@
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 #[cfg(feature = "deflate")]
-use antiphon_protocol::websocket::deflate;
+use antiphon_protocol::websocket::deflate::{self, Level};
 use antiphon_protocol::{
     engine::{Compression, QueueLimits, Revision, SessionConfig, TransportKind},
     websocket::deflate::Window,
@@ -91,6 +91,9 @@ pub struct EngineConfig {
     /// `None`: nothing is compressed.
     #[cfg(feature = "deflate")]
     pub compression_threshold: Option<u32>,
+    /// How much work is made of that. The fastest level.
+    #[cfg(feature = "deflate")]
+    pub compression_level: Level,
     /// Responses to polls and the like of so many bytes and more are compressed where their client
     /// takes that, and POSTs may be compressed. 1,024; `None`: neither.
     #[cfg(feature = "deflate")]
@@ -141,6 +144,8 @@ impl Default for EngineConfig {
             outbound_budget: 1 << 30,
             #[cfg(feature = "deflate")]
             compression_threshold: None,
+            #[cfg(feature = "deflate")]
+            compression_level: Level::default(),
             #[cfg(feature = "deflate")]
             http_compression: Some(1_024),
             is_transcoded: false,
@@ -313,7 +318,11 @@ impl EngineConfig {
     pub(crate) fn compression_of(&self, bits: u8) -> Option<Compression> {
         let window = Window::from_bits(bits)?;
         let threshold = self.compression_threshold?;
-        Some(Compression { window, threshold })
+        Some(Compression {
+            window,
+            threshold,
+            level: self.compression_level,
+        })
     }
 
     #[cfg(not(feature = "deflate"))]

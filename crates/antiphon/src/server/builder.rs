@@ -10,6 +10,8 @@ mod requests;
 use std::{fmt, sync::Arc, sync::atomic::AtomicUsize, time::Duration};
 
 use antiphon_protocol::socket::{Limits, MAX_ATTACHMENTS, Parser};
+#[cfg(feature = "deflate")]
+use antiphon_protocol::websocket::deflate::Level;
 use http::request::Parts;
 use serde::Serialize;
 
@@ -349,6 +351,31 @@ impl ServerBuilder {
     #[doc(alias = "perMessageDeflate")]
     pub const fn compression(mut self, threshold: u32) -> Self {
         self.engine.compression_threshold = Some(threshold);
+        self
+    }
+
+    /// How much work is made of [compressing](Self::compression) a message: from 1, the fastest, to
+    /// 9, the smallest. 1: on JSON of 0.4 to 12 KB it takes a quarter to a third of the time of 6,
+    /// which is Node's, for 14 to 43 % more bytes.
+    ///
+    /// ```
+    /// // Few receivers, far away.
+    /// let io = antiphon::Server::builder().compression(1_024).compression_level(6).build();
+    /// ```
+    ///
+    /// # Panics
+    /// If there is no such level:
+    ///
+    /// ```should_panic
+    /// antiphon::Server::builder().compression_level(0).build(); // write one from 1 to 9
+    /// ```
+    #[cfg(feature = "deflate")]
+    #[doc(alias("level", "zlibDeflateOptions"))]
+    pub const fn compression_level(mut self, level: u8) -> Self {
+        match Level::new(level) {
+            Some(level) => self.engine.compression_level = level,
+            None => panic!("there is no such level of compression: write one from 1 to 9"),
+        }
         self
     }
 

@@ -1,6 +1,6 @@
 //! Compressed messages: the WebSocket extension permessage-deflate (RFC 7692).
 //!
-//! All but [`Window`] needs the feature `deflate`.
+//! All but [`Window`] and [`Level`] needs the feature `deflate`.
 //!
 //! At the opening handshake a server passes the client's `Sec-WebSocket-Extensions` to
 //! [`negotiate`]; a client sends [`OFFER`] and passes the server's header to [`check_response`].
@@ -24,16 +24,20 @@
 mod codec;
 #[cfg(feature = "deflate")]
 mod extensions;
+mod level;
 #[cfg(feature = "deflate")]
 mod negotiation;
 mod window;
 
+pub use level::Level;
 pub use window::Window;
 
 #[cfg(feature = "deflate")]
 pub use codec::append_compressed_frame;
 #[cfg(feature = "deflate")]
 pub(crate) use codec::append_deflated;
+#[cfg(feature = "deflate")]
+pub(crate) use codec::append_frame_at_level;
 #[cfg(feature = "deflate")]
 pub(super) use codec::inflate;
 #[cfg(feature = "deflate")]

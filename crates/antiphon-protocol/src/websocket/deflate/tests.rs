@@ -436,10 +436,12 @@ proptest! {
         messages in prop::collection::vec(data(), 1..4),
         noise in prop::collection::vec(any::<u8>(), 0..30_000),
         window in prop::sample::select(&WINDOWS[..]),
+        level in 1..=9_u8,
     ) {
+        let how = (window, Level::new(level).unwrap());
         let compressed = |data: &[u8]| {
             let mut frame = Vec::new();
-            append_compressed_frame(Opcode::Binary, data, window, None, &mut frame);
+            append_frame_at_level(Opcode::Binary, data, how, None, &mut frame);
             frame
         };
         for message in &messages {
@@ -448,7 +450,7 @@ proptest! {
             let message = message.clone();
             let first = std::thread::spawn(move || {
                 let mut frame = Vec::new();
-                append_compressed_frame(Opcode::Binary, &message, window, None, &mut frame);
+                append_frame_at_level(Opcode::Binary, &message, how, None, &mut frame);
                 frame
             });
             prop_assert_eq!(again, first.join().unwrap());
