@@ -3,7 +3,8 @@
 use std::pin::Pin;
 
 use antiphon::{
-    Auth, ConnectError, Data, Event, HandlerError, Namespace, Rejection, Server, Socket, State,
+    Auth, ConnectError, Context, Data, Event, Handler, HandlerError, IntoReply, Namespace, OnEvent,
+    Rejection, Server, Socket, State,
 };
 
 fn length(Data(text): Data<String>) -> usize {
@@ -71,4 +72,30 @@ pub fn register(io: &Server) -> Namespace {
                 _ => Ok(()),
             });
     })
+}
+
+/// A handler of the program's own.
+pub struct Answer(pub u32);
+
+impl Handler<OnEvent, ()> for Answer {
+    type Output = u32;
+    type Future = std::future::Ready<u32>;
+
+    fn call(&self, _: &Context<'_>) -> Result<Self::Future, Rejection> {
+        Ok(std::future::ready(self.0))
+    }
+}
+
+pub fn register_any<A, H>(io: &Server, handler: H)
+where
+    H: Handler<OnEvent, A>,
+    H::Output: IntoReply + Send,
+{
+    io.on("any", handler);
+}
+
+pub fn register_each(io: &Server) {
+    register_any(io, Answer(42));
+    register_any(io, || 42);
+    register_any(io, async || 42);
 }
