@@ -13,12 +13,14 @@ use crate::socket::{Assembled, DecodeError, Limits};
 /// After an error the connection is to be closed.
 ///
 /// ```
+/// use antiphon_protocol::BinaryMessage;
 /// use antiphon_protocol::engine::{Message, Revision};
 /// use antiphon_protocol::socket::{Limits, Msgpack, Packet, ParserDecoder};
 ///
 /// let mut decoder = ParserDecoder::new(&Msgpack, Revision::V4, Limits::default());
 /// let message = b"\x82\xa4type\x01\xa3nsp\xa5/chat";
-/// let packet = decoder.decode(Message::Binary(message.into()))?.expect("one message is a packet");
+/// let message = Message::Binary(BinaryMessage::Lent(message));
+/// let packet = decoder.decode(message)?.expect("one message is a packet");
 /// assert_eq!(packet.packet(), Packet::Disconnect { namespace: "/chat" });
 /// # Ok::<(), antiphon_protocol::socket::DecodeError>(())
 /// ```
