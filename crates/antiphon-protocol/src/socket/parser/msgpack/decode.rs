@@ -116,6 +116,8 @@ fn parse(
     }
     let mut text = mem::take(&mut buffer.text).into_bytes();
     text.clear();
+    // JSON is mostly as long as that.
+    text.reserve(message.len());
     buffer.attachments.clear();
     let mut transcoder = Transcoder {
         reader: Reader::new(message),
