@@ -211,6 +211,14 @@ impl Rooms {
         index.by_name.contains_key(room) || index.by_id.contains_key(room)
     }
 
+    /// Whether there may be sockets of this target.
+    pub(crate) fn may_have(&self, target: &Target) -> bool {
+        let index = self.read();
+        let has =
+            |room: &Room| index.by_name.contains_key(room) || index.by_id.contains_key(&**room);
+        !index.members.is_empty() && (target.rooms.is_empty() || target.rooms.iter().any(has))
+    }
+
     pub(crate) fn all(&self) -> Vec<Socket> {
         self.sockets(&Target::default())
     }
