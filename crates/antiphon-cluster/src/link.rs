@@ -190,6 +190,7 @@ impl Link {
 /// Reads what the broker hears, and looks at the time, as long as there is an owner.
 async fn read<E: Ears>(ears: Weak<E>, inbox: Arc<Inbox>, wake: Arc<Notify>) {
     let mut events = Vec::with_capacity(BATCH);
+    let mut heard = 0;
     loop {
         let now = Instant::now();
         let Some(deadline) = ears.upgrade().map(|ears| {
@@ -207,14 +208,19 @@ async fn read<E: Ears>(ears: Weak<E>, inbox: Arc<Inbox>, wake: Arc<Notify>) {
         let Some(ears) = ears.upgrade() else {
             return;
         };
+        heard += events.len();
         for event in events.drain(..) {
             ears.link().note(&event);
             ears.heard(event);
         }
         ears.late(waited > LATE);
         drop(ears);
-        // Many frames may wait, and others want to run.
-        tokio::task::yield_now().await;
+        // Many frames may wait, and others want to run. What comes alone isn't worth another look at
+        // the I/O.
+        if heard >= BATCH {
+            heard = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
