@@ -25,6 +25,7 @@ use std::{
 use antiphon::{Server, Socket, adapter::AdapterFactory};
 use antiphon_cluster::{Cluster, Health};
 use antiphon_nats::Nats;
+use antiphon_postgres::Postgres;
 use antiphon_redis::Redis;
 use antiphon_test_cluster::{
     Client,
@@ -81,7 +82,10 @@ async fn main() {
         .init();
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let (name, url, sentinels) = (&arguments[0], &arguments[1], &arguments[2..]);
-    if url.starts_with("nats:") {
+    if url.starts_with("postgres:") {
+        let postgres = Postgres::builder(url).wait().connect().await.unwrap();
+        run(name, postgres.clone(), (*postgres).clone()).await;
+    } else if url.starts_with("nats:") {
         let nats = Nats::builder(url).wait().connect().await.unwrap();
         run(name, nats.clone(), (*nats).clone()).await;
     } else {

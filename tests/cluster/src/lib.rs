@@ -19,6 +19,7 @@ pub mod support;
 pub mod tls;
 
 use std::{
+    ops::Deref,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -29,7 +30,7 @@ use antiphon::{
 };
 use antiphon_cluster::{Cluster, Health, Trouble};
 use serde::{Deserialize, Serialize};
-use support::{WEBSOCKET, WebSocket, serve, within};
+use support::{WEBSOCKET, WebSocket, serve, until, within};
 use tokio::net::TcpStream;
 
 pub type Client = WebSocket<TcpStream>;
@@ -55,6 +56,27 @@ impl Pair {
         settle: impl Fn() -> BoxFuture<()> + 'static,
     ) -> Self {
         Self::built(adapters, settle, Server::builder)
+    }
+
+    /// Servers that are built so, at these connections of our own wire, once those know each other.
+    pub async fn of<N>(nodes: &[N; 2], builder: impl Fn() -> ServerBuilder) -> Self
+    where
+        N: AdapterFactory + Clone + Deref<Target = Cluster> + Sync,
+    {
+        for node in nodes {
+            until("both servers", || node.servers().len() == 2).await;
+            ready(node).await;
+        }
+        let settled = nodes.clone();
+        let settle = move || -> BoxFuture<()> {
+            let nodes = settled.clone();
+            Box::pin(async move {
+                for node in &nodes {
+                    node.subscribed().await;
+                }
+            })
+        };
+        Self::built(nodes.clone(), settle, builder)
     }
 
     /// The same with servers that are built so.

@@ -7,7 +7,6 @@ mod support;
 
 use std::time::Duration;
 
-use antiphon::adapter::BoxFuture;
 use antiphon_nats::Nats;
 use antiphon_test_cluster::{
     Pair,
@@ -29,20 +28,7 @@ async fn pair(servers: &[NatsServer]) -> (Pair, [Nats; 2]) {
         nats.connect().await.unwrap()
     };
     let nodes = [connect().await, connect().await];
-    for node in &nodes {
-        until("both servers", || node.servers().len() == 2).await;
-        ready(node).await;
-    }
-    let settled = nodes.clone();
-    let settle = move || -> BoxFuture<()> {
-        let nodes = settled.clone();
-        Box::pin(async move {
-            for node in nodes {
-                node.subscribed().await;
-            }
-        })
-    };
-    (Pair::built(nodes.clone(), settle, recovery::builder), nodes)
+    (Pair::of(&nodes, recovery::builder).await, nodes)
 }
 
 /// Waits until so many events are in the log: for longer than the servers of NATS take to elect a leader.

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use antiphon::{Data, Server, ServerBuilder, Socket, adapter::BoxFuture};
+use antiphon::{Data, Server, ServerBuilder, Socket};
 use antiphon_cluster::{Health, Trouble};
 use antiphon_redis::{Error, NodeRedis, NodeWire, Redis};
 use antiphon_test_cluster::{
@@ -26,20 +26,7 @@ async fn built(cluster: &RedisCluster, builder: impl Fn() -> ServerBuilder) -> (
         nodes.push(Redis::connect(&cluster.url()).await.unwrap());
     }
     let nodes: [Redis; 2] = nodes.try_into().unwrap();
-    for node in &nodes {
-        until("both servers", || node.servers().len() == 2).await;
-        ready(node).await;
-    }
-    let settled = nodes.clone();
-    let settle = move || -> BoxFuture<()> {
-        let nodes = settled.clone();
-        Box::pin(async move {
-            for node in nodes {
-                node.subscribed().await;
-            }
-        })
-    };
-    (Pair::built(nodes.clone(), settle, builder), nodes)
+    (Pair::of(&nodes, builder).await, nodes)
 }
 
 async fn pair() -> Pair {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use antiphon_test_nats::NatsServer;
+use antiphon_test_postgres::PostgresServer;
 use antiphon_test_redis::{RedisCluster, RedisServer};
 
 use crate::net::Network;
@@ -34,6 +35,7 @@ pub enum Broker {
         turn: usize,
     },
     Nats(NatsServer),
+    Postgres(PostgresServer),
 }
 
 /// Pairs of a Redis Cluster.
@@ -46,7 +48,7 @@ pub enum Trouble {
     Killed(Duration),
     /// It does nothing for this time.
     Frozen(Duration),
-    /// For this time it closes the connections of its subscribers, again and again.
+    /// For this time it closes the connections of its subscribers, or all, again and again.
     Closes(Duration),
     /// For this time more waits for subscribers than they may have.
     Overflows(Duration),
@@ -126,6 +128,7 @@ impl Broker {
             Self::Nats(nats) => vec![format!("nats://{host}:{}", nats.port())],
             Self::Sentinel { sentinel, .. } => vec![format!("redis://{NAME}"), sentinel.url()],
             Self::Cluster { cluster, .. } => vec![cluster.url()],
+            Self::Postgres(postgres) => vec![postgres.url()],
         }
     }
 
@@ -157,6 +160,23 @@ impl Broker {
                 nats.kill();
                 thread::sleep(time);
                 nats.restart();
+            }
+            (Trouble::Killed(time), Self::Postgres(postgres)) => {
+                postgres.kill();
+                thread::sleep(time);
+                postgres.restart();
+            }
+            (Trouble::Frozen(time), Self::Postgres(postgres)) => {
+                postgres.freeze();
+                thread::sleep(time);
+                postgres.thaw();
+            }
+            (Trouble::Closes(time), Self::Postgres(postgres)) => {
+                let end = Instant::now() + time;
+                while Instant::now() < end {
+                    postgres.cut();
+                    thread::sleep(Duration::from_millis(200));
+                }
             }
             (Trouble::Frozen(time), Self::Redis(redis)) => {
                 redis.freeze();
@@ -224,7 +244,7 @@ impl Broker {
                 servers, primary, ..
             } => std::slice::from_ref(&servers[*primary]),
             Self::Cluster { cluster, .. } => &cluster.nodes,
-            Self::Nats(_) => return None,
+            Self::Nats(_) | Self::Postgres(_) => return None,
         };
         let number = |line: &String| {
             let field = line.split(' ').find_map(|field| field.strip_prefix("sub="));

@@ -22,6 +22,7 @@ mod world;
 use std::time::Duration;
 
 use antiphon_test_cluster::support::random;
+use antiphon_test_postgres::PostgresServer;
 use broker::{Broker, Trouble};
 use net::Way;
 use world::{Harm, Step, World};
@@ -175,4 +176,11 @@ fn servers_at_a_redis_cluster_go_on_while_its_masters_die_and_freeze() {
 fn servers_at_a_nats_server_find_each_other_after_whatever_happens() {
     let steps = &[all_at_once, both_killed, broker_frozen];
     chaos("nats", true, Broker::nats, steps);
+}
+
+#[test]
+fn servers_at_a_postgres_find_each_other_after_whatever_happens() {
+    let broker = |_: &[net::Network]| Broker::Postgres(PostgresServer::start());
+    let steps = &[subscribers_closed, both_killed, broker_frozen, one_server];
+    chaos("postgres", false, broker, steps);
 }

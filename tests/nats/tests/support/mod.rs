@@ -36,20 +36,7 @@ impl Two {
         let one = Nats::connect(url).await.unwrap();
         let two = Nats::connect(url).await.unwrap();
         let nodes = [one, two];
-        for node in &nodes {
-            until("both servers", || node.servers().len() == 2).await;
-            ready(node).await;
-        }
-        let settled = nodes.clone();
-        let settle = move || -> BoxFuture<()> {
-            let nodes = settled.clone();
-            Box::pin(async move {
-                for node in nodes {
-                    node.subscribed().await;
-                }
-            })
-        };
-        let pair = Pair::built(nodes.clone(), settle, builder);
+        let pair = Pair::of(&nodes, builder).await;
         Self { pair, nodes, nats }
     }
 
