@@ -18,6 +18,10 @@ use crate::socket::json::{self, List, Span};
 use crate::socket::packet::{self, Body, Layout, Packet};
 use crate::socket::{Assembled, Limits, placeholder};
 
+/// Room for so many bytes of JSON is made at once. A long message may be an attachment, for the most
+/// part.
+const SHORT: usize = 1_024;
+
 /// Memory that packets are [decoded](decode) into. Kept, it is used again for the next one.
 ///
 /// What it holds is the last packet: JSON, and copies of the attachments.
@@ -88,7 +92,7 @@ fn transcode<T>(
         reader: Reader::new(message),
         shared: &unshared,
         limits,
-        text: Vec::with_capacity(message.len()),
+        text: Vec::with_capacity(message.len().min(SHORT)),
         attachments: &mut attachments,
         values: 0,
     };
@@ -116,8 +120,8 @@ fn parse(
     }
     let mut text = mem::take(&mut buffer.text).into_bytes();
     text.clear();
-    // JSON is mostly as long as that.
-    text.reserve(message.len());
+    // The JSON of a short message is mostly as long as it is.
+    text.reserve(message.len().min(SHORT));
     buffer.attachments.clear();
     let mut transcoder = Transcoder {
         reader: Reader::new(message),
