@@ -379,8 +379,9 @@ impl Local {
 
     /// Sends an event to the sockets of `target`, without a log.
     pub(super) fn spread(&self, event: &Outgoing, target: &Target, sending: Sending) {
-        // In a cluster many are for rooms that are elsewhere: these cost no packet, and no turn.
-        if !self.rooms().may_have(target) {
+        // In a cluster many are for rooms that are elsewhere: these cost no packet, and no turn. A server
+        // alone needn't look twice.
+        if self.tag().is_some() && !self.rooms().may_have(target) {
             return;
         }
         let Ok(mut draft) = self.packet(event, None).inspect_err(too_large) else {
