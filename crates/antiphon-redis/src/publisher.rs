@@ -49,8 +49,8 @@ struct Sent {
 /// What one node gets of a batch.
 struct Part {
     node: usize,
-    /// How many frames each command has.
-    counts: Vec<usize>,
+    /// What each command has, if it is refused.
+    messages: Vec<Bytes>,
     appends: Appends,
     /// The frames, if another node may have to get them.
     frames: Vec<(Topic, Bytes)>,
@@ -229,8 +229,9 @@ impl Feed<'_> {
                 }
             }
             not_appended(self.shared, &connection, &part.appends, &mut answers)?;
-            let answers = answers.into_iter().zip(part.counts);
-            let refusals = answers.filter_map(|(answer, frames)| Some((answer.err()?, frames)));
+            let answers = answers.into_iter().zip(&part.messages);
+            let refusals = answers
+                .filter_map(|(answer, message)| Some((answer.err()?, Batch::frames_in(message))));
             note_refusals(self.shared, &connection, refusals, &mut self.refused);
         }
         let again = &mut self.again;
@@ -276,7 +277,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
     let mut pipeline = redis::Pipeline::with_capacity(frames.len());
     pipeline.ignore_errors();
     let (mut appends, mut kept) = (Vec::new(), Vec::new());
-    let mut counts = Vec::with_capacity(frames.len());
+    let mut messages = Vec::with_capacity(frames.len());
     for (topic, frame) in frames {
         match (&channels.streams, &node.script) {
             (Some(streams), _) if topic.is_stream() => {
@@ -303,7 +304,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
                 pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
             }
         }
-        counts.push(Batch::frames_in(&frame));
+        messages.push(frame.clone());
         if way == Way::Keyed {
             kept.push((topic, frame));
         }
@@ -317,7 +318,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
     };
     Part {
         node: 0,
-        counts,
+        messages,
         appends,
         frames: kept,
         answers: State::Waits(Box::pin(answers)),

@@ -59,24 +59,22 @@ impl State {
     /// Whether something is behind what its sender has sent by a newer connection: then it counts as
     /// lost there, and others have heard what came after it.
     fn is_late(&mut self, stamp: Stamp, now: Instant) -> bool {
-        if self.senders.len() >= SENDERS && !self.senders.contains_key(&stamp.sender) {
+        let newest = self.senders.get(&stamp.sender);
+        if newest.is_some_and(|newest| stamp.connection < newest.connection) {
+            return true;
+        }
+        if newest.is_none() && self.senders.len() >= SENDERS {
             let is_recent = |sender: &Sender| now.duration_since(sender.heard) < LATE;
             self.senders.retain(|_, sender| is_recent(sender));
             if self.senders.len() >= SENDERS {
                 self.senders.clear();
             }
         }
-        let sender = self.senders.entry(stamp.sender).or_insert(Sender {
-            connection: stamp.connection,
-            heard: now,
-        });
-        if stamp.connection < sender.connection {
-            return true;
-        }
-        *sender = Sender {
+        let sender = Sender {
             connection: stamp.connection,
             heard: now,
         };
+        self.senders.insert(stamp.sender, sender);
         false
     }
 
