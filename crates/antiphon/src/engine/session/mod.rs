@@ -74,6 +74,8 @@ pub struct Session {
     watch: AtomicU8,
     /// The application knows its client: messages may have their full size.
     admitted: AtomicBool,
+    /// Which turn will flush.
+    mark: Mark,
     state: Mutex<SessionState>,
 }
 
@@ -140,10 +142,10 @@ impl Session {
             connection: OnceLock::new(),
             watch: AtomicU8::new(watch),
             admitted: AtomicBool::new(admits_all),
+            mark: Mark::default(),
             state: Mutex::new(SessionState {
                 machine,
                 writer: None,
-                mark: Mark::default(),
                 driver: None,
                 requests: None,
                 counted: 0,
@@ -272,7 +274,7 @@ impl Session {
 
     /// Flushes now, or leaves it to the turn of this thread.
     fn flush(self: &Arc<Self>, state: &mut SessionState) {
-        if !turn::note(self, &mut state.mark) {
+        if !turn::note(self, &self.mark) {
             state.flush();
             self.has_flushed(state);
         }
@@ -305,12 +307,25 @@ impl Session {
         self.watch.store(watch | observed, Ordering::Relaxed);
     }
 
-    /// A turn that has noted this session flushes it.
-    pub(crate) fn flush_noted(&self, turn: Mark) {
+    /// A turn that has noted this session flushes it, if no other has.
+    pub(crate) fn flush_noted(&self) {
+        if !self.mark.is_noted() {
+            return;
+        }
         let mut state = self.lock();
-        state.mark.flushed_by(turn);
+        let _flush = self.being_flushed();
         state.flush();
         self.has_flushed(&mut state);
+    }
+
+    /// It is being flushed for as long as the guard lives.
+    pub(crate) fn being_flushed(&self) -> impl Drop {
+        self.mark.flush()
+    }
+
+    /// Whether another thread writes to it: what is sent to it now waits for that.
+    pub(crate) fn is_being_flushed(&self) -> bool {
+        self.mark.is_being_flushed()
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, SessionState> {

@@ -187,7 +187,7 @@ impl Session {
                 .is_some_and(|frame| state.machine.append(frame));
         if !is_appended {
             let encoded = message.encoded(form);
-            if state.mark.is_noted() && !state.machine.has_room(encoded) {
+            if self.mark.is_noted() && !state.machine.has_room(encoded) {
                 // Much was sent in one batch of work: that says nothing of the reader yet.
                 state.write(Failure::ForTheDriver);
                 if !state.machine.is_open() {

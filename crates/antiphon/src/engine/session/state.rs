@@ -12,7 +12,7 @@ use std::{
 
 use antiphon_protocol::engine::{ServerSession as Machine, TransportKind, session::server::Input};
 
-use super::{turn::Mark, waiters::Waiters};
+use super::waiters::Waiters;
 use crate::engine::transport::{joined::joined, requests::Requests, stream::Writer};
 
 /// Frames that one write takes at the most.
@@ -23,8 +23,6 @@ pub(crate) struct SessionState {
     pub(crate) machine: Machine,
     /// The WebSocket's way out: any task that sends writes here. `None` if the driver writes.
     pub(crate) writer: Option<Writer>,
-    /// Which turn will flush.
-    pub(super) mark: Mark,
     /// Wakes the driver.
     pub(crate) driver: Option<Waker>,
     pub(super) requests: Option<Box<Requests>>,

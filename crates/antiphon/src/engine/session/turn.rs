@@ -12,8 +12,10 @@
 //! flushes at the end of the scope.
 //!
 //! Nobody waits for the work of another:
-//! * A thread that emits to a session which another thread has noted notes it, too, and flushes it
-//!   with all that waits ([`Mark`]).
+//! * A thread that emits to a session which another thread has noted notes it, too: the first of
+//!   them flushes it with all that waits ([`Mark`]).
+//! * A broadcast comes last to the sessions that another thread writes to at the moment
+//!   ([`Session::is_being_flushed`]).
 //! * A debt that is older than [`GATHERED`], or than paying takes, is paid at the end of the next
 //!   scope.
 //! * A connection that brings many events handles them for as long as its [`Budget`] says.
@@ -81,22 +83,49 @@ fn has_passed(since: Instant, time: Duration) -> bool {
     !is_uncut() && since.elapsed() >= time
 }
 
-/// Which turn has noted a session last. Each turn that has noted a session flushes it; the first of
-/// them finds all that waits, and the others nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mark(u32);
+/// Which turn has noted a session last since it was flushed, or that it is flushed now. Written
+/// under the session's lock alone, and asked without it: threads whose listeners are the same would
+/// otherwise wait for each other at each of them.
+#[derive(Debug, Default)]
+pub(crate) struct Mark(AtomicU32);
+
+/// The mark of a session that nobody owes a flush.
+const NOBODY: u32 = 0;
+
+/// The mark of a session that is flushed now.
+const FLUSHED: u32 = u32::MAX;
 
 impl Mark {
-    /// Whether a turn will flush the session.
-    pub(crate) fn is_noted(self) -> bool {
-        self != Self::default()
+    /// Whether a turn will flush the session. Each that has noted it does, unless another one has
+    /// begun to: that finds all that waits.
+    pub(crate) fn is_noted(&self) -> bool {
+        !matches!(self.0.load(Ordering::Relaxed), NOBODY | FLUSHED)
     }
 
-    /// The session is flushed by a turn. One that has noted it later still will.
-    pub(crate) fn flushed_by(&mut self, turn: Self) {
-        if *self == turn {
-            *self = Self::default();
+    /// Whether a turn flushes it now, and holds its lock for as long as the kernel takes.
+    pub(crate) fn is_being_flushed(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == FLUSHED
+    }
+
+    /// The session is flushed for as long as the guard lives.
+    pub(crate) fn flush(&self) -> impl Drop {
+        struct Flush<'m>(&'m Mark);
+        impl Drop for Flush<'_> {
+            fn drop(&mut self) {
+                self.0.0.store(NOBODY, Ordering::Relaxed);
+            }
         }
+        self.0.store(FLUSHED, Ordering::Relaxed);
+        Flush(self)
+    }
+
+    /// Returns `false` if this turn was the last to note it.
+    fn note(&self, turn: u32) -> bool {
+        let is_new = self.0.load(Ordering::Relaxed) != turn;
+        if is_new {
+            self.0.store(turn, Ordering::Relaxed);
+        }
+        is_new
     }
 }
 
@@ -163,12 +192,11 @@ fn scope_with<R>(own: Option<&Arc<Session>>, work: impl FnOnce() -> R) -> R {
 
 /// Notes a session that has something to flush. Returns `false` if no scope is open: it is to be
 /// flushed now.
-pub(crate) fn note(session: &Arc<Session>, mark: &mut Mark) -> bool {
+pub(crate) fn note(session: &Arc<Session>, mark: &Mark) -> bool {
     let noted = THREAD.try_with(|thread| {
         thread.is_open.get()
             && thread.turn(|turn| {
-                if *mark != turn.mark {
-                    *mark = turn.mark;
+                if mark.note(turn.number) {
                     match thread.own.get() == Arc::as_ptr(session) {
                         true => thread.own_noted.set(true),
                         false => thread.noted.borrow_mut().push(Arc::clone(session)),
@@ -201,7 +229,7 @@ pub(crate) fn wake_behind_io(waker: &Waker) {
 /// What is owed at the end of a scope.
 enum Owed<'s> {
     /// A flush of the session that the scope was for, and of no other: it needs no end of a turn.
-    ToItself(&'s Session, Mark),
+    ToItself(&'s Session),
     ToOthers(Arc<Turn>),
 }
 
@@ -222,11 +250,11 @@ impl Drop for End<'_> {
                     turn.owe(&mut noted);
                     return Some(Owed::ToOthers(Arc::clone(turn)));
                 }
-                own.map(|own| Owed::ToItself(own, turn.mark))
+                own.map(|own| Owed::ToItself(own))
             })
         });
         match owed {
-            Ok(Some(Owed::ToItself(own, mark))) => own.flush_noted(mark),
+            Ok(Some(Owed::ToItself(own))) => own.flush_noted(),
             Ok(Some(Owed::ToOthers(turn))) => turn.end_of_scope(),
             Ok(None) | Err(_) => {}
         }
@@ -264,7 +292,8 @@ impl Budget {
 
 /// The flushes that one thread owes.
 struct Turn {
-    mark: Mark,
+    /// What marks the sessions that it has noted.
+    number: u32,
     /// Whether something is owed or kept, to be asked without the lock.
     owes: AtomicBool,
     debts: Mutex<Debts>,
@@ -292,13 +321,13 @@ struct Flusher {
 
 impl Turn {
     fn new() -> Arc<Self> {
-        static MARKS: AtomicU32 = AtomicU32::new(1);
-        let mut mark = Mark::default();
-        while !mark.is_noted() {
-            mark = Mark(MARKS.fetch_add(1, Ordering::Relaxed));
+        static NUMBERS: AtomicU32 = AtomicU32::new(1);
+        let mut number = NOBODY;
+        while matches!(number, NOBODY | FLUSHED) {
+            number = NUMBERS.fetch_add(1, Ordering::Relaxed);
         }
         Arc::new(Self {
-            mark,
+            number,
             owes: AtomicBool::new(false),
             debts: Mutex::default(),
         })
@@ -371,7 +400,7 @@ impl Turn {
                 more
             };
             for session in next.drain(..) {
-                session.flush_noted(self.mark);
+                session.flush_noted();
             }
             if !more || has_passed(began, SLICE) {
                 let mut debts = self.debts();
@@ -482,6 +511,22 @@ mod tests {
         assert!(budget.spend(BYTES - 1));
         assert!(!budget.spend(1) && budget.is_spent());
         assert!(!Budget::default().spend(10 * BYTES));
+    }
+
+    #[test]
+    fn a_session_is_flushed_by_the_first_of_the_turns_that_have_noted_it() {
+        let mark = Mark::default();
+        assert!(!mark.is_noted());
+        assert!(mark.note(1) && !mark.note(1) && mark.note(2));
+        {
+            let _flush = mark.flush();
+            assert!(
+                mark.is_being_flushed() && !mark.is_noted(),
+                "the others need not"
+            );
+        }
+        assert!(!mark.is_being_flushed() && !mark.is_noted());
+        assert!(mark.note(2), "what comes behind the flush needs another");
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(crate) fn send(
         Sending::SURE => Burst::send(rooms, target, message),
         // Each may take it or not.
         _ => {
-            rooms.for_each(target, |socket| drop(socket.send_packet(message, sending)));
+            rooms.send_each(target, |socket| drop(socket.send_packet(message, sending)));
         }
     }
 }
@@ -73,7 +73,7 @@ impl Burst {
     fn begin(rooms: &Arc<Rooms>, target: &Target, message: &mut Fanout<'_>) -> Option<Box<Self>> {
         let bundle = message.begin_bundle();
         let mut others = Vec::new();
-        let version = rooms.for_each(target, |socket| {
+        let version = rooms.send_each(target, |socket| {
             if send_to_one(socket, message) != Some(Sent::Shared) && bundle.is_some() {
                 others.push(socket.clone());
             }

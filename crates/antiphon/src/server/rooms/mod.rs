@@ -295,22 +295,22 @@ impl Rooms {
             .collect()
     }
 
-    /// Calls `each` with every socket of `target`, each once, and gives the version of the
-    /// memberships. It must not come back here.
-    pub(crate) fn for_each(&self, target: &Target, mut each: impl FnMut(&Socket)) -> u64 {
+    /// Calls `each` with every socket of `target`, each once. It must not come back here.
+    pub(crate) fn for_each(&self, target: &Target, each: impl FnMut(&Socket)) {
+        self.read().for_each(target, each);
+    }
+
+    /// As [`for_each`](Self::for_each), to send something to each, and gives the version of the
+    /// memberships. Those that another thread writes to come last: behind it, this one would wait at
+    /// each, and what it sends miss each write.
+    pub(crate) fn send_each(&self, target: &Target, mut send: impl FnMut(&Socket)) -> u64 {
         let index = self.read();
-        if target.is_everyone() {
-            index
-                .members
-                .iter()
-                .for_each(|(_, member)| each(&member.socket));
-            return index.version;
-        }
-        for key in index.select(target) {
-            if let Some(member) = index.members.get(key) {
-                each(&member.socket);
-            }
-        }
+        let mut busy = Vec::new();
+        index.for_each(target, |socket| match socket.is_being_flushed() {
+            true => busy.push(socket),
+            false => send(socket),
+        });
+        busy.into_iter().for_each(send);
         index.version
     }
 
@@ -323,6 +323,22 @@ impl Rooms {
 }
 
 impl Index {
+    fn for_each<'i>(&'i self, target: &Target, mut each: impl FnMut(&'i Socket)) {
+        if target.is_everyone() {
+            let members = self.members.iter();
+            return members.for_each(|(_, member)| each(&member.socket));
+        }
+        let each_key = |key| {
+            if let Some(member) = self.members.get(key) {
+                each(&member.socket);
+            }
+        };
+        match (&target.rooms[..], target.except.is_empty()) {
+            ([room], true) => self.members_of(room).for_each(each_key),
+            _ => self.select(target).into_iter().for_each(each_key),
+        }
+    }
+
     /// The key of this socket, and not of another one with its id.
     fn key_of(&self, socket: &Socket) -> Option<usize> {
         let key = *self.by_id.get(socket.id())?;

@@ -211,3 +211,23 @@ fn a_socket_with_the_id_of_another_is_another() {
     rooms.remove(&old);
     assert_eq!(rooms.of_socket(&new).len(), 2);
 }
+
+#[cfg(feature = "test")]
+#[tokio::test]
+async fn a_broadcast_comes_last_to_a_socket_that_another_thread_writes_to() {
+    let io = Server::new();
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        clients.push(crate::test::Client::connect(&io).await.unwrap());
+    }
+    let namespace = io.of("/");
+    let rooms = namespace.joins().rooms();
+    let in_order = || {
+        let mut sockets = Vec::new();
+        rooms.send_each(&Target::default(), |socket| sockets.push(socket.clone()));
+        sockets
+    };
+    let sockets = in_order();
+    let _flushes = [0, 2].map(|place| sockets[place].peer().session().unwrap().being_flushed());
+    assert_eq!(in_order(), [1, 3, 0, 2].map(|place| sockets[place].clone()));
+}

@@ -103,6 +103,12 @@ impl Socket {
         }
     }
 
+    /// Whether another thread writes to its client now.
+    pub(crate) fn is_being_flushed(&self) -> bool {
+        let session = self.peer().session();
+        session.is_some_and(|session| session.is_being_flushed())
+    }
+
     /// Sends a packet of Socket.IO. The socket must be connected, or about to be.
     pub(crate) fn send_packet(
         &self,
