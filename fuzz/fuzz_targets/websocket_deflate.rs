@@ -32,11 +32,8 @@ fn inflate(message: &[u8], max: usize) {
     append_frame(Opcode::Binary, message, None, &mut frame);
     frame[0] |= COMPRESSED;
     let mut decoder = Decoder::new(Role::Client, max).with_deflate();
-    let ours = match decoder.decode(&mut frame) {
-        Ok(decoded) => match decoded.event {
-            Some(Event::Binary(data)) => Some(Vec::from(data)),
-            other => panic!("expected a message: {other:?}"),
-        },
+    let ours = match decode(&mut decoder, &mut frame) {
+        Ok(message) => Some(message),
         Err(FrameError::TooBig { length, .. }) if message.len() <= max => {
             assert_eq!(length, max as u64 + 1);
             return;
@@ -56,6 +53,20 @@ fn inflate(message: &[u8], max: usize) {
         }
         (None, _) => {}
     }
+}
+
+/// The message of a frame, inflated to its end.
+fn decode(decoder: &mut Decoder, frame: &mut [u8]) -> Result<Vec<u8>, FrameError> {
+    let message = |event: Event<'_>| match event {
+        Event::Binary(data) => Vec::from(data),
+        other => panic!("expected a message: {other:?}"),
+    };
+    let mut decoded = decoder.decode(frame)?.event.map(message);
+    while decoder.is_inflating() {
+        assert!(decoded.is_none());
+        decoded = decoder.decode(&mut [])?.event.map(message);
+    }
+    Ok(decoded.expect("a whole message"))
 }
 
 /// Takes the data for a message.

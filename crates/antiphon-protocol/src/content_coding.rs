@@ -3,15 +3,15 @@
 //!
 //! A server chooses a [`ContentCoding`] by `Accept-Encoding`. An [`Encoder`] compresses a body part
 //! by part, each alone: it owns a checksum and no more, so that a body which is read slowly holds no
-//! compressor; that is the thread's. [`ContentCoding::decode`] inflates a whole body up to a bound,
-//! and owns hardly more memory than that.
+//! compressor; that is the thread's. A [`Decoder`] inflates a body part by part, up to a bound, and
+//! owns hardly more memory than that.
 
-use flate2::{Crc, Decompress, FlushDecompress, Status};
+use flate2::{Crc, Decompress};
 
-use crate::websocket::deflate::append_deflated;
-
-/// The room that an inflated body gets at first, in bytes.
-const FIRST_ROOM: usize = 1 << 10;
+use crate::{
+    inflate::{InflateError, Inflated},
+    websocket::deflate::append_deflated,
+};
 
 /// A last block without anything in it.
 const END: [u8; 2] = [3, 0];
@@ -98,42 +98,14 @@ impl ContentCoding {
         (best > 0 && best >= identity).then_some(coding)
     }
 
-    /// Inflates a body to at most `max` bytes.
+    /// Inflates a whole body to at most `max` bytes: as a [`Decoder`] does, at once.
     ///
     /// # Errors
-    /// [`ContentError::TooBig`] as soon as there are more, [`ContentError::Invalid`] for what is no
-    /// such body, or not a whole one.
+    /// As those of a decoder.
     pub fn decode(self, body: &[u8], max: usize) -> Result<Vec<u8>, ContentError> {
-        let mut inflater = match self {
-            Self::Gzip => Decompress::new_gzip(15),
-            Self::Deflate => Decompress::new(true),
-        };
-        let invalid = ContentError::Invalid(self.as_str());
-        let mut rest = body;
-        let mut data = Vec::new();
-        loop {
-            if data.len() == data.capacity() {
-                let room = data.len().max(FIRST_ROOM);
-                data.reserve_exact(room.min(max.saturating_add(1) - data.len()));
-            }
-            let read = inflater.total_in();
-            let status = inflater
-                .decompress_vec(rest, &mut data, FlushDecompress::None)
-                .map_err(|_| invalid)?;
-            rest = &rest[(inflater.total_in() - read) as usize..];
-            if data.len() > max {
-                return Err(ContentError::TooBig { max });
-            }
-            match status {
-                Status::StreamEnd if rest.is_empty() => return Ok(data),
-                Status::StreamEnd => return Err(invalid),
-                // There may be more where this came from.
-                _ if data.len() == data.capacity() => {}
-                _ if rest.is_empty() => return Err(invalid),
-                Status::Ok => {}
-                Status::BufError => return Err(invalid),
-            }
-        }
+        let mut decoder = Decoder::new(self, max);
+        decoder.decode(body)?;
+        decoder.finish()
     }
 }
 
@@ -212,6 +184,85 @@ impl Encoder {
             }
         }
         encoded
+    }
+}
+
+/// Inflates one body, part by part: 1 MB may take 60 ms, and others have their turn between two
+/// parts.
+///
+/// ```
+/// use antiphon_protocol::content_coding::{ContentCoding, Decoder, Encoder};
+///
+/// let body = Encoder::new(ContentCoding::Deflate).encode(b"tick tock", true);
+/// let mut decoder = Decoder::new(ContentCoding::Deflate, 100);
+/// for part in body.chunks(10) {
+///     decoder.decode(part)?;
+/// }
+/// assert_eq!(decoder.finish()?, b"tick tock");
+/// # Ok::<_, antiphon_protocol::content_coding::ContentError>(())
+/// ```
+#[derive(Debug)]
+pub struct Decoder {
+    coding: ContentCoding,
+    inflater: Decompress,
+    inflated: Inflated,
+    max: usize,
+    has_ended: bool,
+}
+
+impl Decoder {
+    /// For one body that has at most `max` bytes when it is inflated.
+    #[must_use]
+    pub fn new(coding: ContentCoding, max: usize) -> Self {
+        let inflater = match coding {
+            ContentCoding::Gzip => Decompress::new_gzip(15),
+            ContentCoding::Deflate => Decompress::new(true),
+        };
+        Self {
+            coding,
+            inflater,
+            inflated: Inflated::default(),
+            max,
+            has_ended: false,
+        }
+    }
+
+    /// Inflates the next part.
+    ///
+    /// # Errors
+    /// [`ContentError::TooBig`] as soon as there are more bytes than there may be,
+    /// [`ContentError::Invalid`] for what is no such body. Nothing more can be decoded then.
+    pub fn decode(&mut self, mut part: &[u8]) -> Result<(), ContentError> {
+        if part.is_empty() {
+            return Ok(());
+        }
+        if !self.has_ended {
+            let added = self.inflated.add(&mut self.inflater, &mut part, self.max);
+            self.has_ended = added.map_err(|error| match error {
+                InflateError::TooBig => ContentError::TooBig { max: self.max },
+                InflateError::Invalid => self.invalid(),
+            })?;
+        }
+        match part.is_empty() {
+            true => Ok(()),
+            // Something follows the end.
+            false => Err(self.invalid()),
+        }
+    }
+
+    /// The whole body.
+    ///
+    /// # Errors
+    /// [`ContentError::Invalid`] if its end hasn't come.
+    pub fn finish(self) -> Result<Vec<u8>, ContentError> {
+        match self.has_ended {
+            true => Ok(self.inflated.0),
+            false => Err(self.invalid()),
+        }
+    }
+
+    const fn invalid(&self) -> ContentError {
+        ContentError::Invalid(self.coding.as_str())
     }
 }
 

@@ -22,6 +22,8 @@ pub mod cluster;
 #[cfg(feature = "deflate")]
 pub mod content_coding;
 pub mod engine;
+#[cfg(feature = "deflate")]
+mod inflate;
 pub mod record;
 pub mod socket;
 pub mod websocket;

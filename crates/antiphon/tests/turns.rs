@@ -99,6 +99,17 @@ impl AsyncWrite for Counted {
     }
 }
 
+/// Serves one connection.
+fn serve_over(io: &Server, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    let service = hyper_util::service::TowerToHyperService::new(io.service());
+    tokio::spawn(async move {
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        let _ = connection.await;
+    });
+}
+
 /// A client over memory, and the count of its server's writes.
 async fn counted(io: &Server) -> (WebSocket<DuplexStream>, Arc<AtomicUsize>) {
     let (stream, other) = tokio::io::duplex(64 << 10);
@@ -107,13 +118,7 @@ async fn counted(io: &Server) -> (WebSocket<DuplexStream>, Arc<AtomicUsize>) {
         stream,
         writes: Arc::clone(&writes),
     };
-    let service = hyper_util::service::TowerToHyperService::new(io.service());
-    tokio::spawn(async move {
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(server), service)
-            .with_upgrades();
-        let _ = connection.await;
-    });
+    serve_over(io, server);
     let mut client = WebSocket::over(other, WEBSOCKET).await;
     client.join().await;
     (client, writes)
@@ -419,6 +424,82 @@ async fn compressed_messages_count_as_what_they_are_inflated_to() {
     let small = format!(r#"42["cheap","{}"]"#, "x".repeat(20_000));
     let most = within("the small", events_a_turn(&small, 500)).await;
     assert!(most <= 14, "{most} of 20 KB in one turn");
+}
+
+/// Almost 1 MB of blocks with nothing in them.
+#[cfg(feature = "deflate")]
+fn empty_blocks() -> Vec<u8> {
+    [0, 0, 0, 0xff, 0xff].repeat(190_000)
+}
+
+/// How many turns others have until `done` is: everything is in memory, and in one thread.
+#[cfg(feature = "deflate")]
+async fn turns_until(done: impl Future) -> usize {
+    let mut turns = 0;
+    tokio::select! {
+        biased;
+        () = async {
+            loop {
+                tokio::task::yield_now().await;
+                turns += 1;
+            }
+        } => {}
+        _ = done => {}
+    }
+    turns
+}
+
+/// It inflates to one short event, slowly.
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn a_message_that_takes_long_to_inflate_gives_way_meanwhile() {
+    use antiphon_protocol::websocket::deflate::OFFER;
+
+    let io = Server::builder().compression(1_000).build();
+    io.of("/")
+        .on("echo", async |socket: Socket| socket.emit("echo", ()));
+    let (stream, other) = tokio::io::duplex(2 << 20);
+    serve_over(&io, stream);
+    let offer = format!("Sec-WebSocket-Extensions: {OFFER}\r\n");
+    let (mut client, _) = WebSocket::offering(other, WEBSOCKET, &offer).await;
+    client.join().await;
+    let event = deflate::deflated(format!(r#"42["echo"{}]"#, " ".repeat(50)).as_bytes());
+    let payload = [empty_blocks(), event].concat();
+    let frame = deflate::compressed_frame(Opcode::Text, &payload);
+    client.stream().write_all(&frame).await.unwrap();
+    let turns = turns_until(client.expect(r#"42["echo"]"#)).await;
+    assert!(turns > payload.len() / (40 << 10), "{turns}");
+}
+
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn a_post_that_takes_long_to_inflate_gives_way_meanwhile() {
+    use antiphon_protocol::content_coding::{ContentCoding, Encoder};
+
+    let io = Server::builder().http_compression(1_000).build();
+    let path = "/socket.io/?EIO=4&transport=polling";
+    let address = serve(&io).await;
+    let (_, open) = http(address, &format!("GET {path}"), "").await;
+    let path = format!("{path}&sid={}", sid(&open));
+    http(address, &format!("POST {path}"), "40").await;
+    let mut body = Encoder::new(ContentCoding::Gzip).encode(br#"42["cheap"]"#, true);
+    // Behind the header of gzip.
+    body.splice(10..10, empty_blocks());
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: test\r\nContent-Encoding: gzip\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (stream, mut client) = tokio::io::duplex(2 << 20);
+    serve_over(&io, stream);
+    client
+        .write_all(&[head.as_bytes(), &body].concat())
+        .await
+        .unwrap();
+    let mut answer = [0; 15];
+    let turns = turns_until(async { client.read_exact(&mut answer).await.unwrap() }).await;
+    assert_eq!(&answer, b"HTTP/1.1 200 OK");
+    assert!(turns > body.len() / (40 << 10), "{turns}");
 }
 
 const DEAR_EVENTS: usize = 4_000;

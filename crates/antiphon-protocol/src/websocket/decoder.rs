@@ -2,13 +2,15 @@
 //!
 //! The caller keeps the bytes of a frame that has not arrived as a whole, and knows from
 //! [`Decoder::frame_length`] how many there will be. A frame is unmasked where it lies and lent as
-//! an [`Event`]; only the fragments of a message are copied, to be put together, and a compressed
-//! message is inflated once it is whole.
+//! an [`Event`]; only the fragments of a message are copied, to be put together. A compressed
+//! message is inflated once it is whole: a small one at once, a large one in steps, of which each
+//! [`decode`](Decoder::decode) does one (`inflating`).
+
+#[cfg(feature = "deflate")]
+mod inflating;
 
 use std::borrow::Cow;
 
-#[cfg(feature = "deflate")]
-use super::deflate::inflate;
 use super::{
     FrameError, Opcode,
     frame::{Header, apply_mask},
@@ -58,9 +60,10 @@ pub struct CloseFrame<'a> {
 /// What [`Decoder::decode`] found at the start of its input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decoded<'a> {
-    /// The length of the frame, header included; 0 if it has not arrived as a whole.
+    /// The length of the frame, header included; 0 if it has not arrived as a whole, or if a
+    /// message before it [is still inflated](Decoder::is_inflating).
     pub consumed: usize,
-    /// What the frame completed. A fragment that is not the last of its message completes nothing.
+    /// What was completed. A fragment that is not the last of its message completes nothing.
     pub event: Option<Event<'a>>,
 }
 
@@ -71,7 +74,15 @@ pub struct Decoder {
     /// Whether compression was agreed on.
     allows_compressed: bool,
     max_payload: usize,
-    unfinished: Option<Box<Fragments>>,
+    unfinished: Option<Box<Unfinished>>,
+}
+
+/// A message that hasn't been given yet.
+#[derive(Debug)]
+enum Unfinished {
+    Fragments(Fragments),
+    #[cfg(feature = "deflate")]
+    Inflating(inflating::Inflating),
 }
 
 /// A message of which the last fragment has not come.
@@ -127,23 +138,43 @@ impl Decoder {
     /// # Errors
     /// [`FrameError`] for a header that is wrong, out of order or of a message that is too big.
     pub fn frame_length(&self, input: &[u8]) -> Result<Option<usize>, FrameError> {
+        if self.is_inflating() {
+            // What is wrong with it is said after that message has been given.
+            return Ok(None);
+        }
         let header = self.parse_header(input)?;
         Ok(header.map(|(header, payload)| header.length.saturating_add(payload)))
     }
 
+    /// Whether a compressed message is being inflated, which takes long: each
+    /// [`decode`](Self::decode) inflates some of it, until it has been given. So others can have
+    /// their turn in between.
+    #[must_use]
+    pub fn is_inflating(&self) -> bool {
+        !matches!(
+            self.unfinished.as_deref(),
+            None | Some(Unfinished::Fragments(_))
+        )
+    }
+
     /// Decodes the first frame of `input`, if all of it is there, and unmasks it in place: what was
-    /// consumed must not be decoded again.
+    /// consumed must not be decoded again. While a message [is inflated](Self::is_inflating), some
+    /// more of it is, and nothing is consumed.
     ///
     /// # Errors
     /// [`FrameError`] for a header as in [`frame_length`](Self::frame_length), for text that is not
     /// UTF-8, for an invalid close frame, and for a compressed message that can't be inflated or is
-    /// too big then. Nothing more can be decoded then, but a frame that was
+    /// too big then. Nothing more can be decoded then, but what was
     /// too big with [another limit](Self::set_max_payload).
     pub fn decode<'a>(&mut self, input: &'a mut [u8]) -> Result<Decoded<'a>, FrameError> {
         const INCOMPLETE: Decoded<'_> = Decoded {
             consumed: 0,
             event: None,
         };
+        if self.is_inflating() {
+            let event = self.inflate_more()?;
+            return Ok(Decoded { consumed: 0, event });
+        }
         let Some((header, length)) = self.parse_header(input)? else {
             return Ok(INCOMPLETE);
         };
@@ -160,12 +191,7 @@ impl Decoder {
             Opcode::Text if is_whole => Some(Event::Text(Cow::Borrowed(utf8(payload)?))),
             Opcode::Binary if is_whole => Some(Event::Binary(BinaryMessage::Lent(payload))),
             Opcode::Text | Opcode::Binary | Opcode::Continuation => {
-                let event = self.handle_part(header, payload);
-                if let (Err(FrameError::TooBig { .. }), Some(mask)) = (&event, header.mask) {
-                    // The frame may be decoded once more, and is unmasked again then.
-                    apply_mask(payload, mask);
-                }
-                event?
+                self.handle_part(header, payload)?
             }
             Opcode::Close => Some(Event::Close(parse_close(payload)?)),
             Opcode::Ping => Some(Event::Ping(payload)),
@@ -185,7 +211,11 @@ impl Decoder {
             (Role::Client, Some(_)) => return Err(FrameError::Masked),
             (Role::Server, Some(_)) | (Role::Client, None) => {}
         }
-        let held = match (&self.unfinished, header.opcode) {
+        let fragments = match self.unfinished.as_deref() {
+            Some(Unfinished::Fragments(fragments)) => Some(fragments),
+            _ => None,
+        };
+        let held = match (fragments, header.opcode) {
             (_, Opcode::Close | Opcode::Ping | Opcode::Pong) => {
                 // 125 bytes at most, whatever the limit of messages is.
                 return Ok(Some((header, header.payload as usize)));
@@ -212,36 +242,41 @@ impl Decoder {
         payload: &[u8],
     ) -> Result<Option<Event<'a>>, FrameError> {
         if header.is_final && header.is_compressed {
-            let inflated = inflate(payload, self.max_payload)?;
-            return owned(header.opcode == Opcode::Text, inflated).map(Some);
+            return self.inflate(header.opcode == Opcode::Text, payload.into());
         }
-        let mut fragments = self.unfinished.take().unwrap_or_else(|| {
-            Box::new(Fragments {
+        let mut fragments = match self.unfinished.take().map(|unfinished| *unfinished) {
+            Some(Unfinished::Fragments(fragments)) => fragments,
+            _ => Fragments {
                 is_text: header.opcode == Opcode::Text,
                 is_compressed: header.is_compressed,
                 payload: Vec::new(),
                 checked: 0,
                 count: 0,
-            })
-        });
+            },
+        };
         fragments.append(payload)?;
         if !header.is_final {
-            self.unfinished = Some(fragments);
+            self.unfinished = Some(Box::new(Unfinished::Fragments(fragments)));
             return Ok(None);
         }
-        if !fragments.is_compressed {
-            // Whoever keeps the message keeps no more than its bytes.
-            fragments.payload.shrink_to_fit();
-            return owned(fragments.is_text, fragments.payload).map(Some);
+        if fragments.is_compressed {
+            return self.inflate(fragments.is_text, fragments.payload.into());
         }
-        let inflated = inflate(&fragments.payload, self.max_payload);
-        if matches!(inflated, Err(FrameError::TooBig { .. })) {
-            // As it was before this frame, which may be decoded once more.
-            fragments.remove(payload.len());
-            self.unfinished = Some(fragments);
-            return inflated.map(|_| None);
-        }
-        owned(fragments.is_text, inflated?).map(Some)
+        // Whoever keeps the message keeps no more than its bytes.
+        fragments.payload.shrink_to_fit();
+        owned(fragments.is_text, fragments.payload).map(Some)
+    }
+}
+
+/// Without the feature no decoder lets a compressed frame pass.
+#[cfg(not(feature = "deflate"))]
+impl Decoder {
+    fn inflate<'a>(&self, _: bool, _: Cow<'_, [u8]>) -> Result<Option<Event<'a>>, FrameError> {
+        Err(FrameError::Deflate)
+    }
+
+    fn inflate_more<'a>(&self) -> Result<Option<Event<'a>>, FrameError> {
+        Ok(None)
     }
 }
 
@@ -263,12 +298,6 @@ impl Fragments {
         }
         Ok(())
     }
-
-    /// Takes the last fragment, of so many bytes, back.
-    fn remove(&mut self, length: usize) {
-        self.payload.truncate(self.payload.len() - length);
-        self.count -= 1;
-    }
 }
 
 /// A message that owns its bytes.
@@ -278,12 +307,6 @@ fn owned<'a>(is_text: bool, payload: Vec<u8>) -> Result<Event<'a>, FrameError> {
     }
     let text = String::from_utf8(payload).map_err(|_| FrameError::NotUtf8)?;
     Ok(Event::Text(Cow::Owned(text)))
-}
-
-/// Without the feature no decoder lets a compressed frame pass.
-#[cfg(not(feature = "deflate"))]
-const fn inflate(_: &[u8], _: usize) -> Result<Vec<u8>, FrameError> {
-    Err(FrameError::Deflate)
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, FrameError> {

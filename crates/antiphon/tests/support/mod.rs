@@ -283,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             if let Some(received) = received {
                 return (received, frame);
             }
-            if consumed == 0 {
+            if consumed == 0 && !self.decoder.is_inflating() {
                 let read = within("a frame", self.stream.read_buf(&mut self.buffer)).await;
                 if read.unwrap_or(0) == 0 {
                     return (Received::Closed(None), Vec::new());

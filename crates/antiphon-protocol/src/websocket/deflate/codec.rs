@@ -1,13 +1,17 @@
 //! One message in, one message out: what compresses and inflates.
+//!
+//! Both are the thread's, and made once. A message that takes long to inflate is an [`Inflation`],
+//! which has the thread's inflater meanwhile.
 
 use std::{cell::Cell, thread::LocalKey};
 
-use flate2::{
-    Compress, CompressError, Compression, Decompress, FlushCompress, FlushDecompress, Status,
-};
+use flate2::{Compress, CompressError, Compression, Decompress, FlushCompress};
 
 use super::{Level, Window};
-use crate::websocket::{FrameError, Opcode, frame};
+use crate::{
+    inflate::{InflateError, Inflated},
+    websocket::{FrameError, Opcode, frame},
+};
 
 /// What ends a compressed message, and is left out (RFC 7692 §7.2.1).
 const LEFT_OUT: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -19,8 +23,12 @@ const END: [u8; 6] = [0, 0, 0xff, 0xff, 3, 0];
 /// The most compressed bytes in one call.
 const CHUNK: usize = 4 << 10;
 
-/// The room that an inflated message gets at first, in bytes.
-const FIRST_ROOM: usize = 1 << 10;
+/// Compressed bytes that one step reads, in pieces: no piece inflates to more than some megabytes.
+const READ_A_STEP: usize = 32 << 10;
+const PIECE: usize = 4 << 10;
+
+/// Bytes after which a step ends.
+const MADE_A_STEP: usize = 256 << 10;
 
 thread_local! {
     static BITS_9: Cell<Option<Compressor>> = const { Cell::new(None) };
@@ -190,82 +198,100 @@ fn compressor(window: Window, level: Level) -> Compress {
     Compress::new_with_window_bits(level, false, window.bits())
 }
 
-/// Inflates one message of at most `max` bytes.
-///
-/// # Errors
-/// [`FrameError::TooBig`] as soon as there are more than `max` bytes, [`FrameError::Deflate`] for
-/// what is no compressed message.
-pub(in crate::websocket) fn inflate(payload: &[u8], max: usize) -> Result<Vec<u8>, FrameError> {
-    // No compressor makes this, but there is only one thing that it can mean.
-    if payload.is_empty() {
-        return Ok(Vec::new());
+/// A message that is inflated in steps, since one may take long: one of 1 MB that is all tables of
+/// codes takes 60 ms.
+#[derive(Debug)]
+pub(in crate::websocket) struct Inflation {
+    /// The thread's. Given back to the one that this ends on.
+    inflater: Option<Decompress>,
+    inflated: Inflated,
+    /// A last block has ended, where what was read so far does.
+    has_ended: bool,
+}
+
+impl Inflation {
+    /// Nothing is inflated yet.
+    pub(in crate::websocket) fn new() -> Self {
+        // Where the thread ends, nothing is kept any more.
+        let inflater = INFLATER.try_with(Cell::take).ok().flatten();
+        let mut inflater = inflater.unwrap_or_else(|| Decompress::new(false));
+        inflater.reset(false);
+        Self {
+            inflater: Some(inflater),
+            inflated: Inflated::default(),
+            has_ended: false,
+        }
     }
-    with(
-        &INFLATER,
-        || Decompress::new(false),
-        |inflater| {
-            let mut output = Output {
-                data: Vec::new(),
-                max,
-            };
-            inflater.reset(false);
-            // Some senders forget what has to follow a last block of their own.
-            if output.inflate(inflater, payload)? {
-                return Ok(output.data);
-            }
-            let length = output.data.len();
-            if output.inflate(inflater, &END)? && output.data.len() == length {
-                Ok(output.data)
-            } else {
-                Err(FrameError::Deflate)
-            }
-        },
-    )
-}
 
-/// What has been inflated of a message.
-struct Output {
-    data: Vec<u8>,
-    max: usize,
-}
-
-impl Output {
-    /// Inflates one part of a message. Returns whether a last block ends where the part does.
+    /// Inflates as much of the message as one step may, and leaves the rest in `payload`. The
+    /// message may have `max` bytes.
     ///
-    /// Blocks may follow a last one (RFC 7692 §7.2.3.4). As its sender has begun anew, so do we.
-    fn inflate(&mut self, inflater: &mut Decompress, mut part: &[u8]) -> Result<bool, FrameError> {
-        loop {
-            self.make_room();
-            let read = inflater.total_in();
-            let status = inflater
-                .decompress_vec(part, &mut self.data, FlushDecompress::None)
-                .map_err(|_| FrameError::Deflate)?;
-            part = &part[(inflater.total_in() - read) as usize..];
-            if self.data.len() > self.max {
-                return Err(FrameError::TooBig {
-                    length: self.data.len() as u64,
-                    max: self.max,
-                });
-            }
-            match status {
-                Status::StreamEnd if part.is_empty() => return Ok(true),
-                Status::StreamEnd => inflater.reset(false),
-                // There may be more where this came from.
-                _ if self.data.len() == self.data.capacity() => {}
-                _ if part.is_empty() => return Ok(false),
-                Status::Ok => {}
-                Status::BufError => return Err(FrameError::Deflate),
-            }
+    /// # Errors
+    /// [`FrameError::TooBig`] as soon as there are more than `max` bytes: with a larger limit the
+    /// same may be tried again. [`FrameError::Deflate`] for what is no compressed message.
+    pub(in crate::websocket) fn step(
+        &mut self,
+        payload: &mut &[u8],
+        max: usize,
+    ) -> Result<(), FrameError> {
+        let length = self.inflated.0.len();
+        let mut read = 0;
+        while !payload.is_empty()
+            && read < READ_A_STEP
+            && self.inflated.0.len() < length + MADE_A_STEP
+        {
+            let (mut piece, rest) = payload.split_at(payload.len().min(PIECE));
+            let in_piece = piece.len();
+            let inflated = self.add(&mut piece, max);
+            read += in_piece - piece.len();
+            *payload = &payload[in_piece - piece.len()..];
+            inflated?;
+            debug_assert_eq!(*payload, rest);
         }
+        Ok(())
     }
 
-    /// Doubles the room for what is inflated, up to one byte more than it may be.
-    fn make_room(&mut self) {
-        let length = self.data.len();
-        if length == self.data.capacity() {
-            let most = self.max.saturating_add(1);
-            let room = length.max(FIRST_ROOM).min(most - length);
-            self.data.reserve_exact(room);
+    /// Blocks may follow a last one (RFC 7692 §7.2.3.4). As its sender has begun anew, so do we.
+    fn add(&mut self, part: &mut &[u8], max: usize) -> Result<(), FrameError> {
+        let inflater = self.inflater.get_or_insert_with(|| Decompress::new(false));
+        while !part.is_empty() {
+            if std::mem::take(&mut self.has_ended) {
+                inflater.reset(false);
+            }
+            self.has_ended = match self.inflated.add(inflater, part, max) {
+                Ok(has_ended) => has_ended,
+                Err(InflateError::TooBig) => {
+                    return Err(FrameError::TooBig {
+                        length: self.inflated.0.len() as u64,
+                        max,
+                    });
+                }
+                Err(InflateError::Invalid) => return Err(FrameError::Deflate),
+            };
         }
+        Ok(())
+    }
+
+    /// The message, once all of it has been read.
+    ///
+    /// # Errors
+    /// [`FrameError::Deflate`] if it ends within a block.
+    pub(in crate::websocket) fn finish(mut self) -> Result<Vec<u8>, FrameError> {
+        // Some senders forget what has to follow a last block of their own.
+        if !self.has_ended {
+            let length = self.inflated.0.len();
+            self.add(&mut &END[..], length)
+                .map_err(|_| FrameError::Deflate)?;
+            if !self.has_ended {
+                return Err(FrameError::Deflate);
+            }
+        }
+        Ok(std::mem::take(&mut self.inflated.0))
+    }
+}
+
+impl Drop for Inflation {
+    fn drop(&mut self) {
+        let _ = INFLATER.try_with(|slot| slot.set(self.inflater.take()));
     }
 }

@@ -33,13 +33,13 @@ pub use level::Level;
 pub use window::Window;
 
 #[cfg(feature = "deflate")]
+pub(super) use codec::Inflation;
+#[cfg(feature = "deflate")]
 pub use codec::append_compressed_frame;
 #[cfg(feature = "deflate")]
 pub(crate) use codec::append_deflated;
 #[cfg(feature = "deflate")]
 pub(crate) use codec::append_frame_at_level;
-#[cfg(feature = "deflate")]
-pub(super) use codec::inflate;
 #[cfg(feature = "deflate")]
 pub use negotiation::{Agreement, OFFER, ResponseError, check_response, negotiate};
 

@@ -6,7 +6,7 @@
 //! to the bound and inflated up to the same one.
 
 #[cfg(feature = "deflate")]
-use antiphon_protocol::content_coding::{ContentCoding, ContentError};
+use antiphon_protocol::content_coding::{ContentCoding, ContentError, Decoder};
 use bytes::Bytes;
 use http::{HeaderMap, header::CONTENT_ENCODING};
 #[cfg(feature = "deflate")]
@@ -19,6 +19,10 @@ use super::RequestError;
 use crate::engine::EngineConfig;
 #[cfg(feature = "deflate")]
 use crate::engine::EngineResponse;
+
+/// Bytes of a compressed body that are inflated before others have their turn: at most 2 ms.
+#[cfg(feature = "deflate")]
+const PART: usize = 16 << 10;
 
 /// How the body of a POST is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,8 +56,8 @@ impl Coding {
         })
     }
 
-    /// The body of the POST, of at most `limit` bytes.
-    pub(super) fn decode(self, body: Bytes, limit: usize) -> Result<Bytes, RequestError> {
+    /// The body of the POST, of at most `limit` bytes. Gives way to others between its parts.
+    pub(super) async fn decode(self, body: Bytes, limit: usize) -> Result<Bytes, RequestError> {
         match self {
             Self::Identity => {
                 // It was read up to the limit.
@@ -61,7 +65,7 @@ impl Coding {
                 Ok(body)
             }
             #[cfg(feature = "deflate")]
-            Self::Compressed(coding) => match coding.decode(&body, limit) {
+            Self::Compressed(coding) => match inflate(coding, &body, limit).await {
                 Ok(inflated) => Ok(inflated.into()),
                 Err(ContentError::TooBig { max }) => {
                     Err(RequestError::PayloadTooLarge { limit: max })
@@ -70,6 +74,23 @@ impl Coding {
             },
         }
     }
+}
+
+#[cfg(feature = "deflate")]
+async fn inflate(
+    coding: ContentCoding,
+    body: &[u8],
+    limit: usize,
+) -> Result<Vec<u8>, ContentError> {
+    let mut decoder = Decoder::new(coding, limit);
+    let mut parts = body.chunks(PART).peekable();
+    while let Some(part) = parts.next() {
+        decoder.decode(part)?;
+        if parts.peek().is_some() {
+            tokio::task::yield_now().await;
+        }
+    }
+    decoder.finish()
 }
 
 /// The codings that a POST may have, as in the header `Accept-Encoding` of a response.

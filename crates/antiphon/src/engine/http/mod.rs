@@ -380,7 +380,7 @@ where
     let limit = session.max_payload();
     let read = async {
         let body = read_body(session.engine(), body, limit).await?;
-        coding.decode(body, limit)
+        coding.decode(body, limit).await
     };
     if transport == TransportKind::Streaming && session.transport() != TransportKind::Streaming {
         let body = read.await?;

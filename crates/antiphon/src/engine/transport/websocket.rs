@@ -87,7 +87,8 @@ pub(crate) struct WebSocket {
     partial: Vec<u8>,
     /// Messages are compressed in this window.
     window: Option<Window>,
-    /// There may be whole frames in `partial`: their connection has given way to others.
+    /// There may be whole frames in `partial`, or a message is being inflated: the connection has
+    /// given way to others.
     has_backlog: bool,
 }
 
@@ -220,6 +221,10 @@ impl WebSocket {
         // What was read ahead comes first.
         let mut read = self.decode(None, &mut [], &mut on_event);
         while read.is_ok() && !stopped.get() {
+            if self.decoder.is_inflating() {
+                turn::wake_behind_io(context.waker());
+                return Poll::Pending;
+            }
             read = ready!(self.poll_read(None, context, &mut on_event)).map(drop);
         }
         Poll::Ready(found)
@@ -342,8 +347,11 @@ impl WebSocket {
                     return false;
                 }
             }
+            if self.decoder.is_inflating() {
+                break;
+            }
         }
-        self.has_backlog = budget.is_spent();
+        self.has_backlog = budget.is_spent() || self.decoder.is_inflating();
         turn::wake_behind_io(context.waker());
         true
     }

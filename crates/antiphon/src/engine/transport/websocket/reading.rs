@@ -127,7 +127,8 @@ impl WebSocket {
         Ok(())
     }
 
-    /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest.
+    /// Gives every whole event in what was kept and `data` to `handle`, and keeps the rest. Ends
+    /// early if `handle` returns `false`, or if a message takes long to be inflated.
     pub(super) fn decode(
         &mut self,
         session: Option<&Session>,
@@ -193,17 +194,19 @@ impl WebSocket {
         handle: &mut dyn FnMut(Event<'_>) -> bool,
     ) -> Result<usize, ReadError> {
         let mut consumed = 0;
-        while consumed < data.len() {
+        while consumed < data.len() || self.decoder.is_inflating() {
             let decoded = match self.decoder.decode(&mut data[consumed..]) {
                 Ok(decoded) => decoded,
                 Err(FrameError::TooBig { .. }) if self.raise_limit(session) => continue,
                 Err(error) => return Err(ReadError::Frame(error)),
             };
-            if decoded.consumed == 0 {
-                break;
-            }
             consumed += decoded.consumed;
-            if decoded.event.is_some_and(|event| !handle(event)) {
+            let goes_on = match decoded.event {
+                Some(event) => handle(event),
+                // What takes long gives way to others.
+                None => decoded.consumed > 0 && !self.decoder.is_inflating(),
+            };
+            if !goes_on {
                 break;
             }
         }
