@@ -27,9 +27,9 @@ use crate::engine::session::turn;
 /// How often the watcher looks. A poll that it has seen twice blocks.
 const TICK: Duration = Duration::from_millis(10);
 
-/// After so many looks without any poll the watcher sleeps until the next, and looks but now and
-/// then.
-const IDLE_TICKS: u32 = 100;
+/// After so many looks, between which nothing was polled, the watcher sleeps until the next poll
+/// wakes it, and looks but now and then.
+const IDLE_TICKS: u32 = 10;
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
 /// How often the log names the same handler.
@@ -45,7 +45,7 @@ pub(crate) struct Name(u32);
 
 /// What the watcher sees of one thread.
 struct Slot {
-    /// The poll that is under way: zero, or the name of its handler and its number.
+    /// The number of the latest poll, and above it the name of its handler while it is under way.
     poll: AtomicU64,
     /// The runtime whose other workers can stand in for this thread.
     runtime: Option<Handle>,
@@ -111,7 +111,6 @@ impl Watched {
             if thread.watcher.is_idle.load(Ordering::Relaxed) {
                 thread.watcher.wake();
             }
-            // Never zero, and the highest bit is left to the watcher.
             let poll = u64::from(handler.0 + 1) << 32 | u64::from(number);
             let outer = thread.slot.poll.load(Ordering::Relaxed);
             thread.slot.poll.store(poll, Ordering::Relaxed);
@@ -123,11 +122,21 @@ impl Watched {
     }
 }
 
+/// Whether a slot says that a handler is polled now.
+const fn is_under_way(poll: u64) -> bool {
+    poll >> 32 != 0
+}
+
 impl Drop for Watched {
     fn drop(&mut self) {
         let _ = THREAD.try_with(|thread| {
             if let Some(thread) = thread.get() {
-                thread.slot.poll.store(self.outer, Ordering::Relaxed);
+                let poll = match is_under_way(self.outer) {
+                    true => self.outer,
+                    // That there was one is seen.
+                    false => u64::from(thread.polls.get()),
+                };
+                thread.slot.poll.store(poll, Ordering::Relaxed);
             }
         });
     }
@@ -176,6 +185,35 @@ fn watcher() -> &'static Watcher {
     watcher
 }
 
+/// What the watcher remembers of its looks.
+#[derive(Default)]
+struct Looks {
+    /// The poll of each slot at the look before. Slots move only when a thread has ended.
+    before: Vec<u64>,
+    /// How many looks have seen nothing new.
+    idle: u32,
+}
+
+impl Looks {
+    /// Looks at the slots, and tells of each whose poll was there at the look before. Returns whether
+    /// the watcher may sleep.
+    fn look(&mut self, slots: &[Arc<Slot>], mut blocks: impl FnMut(&Slot, u64)) -> bool {
+        self.before.resize(slots.len(), 0);
+        self.idle += 1;
+        for (slot, before) in slots.iter().zip(&mut self.before) {
+            let poll = slot.poll.load(Ordering::Relaxed);
+            if is_under_way(poll) && poll == *before {
+                blocks(slot, poll);
+            }
+            if is_under_way(poll) || poll != *before {
+                self.idle = 0;
+            }
+            *before = poll;
+        }
+        self.idle >= IDLE_TICKS
+    }
+}
+
 impl Watcher {
     fn wake(&self) {
         if self.is_idle.swap(false, Ordering::Relaxed)
@@ -186,10 +224,8 @@ impl Watcher {
     }
 
     fn run(&self) {
+        let mut looks = Looks::default();
         let mut named = HashMap::new();
-        let mut idle = 0;
-        // The poll of each slot at the look before. Slots move only when a thread has ended.
-        let mut before: Vec<u64> = Vec::new();
         loop {
             thread::park_timeout(match self.is_idle.load(Ordering::Relaxed) {
                 true => IDLE_TICK,
@@ -200,18 +236,8 @@ impl Watcher {
                 slots.retain(|slot| slot.strong_count() > 0);
                 slots.iter().filter_map(Weak::upgrade).collect()
             };
-            before.resize(slots.len(), 0);
-            let mut runs = false;
-            for (slot, before) in slots.iter().zip(&mut before) {
-                let poll = slot.poll.load(Ordering::Relaxed);
-                if poll != 0 && poll == *before {
-                    self.stand_in(slot, poll, &mut named);
-                }
-                runs |= poll != *before || poll != 0;
-                *before = poll;
-            }
-            idle = if runs { 0 } else { idle + 1 };
-            self.is_idle.store(idle >= IDLE_TICKS, Ordering::Relaxed);
+            let is_idle = looks.look(&slots, |slot, poll| self.stand_in(slot, poll, &mut named));
+            self.is_idle.store(is_idle, Ordering::Relaxed);
         }
     }
 
@@ -243,4 +269,48 @@ impl Watcher {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a look finds at the slot of this thread: how often it blocks, and whether the watcher
+    /// may sleep.
+    fn look(looks: &mut Looks) -> (usize, bool) {
+        let slot = THREAD.with(|thread| Arc::clone(&thread.get_or_init(Thread::new).slot));
+        let mut blocks = 0;
+        let sleeps = looks.look(&[slot], |_, _| blocks += 1);
+        (blocks, sleeps)
+    }
+
+    #[test]
+    fn the_watcher_stays_awake_while_handlers_are_called_however_short_they_are() {
+        let name = name::<()>("short");
+        let mut looks = Looks::default();
+        for _ in 0..10 * IDLE_TICKS {
+            drop(Watched::begin(name));
+            assert_eq!(look(&mut looks), (0, false), "else each would wake it");
+        }
+        for _ in 1..IDLE_TICKS {
+            assert_eq!(look(&mut looks), (0, false));
+        }
+        assert_eq!(look(&mut looks), (0, true));
+        drop(Watched::begin(name));
+        assert_eq!(look(&mut looks), (0, false));
+    }
+
+    #[test]
+    fn a_poll_that_two_looks_have_seen_blocks_also_around_others() {
+        let (outer, inner) = (name::<()>("outer"), name::<()>("inner"));
+        let mut looks = Looks::default();
+        let blocked = Watched::begin(outer);
+        assert_eq!(look(&mut looks), (0, false));
+        drop(Watched::begin(inner));
+        assert_eq!(look(&mut looks), (1, false), "it is still the outer one");
+        drop(blocked);
+        assert_eq!(look(&mut looks), (0, false));
+        drop(Watched::begin(outer));
+        assert_eq!(look(&mut looks), (0, false), "another one");
+    }
 }
