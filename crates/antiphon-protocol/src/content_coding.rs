@@ -335,6 +335,33 @@ mod tests {
             }
         }
 
+        /// A body that comes in parts is what it is in one go, also where it is cut off, changed or
+        /// too long.
+        #[test]
+        fn parts_are_read_as_the_whole(
+            data in prop::collection::vec(0..4_u8, 0..2_000),
+            part in 1_usize..50,
+            max in 0_usize..3_000,
+            change in prop::option::of((any::<prop::sample::Index>(), any::<u8>())),
+            end in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            for coding in [Gzip, Deflate] {
+                let mut body = Encoder::new(coding).encode(&data, true);
+                if let Some((place, byte)) = &change {
+                    let place = place.index(body.len());
+                    body[place] = *byte;
+                }
+                if let Some(end) = &end {
+                    body.truncate(end.index(body.len()));
+                }
+                let mut decoder = Decoder::new(coding, max);
+                let parts = body.chunks(part).try_for_each(|part| decoder.decode(part));
+                let in_parts = parts.and_then(|()| decoder.finish());
+                // Which of two errors is met first depends on the parts.
+                prop_assert_eq!(in_parts.ok(), coding.decode(&body, max).ok());
+            }
+        }
+
         #[test]
         fn what_is_no_body_is_refused_without_a_panic(
             body in prop::collection::vec(any::<u8>(), 0..200),
