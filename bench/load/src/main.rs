@@ -42,7 +42,9 @@ usage: bench/run [OPTIONS]
   --rounds N         for each server and scenario (3)
   --tick MICROS      talk: what is due within one is sent together (5000; 0: each at its own time)
   --floods N         flood: so many connections flood (1)
-  --cluster          two servers and a Redis instead, beside Node's: see bench/README.md
+  --cluster          two servers and a Redis instead, beside Node's: see bench/README.md. --only then is of
+                     ours,node-wire,node,floor, and --scenario of
+                     one,one32,room,room32,all,all32,latency,elsewhere,moves
   --burst            in flight: send anew when all answers are there, not one for each answer
   --out FOLDER       where results.md and plots/ go (bench for a full run, else target/bench)
   --list             the scenarios";
@@ -72,11 +74,39 @@ impl Settings {
     }
 }
 
+/// Which servers, and which scenarios.
+enum What {
+    OneServer(Vec<Kind>, Vec<&'static Scenario>),
+    TwoServers(Vec<cluster::Kind>, Vec<cluster::Scenario>),
+}
+
+impl What {
+    /// What the arguments choose of it.
+    fn chosen(is_cluster: bool, only: Option<&str>, scenarios: Option<&str>) -> Result<Self> {
+        if is_cluster {
+            return Ok(Self::TwoServers(
+                chosen(only, "server", &cluster::Kind::ALL, |it, name| {
+                    it.word() == name
+                })?,
+                chosen(
+                    scenarios,
+                    "scenario",
+                    &cluster::Scenario::all(),
+                    |it, name| it.name() == name,
+                )?,
+            ));
+        }
+        let all: Vec<&Scenario> = SCENARIOS.iter().collect();
+        Ok(Self::OneServer(
+            chosen(only, "server", &Kind::ALL, |it, name| it.name() == name)?,
+            chosen(scenarios, "scenario", &all, |it, name| it.is_named(name))?,
+        ))
+    }
+}
+
 struct Options {
     settings: Settings,
-    kinds: Vec<Kind>,
-    scenarios: Vec<&'static Scenario>,
-    is_cluster: bool,
+    what: What,
     out: String,
     command: String,
 }
@@ -88,14 +118,11 @@ fn options(limit: usize) -> Result<Option<Options>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let mut quick = false;
     let mut rounds = None;
-    let mut kinds = Kind::ALL.to_vec();
-    let mut scenarios: Vec<&Scenario> = SCENARIOS.iter().collect();
+    let (mut only, mut scenarios) = (None, None);
     let mut refill = Refill::Each;
     let mut tick = 5000;
     let mut floods = 1;
-    let mut named = false;
     let mut out = None;
-    let mut is_full = true;
     let mut is_cluster = false;
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
@@ -111,19 +138,8 @@ fn options(limit: usize) -> Result<Option<Options>> {
             "--tick" => tick = value()?.parse()?,
             "--rounds" => rounds = Some(value()?.parse()?),
             "--out" => out = Some(value()?.clone()),
-            "--only" => {
-                is_full = false;
-                let names = value()?;
-                let is_named = |kind: &Kind, name: &str| kind.name() == name;
-                kinds = chosen(names, "server", &kinds, is_named)?;
-            }
-            "--scenario" => {
-                is_full = false;
-                named = true;
-                let names = value()?;
-                let is_named = |scenario: &&Scenario, name: &str| scenario.is_named(name);
-                scenarios = chosen(names, "scenario", &scenarios, is_named)?;
-            }
+            "--only" => only = Some(value()?.as_str()),
+            "--scenario" => scenarios = Some(value()?.as_str()),
             "--list" => {
                 for scenario in SCENARIOS {
                     println!("{:<18} {}", scenario.name, scenario.about);
@@ -137,9 +153,10 @@ fn options(limit: usize) -> Result<Option<Options>> {
             _ => return Err(format!("unknown {argument}\n{USAGE}").into()),
         }
     }
-    is_full &= !quick;
-    if quick && !named {
-        scenarios.retain(|scenario| scenario.is_quick());
+    let is_full = !quick && only.is_none() && scenarios.is_none();
+    let mut what = What::chosen(is_cluster, only, scenarios)?;
+    if let (true, None, What::OneServer(_, all)) = (quick, scenarios, &mut what) {
+        all.retain(|scenario| scenario.is_quick());
     }
     let tick = Duration::from_micros(tick);
 
@@ -171,9 +188,7 @@ fn options(limit: usize) -> Result<Option<Options>> {
     };
     Ok(Some(Options {
         settings,
-        kinds,
-        scenarios,
-        is_cluster,
+        what,
         out: out.unwrap_or_else(|| if is_full { "bench" } else { "target/bench" }.to_owned()),
         command: format!("bench/run {}", arguments.join(" "))
             .trim()
@@ -181,13 +196,16 @@ fn options(limit: usize) -> Result<Option<Options>> {
     }))
 }
 
-/// Those of `all` that the list names, in their own order.
+/// Those of `all` that the list names, in their own order; all if there is no list.
 fn chosen<T: Copy>(
-    names: &str,
+    names: Option<&str>,
     what: &str,
     all: &[T],
     is_named: impl Fn(&T, &str) -> bool,
 ) -> Result<Vec<T>> {
+    let Some(names) = names else {
+        return Ok(all.to_vec());
+    };
     let names: Vec<&str> = names.split(',').collect();
     for name in &names {
         if !all.iter().any(|it| is_named(it, name)) {
@@ -212,16 +230,22 @@ fn run() -> Result<bool> {
     };
     let Options {
         settings,
-        kinds,
-        scenarios,
-        is_cluster,
+        what,
         out,
         command,
     } = options;
     let path = Path::new(&out).join("results.md");
-    if is_cluster {
-        return run_cluster(&settings, limit, &path, &command);
-    }
+    let (kinds, scenarios) = match what {
+        What::OneServer(kinds, scenarios) => (kinds, scenarios),
+        What::TwoServers(kinds, scenarios) => {
+            let machine = machine::Watch::start(limit)?;
+            let results = cluster::run(&settings, &kinds, &scenarios)?;
+            let section = cluster::document(&results, &settings, &machine.stop()?, &command);
+            println!("{section}");
+            let (servers, _) = written(&path);
+            return written_to(&path, &[&servers, &section], &results.failures);
+        }
+    };
     kinds.iter().try_for_each(|kind| kind.set_aside())?;
     let machine = machine::Watch::start(limit)?;
 
@@ -257,16 +281,6 @@ fn run() -> Result<bool> {
     // What two servers cost is measured by itself.
     let (_, cluster) = written(&path);
     written_to(&path, &[&document, &cluster], &results.failures)
-}
-
-/// Two servers and a Redis: a section of the same results.
-fn run_cluster(settings: &Settings, limit: usize, path: &Path, command: &str) -> Result<bool> {
-    let machine = machine::Watch::start(limit)?;
-    let results = cluster::run(settings)?;
-    let section = cluster::document(&results, settings, &machine.stop()?, command);
-    println!("{section}");
-    let (servers, _) = written(path);
-    written_to(path, &[&servers, &section], &results.failures)
 }
 
 /// What earlier runs have written: of one server, and of two.

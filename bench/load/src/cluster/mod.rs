@@ -60,6 +60,14 @@ pub enum Kind {
 impl Kind {
     pub const ALL: [Self; 4] = [Self::Ours, Self::NodeWire, Self::Node, Self::Floor];
 
+    /// What `--only` calls it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::NodeWire => "node-wire",
+            _ => self.name(),
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -165,16 +173,57 @@ pub enum Who {
     Redis,
 }
 
-/// Measures all, and returns what there is to say.
-pub fn run(settings: &Settings) -> Result<Results> {
+/// What is measured with fresh servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    Events(Event),
+    Latency,
+    Elsewhere,
+    Moves,
+}
+
+impl Scenario {
+    pub fn all() -> Vec<Self> {
+        let events = Event::ALL.into_iter().map(Self::Events);
+        let others = [Self::Latency, Self::Elsewhere, Self::Moves];
+        events.chain(others).collect()
+    }
+
+    /// What `--scenario` calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Events(Event::One) => "one",
+            Self::Events(Event::One32) => "one32",
+            Self::Events(Event::Room) => "room",
+            Self::Events(Event::Room32) => "room32",
+            Self::Events(Event::All) => "all",
+            Self::Events(Event::All32) => "all32",
+            Self::Latency => "latency",
+            Self::Elsewhere => "elsewhere",
+            Self::Moves => "moves",
+        }
+    }
+
+    fn run(self, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
+        match self {
+            Self::Events(event) => events(event, kind, settings, results),
+            Self::Latency => latency(kind, settings, results),
+            Self::Elsewhere => elsewhere(kind, settings, results),
+            Self::Moves => moves(kind, settings, results),
+        }
+    }
+}
+
+/// Measures these, and returns what there is to say.
+pub fn run(settings: &Settings, kinds: &[Kind], scenarios: &[Scenario]) -> Result<Results> {
     set_aside(BINARY, BINARY)?;
     set_aside(FLOOR, FLOOR)?;
     let mut results = Results::default();
     for round in 1..=settings.rounds {
-        for scenario in SCENARIOS {
-            for kind in Kind::ALL {
-                if let Err(error) = scenario(kind, settings, &mut results) {
-                    let failure = format!("{kind}, round {round}: {error}");
+        for scenario in scenarios {
+            for kind in kinds {
+                if let Err(error) = scenario.run(*kind, settings, &mut results) {
+                    let failure = format!("{kind}, {}, round {round}: {error}", scenario.name());
                     eprintln!("FAILED: {failure}");
                     results.failures.push(failure);
                 }
@@ -183,10 +232,6 @@ pub fn run(settings: &Settings) -> Result<Results> {
     }
     Ok(results)
 }
-
-type Scenario = fn(Kind, &Settings, &mut Results) -> Result<()>;
-
-const SCENARIOS: [Scenario; 4] = [events, latency, elsewhere, moves];
 
 /// A Redis, two servers, and connections to them.
 struct Cluster {
@@ -279,24 +324,22 @@ fn in_one_room(members: usize) -> Vec<Vec<String>> {
     [Vec::new()].into_iter().chain(rooms).collect()
 }
 
-fn events(kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
-    for event in Event::ALL {
-        let (name, receivers, burst) = event.load();
-        let mut cluster = Cluster::start(kind, 0, receivers)?;
-        cluster.join(in_one_room(receivers))?;
-        let idle = cluster.idle(settings.measure)?;
-        // What all get, the publisher's own client gets, too.
-        let mut load = match name {
-            "broadcast" => Broadcast::new(name, 1 + receivers, burst, TEXT_SIZE),
-            _ => Broadcast::new(name, receivers, burst, TEXT_SIZE).from(1),
-        };
-        // Node's compiler needs a second.
-        load.run(&mut cluster.net, settings.warm.max(Duration::from_secs(1)))?;
-        let ((), cost) = cluster.measured(|net| load.run(net, settings.measure))?;
-        let count = load.delivered / load.receivers() as u64;
-        for who in [Who::Publisher, Who::Receiver, Who::Redis] {
-            results.add(Row::Event(event, who), kind, cost.each(who, idle, count));
-        }
+fn events(event: Event, kind: Kind, settings: &Settings, results: &mut Results) -> Result<()> {
+    let (name, receivers, burst) = event.load();
+    let mut cluster = Cluster::start(kind, 0, receivers)?;
+    cluster.join(in_one_room(receivers))?;
+    let idle = cluster.idle(settings.measure)?;
+    // What all get, the publisher's own client gets, too.
+    let mut load = match name {
+        "broadcast" => Broadcast::new(name, 1 + receivers, burst, TEXT_SIZE),
+        _ => Broadcast::new(name, receivers, burst, TEXT_SIZE).from(1),
+    };
+    // Node's compiler needs a second.
+    load.run(&mut cluster.net, settings.warm.max(Duration::from_secs(1)))?;
+    let ((), cost) = cluster.measured(|net| load.run(net, settings.measure))?;
+    let count = load.delivered / load.receivers() as u64;
+    for who in [Who::Publisher, Who::Receiver, Who::Redis] {
+        results.add(Row::Event(event, who), kind, cost.each(who, idle, count));
     }
     Ok(())
 }

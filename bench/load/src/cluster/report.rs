@@ -27,6 +27,12 @@ impl Results {
         self.rows.entry((row, kind)).or_default().push(value);
     }
 
+    /// The rows that somebody was measured for.
+    fn measured(&self) -> impl Iterator<Item = Row> {
+        let is_measured = |row: &Row| self.rows.keys().any(|(of, _)| of == row);
+        Row::all().into_iter().filter(is_measured)
+    }
+
     fn spread(&self, row: Row, kind: Kind) -> Option<Spread> {
         let values = self.rows.get(&(row, kind))?;
         Spread::of(values.iter().copied())
@@ -114,7 +120,7 @@ fn table(results: &Results) -> String {
     head.extend(Kind::ALL.iter().map(|kind| kind.name()));
     head.extend(["ours / node", "ours, Node's wire / node", "ours / floor"]);
     let mut table = Table::new(&head);
-    for row in Row::all() {
+    for row in results.measured() {
         let median = |kind| results.spread(row, kind).map(|it| it.median);
         let (title, unit) = row.about();
         let mut cells = vec![title, unit.to_owned()];
@@ -145,7 +151,7 @@ fn spreads(results: &Results) -> String {
     let mut head = vec!["what", "unit"];
     head.extend(Kind::ALL.iter().map(|kind| kind.name()));
     let mut table = Table::new(&head);
-    for row in Row::all() {
+    for row in results.measured() {
         let (title, unit) = row.about();
         let spread = |kind| {
             results.spread(row, kind).map_or("-".to_owned(), |it| {
