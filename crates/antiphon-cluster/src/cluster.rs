@@ -41,7 +41,7 @@ pub struct Cluster(Arc<Router>);
 /// The names of topics begin so.
 pub(crate) const PREFIX: &str = "antiphon";
 
-/// What has happened so far, in frames.
+/// What has happened so far, in frames, and what waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ClusterStats {
@@ -57,6 +57,9 @@ pub struct ClusterStats {
     pub dropped: u64,
     /// Not understood.
     pub malformed: u64,
+    /// Logged events of this server that wait for the broker now: it hasn't stored them, or hasn't
+    /// brought them back yet.
+    pub waiting: usize,
     /// Topics that are subscribed to.
     pub topics: usize,
     /// Requests of clients that were passed on to the server of their session.
@@ -139,6 +142,7 @@ impl Cluster {
         ClusterStats {
             passed_on,
             not_passed_on,
+            waiting: self.0.logs.events(),
             ..self.0.link().stats()
         }
     }

@@ -31,6 +31,9 @@ const BATCH: usize = 64;
 /// Frames that have waited for so long are late.
 const LATE: Duration = Duration::from_secs(1);
 
+/// So often is looked at how the logs are.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// What hears what comes.
 pub(crate) trait Ears: Send + Sync + 'static {
     /// The connection.
@@ -42,7 +45,10 @@ pub(crate) trait Ears: Send + Sync + 'static {
     /// Whether what was heard last had waited for too long.
     fn late(&self, is_late: bool);
 
-    /// Does what it is time for, and returns when to look again.
+    /// Looks at how the logs are.
+    fn look(&self);
+
+    /// Does what it is time for, and returns when to do so again.
     fn tick(&self, now: Instant) -> Instant;
 }
 
@@ -191,11 +197,17 @@ impl Link {
 async fn read<E: Ears>(ears: Weak<E>, inbox: Arc<Inbox>, wake: Arc<Notify>) {
     let mut events = Vec::with_capacity(BATCH);
     let mut heard = 0;
+    let mut next_look = Instant::now() + LOOK;
     loop {
         let now = Instant::now();
         let Some(deadline) = ears.upgrade().map(|ears| {
             let lingers = ears.link().wanted.expire(now);
             let deadline = ears.tick(now);
+            if now >= next_look {
+                ears.look();
+                next_look = now + LOOK;
+            }
+            let deadline = deadline.min(next_look);
             lingers.map_or(deadline, |lingers| lingers.min(deadline))
         }) else {
             return;

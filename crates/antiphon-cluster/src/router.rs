@@ -30,7 +30,7 @@ use crate::{
     adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
-    log::{HandingOver, Shared},
+    log::{HandingOver, Logs, Shared},
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
     passing::Passing,
@@ -45,7 +45,7 @@ pub(crate) struct Router {
     state: Mutex<State>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     /// The shared logs, by the names of their topics.
-    logs: RwLock<HashMap<Box<str>, Weak<Shared>>>,
+    pub(crate) logs: Logs<Shared>,
     /// Whether a log has something to send that the broker had no room for.
     has_unsent: AtomicBool,
     /// Sessions that other servers were asked to hand over.
@@ -91,7 +91,7 @@ impl Router {
             topics,
             link,
             namespaces: RwLock::default(),
-            logs: RwLock::default(),
+            logs: Logs::default(),
             has_unsent: AtomicBool::new(false),
             handing: HandingOver::default(),
             health: watch::Sender::new(Health::Starting),
@@ -165,20 +165,14 @@ impl Router {
     /// The shared log of a namespace, if the broker keeps one. The same for each who asks.
     pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<Shared>> {
         let journal = Arc::clone(&this.link.broker).journal()?;
-        let mut logs = this.logs.write().unwrap_or_else(PoisonError::into_inner);
         let topic = this.topics.log(name);
-        if let Some(log) = logs.get(topic.name()).and_then(Weak::upgrade) {
-            return Some(log);
-        }
-        let log = Shared::new(name, bounds, this, journal);
-        logs.retain(|_, log| log.strong_count() > 0);
-        logs.insert(topic.name().into(), Arc::downgrade(&log));
-        Some(log)
+        let make = || Some(Shared::new(name, bounds, this, journal));
+        this.logs.get_or(topic.name(), make)
     }
 
     /// The shared log of a namespace, if it has one.
     pub(crate) fn log_of(&self, name: &str) -> Option<Arc<Shared>> {
-        self.log_at(self.topics.log(name).name())
+        self.logs.get(self.topics.log(name).name())
     }
 
     /// A log has something to send that the broker has no room for now.
@@ -186,23 +180,12 @@ impl Router {
         self.has_unsent.store(true, Ordering::Release);
     }
 
-    /// The shared log whose topic has this name.
-    fn log_at(&self, topic: &str) -> Option<Arc<Shared>> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.get(topic)?.upgrade()
-    }
-
     /// Resolves when no event of others is missed any more that concerns sockets which are here now.
     pub(crate) async fn subscribed(&self) {
         self.link.subscribed().await;
-        for log in self.logs() {
+        for log in self.logs.all() {
             log.begun().await;
         }
-    }
-
-    fn logs(&self) -> Vec<Arc<Shared>> {
-        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
-        logs.values().filter_map(Weak::upgrade).collect()
     }
 
     /// Sends a message of a namespace to those that have subscribed to a topic.
@@ -278,7 +261,7 @@ impl Router {
     fn frame(self: &Arc<Self>, topic: &str, bytes: Bytes) {
         // Entries of logs begin with a number in decimal digits, and frames with that of a version.
         if bytes.first().is_some_and(u8::is_ascii_digit) {
-            if let Some(log) = self.log_at(topic) {
+            if let Some(log) = self.logs.get(topic) {
                 log.heard(bytes);
             }
             return;
@@ -492,7 +475,10 @@ impl Ears for Router {
         let outputs = match event {
             Event::Frame { topic, bytes, .. } => return self.frame(&topic, bytes),
             Event::Subscribed { version } => {
-                self.logs().iter().for_each(|log| log.subscribed(version));
+                self.logs
+                    .all()
+                    .iter()
+                    .for_each(|log| log.subscribed(version));
                 self.with_machine(|machine| machine.subscribed(version, now))
             }
             // The link has counted it.
@@ -503,21 +489,21 @@ impl Ears for Router {
                 number,
                 reason,
             } => {
-                if let Some(log) = self.log_at(log.name()) {
+                if let Some(log) = self.logs.get(log.name()) {
                     log.refused(&from, number, &reason);
                 }
                 return;
             }
             Event::Up => {
-                self.logs().iter().for_each(|log| log.up());
+                self.logs.all().iter().for_each(|log| log.up());
                 self.with_machine(|machine| machine.up(version, now))
             }
             Event::Down { reason } => {
-                self.logs().iter().for_each(|log| log.down());
+                self.logs.all().iter().for_each(|log| log.down());
                 self.with_machine(|machine| machine.down(reason))
             }
             Event::Dropped { .. } => {
-                self.logs().iter().for_each(|log| log.up());
+                self.logs.all().iter().for_each(|log| log.up());
                 self.with_machine(|machine| machine.dropped(version, now))
             }
         };
@@ -529,13 +515,19 @@ impl Ears for Router {
         self.act(outputs);
     }
 
+    fn look(&self) {
+        let slowest = self.logs.slowest();
+        let outputs = self.with_machine(|machine| machine.logs(slowest));
+        self.act(outputs);
+    }
+
     fn tick(&self, now: Instant) -> Instant {
         let version = self.link.wanted.version();
         let outputs = self.with_machine(|machine| machine.tick(version, now));
         self.act(outputs);
         // Asked for each batch of what is heard.
         if self.has_unsent.swap(false, Ordering::AcqRel) {
-            self.logs().iter().for_each(|log| log.tick());
+            self.logs.all().iter().for_each(|log| log.tick());
         }
         self.state().machine.deadline()
     }

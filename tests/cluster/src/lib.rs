@@ -248,3 +248,15 @@ pub async fn down_for(node: &Cluster, part: &str) -> String {
     let down = within("the trouble", down).await.unwrap();
     reason(&down).unwrap()
 }
+
+/// Waits until the broker refuses this server its log, and gives the reason.
+pub async fn refused(node: &Cluster) -> String {
+    let mut health = node.watch_health();
+    let reason = |health: &Health| match health {
+        Health::Degraded(Trouble::LogRefused { reason, .. }) => Some(reason.clone()),
+        _ => None,
+    };
+    let refused = health.wait_for(|health| reason(health).is_some());
+    let refused = within("the refusal", refused).await.unwrap();
+    reason(&refused).unwrap()
+}

@@ -10,8 +10,9 @@ use std::{
 };
 
 use antiphon::{Data, Namespace, Recovery, Server, ServerBuilder, Socket};
-use antiphon_cluster::Emitter;
+use antiphon_cluster::{Cluster, ClusterStats, Emitter, Health, Trouble, node::NodeCluster};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::{
     Client, Pair,
@@ -203,6 +204,74 @@ impl Load {
             assert!(of_one.copied().eq(first..first + each), "{:?}", got[0]);
         }
         self.threads.into_iter().for_each(|it| it.join().unwrap());
+    }
+}
+
+/// How a server sees its logs.
+pub trait Watched {
+    fn watch(&self) -> watch::Receiver<Health>;
+
+    fn numbers(&self) -> ClusterStats;
+}
+
+impl Watched for Cluster {
+    fn watch(&self) -> watch::Receiver<Health> {
+        self.watch_health()
+    }
+
+    fn numbers(&self) -> ClusterStats {
+        self.stats()
+    }
+}
+
+impl Watched for NodeCluster {
+    fn watch(&self) -> watch::Receiver<Health> {
+        self.watch_health()
+    }
+
+    fn numbers(&self) -> ClusterStats {
+        self.stats()
+    }
+}
+
+/// A namespace's log that doesn't answer.
+pub fn is_silent(health: &Health) -> bool {
+    matches!(health, Health::Degraded(Trouble::LogSilent { namespace }) if **namespace == *"/")
+}
+
+/// While the broker of both servers keeps nothing and says nothing, each says so that has something
+/// to keep, and how much that is; and that it is over.
+pub async fn a_silent_log_is_seen<W: Watched, N: Deref<Target = W>>(
+    pair: &Pair,
+    nodes: &[N; 2],
+    silence: impl AsyncFnOnce(),
+    end: impl AsyncFnOnce(),
+) {
+    const EACH: u64 = 10;
+
+    let mut clients = one_of_each(pair).await;
+    silence().await;
+    for number in 0..EACH {
+        pair.one().to("a").emit("n", number);
+        pair.two().to("a").emit("n", OTHER + number);
+    }
+    for node in nodes {
+        let mut health = node.watch();
+        let silent = health.wait_for(is_silent);
+        within("its health", silent).await.unwrap();
+        assert_eq!(node.numbers().waiting, EACH as usize);
+    }
+    end().await;
+    for node in nodes {
+        let mut health = node.watch();
+        let ready = health.wait_for(|health| *health == Health::Ready);
+        within("its health", ready).await.unwrap();
+        until("nothing waits", || node.numbers().waiting == 0).await;
+    }
+    for client in &mut clients {
+        let mut came = client.numbers(2 * EACH as usize).await;
+        came.sort_unstable();
+        assert!(came.into_iter().eq((0..EACH).chain(OTHER..OTHER + EACH)));
     }
 }
 

@@ -14,7 +14,7 @@ use antiphon_test_cluster::{
     support::until,
 };
 use antiphon_test_nats::{JETSTREAM, NatsServer};
-use support::{Two, down, ready};
+use support::{Two, down, refused};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -159,6 +159,13 @@ async fn a_nats_that_stalls_delays_what_is_logged_and_nothing_else() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_logged_events_wait_is_seen_and_that_it_is_over() {
+    let two = two().await;
+    let (freeze, thaw) = (async || two.nats.freeze(), async || two.nats.thaw());
+    recovery::a_silent_log_is_seen(&two.pair, &two.nodes, freeze, thaw).await;
+}
+
 /// A server with one client, which has joined a room.
 async fn alone(node: &Nats) -> (Server, Returning) {
     let io = recovery::builder().adapter(node.clone()).build();
@@ -189,7 +196,7 @@ async fn without_the_right_to_jetstream_events_of_the_log_are_not_delivered() {
     let node = Nats::connect(&url).await.unwrap();
     let (io, mut client) = alone(&node).await;
     refuses(&io, &mut client).await;
-    ready(&node).await;
+    refused(&node).await;
     // Without it each server has its own log.
     let nats = Nats::builder(&url).prefix("antiphon").jetstream(false);
     let node = nats.connect().await.unwrap();

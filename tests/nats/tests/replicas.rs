@@ -77,6 +77,23 @@ async fn whoever_of_three_dies_nothing_is_lost_or_doubled() {
     }
 }
 
+/// One of three that is left can decide nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_logged_events_wait_for_a_leader_is_seen_and_that_it_is_over() {
+    let mut servers = NatsServer::cluster(3);
+    let (pair, nodes) = pair(&servers).await;
+    let [_, rest @ ..] = &mut servers[..] else {
+        unreachable!()
+    };
+    let rest = std::sync::Mutex::new(rest);
+    let each = |change: fn(&mut NatsServer)| rest.lock().unwrap().iter_mut().for_each(change);
+    let (kill, restart) = (
+        async || each(NatsServer::kill),
+        async || each(NatsServer::restart),
+    );
+    recovery::a_silent_log_is_seen(&pair, &nodes, kill, restart).await;
+}
+
 /// What is said then is a test of the errors of JetStream (`errors_say_what_to_do`).
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_replicas_than_servers_keep_nothing_and_that_is_counted() {

@@ -72,6 +72,21 @@ async fn a_postgres_that_crashes_comes_back_with_all() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_logged_events_wait_is_seen_and_that_it_is_over() {
+    let two = two().await;
+    let (freeze, thaw) = (async || two.postgres.freeze(), async || two.postgres.thaw());
+    recovery::a_silent_log_is_seen(&two.pair, &two.nodes, freeze, thaw).await;
+    // As a migration does it.
+    let migration = client(&two.postgres.url()).await;
+    let lock = async || {
+        let lock = "BEGIN; LOCK antiphon_entries IN ACCESS EXCLUSIVE MODE";
+        migration.batch_execute(lock).await.unwrap();
+    };
+    let unlock = async || migration.batch_execute("ROLLBACK").await.unwrap();
+    recovery::a_silent_log_is_seen(&two.pair, &two.nodes, lock, unlock).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_log_that_is_gone_clients_begin_anew() {
     let two = two().await;
     let mut clients = one_of_each(&two.pair).await;

@@ -12,7 +12,7 @@ use antiphon_test_cluster::{
     support::until,
 };
 use antiphon_test_redis::RedisServer;
-use support::{Two, down};
+use support::{Two, down, refused};
 
 /// Two servers with recovery.
 async fn two(options: &[&str]) -> Two {
@@ -120,6 +120,22 @@ async fn a_redis_that_stalls_delays_what_is_logged_and_nothing_else() {
     }
 }
 
+/// Whether all of it is stopped, or only what writes: as a script that takes its time, or a failover.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_logged_events_wait_is_seen_and_that_it_is_over() {
+    let two = two(&[]).await;
+    let (pair, redis) = (&two.pair, &two.redis);
+    let (freeze, thaw) = (async || redis.freeze(), async || redis.thaw());
+    recovery::a_silent_log_is_seen(pair, &two.nodes, freeze, thaw).await;
+    let pause = async || {
+        redis.command(&["CLIENT", "PAUSE", "60000", "WRITE"]);
+    };
+    let unpause = async || {
+        redis.command(&["CLIENT", "UNPAUSE"]);
+    };
+    recovery::a_silent_log_is_seen(pair, &two.nodes, pause, unpause).await;
+}
+
 /// What its user may not do is said, and its events aren't delivered, rather than delivered to some.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_the_right_to_keys_events_of_the_log_are_not_delivered() {
@@ -148,4 +164,5 @@ async fn without_the_right_to_keys_events_of_the_log_are_not_delivered() {
     io.to("a").volatile().emit("n", 2);
     assert_eq!(client.numbers(1).await, [2]);
     until("it is counted", || io.stats().log_failures > 0).await;
+    refused(&node).await;
 }

@@ -46,6 +46,13 @@ async fn an_emitter_is_logged_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn that_logged_events_wait_is_seen_and_that_it_is_over() {
+    let two = at(RedisServer::start()).await;
+    let (freeze, thaw) = (async || two.redis.freeze(), async || two.redis.thaw());
+    recovery::a_silent_log_is_seen(&two.pair, &two.nodes, freeze, thaw).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_local_comes_in_its_order_and_is_not_recovered() {
     let two = at(RedisServer::start()).await;
     let [mut one, mut other] = one_of_each(&two.pair).await;

@@ -15,6 +15,8 @@
 
 mod handover;
 mod journal;
+mod logs;
+mod owed;
 mod sessions;
 mod shared;
 mod tail;
@@ -22,4 +24,6 @@ mod unheard;
 
 pub(crate) use handover::HandingOver;
 pub use journal::{Append, Change, Extent, Journal, Kept, Placed};
+pub(crate) use logs::{Logs, Slow, Waits};
+pub(crate) use owed::{Asking, Owed, Waiting};
 pub(crate) use shared::Shared;

@@ -8,13 +8,15 @@
 //! What this server appends waits here until it has come back, and is sent again after a loss of the
 //! connection. So it is delivered once, or its sender's log says that it can't be stored.
 
+mod reader;
+
 use std::{
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use antiphon::{
@@ -30,18 +32,12 @@ use tokio::{
 };
 
 use super::{
-    Append, Journal, Placed,
+    Append, Asking, Journal, Owed, Placed, Waiting, Waits,
     sessions::{self, Saver},
     tail::{Heard, Pass, Tail},
     unheard::Unheard,
 };
 use crate::{Topic, broker::Refused, link::Ears as _, message, router::Router};
-
-/// What was missed is read in portions of so many bytes.
-const PORTION: usize = 256 * 1_024;
-
-/// So long is waited before something is tried again.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// The shared log of one namespace.
 pub(crate) struct Shared {
@@ -49,6 +45,7 @@ pub(crate) struct Shared {
     pub(super) topic: Topic,
     pub(super) router: Arc<Router>,
     pub(super) journal: Arc<dyn Journal>,
+    owed: Arc<Owed>,
     pub(super) bounds: Bounds,
     pub(super) saver: Arc<Saver>,
     state: Mutex<State>,
@@ -88,11 +85,13 @@ impl Shared {
         router: &Arc<Router>,
         journal: Arc<dyn Journal>,
     ) -> Arc<Self> {
+        let owed = Arc::<Owed>::default();
         Arc::new(Self {
             name: name.into(),
             topic: router.topics.log(name),
             router: Arc::clone(router),
-            journal,
+            journal: Asking::new(journal, &owed),
+            owed,
             bounds,
             saver: Arc::default(),
             state: Mutex::new(State {
@@ -161,7 +160,7 @@ impl Shared {
     /// Appends an event, and tells when it has come back.
     fn push(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
         let mut state = self.state();
-        let pushed = state.unheard.push(|number| {
+        let pushed = state.unheard.push(Instant::now(), |number| {
             let logged = Self::logged(self.router.me().into(), number, event, target, flags);
             logged.encode()
         });
@@ -387,103 +386,20 @@ impl Shared {
     fn begin_behind(&self, place: u64) {
         self.state().replica = Arc::new(MemoryLog::replica(EPOCH, place, self.bounds));
     }
+}
 
-    /// Reads what was missed, until nothing lacks.
-    async fn read(&self) {
-        loop {
-            let Some(pass) = self.state().tail.begin() else {
-                return;
-            };
-            let Err(error) = self.read_all(pass).await else {
-                continue;
-            };
-            if !self.state().tail.failed(pass) {
-                continue;
-            }
-            if matches!(error, Refused::Down { .. } | Refused::Closed) {
-                return;
-            }
-            tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
-            self.state().unheard.deny(error.to_string());
-            tokio::time::sleep(DENIED).await;
-            self.state().tail.read();
-        }
+impl Waits for Shared {
+    fn namespace(&self) -> &Arc<str> {
+        &self.name
     }
 
-    async fn read_all(&self, pass: Pass) -> Result<(), Refused> {
-        let last = self.state().tail.last();
-        let extent = self.journal.open(&self.topic, self.bounds, last).await?;
-        let was_cut = self.cut(false);
-        self.state().unheard.opened();
-        let history = *self.state().history.get_or_insert(extent.last);
-        let has_begun = self.reached.borrow().last.is_some();
-        if extent.base > last {
-            if has_begun {
-                tracing::warn!(
-                    namespace = &*self.name,
-                    "the end of the shared log was lost: clients that come back begin anew"
-                );
-            }
-            self.begin_behind(extent.base);
-            self.took(if has_begun { extent.base } else { 0 });
+    fn waiting(&self) -> Waiting {
+        let unheard = &self.state().unheard;
+        Waiting {
+            events: unheard.len(),
+            since: unheard.since().into_iter().chain(self.owed.since()).min(),
+            refusal: unheard.denied().cloned(),
         }
-        if was_cut
-            && has_begun
-            && let Some(local) = self.local()
-        {
-            // Sessions may be lost, or another server's by now.
-            local.save_sessions();
-        }
-        loop {
-            let after = self.state().tail.last();
-            let page = self.journal.read(&self.topic, after, PORTION).await?;
-            for placed in &page {
-                self.follows(placed.before, has_begun);
-                while !self.take(placed, placed.place > history) {
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-            if page.is_empty() {
-                break;
-            }
-            // Others want to run.
-            tokio::task::yield_now().await;
-        }
-        if !has_begun {
-            self.passed(history);
-            let last = history.max(self.state().tail.last());
-            self.reached
-                .send_modify(|reached| reached.last = Some(last));
-        }
-        self.follows(extent.last, has_begun);
-        self.took(extent.last);
-        let is_whole = {
-            let mut state = self.state();
-            self.send(&mut state);
-            state.tail.has_read_all(pass)
-        };
-        if !is_whole {
-            // What was heard of isn't there yet.
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(())
-    }
-
-    /// All up to this place has been read. What lacks has been dropped by the journal before.
-    fn follows(&self, place: u64, has_begun: bool) {
-        let last = self.state().tail.last();
-        if place <= last {
-            return;
-        }
-        if has_begun {
-            tracing::error!(
-                namespace = &*self.name,
-                from = last,
-                to = place,
-                "events were dropped from the shared log before this server had read them: its sockets have missed them"
-            );
-        }
-        self.begin_behind(place);
     }
 }
 
@@ -594,9 +510,6 @@ const EPOCH: u32 = 0;
 
 /// The latest time that a clock knows, in ms.
 const LATEST: u64 = u32::MAX as u64 * 1_000;
-
-/// A log that the broker denies is tried again so much later.
-const DENIED: Duration = Duration::from_secs(5);
 
 fn now() -> u64 {
     let passed = SystemTime::now().duration_since(UNIX_EPOCH);

@@ -4,7 +4,7 @@
 //! comes back, or is refused. It is sent when it is known how far the log goes, in order, and again by
 //! each new connection: the journal knows by its number what it has already.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use antiphon::recovery::LogError;
 use bytes::Bytes;
@@ -37,6 +37,7 @@ pub(super) struct Unheard {
 
 #[derive(Debug)]
 struct Entry {
+    began: Instant,
     bytes: Bytes,
     done: oneshot::Sender<Result<u64, LogError>>,
 }
@@ -64,8 +65,27 @@ impl Unheard {
         self.failures += 1;
     }
 
+    /// How many entries wait.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Since when the oldest waits.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.entries.values().next().map(|entry| entry.began)
+    }
+
+    /// Why nothing can be stored, if the broker says so.
+    pub(super) const fn denied(&self) -> Option<&String> {
+        self.denied.as_ref()
+    }
+
     /// An entry waits from now on, which `write` writes, given its number.
-    pub(super) fn push(&mut self, write: impl FnOnce(u64) -> Vec<u8>) -> Result<Promise, LogError> {
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        write: impl FnOnce(u64) -> Vec<u8>,
+    ) -> Result<Promise, LogError> {
         let refused = match &self.denied {
             Some(reason) => Some(reason.clone()),
             None if self.entries.len() >= ENTRIES || self.bytes >= BYTES => Some(FULL.to_owned()),
@@ -78,7 +98,8 @@ impl Unheard {
         let bytes = Bytes::from(write(self.next));
         let (done, promise) = oneshot::channel();
         self.bytes += bytes.len();
-        self.entries.insert(self.next, Entry { bytes, done });
+        let began = now;
+        self.entries.insert(self.next, Entry { began, bytes, done });
         self.next += 1;
         Ok(promise)
     }
@@ -174,9 +195,9 @@ mod tests {
 
     #[test]
     fn entries_are_sent_in_order_and_again_by_another_connection() {
-        let mut unheard = Unheard::new();
+        let (mut unheard, now) = (Unheard::new(), Instant::now());
         let mut promises: Vec<_> = (0..5)
-            .map(|_| unheard.push(|_| vec![0; 3]).unwrap())
+            .map(|_| unheard.push(now, |_| vec![0; 3]).unwrap())
             .collect();
         assert!(sent(&mut unheard, 9).is_empty(), "it isn't open");
         unheard.opened();
@@ -190,16 +211,29 @@ mod tests {
         assert_eq!(sent(&mut unheard, 9), [2, 3, 4, 5]);
         unheard.deny("no".to_owned());
         assert!(matches!(promises[4].try_recv(), Ok(Err(_))));
-        assert!(unheard.push(|_| Vec::new()).is_err());
+        assert!(unheard.push(now, |_| Vec::new()).is_err());
         assert_eq!((unheard.bytes, unheard.failures()), (0, 5));
     }
 
     #[test]
     fn what_waits_is_bounded() {
         for (size, most) in [(1, ENTRIES), (BYTES / 4, 4)] {
-            let mut unheard = Unheard::new();
-            let pushed = (0..=ENTRIES).take_while(|_| unheard.push(|_| vec![0; size]).is_ok());
+            let (mut unheard, now) = (Unheard::new(), Instant::now());
+            let pushed = (0..=ENTRIES).take_while(|_| unheard.push(now, |_| vec![0; size]).is_ok());
             assert_eq!(pushed.count(), most);
         }
+    }
+
+    #[test]
+    fn the_oldest_that_waits_is_known() {
+        let (mut unheard, now) = (Unheard::new(), Instant::now());
+        let later = now + std::time::Duration::from_secs(1);
+        assert_eq!((unheard.len(), unheard.since()), (0, None));
+        let _promises = [now, later].map(|at| unheard.push(at, |_| Vec::new()).unwrap());
+        // Also while the connection is lost.
+        unheard.cut();
+        assert_eq!((unheard.len(), unheard.since()), (2, Some(now)));
+        unheard.heard(1, 11);
+        assert_eq!((unheard.len(), unheard.since()), (1, Some(later)));
     }
 }

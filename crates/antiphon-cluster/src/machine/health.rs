@@ -1,6 +1,6 @@
 //! How a server stands to the others: a state that one can watch.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use antiphon::adapter::NodeId;
 
@@ -44,6 +44,19 @@ pub enum Trouble {
     Lagging,
     /// More came than could be read: events of others were lost.
     Dropping,
+    /// The log of a namespace with recovery has not answered for a second: its events wait, and so
+    /// do clients that come back. The connection is there.
+    LogSilent {
+        /// The namespace; the one that has waited the longest.
+        namespace: Arc<str>,
+    },
+    /// The broker refuses to keep the log of a namespace with recovery: its events aren't delivered.
+    LogRefused {
+        /// The namespace.
+        namespace: Arc<str>,
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
     /// Servers that are there answer nothing.
     NobodyAnswers,
     /// Another server is configured so differently that they don't understand each other.
@@ -90,6 +103,15 @@ impl fmt::Display for Trouble {
             Self::Dropping => {
                 f.write_str("events of others were dropped: this server has more to do than it can")
             }
+            Self::LogSilent { namespace } => write!(
+                f,
+                "logged events of the namespace {namespace} wait, since the broker doesn't answer: see whether \
+                 it is overloaded, locked or without a leader"
+            ),
+            Self::LogRefused { namespace, reason } => write!(
+                f,
+                "events of the namespace {namespace} aren't logged, and not delivered: {reason}"
+            ),
             Self::NobodyAnswers => {
                 f.write_str("servers that are there answer nothing: see their logs")
             }

@@ -17,11 +17,14 @@
 //! # Health
 //! After each trouble that may have cost frames the machine resyncs: it says hello, and is ready
 //! when its subscriptions hold, its own hello has come back, and all who were known have been heard.
+//! It is told now and then which log something waits for: one that is silent is trouble, too.
 
 mod health;
 mod questions;
 #[cfg(test)]
 mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,6 +38,7 @@ use antiphon_protocol::cluster::native::Digest;
 pub use health::{Health, Trouble};
 pub(crate) use questions::{Heard, QuestionId};
 
+use crate::log::Slow;
 use questions::Questions;
 
 /// A server says a heartbeat each time that so much has passed.
@@ -51,6 +55,9 @@ const CLOSEST: Duration = Duration::from_millis(100);
 
 /// After frames were dropped, the server is degraded for so long.
 const DROPPING: Duration = Duration::from_secs(10);
+
+/// A log that something has waited for so long is silent.
+const SILENT: Duration = Duration::from_secs(1);
 
 /// So many questions in a row without an answer are trouble.
 const UNANSWERED: u32 = 3;
@@ -133,6 +140,10 @@ pub(crate) struct Machine {
     probe: Option<Instant>,
     dropping: Option<Instant>,
     is_lagging: bool,
+    /// The log that something waits for.
+    slow: Option<Slow>,
+    /// What waits has been able to come since: before, the connection was lost, or this server frozen.
+    hears_since: Instant,
     has_begun: bool,
     is_closed: bool,
     health: Health,
@@ -157,6 +168,8 @@ impl Machine {
             probe: None,
             dropping: None,
             is_lagging: false,
+            slow: None,
+            hears_since: now,
             has_begun: false,
             is_closed: false,
             health: Health::Starting,
@@ -226,6 +239,7 @@ impl Machine {
     /// The connection is there. The subscriptions of `version` are wanted by now.
     pub(crate) fn up(&mut self, version: u64, now: Instant) {
         self.link = Link::Up;
+        self.hears_since = now;
         self.listen_anew(!self.has_begun, version, now);
         self.settle_health();
     }
@@ -259,6 +273,12 @@ impl Machine {
             self.is_lagging = is_lagging;
             self.settle_health();
         }
+    }
+
+    /// This log is the one that something has waited for the longest, or that refuses.
+    pub(crate) fn logs(&mut self, slowest: Option<Slow>) {
+        self.slow = slowest;
+        self.settle_health();
     }
 
     /// The server goes.
@@ -371,6 +391,10 @@ impl Machine {
         if self.is_closed {
             return;
         }
+        if slept > SILENT {
+            // What has come meanwhile is read first. Without logs nobody looks so often.
+            self.hears_since = now;
+        }
         if slept > DEAD && self.is_up() {
             // This server was frozen: what it hasn't read says nothing of others.
             self.listen_anew(false, version, now);
@@ -457,6 +481,17 @@ impl Machine {
         }
     }
 
+    fn trouble_of_logs(&self) -> Option<Trouble> {
+        let slow = self.slow.as_ref()?;
+        let namespace = Arc::clone(&slow.namespace);
+        if let Some(reason) = slow.refusal.clone() {
+            return Some(Trouble::LogRefused { namespace, reason });
+        }
+        let since = slow.since.max(self.hears_since);
+        let is_silent = self.last_tick.saturating_duration_since(since) >= SILENT;
+        is_silent.then_some(Trouble::LogSilent { namespace })
+    }
+
     fn how_it_is(&self) -> Health {
         if self.is_closed {
             return Health::Closed;
@@ -475,11 +510,14 @@ impl Machine {
         match &self.resync {
             Some(resync) if resync.is_start => return Health::Starting,
             None if matches!(self.link, Link::New) => return Health::Starting,
-            Some(resync) => {
-                let missing = resync.missing.iter().cloned().collect();
-                return Health::Resyncing { missing };
-            }
-            None => {}
+            _ => {}
+        }
+        if let Some(trouble) = self.trouble_of_logs() {
+            return Health::Degraded(trouble);
+        }
+        if let Some(resync) = &self.resync {
+            let missing = resync.missing.iter().cloned().collect();
+            return Health::Resyncing { missing };
         }
         let mut members = self.members.iter();
         if let Some((node, _)) = members.find(|(_, member)| member.digest.config != self.config) {

@@ -19,7 +19,7 @@ use std::{
     collections::VecDeque,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 use antiphon::{
@@ -46,6 +46,7 @@ use super::{
 use crate::{
     broker::{Refused, entry},
     link::Ears as _,
+    log::{Asking, Owed, Waiting, Waits},
     message, random_id,
 };
 
@@ -70,6 +71,7 @@ pub(crate) struct NodeLog {
     codec: Codec,
     router: Arc<Router>,
     store: Arc<dyn Store>,
+    owed: Arc<Owed>,
     bounds: Bounds,
     sessions: Arc<Sessions>,
     state: Mutex<State>,
@@ -91,6 +93,8 @@ struct State {
     /// Entries were lost before the next.
     is_broken: bool,
     outbox: Outbox,
+    /// Why what was there before can't be read, if the Redis says so.
+    denied: Option<String>,
 }
 
 impl NodeLog {
@@ -99,7 +103,9 @@ impl NodeLog {
         let NodeWire::Streams { sessions, .. } = &router.wire else {
             return None;
         };
+        let owed = Arc::<Owed>::default();
         let store = Arc::clone(&router.link().broker).store()?;
+        let store: Arc<dyn Store> = Asking::new(store, &owed);
         let me = random_id();
         Some(Arc::new(Self {
             name: name.into(),
@@ -108,6 +114,7 @@ impl NodeLog {
             router: Arc::clone(router),
             sessions: Arc::new(Sessions::new(Arc::clone(&store), sessions, bounds.duration)),
             store,
+            owed,
             bounds,
             state: Mutex::new(State {
                 replica: Arc::new(MemoryLog::replica(EPOCH, 0, bounds)),
@@ -116,6 +123,7 @@ impl NodeLog {
                 is_behind: true,
                 is_broken: false,
                 outbox: Outbox::new(),
+                denied: None,
             }),
             namespace: OnceLock::new(),
             reached: watch::Sender::new(None),
@@ -172,7 +180,7 @@ impl NodeLog {
             Err(error) => Err(LogError::Failed(error.to_string())),
         };
         let mut state = self.state();
-        let stored = match state.outbox.push(frame) {
+        let stored = match state.outbox.push(Instant::now(), frame) {
             Ok(stored) => stored,
             Err(error) => return Appending::Done(Err(error)),
         };
@@ -351,7 +359,9 @@ impl NodeLog {
             return;
         };
         while self.reached.borrow().is_none() {
-            match self.begin(&namespace).await {
+            let begun = self.begin(&namespace).await;
+            self.state().denied = None;
+            match begun {
                 Ok(()) => {
                     self.state().outbox.begin();
                     self.tick();
@@ -360,6 +370,7 @@ impl NodeLog {
                 Err(Refused::Down { .. } | Refused::Closed) => return,
                 Err(error) => {
                     tracing::error!(namespace = &*self.name, %error, "the stream can't be read: events of this namespace aren't delivered");
+                    self.state().denied = Some(error.to_string());
                     tokio::time::sleep(50 * PAUSE).await;
                 }
             }
@@ -421,6 +432,26 @@ impl NodeLog {
         namespace.local.passed(last);
         self.reached.send_replace(Some(last));
         Ok(())
+    }
+}
+
+impl Waits for NodeLog {
+    fn namespace(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    fn waiting(&self) -> Waiting {
+        let state = self.state();
+        Waiting {
+            events: state.outbox.len(),
+            since: state
+                .outbox
+                .since()
+                .into_iter()
+                .chain(self.owed.since())
+                .min(),
+            refusal: state.denied.clone(),
+        }
     }
 }
 

@@ -211,7 +211,10 @@ impl NodeCluster {
     /// What has happened so far.
     #[must_use]
     pub fn stats(&self) -> ClusterStats {
-        self.0.link().stats()
+        ClusterStats {
+            waiting: self.0.logs.events(),
+            ..self.0.link().stats()
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! loss of the connection it isn't known which entries have been appended. So a mark is published
 //! first: what hasn't come before that isn't in the stream, and is published again.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use antiphon::recovery::LogError;
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub(super) struct Outbox {
 
 #[derive(Debug)]
 struct Entry {
+    began: Instant,
     frame: Bytes,
     place: Place,
 }
@@ -74,9 +75,20 @@ impl Outbox {
         }
     }
 
+    /// How many entries haven't come back.
+    pub(super) fn len(&self) -> usize {
+        self.unheard.len()
+    }
+
+    /// Since when the oldest of them waits.
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.unheard.values().next().map(|entry| entry.began)
+    }
+
     /// Adds an entry, which is made of its number.
     pub(super) fn push(
         &mut self,
+        now: Instant,
         frame: impl FnOnce(u64) -> Result<Bytes, LogError>,
     ) -> Result<oneshot::Receiver<Result<u64, LogError>>, LogError> {
         let frame = frame(self.next)?;
@@ -86,7 +98,12 @@ impl Outbox {
         }
         let (place, stored) = oneshot::channel();
         self.bytes += frame.len();
-        self.unheard.insert(self.next, Entry { frame, place });
+        let entry = Entry {
+            began: now,
+            frame,
+            place,
+        };
+        self.unheard.insert(self.next, entry);
         self.next += 1;
         Ok(stored)
     }
@@ -232,7 +249,8 @@ mod tests {
 
         fn emit(&mut self) {
             let frame = |number: u64| Ok(Bytes::from(number.to_string()));
-            self.stored.push(self.outbox.push(frame).unwrap());
+            self.stored
+                .push(self.outbox.push(Instant::now(), frame).unwrap());
             self.send();
         }
 
@@ -335,12 +353,12 @@ mod tests {
         let mut outbox = Outbox::new();
         let frame = |_| Ok(Bytes::new());
         for _ in 0..ENTRIES {
-            drop(outbox.push(frame).unwrap());
+            drop(outbox.push(Instant::now(), frame).unwrap());
         }
-        assert!(outbox.push(frame).is_err());
+        assert!(outbox.push(Instant::now(), frame).is_err());
         let mut outbox = Outbox::new();
         let large = |_| Ok(Bytes::from(vec![0; BYTES / 2 + 1]));
-        drop(outbox.push(large).unwrap());
-        assert!(outbox.push(large).is_err());
+        drop(outbox.push(Instant::now(), large).unwrap());
+        assert!(outbox.push(Instant::now(), large).is_err());
     }
 }

@@ -16,6 +16,7 @@ use crate::{
     Health,
     broker::{Broker, Event, entry},
     link::{Ears, Link},
+    log::Logs,
     machine::{Machine, Output},
 };
 
@@ -28,7 +29,7 @@ pub(crate) struct Router {
     health: watch::Sender<Health>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
     /// The logs of namespaces with recovery.
-    logs: Mutex<HashMap<Arc<str>, Weak<NodeLog>>>,
+    pub(super) logs: Logs<NodeLog>,
 }
 
 impl Router {
@@ -40,7 +41,7 @@ impl Router {
             machine: Mutex::new(Machine::silent(Instant::now())),
             health: watch::Sender::new(Health::Starting),
             namespaces: RwLock::default(),
-            logs: Mutex::default(),
+            logs: Logs::default(),
         });
         Link::start(&router);
         router
@@ -59,23 +60,12 @@ impl Router {
 
     /// The log of a namespace, if the servers share one. The same for each who asks.
     pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<NodeLog>> {
-        let mut logs = this.logs();
-        if let Some(log) = logs.get(name).and_then(Weak::upgrade) {
-            return Some(log);
-        }
-        let log = NodeLog::new(name, bounds, this)?;
-        logs.retain(|_, log| log.strong_count() > 0);
-        logs.insert(name.into(), Arc::downgrade(&log));
-        Some(log)
+        this.logs.get_or(name, || NodeLog::new(name, bounds, this))
     }
 
     /// The log of a namespace, if it has one.
     pub(crate) fn log_of(&self, name: &str) -> Option<Arc<NodeLog>> {
-        self.logs().get(name)?.upgrade()
-    }
-
-    fn logs(&self) -> MutexGuard<'_, HashMap<Arc<str>, Weak<NodeLog>>> {
-        self.logs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.logs.get(name)
     }
 
     /// A namespace begins to hear.
@@ -209,6 +199,11 @@ impl Ears for Router {
 
     fn late(&self, is_late: bool) {
         self.with_machine(|machine| machine.lagging(is_late));
+    }
+
+    fn look(&self) {
+        let slowest = self.logs.slowest();
+        self.with_machine(|machine| machine.logs(slowest));
     }
 
     fn tick(&self, now: Instant) -> Instant {

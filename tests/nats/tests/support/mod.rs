@@ -6,7 +6,7 @@
 use antiphon::{Server, ServerBuilder, adapter::BoxFuture};
 use antiphon_nats::Nats;
 use antiphon_test_cluster::{Pair, support::until};
-pub use antiphon_test_cluster::{down, down_for, ready};
+pub use antiphon_test_cluster::{down, down_for, ready, refused};
 use antiphon_test_nats::NatsServer;
 
 /// Two servers, the handles of their connections, and their NATS server.

@@ -13,7 +13,7 @@ use antiphon_test_cluster::{
     recovery::Returning,
     support::{until, within},
 };
-pub use antiphon_test_cluster::{down, down_for, ready};
+pub use antiphon_test_cluster::{down, down_for, ready, refused};
 use antiphon_test_redis::RedisServer;
 
 /// Two servers, the handles of their connections, and their Redis.
