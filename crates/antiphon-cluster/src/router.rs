@@ -295,9 +295,11 @@ impl Router {
                 reply,
             } => self.replied(&from, question, number, reply),
             Message::Total { question, replies } => self.total(&from, question, replies),
-            Message::HandOver { question, pid } => {
-                self.gives_up(&from, &frame.namespace, question, &pid);
-            }
+            Message::HandOver {
+                question,
+                waited,
+                pid,
+            } => self.gives_up(&from, &frame.namespace, question, waited, &pid),
             Message::HandedOver { question, session } => self.handing.answered(question, session),
             message => {
                 if let Some(namespace) = self.namespace(&frame.namespace) {

@@ -11,12 +11,17 @@ use antiphon_redis::{NodeWire, Redis};
 use antiphon_test_cluster::{
     Pair,
     recovery::{self, Load, builder, one_of_each},
-    support::until,
+    support::{until, within},
     test_recovery,
 };
 use antiphon_test_redis::RedisServer;
 use redis::Value;
 use support::Streams;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 
 async fn at(redis: RedisServer) -> Streams {
     Streams::built(redis, NodeWire::streams(), builder).await
@@ -63,6 +68,81 @@ async fn what_is_local_comes_in_its_order_and_is_not_recovered() {
     assert_eq!(other.numbers(2).await, [1, 3]);
     let length = two.redis.command(&["XLEN", "socket.io"]);
     assert_eq!(length, Value::Int(2));
+}
+
+/// Passes connections on to a port. While it is closed, nothing that is sent to there arrives.
+struct Valve {
+    port: u16,
+    is_open: watch::Sender<bool>,
+    /// What was held last.
+    held: watch::Sender<Vec<u8>>,
+}
+
+impl Valve {
+    async fn new(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (is_open, held) = (watch::Sender::new(true), watch::Sender::default());
+        let (opens, holds) = (is_open.clone(), held.clone());
+        tokio::spawn(async move {
+            loop {
+                let (near, _) = listener.accept().await.unwrap();
+                let far = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                let (mut from_near, mut to_near) = near.into_split();
+                let (mut from_far, mut to_far) = far.into_split();
+                tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
+                let (mut opens, holds): (_, watch::Sender<Vec<u8>>) =
+                    (opens.subscribe(), holds.clone());
+                tokio::spawn(async move {
+                    let mut bytes = vec![0; 64 * 1_024];
+                    while let Ok(read @ 1..) = from_near.read(&mut bytes).await {
+                        if !*opens.borrow() {
+                            holds.send_modify(|held| held.extend_from_slice(&bytes[..read]));
+                        }
+                        opens.wait_for(|is_open| *is_open).await.unwrap();
+                        to_far.write_all(&bytes[..read]).await.unwrap();
+                    }
+                });
+            }
+        });
+        Self {
+            port,
+            is_open,
+            held,
+        }
+    }
+
+    /// Waits until a command is held.
+    async fn holds(&self, command: &[u8]) {
+        let mut held = self.held.subscribe();
+        let held = held.wait_for(|held| held.windows(command.len()).any(|it| it == command));
+        within("the command", held).await.unwrap();
+    }
+}
+
+/// It asks for the session when the client has gone on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_late_does_not_end_the_client_s_next_session() {
+    let redis = RedisServer::start();
+    let valve = Valve::new(redis.port()).await;
+    let urls = [redis.url(), format!("redis://127.0.0.1:{}", valve.port)];
+    let two = Streams::by(redis, urls, NodeWire::streams(), builder).await;
+    let [mut client, _] = one_of_each(&two.pair).await;
+    two.pair.one().to("a").emit("n", 1);
+    assert_eq!(client.numbers(1).await, [1]);
+    valve.is_open.send_replace(false);
+    let (session, slow) = (client.session.clone(), two.pair.servers[1].clone());
+    let late = tokio::spawn(async move { session.back(&slow).await });
+    valve.holds(b"GETDEL").await;
+    // As a stock client, which waits for longer yet.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let mut live = client.back(&two.pair.servers[0]).await;
+    assert_eq!(live.sid, client.sid);
+    valve.is_open.send_replace(true);
+    let late = within("the slow server", late).await.unwrap();
+    assert_ne!(late.sid, client.sid);
+    two.pair.one().to("a").emit("n", 2);
+    assert_eq!(live.numbers(1).await, [2]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

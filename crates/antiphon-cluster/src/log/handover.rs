@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use antiphon::adapter::NodeId;
@@ -53,18 +53,23 @@ impl HandingOver {
 }
 
 impl Router {
-    /// Asks another server for a session that it has. `None`: it doesn't answer. `Some(None)`: it
-    /// doesn't have it.
+    /// Asks another server for a session that it has, for a client that came at this time. `None`: it
+    /// doesn't answer. `Some(None)`: it doesn't have it, or its client has come there since.
     pub(super) async fn hand_over(
         &self,
         owner: &NodeId,
         namespace: &Arc<str>,
         pid: &Arc<str>,
+        came: Instant,
     ) -> Option<Option<Bytes>> {
         let (question, answer) = self.handing.ask();
         let inbox = self.topics.inbox(owner.as_str());
-        let pid = Arc::clone(pid);
-        let asked = self.publish(&inbox, namespace, Message::HandOver { question, pid });
+        let message = Message::HandOver {
+            question,
+            waited: came.elapsed(),
+            pid: Arc::clone(pid),
+        };
+        let asked = self.publish(&inbox, namespace, message);
         let answer = match asked {
             Ok(()) => tokio::time::timeout(TIME, answer).await.ok(),
             Err(_) => None,
@@ -79,9 +84,11 @@ impl Router {
         from: &NodeId,
         name: &Arc<str>,
         question: u64,
+        waited: Duration,
         pid: &str,
     ) {
-        let gives = self.namespace(name).map(|it| it.local().hand_over(pid));
+        let gives = self.namespace(name);
+        let gives = gives.map(|it| it.local().hand_over(pid, waited));
         let (router, name) = (Arc::downgrade(self), Arc::clone(name));
         let inbox = self.topics.inbox(from.as_str());
         self.link().runtime.spawn(async move {

@@ -4,7 +4,8 @@
 //! A session belongs to one server. It saves each change, some of them at a time, and all it has from
 //! time to time, since what isn't saved for long is forgotten. Whoever wants a session of another
 //! server asks that one, if it is there; else it takes what was saved. The journal sees to it that one
-//! gets it. A server that was passed over learns it when it saves the session the next time.
+//! gets it. Where a takeover is so slow that its client has gone on to a third server, that one keeps the
+//! session: it is told how long ago the client came to the slow one, and knows when it came to itself. A server that was passed over learns it when it saves the session the next time.
 
 use std::{
     collections::HashMap,
@@ -170,16 +171,25 @@ impl Shared {
 
 /// Takes a session of another server.
 pub(super) fn take(log: &Shared, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
-    /// Others may take it at the same moment.
-    const TRIES: usize = 3;
+    /// Others may take it at the same moment: then it is looked again who has it. Where a server doesn't
+    /// have it that should, another one takes it from there, or it has just been ended.
+    const PAUSES: [Duration; 6] = [
+        Duration::from_millis(10),
+        Duration::from_millis(20),
+        Duration::from_millis(40),
+        Duration::from_millis(80),
+        Duration::from_millis(160),
+        Duration::ZERO,
+    ];
 
+    let came = std::time::Instant::now();
     let (journal, topic) = (Arc::clone(&log.journal), log.topic.clone());
     let (router, name) = (Arc::clone(&log.router), Arc::clone(&log.name));
     let pid: Arc<str> = pid.into();
     Box::pin(async move {
         let failed = |error: Refused| LogError::Failed(error.to_string());
         let me = router.me().as_str();
-        for _ in 0..TRIES {
+        for pause in PAUSES {
             let Some(kept) = journal.session(&topic, &pid).await.map_err(failed)? else {
                 return Ok(None);
             };
@@ -188,12 +198,14 @@ pub(super) fn take(log: &Shared, pid: &str) -> BoxFuture<Result<Option<SavedSess
             }
             let owner = NodeId::new(&*kept.owner);
             let given = match router.servers().contains(&owner) {
-                true => router.hand_over(&owner, &name, &pid).await,
+                true => router.hand_over(&owner, &name, &pid, came).await,
                 false => None,
             };
             let session = match given {
-                // It has ended it.
-                Some(None) => return Ok(None),
+                Some(None) => {
+                    tokio::time::sleep(pause).await;
+                    continue;
+                }
                 Some(Some(session)) => session,
                 // It is dead, or says nothing.
                 None => kept.session,

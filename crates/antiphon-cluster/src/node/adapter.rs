@@ -371,9 +371,9 @@ impl Inner {
                     }
                 });
             }
-            Message::HandOver { private_id } => {
+            Message::HandOver { private_id, waited } => {
                 if let Some(log) = &self.log {
-                    log.hand_over(local, &private_id);
+                    log.hand_over(local, &private_id, waited);
                 }
             }
             // Of other wires.

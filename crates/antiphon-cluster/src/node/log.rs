@@ -343,8 +343,8 @@ impl NodeLog {
     }
 
     /// Another server asks for a session, whose socket is here or isn't.
-    pub(crate) fn hand_over(&self, local: &Local, pid: &str) {
-        let given = local.hand_over(pid);
+    pub(crate) fn hand_over(&self, local: &Local, pid: &str, waited: Duration) {
+        let given = local.hand_over(pid, waited);
         let sessions = Arc::clone(&self.sessions);
         self.router.link().runtime.spawn(async move {
             if let Some(session) = given.await {
@@ -523,12 +523,13 @@ impl Log for NodeLog {
 
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
         let (sessions, pid) = (Arc::clone(&self.sessions), pid.to_owned());
-        let namespace = self.namespace.get().cloned();
+        let (namespace, came) = (self.namespace.get().cloned(), Instant::now());
         Box::pin(async move {
             let ask = || {
-                let private_id = pid.as_str().into();
+                let (private_id, waited) = (pid.as_str().into(), came.elapsed());
                 let namespace = namespace.as_ref().and_then(Weak::upgrade);
-                namespace.is_some_and(|it| it.say(&Message::HandOver { private_id }).is_ok())
+                namespace
+                    .is_some_and(|it| it.say(&Message::HandOver { private_id, waited }).is_ok())
             };
             sessions.take_or_ask(&pid, ask).await
         })

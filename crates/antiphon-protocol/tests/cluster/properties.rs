@@ -1,6 +1,8 @@
 //! What holds for any message on each wire: what is written is read again, and nothing that comes
 //! is a panic.
 
+use std::time::Duration;
+
 use antiphon_protocol::cluster::node::{
     Classic, Content, Entry, Frame, Interest, Limits, Message, Mode, Notified, Posted, Postgres,
     Received, Sent, Session, Sharded, Streams,
@@ -137,9 +139,10 @@ fn classic_content() -> impl Strategy<Value = Content> {
 
 fn member_content() -> impl Strategy<Value = Content> {
     let alive = [Message::Hello, Message::Heartbeat, Message::Bye].map(Content::Message);
-    let hand_over = "[a-z.]{1,30}".prop_map(|private_id| {
+    let hand_over = ("[a-z.]{1,30}", any::<u32>()).prop_map(|(private_id, waited)| {
         let private_id = private_id.into();
-        Content::Message(Message::HandOver { private_id })
+        let waited = Duration::from_millis(waited.into());
+        Content::Message(Message::HandOver { private_id, waited })
     });
     prop_oneof![
         9 => content(),

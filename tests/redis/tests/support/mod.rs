@@ -66,9 +66,20 @@ impl Streams {
         wire: NodeWire,
         builder: impl Fn() -> ServerBuilder,
     ) -> Self {
+        let urls = [redis.url(), redis.url()];
+        Self::by(redis, urls, wire, builder).await
+    }
+
+    /// Servers that each reach the Redis under a URL of its own.
+    pub async fn by(
+        redis: RedisServer,
+        urls: [String; 2],
+        wire: NodeWire,
+        builder: impl Fn() -> ServerBuilder,
+    ) -> Self {
         let mut nodes = Vec::new();
-        for _ in 0..2 {
-            let builder = Redis::builder(&redis.url());
+        for url in urls {
+            let builder = Redis::builder(&url);
             nodes.push(builder.connect_node(wire.clone()).await.unwrap());
         }
         let nodes: [NodeRedis; 2] = nodes.try_into().unwrap();

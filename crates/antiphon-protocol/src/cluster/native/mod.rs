@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The version of this format: the first byte of each frame.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Bytes of the longest address that a server may say of itself.
 pub const MAX_ADDRESS: usize = 512;
@@ -113,6 +113,9 @@ pub enum Message {
     HandOver {
         /// Its number, among those of the sender.
         question: u64,
+        /// How long ago the client has come to the sender. If it has come to the receiver since, it
+        /// is gone from the sender, and the receiver gives nothing up.
+        waited: Duration,
         /// The private id of the session.
         pid: Arc<str>,
     },
@@ -357,9 +360,14 @@ impl Message {
                 write(to, *question);
                 write(to, u64::from(*replies));
             }
-            Self::HandOver { question, pid } => {
+            Self::HandOver {
+                question,
+                waited,
+                pid,
+            } => {
                 to.push(HAND_OVER);
                 write(to, *question);
+                write_time(to, *waited);
                 write_bytes(to, pid.as_bytes());
             }
             Self::HandedOver { question, session } => {
@@ -416,6 +424,7 @@ impl Message {
             },
             HAND_OVER => Self::HandOver {
                 question: rest.number().ok_or(Malformed::Garbage)?,
+                waited: read_time(rest)?,
                 pid: rest.text().ok_or(Malformed::Garbage)?.into(),
             },
             HANDED_OVER => Self::HandedOver {

@@ -132,9 +132,12 @@ fn message() -> impl Strategy<Value = Message> {
         }),
         (any::<u64>(), any::<u32>())
             .prop_map(|(question, replies)| Message::Total { question, replies }),
-        (any::<u64>(), "\\PC{0,20}").prop_map(|(question, pid)| Message::HandOver {
-            question,
-            pid: pid.into()
+        (any::<u64>(), time(), "\\PC{0,20}").prop_map(|(question, waited, pid)| {
+            Message::HandOver {
+                question,
+                waited,
+                pid: pid.into(),
+            }
         }),
         (any::<u64>(), prop::option::of(any::<Vec<u8>>())).prop_map(|(question, session)| {
             Message::HandedOver {

@@ -1,7 +1,7 @@
 //! The messages of Node's class `ClusterAdapter`, which all adapters but the classic one share
 //! (docs/protocol.md 25.11): `{"type":3,"data":{..},"uid":"..","nsp":".."}`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::common::{Packet, argument, flags, sockets};
 use super::document::{Document, count};
@@ -226,9 +226,11 @@ pub(super) fn write_data(message: &Message, document: &mut Document) {
                 document.key("packet").event(event);
             });
         }
-        Message::HandOver { private_id } => {
-            document.map(1, |document| document.key("pid").text(private_id));
-        }
+        Message::HandOver { private_id, waited } => document.map(2, |document| {
+            document.key("pid").text(private_id);
+            let millis = u64::try_from(waited.as_millis()).unwrap_or(u64::MAX);
+            document.key("waited").number(millis);
+        }),
         Message::Hello
         | Message::Heartbeat
         | Message::Bye
@@ -302,10 +304,13 @@ fn read(
             }
         }
         kind::HAND_OVER => {
-            let [private] = data.fields("data", ["pid"])?;
+            let [private, waited] = data.fields("data", ["pid", "waited"])?;
             let private = need(private, "data.pid", "a string")?;
+            let (field, expected) = ("data.waited", "a number of milliseconds");
+            let waited = need(waited, field, expected)?.integer();
             Message::HandOver {
                 private_id: id(private, "data.pid")?,
+                waited: Duration::from_millis(waited.ok_or(Malformed::Field { field, expected })?),
             }
         }
         kind::FETCH => Message::Fetch {

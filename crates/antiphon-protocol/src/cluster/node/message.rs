@@ -129,6 +129,9 @@ pub enum Message {
     HandOver {
         /// The private id.
         private_id: Arc<str>,
+        /// How long ago its client has come to the server that asks. One to which it has come since
+        /// keeps it.
+        waited: Duration,
     },
 }
 

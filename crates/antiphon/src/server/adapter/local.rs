@@ -357,10 +357,16 @@ impl Local {
     /// Gives a session to another server that [takes](crate::recovery::Log::take) it, and forgets
     /// it. If its socket is connected it is ended first. Resolves with `None` if there is none of
     /// this private id.
-    pub fn hand_over(&self, pid: &str) -> BoxFuture<Option<SavedSession>> {
+    ///
+    /// `waited` is how long ago the client has come to that server. If it has come to this one since,
+    /// that server is late: its client has gone on, and nothing is given. The time that the question
+    /// takes on its way isn't known, and the client counts as having come to that server so much later.
+    /// So the wrong one gets the session only if the question is held up for longer than a client needs
+    /// to go from one server to the next; a stock one waits for 500 ms at least.
+    pub fn hand_over(&self, pid: &str, waited: Duration) -> BoxFuture<Option<SavedSession>> {
         let ordered = self.recovery().cloned();
         let pid = Room::from(pid);
-        Box::pin(async move { ordered?.hand_over(&pid).await })
+        Box::pin(async move { ordered?.hand_over(&pid, waited).await })
     }
 
     /// Another server has this session: it is over here.

@@ -17,7 +17,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use antiphon_protocol::socket as codec;
@@ -129,7 +129,8 @@ impl Resumption {
         let Some((Some(Value::String(pid)), offset)) = asked.map(|it| (it.pid, it.offset)) else {
             return resumption;
         };
-        let after = resumption.claim(&pid, offset.as_ref(), socket).await;
+        let asked = crate::clock::now();
+        let after = resumption.claim(&pid, offset.as_ref(), socket, asked).await;
         resumption.after = Some(after);
         resumption
     }
@@ -139,11 +140,12 @@ impl Resumption {
         pid: &str,
         offset: Option<&Value>,
         socket: &Socket,
+        asked: Instant,
     ) -> Result<u64, LogError> {
         let ordered = &self.ordered;
         ordered.expire();
-        ordered.fetch(pid).await?;
-        let found = ordered.sessions().claim(pid).ok_or_else(|| {
+        ordered.fetch(pid, asked).await?;
+        let found = ordered.sessions().claim(pid, asked).ok_or_else(|| {
             // What was ours begins with our epoch.
             let epoch = pid.split_once('.').map(|(epoch, _)| epoch);
             match epoch == Some(&*ordered.epoch()) {

@@ -1,6 +1,9 @@
 //! Sessions that go from one server to another, where both share a log.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
     admit::Claim,
@@ -11,8 +14,8 @@ use super::{
 use crate::server::Room;
 
 impl Ordered {
-    /// Takes a session from wherever it is, if it isn't here.
-    pub(super) async fn fetch(&self, pid: &str) -> Result<(), LogError> {
+    /// Takes a session from wherever it is, if it isn't here, for a client that has come at this time.
+    pub(super) async fn fetch(&self, pid: &str, asked: Instant) -> Result<(), LogError> {
         let (is_here, is_lent) = {
             let sessions = self.sessions();
             let is_lent = self.log.lends() && sessions.is_parked(pid);
@@ -22,7 +25,7 @@ impl Ordered {
             return Ok(());
         }
         match self.log.take(pid).await? {
-            Some(saved) => self.park_saved(saved),
+            Some(saved) => self.park_saved(saved, Some(asked)),
             // Another server has taken it.
             None if is_lent => {
                 let values = self.sessions().remove_parked(&pid.into());
@@ -35,7 +38,7 @@ impl Ordered {
 
     /// A session that this server has taken, or that was there when the log was opened, waits for
     /// its client. If it has waited here its values are still there.
-    pub(super) fn park_saved(&self, saved: SavedSession) {
+    pub(super) fn park_saved(&self, saved: SavedSession, asked: Option<Instant>) {
         let SavedSession {
             pid,
             id,
@@ -51,17 +54,25 @@ impl Ordered {
             until: sessions::until(self.options.duration),
         };
         let dropped = sessions.park(&pid, parked, self.options.max_sessions);
+        if let Some(asked) = asked {
+            sessions.fetched(&pid, asked);
+        }
         drop(sessions);
         self.forget(dropped);
     }
 
-    /// Another server takes a session, which ends here.
-    pub(crate) async fn hand_over(self: &Arc<Self>, pid: &Room) -> Option<SavedSession> {
+    /// Another server takes a session, which ends here, for a client that has come to it so long ago.
+    pub(crate) async fn hand_over(
+        self: &Arc<Self>,
+        pid: &Room,
+        waited: Duration,
+    ) -> Option<SavedSession> {
         if self.log.lends() && self.sessions().is_parked(pid) {
             // It isn't this server's.
             return None;
         }
-        let number = self.sessions().claim(pid)?.claim;
+        let asked = crate::clock::now().checked_sub(waited)?;
+        let number = self.sessions().claim(pid, asked)?.claim;
         self.settled.notify_waiters();
         let claim = Claim {
             ordered: Arc::clone(self),

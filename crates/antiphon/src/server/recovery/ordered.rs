@@ -92,7 +92,7 @@ impl Ordered {
             is_swept: AtomicBool::new(false),
         });
         for saved in this.log.saved() {
-            this.park_saved(saved);
+            this.park_saved(saved, None);
         }
         this
     }

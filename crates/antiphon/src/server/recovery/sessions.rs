@@ -35,6 +35,8 @@ pub(super) struct Entry {
     state: State,
     /// The latest that has asked for it. It isn't dropped meanwhile.
     claim: Option<u64>,
+    /// When its client has come for it the last time, as far as that is known.
+    asked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -103,9 +105,15 @@ impl Parked {
 }
 
 impl Sessions {
-    /// Asks for a session, before anything is done with it.
-    pub(super) fn claim(&mut self, pid: &str) -> Option<Found> {
+    /// Asks for a session, before anything is done with it. `asked`: when its client has come for it, to
+    /// this server or another one. A client comes to one server after the other, so what is asked for a
+    /// client that has come for it since finds nothing: it is late, and that client has gone.
+    pub(super) fn claim(&mut self, pid: &str, asked: Instant) -> Option<Found> {
         let entry = self.by_pid.get_mut(pid)?;
+        if entry.asked.is_some_and(|last| last > asked) {
+            return None;
+        }
+        entry.asked = Some(asked);
         self.claims += 1;
         entry.claim = Some(self.claims);
         let (id, live, stays) = match &entry.state {
@@ -168,11 +176,20 @@ impl Sessions {
         entry.is_some_and(|entry| entry.claim == Some(claim))
     }
 
+    /// A session in this state. Whoever has asked for it still has.
+    fn with(&self, pid: &Room, state: State) -> Entry {
+        let before = self.by_pid.get(pid);
+        Entry {
+            state,
+            claim: before.and_then(|entry| entry.claim),
+            asked: before.and_then(|entry| entry.asked),
+        }
+    }
+
     /// A session is live: a new one, or one that was taken. Gives what was there.
     pub(super) fn insert(&mut self, pid: &Room, socket: &Socket) -> Option<Entry> {
-        let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
-        let state = State::Live(socket.clone());
-        self.by_pid.insert(pid.clone(), Entry { state, claim })
+        let entry = self.with(pid, State::Live(socket.clone()));
+        self.by_pid.insert(pid.clone(), entry)
     }
 
     /// It isn't, after all: puts back what was there. Who has claimed it meanwhile still has.
@@ -180,17 +197,15 @@ impl Sessions {
         let now = self.by_pid.remove(pid);
         if let (Some(before), Some(now)) = (before, now) {
             let state = before.state;
-            let claim = now.claim;
-            self.by_pid.insert(pid.clone(), Entry { state, claim });
+            self.by_pid.insert(pid.clone(), Entry { state, ..now });
         }
     }
 
     /// A session waits to be resumed. Gives those whose place it takes.
     pub(super) fn park(&mut self, pid: &Room, parked: Parked, most: usize) -> Vec<Over> {
         let until = parked.until;
-        let claim = self.by_pid.get(pid).and_then(|entry| entry.claim);
-        let state = State::Parked(Box::new(parked));
-        self.by_pid.insert(pid.clone(), Entry { state, claim });
+        let entry = self.with(pid, State::Parked(Box::new(parked)));
+        self.by_pid.insert(pid.clone(), entry);
         self.expiring.insert((until, pid.clone()));
         let mut dropped = Vec::new();
         while self.expiring.len() > most
@@ -200,6 +215,13 @@ impl Sessions {
             dropped.push((oldest, values));
         }
         dropped
+    }
+
+    /// A session that waits has come here since its client asked for it.
+    pub(super) fn fetched(&mut self, pid: &str, asked: Instant) {
+        if let Some(entry) = self.by_pid.get_mut(pid) {
+            entry.asked = entry.asked.max(Some(asked));
+        }
     }
 
     /// Removes a session. Gives the values that it has had, if it was parked.
@@ -327,16 +349,16 @@ mod tests {
         let pid = Room::from("pid");
         assert!(sessions.park(&pid, parked(now), 10).is_empty());
         for _ in 0..1_000 {
-            let claim = sessions.claim(&pid).expect("a session").claim;
-            assert!(sessions.claim("unknown").is_none());
+            let claim = sessions.claim(&pid, now).expect("a session").claim;
+            assert!(sessions.claim("unknown", now).is_none());
             // Its time is up, and it stays as long as somebody asks for it.
             assert!(sessions.expire(now).is_empty());
             sessions.unclaim(&pid, claim);
             assert_eq!((sessions.by_pid.len(), sessions.expiring.len()), (1, 1));
         }
         // One whose claim was overtaken takes back nothing of the one that counts.
-        let first = sessions.claim(&pid).expect("a session").claim;
-        let second = sessions.claim(&pid).expect("a session").claim;
+        let first = sessions.claim(&pid, now).expect("a session").claim;
+        let second = sessions.claim(&pid, now).expect("a session").claim;
         sessions.unclaim(&pid, first);
         assert!(sessions.is_claimed_by(&pid, second));
         sessions.unclaim(&pid, second);
@@ -350,19 +372,39 @@ mod tests {
         let socket = socket(&io);
         let mut sessions = Sessions::default();
         let pid = Room::from("pid");
+        let now = Instant::now();
         sessions.park(&pid, parked(until(Duration::from_secs(60))), 10);
-        let first = sessions.claim(&pid).expect("a session").claim;
+        let first = sessions.claim(&pid, now).expect("a session").claim;
         let Taking::Taken(taken) = sessions.take(&pid, first) else {
             panic!("it is there");
         };
         // While it is about to be resumed, its client claims it on another connection.
         let before = sessions.insert(&pid, &socket);
-        let second = sessions.claim(&pid).expect("a session").claim;
+        let second = sessions.claim(&pid, now).expect("a session").claim;
         sessions.restore(&pid, before);
         assert!(sessions.is_claimed_by(&pid, second));
         sessions.park(&pid, taken, 10);
         assert!(sessions.is_claimed_by(&pid, second));
         assert!(matches!(sessions.take(&pid, first), Taking::Lost));
         assert!(matches!(sessions.take(&pid, second), Taking::Taken(_)));
+    }
+
+    #[test]
+    fn who_is_late_does_not_get_what_its_client_has_asked_for_since() {
+        let now = Instant::now();
+        let [early, late] = [1, 2].map(|second| now + Duration::from_secs(second));
+        let mut sessions = Sessions::default();
+        let pid = Room::from("pid");
+        sessions.park(&pid, parked(now), 10);
+        sessions.fetched(&pid, late);
+        assert!(sessions.claim(&pid, early).is_none());
+        let claim = sessions.claim(&pid, late).expect("a session").claim;
+        // Whatever becomes of it, it is known when its client came.
+        let Taking::Taken(taken) = sessions.take(&pid, claim) else {
+            panic!("it is there");
+        };
+        sessions.park(&pid, taken, 10);
+        assert!(sessions.claim(&pid, early).is_none());
+        assert!(sessions.is_claimed_by(&pid, claim));
     }
 }
