@@ -17,7 +17,7 @@ use antiphon_cluster::{
 };
 use antiphon_test_cluster::{
     ready,
-    recovery::{Returning, builder},
+    recovery::{Returning, builder, is_silent},
     support::{until, within},
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -167,6 +167,7 @@ impl Journal for Held {
 /// Three servers: one that has a client, a slow one that it goes to, and one that it goes on to.
 struct World {
     servers: [Server; 3],
+    clusters: [Cluster; 3],
     brokers: [Arc<Held>; 3],
     client: Returning,
 }
@@ -201,6 +202,7 @@ impl World {
         assert_eq!(client.numbers(1).await, [0]);
         Self {
             servers,
+            clusters,
             brokers,
             client,
         }
@@ -283,4 +285,21 @@ async fn a_client_that_goes_on_while_it_is_taken_over_is_the_same_socket() {
     let (mut live, ()) = tokio::join!(goes_on, opens);
     world.servers[0].to("a").emit("n", 1);
     assert_eq!(live.numbers(1).await, [1]);
+}
+
+/// Nothing is emitted: clients that come back wait, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_is_not_told_is_seen_by_operators() {
+    let world = World::new().await;
+    let slow = &world.slow().sessions;
+    slow.close();
+    let late = world.comes_to_the_slow_one();
+    let mut health = world.clusters[1].watch_health();
+    let silent = health.wait_for(is_silent);
+    within("its health", silent).await.unwrap();
+    assert_eq!(world.clusters[1].stats().waiting, 0);
+    slow.open();
+    let late = within("the slow server", late).await.unwrap();
+    assert_eq!(late.sid, world.client.sid);
+    ready(&world.clusters[1]).await;
 }
