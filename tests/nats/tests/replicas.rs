@@ -16,6 +16,9 @@ use antiphon_test_cluster::{
 use antiphon_test_nats::NatsServer;
 use support::ready;
 
+/// The servers of NATS may take so long to elect a leader on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(90);
+
 fn url(servers: &[NatsServer]) -> String {
     let urls: Vec<_> = servers.iter().map(NatsServer::url).collect();
     urls.join(",")
@@ -28,13 +31,13 @@ async fn pair(servers: &[NatsServer]) -> (Pair, [Nats; 2]) {
         nats.connect().await.unwrap()
     };
     let nodes = [connect().await, connect().await];
-    (Pair::of(&nodes, recovery::builder).await, nodes)
+    // Clients aren't read while a leader is elected, and answer no ping.
+    let builder = || recovery::builder().ping_interval(PATIENCE);
+    (Pair::of(&nodes, builder).await, nodes)
 }
 
 /// Waits until so many events are in the log: for longer than the servers of NATS take to elect a leader.
 async fn all_are_logged(pair: &Pair, count: usize) {
-    const PATIENCE: Duration = Duration::from_secs(90);
-
     let logged = async {
         loop {
             let history = pair.one().history(Some("a"), None, 2 * count).await;

@@ -207,7 +207,8 @@ pub(super) fn take(log: &Shared, pid: &str) -> BoxFuture<Result<Option<SavedSess
                     continue;
                 }
                 Some(Some(session)) => session,
-                // It is dead, or says nothing.
+                // It is dead, or says nothing. If it lives after all, and the client has gone on to it while
+                // this server was slow, it learns that when it saves the session; its client comes again.
                 None => kept.session,
             };
             if journal
