@@ -218,9 +218,15 @@ impl World {
         tokio::spawn(async move { session.back(&slow).await })
     }
 
-    /// A stock client waits for longer before it comes to another server.
+    async fn slow_one_is_silent(&self) {
+        let mut health = self.clusters[1].watch_health();
+        let silent = health.wait_for(is_silent);
+        within("its health", silent).await.unwrap();
+    }
+
+    /// The client goes on when the slow server has waited for a while, as a client does.
     async fn goes_on(&self) -> Returning {
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.slow_one_is_silent().await;
         let live = self.client.back(&self.servers[2]).await;
         assert_eq!(live.sid, self.client.sid, "it is the same socket");
         live
@@ -294,9 +300,7 @@ async fn a_session_that_is_not_told_is_seen_by_operators() {
     let slow = &world.slow().sessions;
     slow.close();
     let late = world.comes_to_the_slow_one();
-    let mut health = world.clusters[1].watch_health();
-    let silent = health.wait_for(is_silent);
-    within("its health", silent).await.unwrap();
+    world.slow_one_is_silent().await;
     assert_eq!(world.clusters[1].stats().waiting, 0);
     slow.open();
     let late = within("the slow server", late).await.unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use antiphon_redis::{NodeWire, Redis};
 use antiphon_test_cluster::{
     Pair,
-    recovery::{self, Load, builder, one_of_each},
+    recovery::{self, Load, builder, is_silent, one_of_each},
     support::{until, within},
     test_recovery,
 };
@@ -74,16 +74,14 @@ async fn what_is_local_comes_in_its_order_and_is_not_recovered() {
 struct Valve {
     port: u16,
     is_open: watch::Sender<bool>,
-    /// What was held last.
-    held: watch::Sender<Vec<u8>>,
 }
 
 impl Valve {
     async fn new(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (is_open, held) = (watch::Sender::new(true), watch::Sender::default());
-        let (opens, holds) = (is_open.clone(), held.clone());
+        let is_open = watch::Sender::new(true);
+        let opens = is_open.clone();
         tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
@@ -91,32 +89,17 @@ impl Valve {
                 let (mut from_near, mut to_near) = near.into_split();
                 let (mut from_far, mut to_far) = far.into_split();
                 tokio::spawn(async move { tokio::io::copy(&mut from_far, &mut to_near).await });
-                let (mut opens, holds): (_, watch::Sender<Vec<u8>>) =
-                    (opens.subscribe(), holds.clone());
+                let mut opens = opens.subscribe();
                 tokio::spawn(async move {
                     let mut bytes = vec![0; 64 * 1_024];
                     while let Ok(read @ 1..) = from_near.read(&mut bytes).await {
-                        if !*opens.borrow() {
-                            holds.send_modify(|held| held.extend_from_slice(&bytes[..read]));
-                        }
                         opens.wait_for(|is_open| *is_open).await.unwrap();
                         to_far.write_all(&bytes[..read]).await.unwrap();
                     }
                 });
             }
         });
-        Self {
-            port,
-            is_open,
-            held,
-        }
-    }
-
-    /// Waits until a command is held.
-    async fn holds(&self, command: &[u8]) {
-        let mut held = self.held.subscribe();
-        let held = held.wait_for(|held| held.windows(command.len()).any(|it| it == command));
-        within("the command", held).await.unwrap();
+        Self { port, is_open }
     }
 }
 
@@ -133,9 +116,10 @@ async fn a_server_that_asks_late_does_not_end_the_client_s_next_session() {
     valve.is_open.send_replace(false);
     let (session, slow) = (client.session.clone(), two.pair.servers[1].clone());
     let late = tokio::spawn(async move { session.back(&slow).await });
-    valve.holds(b"GETDEL").await;
-    // As a stock client, which waits for longer yet.
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // It is asked for, and not told.
+    let mut health = two.nodes[1].watch_health();
+    let silent = health.wait_for(is_silent);
+    within("its health", silent).await.unwrap();
     let mut live = client.back(&two.pair.servers[0]).await;
     assert_eq!(live.sid, client.sid);
     valve.is_open.send_replace(true);
