@@ -12,6 +12,7 @@ use antiphon_cluster::{
 use antiphon_test_cluster::{
     Pair, down,
     recovery::{self, Returning, builder},
+    support::until,
     test_recovery,
 };
 
@@ -58,19 +59,25 @@ async fn an_emitter_is_logged_once() {
 /// Its owner can't be asked: what was saved counts, and the owner learns it later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_of_a_server_that_is_cut_off_is_taken_and_that_server_gives_way() {
-    let (pair, _, brokers) = on(&Hub::new()).await;
-    let mut client = Returning::joined(&pair.servers[0], "a").await;
+    let hub = Hub::new();
+    let (pair, _, brokers) = on(&hub).await;
+    let mut client = Returning::joined(&pair.servers[0], "its room").await;
     pair.settle().await;
-    pair.two().to("a").emit("n", 0);
+    pair.two().to("its room").emit("n", 0);
     assert_eq!(client.numbers(1).await, [0]);
+    until("it is saved with its room", || {
+        let mut sessions = hub.sessions().into_iter();
+        sessions.any(|session| session.windows(8).any(|part| part == b"its room"))
+    })
+    .await;
     brokers[0].cut();
-    pair.two().to("a").emit("n", 1);
+    pair.two().to("its room").emit("n", 1);
     let mut back = client.back(&pair.servers[1]).await;
     assert_eq!(back.sid, client.sid);
     assert_eq!(back.numbers(1).await, [1]);
     brokers[0].mend();
     // Whatever the old server says of it, it is the new one's.
-    pair.one().to("a").emit("n", 2);
+    pair.one().to("its room").emit("n", 2);
     assert_eq!(back.numbers(1).await, [2]);
     pair.one().sockets().iter().for_each(|socket| {
         socket.join("b");

@@ -67,6 +67,18 @@ impl Hub {
         self.state().journals = Journals::default();
     }
 
+    /// The sessions of all logs, in the form in which servers have saved them.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Bytes> {
+        let state = self.state();
+        let sessions = state
+            .journals
+            .logs
+            .values()
+            .flat_map(|log| log.sessions.values());
+        sessions.map(|(kept, _)| kept.session.clone()).collect()
+    }
+
     /// The newest entries of all logs are lost, as those of a broker that has not stored them.
     pub fn forget_newest(&self, count: usize) {
         for log in self.state().journals.logs.values_mut() {
