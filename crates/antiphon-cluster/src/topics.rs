@@ -1,12 +1,17 @@
-//! Under which topic a frame goes.
+//! Under which topic a frame goes, and so which servers hear it.
 //!
 //! | topic | who subscribes | what comes |
 //! |---|---|---|
 //! | control | all servers | heartbeats, questions |
 //! | inbox | one server | answers to its questions |
-//! | namespace | servers that have it | events to all, to several rooms, to single sockets; joins and the like |
+//! | namespace | servers that have it | events to all and to several rooms; joins and the like |
 //! | room | servers that have a socket in it | events to it |
+//! | sockets | the server that the socket's id names | what concerns a single socket |
 //! | log | servers that have the namespace, if its log is shared | its logged events |
+//!
+//! The router owns the [`Topics`] of its cluster, and each adapter the [`Routes`] of its namespace:
+//! these know to which rooms events go by the namespace's topic for a while, since sockets of others
+//! have just been put into them, whose servers may not have subscribed yet.
 //!
 //! Rooms are spread over [`TAGS`] hash tags, so that a broker of several machines (Redis Cluster)
 //! spreads them over all of these, and still needs few connections to subscribe to many.
