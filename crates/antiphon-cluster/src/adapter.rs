@@ -1,4 +1,14 @@
-//! The adapter of one namespace: its own sockets at once, and the others by the router.
+//! The adapter of one namespace in a cluster of our own wire.
+//!
+//! The namespace owns a [`Namespaced`], and the router holds its [`Inner`] weakly. What is emitted or
+//! asked for is done on this server's sockets first ([`Local`]), and then said to others by the
+//! router: as a message under the topic of its room, of its socket, or of the whole namespace, or as a
+//! question to all servers. What others say comes by [`Inner::heard`], and what they ask by
+//! [`Inner::asked`]; both are done on `Local` alone. Others that can't be told are an
+//! [`AdapterError`]; servers that owe answers are named as missing.
+//!
+//! With a shared log an event isn't published but appended, and delivered when it comes back from
+//! there.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,8 @@
-//! What users put into their server's builder.
+//! [`Cluster`]: what users put into their server's builder, and the numbers by which they see how it
+//! goes.
+//!
+//! A handle to the [`Router`], which does the work; the crates of brokers have a type of their own
+//! around it. A server of a broker that can't be reached starts all the same: its [`Health`] says so.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,8 @@
 //! Emitting from a program that is no server: a worker, a cron job, a command.
+//!
+//! An [`Emitter`] owns a broker and wants no topics: what it says goes into the broker's queue, and
+//! nothing comes back. A broker that is away or full is an error of the call. Servers that share a
+//! log append what they hear of it, and the log takes the first, by a number that the emitter counts.
 
 use std::{
     fmt,

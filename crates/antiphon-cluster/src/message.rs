@@ -1,4 +1,9 @@
-//! The words of adapters, as messages have them, and back.
+//! What adapters say, as messages of the wire, and back: targets, flags, sockets, and the answers to a
+//! question.
+//!
+//! Plain conversions, but for [`Asking`]: the router keeps one for each question, gives it the replies
+//! of other servers, and it gives them on to whoever asked. A reply that doesn't fit its question
+//! says nothing.
 
 use std::{collections::HashSet, time::Duration};
 

@@ -1,4 +1,4 @@
-//! What a broker carries frames under.
+//! [`Topic`]: the name that frames are published under, and what a broker has to know of it.
 
 use std::{fmt, sync::Arc};
 

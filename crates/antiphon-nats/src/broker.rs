@@ -1,7 +1,8 @@
-//! The broker: one connection, which publishes and listens.
+//! The broker of NATS: one connection, which publishes and listens.
 //!
-//! It is made again by itself. How it is, is decided here alone: frames are refused as long as it
-//! is down.
+//! Its one task connects, runs a [`Session`] until that fails, and connects again. It alone decides
+//! whether the connection is there: as long as it isn't, frames are refused. [`Shared`] is what it
+//! has in common with its sessions and its journal.
 
 use std::{
     fmt,

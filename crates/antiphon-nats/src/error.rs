@@ -1,4 +1,6 @@
-//! What can be wrong with a NATS server, and what to do about it.
+//! What can be wrong with a NATS server, in the words of whoever runs it, and what to do about it.
+//!
+//! A server says what is wrong in a line of text: [`Complaint`] is what such a line means.
 
 /// What is wrong with the NATS server, and what to do about it.
 ///

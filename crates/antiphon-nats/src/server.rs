@@ -1,4 +1,7 @@
 //! The NATS servers of a URL: where they are, and how to log in.
+//!
+//! The broker owns the [`Servers`] and tries each in its turn. Nothing is learned of other servers of
+//! their cluster.
 
 #[cfg(feature = "keys")]
 use std::sync::Arc;

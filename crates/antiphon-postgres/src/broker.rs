@@ -1,4 +1,8 @@
-//! The broker: one connection, which publishes and listens, and is made again by itself.
+//! The broker of Postgres: one connection, which publishes and listens.
+//!
+//! Its one task connects, runs the wire ([`frames`] or [`notify`]) until the connection fails, and
+//! connects again. Questions of the journal go by the same connection while it is there; one that isn't
+//! answered in time ends it.
 
 use std::{
     fmt,

@@ -1,4 +1,9 @@
-//! What users put into their server's builder.
+//! [`Postgres`] and [`NodePostgres`]: what users put into their server's builder, and the options of
+//! both.
+//!
+//! Connecting makes a broker, begins its cluster, and waits for the first attempt: an [`Error`] says
+//! what is wrong, unless the user wants to start without the Postgres. After that the broker connects
+//! again by itself.
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 

@@ -1,4 +1,7 @@
-//! Emitting in a transaction of the user's own.
+//! Emitting in a transaction of the user's own: events come when it commits, and never if it doesn't.
+//!
+//! An [`Outbox`] is an [`Emitter`] whose broker takes frames and sends nothing. Publishing puts them
+//! into the table by the user's transaction, where servers find them as any others.
 
 use std::{
     fmt,

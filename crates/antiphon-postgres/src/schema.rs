@@ -1,4 +1,8 @@
 //! What a server needs of the database: tables, and rights to them.
+//!
+//! Each wire says what it needs as a [`Schema`]. A new connection sees to it that all is there, makes
+//! what lacks if it may, and checks the rights: what is missing is an [`Error`] with the SQL that mends
+//! it.
 
 use crate::{
     error::Error,

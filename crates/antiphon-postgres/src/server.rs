@@ -1,4 +1,7 @@
 //! The Postgres of a URL: where it is, how to log in, and one connection to it.
+//!
+//! The broker owns a [`Server`]. A connection is a [`Session`], by which one asks, and a [`Driver`],
+//! which reads and writes while it is polled, and gives notifications as they come.
 
 use std::{
     future::poll_fn,

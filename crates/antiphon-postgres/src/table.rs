@@ -1,4 +1,7 @@
-//! The tables of our own wire: their names, what makes them, and what is said to them.
+//! The tables of our own wire: their names, the SQL that makes them, and what is said to them.
+//!
+//! The builder makes a [`Table`] of its options. The broker has it for its connections, and an outbox
+//! for the user's; a connection prepares [`Statements`] once.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! TLS for the client library: who is trusted is known to `antiphon-cluster`.
+//! TLS for the client library, which wants a connector of its own: `antiphon-cluster` knows who is
+//! trusted, and what cryptography is used.
 
 use std::{
     io,

@@ -1,4 +1,8 @@
-//! Questions: by the connections that publish, between what is published.
+//! Questions to Redis: what is asked by the connections that publish, between what is published.
+//!
+//! Journals, stores and counts ask by [`Shared::ask`], of the node that has the key. What a node of a
+//! Redis Cluster answers by `MOVED` or the like is asked again for some seconds; anything else that
+//! goes wrong is [`Refused`] with what to do about it.
 
 use std::{
     collections::HashMap,

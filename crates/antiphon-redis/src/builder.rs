@@ -1,4 +1,8 @@
-//! What users put into their server's builder.
+//! [`Redis`] and [`NodeRedis`]: what users put into their server's builder, and the options of both.
+//!
+//! Connecting makes a broker, begins its cluster, and waits for the first attempt: an [`Error`] says
+//! what is wrong, unless the user wants to start without the Redis. After that the broker connects
+//! again by itself.
 
 use std::{fmt, ops::Deref, sync::Arc};
 

@@ -1,4 +1,7 @@
-//! What can be wrong with a Redis, and what to do about it.
+//! What can be wrong with a Redis, in the words of whoever runs it, and what to do about it.
+//!
+//! Errors of the client library come in with what is known of the connection ([`Context`]); no text
+//! that goes out has a password.
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 

@@ -1,4 +1,7 @@
-//! Redis Sentinel: it says which Redis is the primary now.
+//! Redis Sentinel, which says which Redis is the primary now.
+//!
+//! The server that was named by Sentinels owns them, and asks anew for each connection: one after the
+//! other, until one answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,8 @@
 //! The Redis of a URL: where it is, how to log in, and by which node of a Redis Cluster something goes.
+//!
+//! The broker owns a [`Server`], made of what the user says ([`Find`]); its tasks make their
+//! connections by it. It remembers where the last one was made: connections to another place, which
+//! isn't the primary any more, end.
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,5 +1,6 @@
-//! What is read of streams from the beginning, and sessions under keys: by the connection that
-//! publishes, between what is published.
+//! What recovery with Node's servers reads and keeps: entries of a stream, and sessions under keys.
+//!
+//! By the connection that publishes, between what is published.
 
 use std::{sync::Arc, time::Duration};
 

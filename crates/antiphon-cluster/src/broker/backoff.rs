@@ -1,4 +1,4 @@
-//! How long to wait before the next attempt to connect.
+//! How long the task of a broker waits before it tries to connect again.
 
 use std::time::Duration;
 

@@ -1,4 +1,10 @@
-//! What a broker has heard, until the router reads it: a bounded queue that never makes anyone wait.
+//! What a broker has heard, until the router reads it: a bounded queue that never makes the broker
+//! wait.
+//!
+//! Whoever starts a broker owns its [`Inbox`]: mostly the link. The broker's tasks put frames into
+//! it, and what becomes of the connection; the link's task takes both, in order. If more waits than
+//! the bounds say, frames are dropped and counted. Only entries of streams wait for room, since a
+//! broker can read them later.
 
 use std::{
     collections::{HashMap, VecDeque},

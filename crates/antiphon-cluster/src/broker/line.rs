@@ -1,4 +1,7 @@
-//! The one connection of a broker: how it is, and what waits to be sent by it.
+//! The connection of a broker that has just one: whether it is there, and what waits to be sent by it.
+//!
+//! The broker owns a [`Line`]. Its task says `up` and `down`, its builder waits for the first of
+//! either, and threads that emit put frames into its [`Queue`].
 
 use std::fmt;
 

@@ -1,4 +1,6 @@
-//! How a server stands to the others: a state that one can watch.
+//! How a server stands to the others: a state that operators watch.
+//!
+//! The [`Machine`](super::Machine) decides it; the router logs each change and gives it to watchers.
 
 use std::{fmt, sync::Arc};
 

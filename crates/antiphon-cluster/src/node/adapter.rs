@@ -1,4 +1,10 @@
 //! The adapter of one namespace in a cluster with Node: what it says and hears by Node's wires.
+//!
+//! The namespace owns a [`Namespaced`], and the router holds its [`Inner`] weakly. As with
+//! [our own wire](crate::Cluster) all is done on this server's sockets first and then said to others:
+//! as a message that the namespace's [`Codec`] encodes, or as a request, whose answers [`Requests`]
+//! waits for. What comes is decoded here, too; what no adapter of Node's says is counted and left out.
+//! Where servers say that they are there, [`Members`] knows them.
 
 use std::{
     collections::BTreeSet,

@@ -1,4 +1,8 @@
 //! The wires of Node's adapters, as the router needs them: one namespace's topics, and bytes.
+//!
+//! A [`Codec`] chooses among the codecs of the protocol crate, puts what they encode under a
+//! [`Topic`], and takes frames of the broker apart for them. It has no state. What can't be read is
+//! [`Malformed`], and what can't be said an [`AdapterError`].
 
 use antiphon::adapter::AdapterError;
 use antiphon_protocol::cluster::node::{

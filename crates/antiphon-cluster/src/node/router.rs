@@ -1,4 +1,10 @@
-//! The router of a server in a cluster with Node: gives what the broker hears to the namespaces.
+//! The router of a server in a cluster with Node: one for all its namespaces, between their adapters
+//! and the broker.
+//!
+//! The adapters own it, and so does the user's [`NodeCluster`](crate::node::NodeCluster); its tasks end
+//! with it. Adapters publish by its [`Link`]. What the broker hears is given to the namespace that
+//! it is for; entries of a stream that were lost concern all. Its [`Machine`] knows no other
+//! servers, since on Node's wires each namespace knows its own: it says how the connection is.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,7 @@
-//! What recovery in the format of Node's adapter for Redis streams needs of a Redis, beside what a
-//! [`Broker`](crate::broker::Broker) does; and the places of entries as numbers.
+//! What recovery in the format of Node's adapter for Redis streams asks of a broker, beside what every
+//! [`Broker`](crate::broker::Broker) does: to read a stream again, and to keep sessions.
+//!
+//! And the places of entries: a stream has ids of two numbers, recovery has one.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Where servers take requests that others pass on to them.
+//! [`Address`]: where a server takes requests that others pass on to it. An operator says it, and
+//! heartbeats tell it to the others, so what comes by these is checked like anything foreign.
 
 use std::{fmt, sync::Arc};
 

@@ -1,4 +1,7 @@
-//! The other servers by the tags of their sessions' ids.
+//! The other servers by the tags of their sessions' ids, and where each takes requests.
+//!
+//! The router tells of servers that come and go, as its machine knows it from heartbeats. Two servers
+//! may have one tag by chance: the later one counts.
 
 use std::{
     collections::HashMap,

@@ -1,4 +1,7 @@
-//! Logs and sessions in the memory of one process.
+//! The journal of the broker in memory: logs and sessions in the memory of one process.
+//!
+//! A [`Hub`] owns them, under its lock. A cut connection refuses, as a broker's does, and tests can
+//! have the hub lose what it has stored.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -1,4 +1,9 @@
-//! Sessions that go from one server to another, where both share a log.
+//! How sessions go from one server to another, where both share a log.
+//!
+//! Fetching: a session that a client claims here and that isn't here is taken from the log, which asks
+//! its owner. Handing over: this server is that owner, claims the session itself, ends its socket, and
+//! gives what it is. Where a session was taken without this server's word
+//! ([`Ordered::has_lost`]), its socket is closed and nothing of it is kept.
 
 use std::{
     sync::Arc,

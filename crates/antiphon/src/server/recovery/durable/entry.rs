@@ -1,7 +1,7 @@
-//! Events as a file has them.
+//! Events as a file has them: a codec.
 //!
-//! Written by the writer, read when a namespace is opened. What can't be read gives `None`; the
-//! reader says that something is missing.
+//! The writer's thread writes entries; opening a namespace reads them. Of what can't be read the
+//! reader gives `None`, and says that something is missing.
 
 use antiphon_protocol::{
     record::{Reader, write, write_event, write_texts},

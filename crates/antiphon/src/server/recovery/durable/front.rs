@@ -1,4 +1,9 @@
 //! One namespace of a file: its events in memory, and what is known of those on the disk.
+//!
+//! The namespace's log and the writer share a [`Front`]. Events come in when they are appended, or, if
+//! they are stored before delivery, when they have been committed; recovery reads them here and never
+//! from the disk. What was delivered and could not be stored is a hole: nobody recovers from before
+//! it. Opened again, it goes on behind whatever a client may have had.
 
 use std::{
     fmt,
