@@ -4,24 +4,12 @@
 //! Redis Cluster answers by `MOVED` or the like is asked again for some seconds; anything else that
 //! goes wrong is [`Refused`] with what to do about it.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use antiphon_cluster::{Topic, broker::Refused};
 use redis::{Cmd, FromRedisValue, Pipeline, RedisError, RedisResult, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
 
-use crate::{
-    broker::Shared,
-    cluster::Cluster,
-    connection::{Connection, DEADLINE},
-    error::Error,
-    server::Way,
-    topology::{Address, Topology},
-};
+use crate::{connection::DEADLINE, server::Way, shared::Shared};
 
 /// So long is waited before a node of a Redis Cluster is asked again for what is on its way to another.
 pub(crate) const AGAIN: Duration = Duration::from_millis(50);
@@ -92,7 +80,7 @@ impl Shared {
         });
         question.arg(topic.name());
         if let Some(cluster) = self.server.cluster() {
-            let counted = self.counter.count(self, cluster, &question).await;
+            let counted = self.counter.count(&self.server, cluster, &question).await;
             return counted.map_err(|error| Refused::Down {
                 reason: error.to_string(),
             });
@@ -104,80 +92,4 @@ impl Shared {
         })?;
         Ok(count)
     }
-}
-
-/// Connections to all nodes of a Redis Cluster, also to those that follow another: clients may listen
-/// at any, and each counts its own.
-#[derive(Default)]
-pub(crate) struct Counter {
-    connections: Mutex<HashMap<Address, Connection>>,
-}
-
-impl Counter {
-    /// The sum of what all nodes count. If one doesn't answer it may be that another has its place.
-    async fn count(
-        &self,
-        shared: &Shared,
-        cluster: &Cluster,
-        question: &Cmd,
-    ) -> Result<usize, Error> {
-        let mut connections = self.connections.lock().await;
-        let known = cluster.watch().borrow().clone();
-        if let Some(topology) = known
-            && let Ok(count) =
-                count_at_all(shared, cluster, &topology, &mut connections, question).await
-        {
-            return Ok(count);
-        }
-        let topology = shared.server.look(cluster, None).await?;
-        count_at_all(shared, cluster, &topology, &mut connections, question).await
-    }
-}
-
-/// The sum of what all nodes count. A node that follows another and can't be reached counts nobody.
-async fn count_at_all(
-    shared: &Shared,
-    cluster: &Cluster,
-    topology: &Topology,
-    connections: &mut HashMap<Address, Connection>,
-    question: &Cmd,
-) -> Result<usize, Error> {
-    let masters = topology.masters().into_iter();
-    let nodes: Vec<_> = masters
-        .map(|node| (node, true))
-        .chain(topology.replicas().iter().map(|node| (node, false)))
-        .collect();
-    connections.retain(|node, _| nodes.iter().any(|(known, _)| *known == node));
-    let mut all = 0;
-    for (node, is_master) in nodes {
-        match count_at(shared, cluster, node, connections, question).await {
-            Ok(count) => all += count,
-            Err(error) if is_master => return Err(error),
-            Err(_) => {}
-        }
-    }
-    Ok(all)
-}
-
-/// What one node counts. A connection that fails is given up.
-async fn count_at(
-    shared: &Shared,
-    cluster: &Cluster,
-    node: &Address,
-    connections: &mut HashMap<Address, Connection>,
-    question: &Cmd,
-) -> Result<usize, Error> {
-    let connection = match connections.remove(node) {
-        Some(connection) if !*connection.closed.borrow() => connection,
-        _ => {
-            shared
-                .server
-                .connect_to(cluster, node, Arc::new(|_| {}))
-                .await?
-        }
-    };
-    let asked = question.query_async(&mut connection.requests.clone()).await;
-    let (_, count): (String, usize) = asked.map_err(|error| connection.error(&error))?;
-    connections.insert(node.clone(), connection);
-    Ok(count)
 }

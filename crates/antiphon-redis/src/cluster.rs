@@ -16,8 +16,8 @@ use tokio::sync::watch;
 
 use crate::{
     error::{Context, Error},
-    server,
     topology::{Address, Topology},
+    url,
 };
 
 /// So long a node may take to connect, and to answer: there are others.
@@ -74,7 +74,7 @@ impl Cluster {
 
     /// Where and how to log in at a node.
     pub(crate) fn info(&self, node: &Address) -> ConnectionInfo {
-        server::at(&self.login, &*node.host, node.port)
+        url::at(&self.login, &*node.host, node.port)
     }
 
     /// What was known last, and when it changes.

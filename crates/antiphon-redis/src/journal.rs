@@ -16,18 +16,18 @@ use std::{sync::Arc, time::Duration};
 use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use antiphon_cluster::{
     Topic,
-    broker::{Refused, entry},
+    broker::Refused,
     log::{Append, Change, Extent, Journal, Kept, Placed},
 };
 use bytes::Bytes;
 use redis::{Cmd, Pipeline, Value};
 
 use crate::{
-    broker::{RedisBroker, Shared},
-    publisher::Sender,
+    append::{BEGIN, Queued, millis, state},
+    broker::RedisBroker,
+    shared::Shared,
 };
 
-const BEGIN: &str = include_str!("scripts/begin.lua");
 const CLAIM: &str = include_str!("scripts/claim.lua");
 const SAVE: &str = include_str!("scripts/save.lua");
 
@@ -37,88 +37,12 @@ const STATE: Duration = Duration::from_secs(7 * 24 * 3_600);
 /// So many entries are read at a time.
 const PAGE: usize = 128;
 
-/// The script that appends, as Redis is to know it.
-pub(crate) fn append_script() -> String {
-    format!("{BEGIN}{}", include_str!("scripts/append.lua"))
-}
-
 fn open_script() -> String {
     format!("{BEGIN}{}", include_str!("scripts/open.lua"))
 }
 
-/// An entry that is to be appended, on its way through the queue.
-pub(crate) struct Queued {
-    from: Arc<str>,
-    number: u64,
-    keep: u64,
-    millis: u64,
-    entry: Bytes,
-}
-
-impl Queued {
-    fn pack(append: &Append<'_>) -> Bytes {
-        let millis = millis(append.time).max(1);
-        let [number, keep, time] =
-            [append.number, append.keep, millis].map(|number| number.to_string());
-        entry::pack(
-            append.from.as_bytes(),
-            [
-                (number.as_bytes(), &append.entry[..]),
-                (keep.as_bytes(), time.as_bytes()),
-            ],
-        )
-    }
-
-    /// It was packed by this broker.
-    pub(crate) fn unpack(frame: &[u8]) -> Option<Self> {
-        let text = |bytes| str::from_utf8(bytes).ok();
-        let (from, fields) = entry::unpack(frame)?;
-        let [(number, entry), (keep, millis)] = fields[..] else {
-            return None;
-        };
-        Some(Self {
-            from: text(from)?.into(),
-            number: text(number)?.parse().ok()?,
-            keep: text(keep)?.parse().ok()?,
-            millis: text(millis)?.parse().ok()?,
-            entry: Bytes::copy_from_slice(entry),
-        })
-    }
-
-    /// Who waits for it.
-    pub(crate) fn sender(&self) -> Sender {
-        Sender {
-            from: Arc::clone(&self.from),
-            number: self.number,
-        }
-    }
-
-    /// The command that appends it by the script of this digest.
-    pub(crate) fn command(&self, pipeline: &mut Pipeline, script: &str, log: &str) {
-        pipeline
-            .cmd("EVALSHA")
-            .arg(script)
-            .arg(3)
-            .arg(log)
-            .arg(state(log))
-            .arg(format!("{log}:sent:{}", self.from))
-            .arg(self.number)
-            .arg(&self.entry[..])
-            .arg(self.keep)
-            .arg(self.millis);
-    }
-}
-
-fn state(log: &str) -> String {
-    format!("{log}:state")
-}
-
 fn session(log: &str, pid: &str) -> String {
     format!("{log}:session:{pid}")
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Runs a script with these keys.

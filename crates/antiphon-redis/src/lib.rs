@@ -2,11 +2,13 @@
 // docs.rs says at each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod append;
 mod asks;
 mod broker;
 mod builder;
 mod cluster;
 mod connection;
+mod counter;
 mod error;
 mod journal;
 mod nodes;
@@ -14,11 +16,13 @@ mod publisher;
 mod reader;
 mod sentinel;
 mod server;
+mod shared;
 mod store;
 mod subscriber;
 #[cfg(feature = "tls")]
 mod tls;
 mod topology;
+mod url;
 
 pub use antiphon_cluster::{Emitter, Health, Trouble, node::NodeWire};
 pub use builder::{NodeRedis, Redis, RedisBuilder};

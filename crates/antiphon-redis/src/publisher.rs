@@ -17,13 +17,13 @@ use redis::{RedisError, RedisResult, Value};
 use tokio::time::Instant;
 
 use crate::{
+    append::{Queued, Sender, append_script},
     asks::AGAIN,
-    broker::{Asks, Lane, Shared, Side},
     connection::{Connection, DEADLINE},
     error::Error,
-    journal::{Queued, append_script},
     nodes::{Node, Nodes},
     server::Way,
+    shared::{Asks, Lane, Shared, Side},
 };
 
 /// So many batches may be unanswered. The library's own queue has room for them.
@@ -33,12 +33,6 @@ type Answers = RedisResult<Vec<RedisResult<Value>>>;
 
 /// Which commands of a batch append to which log or stream, and who waits for that.
 type Appends = Vec<(usize, Topic, Sender)>;
-
-/// Who has sent an entry, and its number.
-pub(crate) struct Sender {
-    pub(crate) from: Arc<str>,
-    pub(crate) number: u64,
-}
 
 /// A batch that has been sent.
 struct Sent {

@@ -16,10 +16,10 @@ use redis::{ErrorKind, RedisError, RedisResult, Value};
 use tokio::task::JoinSet;
 
 use crate::{
-    broker::{Shared, Side},
     connection::{Connection, PROBE},
     error::Error,
     server::{Server, Streams},
+    shared::{Shared, Side},
 };
 
 /// So many entries of each stream are read at once, as by Node.

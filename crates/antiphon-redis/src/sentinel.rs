@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use redis::{AsyncConnectionConfig, Client, RedisResult};
 
-use crate::{error::Error, server};
+use crate::{error::Error, url};
 
 /// So long one of them may take to connect, and to answer: there are others.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ impl Sentinels {
     /// Those at these URLs, for the primary that they know by this name.
     pub(crate) fn new(name: &str, urls: &[String]) -> Result<Self, Error> {
         let open = |url: &String| {
-            Client::open(server::info(url)?).map_err(|error| Error::Url {
+            Client::open(url::info(url)?).map_err(|error| Error::Url {
                 problem: error.to_string(),
             })
         };

@@ -9,7 +9,7 @@ use antiphon_cluster::{broker::Refused, node::Store};
 use bytes::Bytes;
 use redis::Value;
 
-use crate::{broker::Shared, reader};
+use crate::{reader, shared::Shared};
 
 /// The streams and the keys of one server.
 pub(crate) struct RedisStore(pub(crate) Arc<Shared>);

@@ -24,11 +24,11 @@ use redis::{PushInfo, PushKind, Value};
 use tokio::sync::watch;
 
 use crate::{
-    broker::{Shared, Side},
     cluster::Cluster,
     connection::{Connection, Ending},
     error::Error,
     server::{Push, Way},
+    shared::{Shared, Side},
     topology::{Address, Topology},
 };
 
