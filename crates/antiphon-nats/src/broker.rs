@@ -6,47 +6,24 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use antiphon::adapter::BoxFuture;
 use antiphon_cluster::{
     Topic, Wanted,
-    broker::{Abilities, Backoff, Broker, Inbox, Line, Refused, SETTLE},
+    broker::{Abilities, Backoff, Broker, Inbox, Refused, SETTLE},
     log::Journal,
 };
 use bytes::Bytes;
 
 use crate::{
-    api::Storage, error::Error, journal::Streams, replies::Asks, server::Servers, session::Session,
+    api::Storage, error::Error, server::Servers, session::Session, shared::Shared,
     subject::Subjects,
 };
 
-/// The largest payload, until a server has said what its is: the default of NATS.
-const MAX_PAYLOAD: usize = 1_024 * 1_024;
-
 /// The broker of one server.
 pub(crate) struct NatsBroker(pub(crate) Arc<Shared>);
-
-/// What it has in common with its connections.
-pub(crate) struct Shared {
-    pub(crate) servers: Servers,
-    pub(crate) subjects: Subjects,
-    pub(crate) line: Line<Error>,
-    /// The largest payload that the server takes.
-    pub(crate) max_payload: AtomicUsize,
-    /// What is asked of JetStream.
-    pub(crate) asks: Asks,
-    pub(crate) streams: Streams,
-    pub(crate) storage: Storage,
-    /// Whether logs are shared, if that was said.
-    jetstream: Option<bool>,
-    /// Whether the first server had JetStream.
-    pub(crate) has_jetstream: OnceLock<bool>,
-}
 
 impl NatsBroker {
     pub(crate) fn new(
@@ -55,17 +32,7 @@ impl NatsBroker {
         jetstream: Option<bool>,
         storage: Storage,
     ) -> Self {
-        Self(Arc::new(Shared {
-            servers,
-            subjects,
-            line: Line::new(),
-            max_payload: AtomicUsize::new(MAX_PAYLOAD),
-            asks: Asks::default(),
-            streams: Streams::default(),
-            storage,
-            jetstream,
-            has_jetstream: OnceLock::new(),
-        }))
+        Self(Arc::new(Shared::new(servers, subjects, jetstream, storage)))
     }
 
     /// Whether a frame may be published, with so many bytes of headers.
@@ -79,15 +46,15 @@ impl NatsBroker {
     }
 }
 
-impl Shared {
+impl NatsBroker {
     /// Connects to one server after the other, once. The last error counts.
     async fn connect(&self) -> Result<Session<'_>, Error> {
-        let mut connects = Session::connect(self, self.servers.next()).await;
-        for _ in 1..self.servers.len() {
+        let mut connects = Session::connect(&self.0, self.0.servers.next()).await;
+        for _ in 1..self.0.servers.len() {
             if connects.is_ok() {
                 break;
             }
-            connects = Session::connect(self, self.servers.next()).await;
+            connects = Session::connect(&self.0, self.0.servers.next()).await;
         }
         connects
     }
@@ -107,7 +74,7 @@ impl Broker for NatsBroker {
             let mut backoff = Backoff::new();
             let mut was_silent = false;
             loop {
-                let error = match shared.connect().await {
+                let error = match self.connect().await {
                     Ok(session) => {
                         if was_silent {
                             tokio::time::sleep(SETTLE).await;

@@ -15,26 +15,25 @@
 //! for some time; what it refuses is an error that says what to do.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use antiphon_cluster::{
     Topic,
-    broker::{Refused, entry},
+    broker::Refused,
     log::{Append, Change, Extent, Journal, Kept, Placed},
 };
-use bytes::Bytes;
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     api::{self, Ack, Config, Done, Failed, Info, NAME_IN_USE, NOT_FOUND, Names, SUBJECTS_OVERLAP},
-    broker::{NatsBroker, Shared},
+    broker::NatsBroker,
+    entries::{Queued, base, placed, stem},
     replies::Question,
-    subject::{self, token},
-    wire::Message,
+    shared::Shared,
+    streams::Stream,
 };
 
 /// So many entries are read at a time.
@@ -52,107 +51,6 @@ const MARGIN: Duration = Duration::from_secs(900);
 
 /// What the headers of an entry take at the most.
 pub(crate) const HEADERS: usize = 512;
-
-/// What stands for an entry that isn't ours, and is understood by nobody: an empty one would be a
-/// break in the log.
-const FOREIGN: &[u8] = b"?";
-
-/// A stream of a log.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Stream {
-    base: u64,
-    name: String,
-}
-
-/// What is known of the streams by this connection.
-#[derive(Default)]
-pub(crate) struct Streams {
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-pub(crate) struct Known {
-    logs: HashMap<Topic, Stream>,
-    /// Streams of sessions, and for how long they were told to keep them.
-    pub(crate) sessions: HashMap<String, Option<Duration>>,
-}
-
-impl Streams {
-    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The connection is lost, and anything may happen meanwhile.
-    pub(crate) fn forget(&self) {
-        *self.known() = Known::default();
-    }
-}
-
-/// An entry that is to be appended, on its way through the queue.
-pub(crate) struct Queued {
-    pub(crate) from: Arc<str>,
-    pub(crate) number: u64,
-    pub(crate) entry: Bytes,
-}
-
-impl Queued {
-    fn pack(append: &Append<'_>) -> Bytes {
-        let number = append.number.to_string();
-        entry::pack(
-            append.from.as_bytes(),
-            [(number.as_bytes(), &append.entry[..])],
-        )
-    }
-
-    /// It was packed by this broker.
-    pub(crate) fn unpack(frame: &Bytes) -> Option<Self> {
-        let (from, fields) = entry::unpack(frame)?;
-        let [(number, entry)] = fields[..] else {
-            return None;
-        };
-        Some(Self {
-            from: str::from_utf8(from).ok()?.into(),
-            number: str::from_utf8(number).ok()?.parse().ok()?,
-            entry: frame.slice_ref(entry),
-        })
-    }
-
-    /// The headers by which JetStream stores it once.
-    pub(crate) fn headers(&self) -> [(&'static str, String); 1] {
-        let id = format!("{}:{}", token(&self.from).0, self.number);
-        [("Nats-Msg-Id", id)]
-    }
-}
-
-/// The frame of an entry that JetStream has stored and published, under the topic of a log. Returns
-/// `None` if the message is none.
-pub(crate) fn heard(topic: &str, message: &Message) -> Option<(u64, u64)> {
-    let stream = message.headers.get("Nats-Stream")?;
-    let base = base(&stem(topic), stream)?;
-    let sequence: u64 = message.headers.get("Nats-Sequence")?.parse().ok()?;
-    let place = base.checked_add(sequence)?;
-    Some((place, place.checked_sub(1)?))
-}
-
-/// The entry of a stored message, which has what comes before it in a payload.
-pub(crate) fn placed((place, before): (u64, u64), entry: Option<Bytes>) -> Placed {
-    let entry = entry.filter(|entry| !entry.is_empty());
-    Placed {
-        place,
-        before,
-        entry: entry.unwrap_or(Bytes::from_static(FOREIGN)),
-    }
-}
-
-/// What the name of a log's stream begins with.
-pub(crate) fn stem(log: &str) -> String {
-    subject::plain(log)
-}
-
-/// What the places in a stream begin behind. Returns `None` if it isn't one of this log.
-fn base(stem: &str, stream: &str) -> Option<u64> {
-    stream.strip_prefix(stem)?.strip_prefix('-')?.parse().ok()
-}
 
 /// A base behind all places that were ever given.
 fn new_base(heard: u64) -> u64 {

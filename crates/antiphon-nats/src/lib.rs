@@ -5,6 +5,7 @@
 mod api;
 mod broker;
 mod builder;
+mod entries;
 mod error;
 mod journal;
 #[cfg(feature = "keys")]
@@ -13,6 +14,8 @@ mod replies;
 mod server;
 mod session;
 mod sessions;
+mod shared;
+mod streams;
 mod subject;
 mod wire;
 

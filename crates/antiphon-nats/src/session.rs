@@ -26,10 +26,10 @@ use tokio::{
 };
 
 use crate::{
-    broker::Shared,
     error::Error,
     replies::{DEADLINE, Replies},
     server::Server,
+    shared::Shared,
     subject::token,
     wire::{self, Op},
 };

@@ -17,9 +17,10 @@ use serde::Deserialize;
 
 use crate::{
     api::{self, Ack, Config, Done, Failed, NO_MESSAGE, NOT_DELETED, OTHER_SEQUENCE},
-    broker::Shared,
-    journal::{HEADERS, TRIES, is_there, question, stem},
+    entries::stem,
+    journal::{HEADERS, TRIES, is_there, question},
     replies::Question,
+    shared::Shared,
     wire::Message,
 };
 

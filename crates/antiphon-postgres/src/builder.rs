@@ -17,12 +17,8 @@ use antiphon_cluster::{
 };
 
 use crate::{
-    broker::{PostgresBroker, Wire},
-    error::Error,
-    notify::Attachments,
-    outbox::Outbox,
-    server::Server,
-    table::Table,
+    attachments::Attachments, broker::PostgresBroker, error::Error, outbox::Outbox, server::Server,
+    shared::Wire, table::Table,
 };
 
 /// The names of the tables begin so.

@@ -20,12 +20,12 @@ use tokio_postgres::{
 };
 
 use crate::{
-    broker::Shared,
+    append,
     error::Error,
     filter::Filter,
-    journal,
     place::{From, Head, Place},
     server::{Driver, Session},
+    shared::Shared,
     table::{Statements, Table},
 };
 
@@ -92,7 +92,7 @@ async fn publish(
         for part in batch.frames.chunk_by(is_same) {
             match part {
                 [(log, _), ..] if log.is_stream() => {
-                    journal::append(session, &statements.append, log, part).await?;
+                    append::append(session, &statements.append, log, part).await?;
                 }
                 part => insert(session, &statements.insert, part).await?,
             }

@@ -2,6 +2,8 @@
 // docs.rs says at each item which feature it needs.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod append;
+mod attachments;
 mod broker;
 mod builder;
 mod error;
@@ -13,6 +15,7 @@ mod outbox;
 mod place;
 mod schema;
 mod server;
+mod shared;
 mod table;
 #[cfg(feature = "tls")]
 mod tls;

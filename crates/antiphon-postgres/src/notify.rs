@@ -21,16 +21,13 @@ use antiphon_cluster::{
 use bytes::Bytes;
 use serde::Deserialize;
 use tokio::sync::mpsc;
-use tokio_postgres::{
-    Notification, Statement,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Notification, types::ToSql};
 
 use crate::{
-    broker::{MAX_FRAME, Shared},
+    attachments::{Attachments, Statements},
     error::Error,
-    schema::{self, Schema},
     server::{Driver, Session},
+    shared::Shared,
 };
 
 /// Postgres notifies under names of up to so many bytes, and no more bytes at a time.
@@ -49,85 +46,6 @@ const PROBE: Duration = Duration::from_secs(2);
 
 /// Rows are kept for so long, and deleted as often: Node's `cleanupInterval`.
 const KEEP: Duration = Duration::from_secs(30);
-
-/// The table of attachments.
-#[derive(Debug, Clone)]
-pub(crate) struct Attachments {
-    table: String,
-    creates: bool,
-}
-
-/// What is said again and again.
-struct Statements {
-    notify: Statement,
-    insert: Statement,
-    fetch: Statement,
-}
-
-impl Attachments {
-    pub(crate) fn new(table: &str, creates: bool) -> Result<Self, Error> {
-        schema::check_name(table)?;
-        Ok(Self {
-            table: table.to_owned(),
-            creates,
-        })
-    }
-
-    /// What a server needs of the database: the table is as Node's documentation has it.
-    pub(crate) fn schema(&self) -> Schema {
-        let table = &self.table;
-        Schema {
-            tables: vec![(table.clone(), &["SELECT", "INSERT", "DELETE"])],
-            sequence: format!("{table}_id_seq"),
-            mark: None,
-            setup: format!(
-                "CREATE TABLE IF NOT EXISTS {table} (id bigserial UNIQUE, \
-                 created_at timestamptz DEFAULT NOW(), payload bytea);"
-            ),
-            creates: self.creates,
-        }
-    }
-
-    async fn open(&self, session: &Session<'_>) -> Result<Statements, Error> {
-        self.schema().open(session).await?;
-        let encoding = session.one("SELECT current_setting('server_encoding')", &[]);
-        let encoding: String = encoding.await?.get(0);
-        if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
-            let address = session.context.address.clone();
-            return Err(Error::Encoding { address, encoding });
-        }
-        session.say("SET synchronous_commit = off").await?;
-        let table = &self.table;
-        let prepare = async |sql: &str, types: &[Type]| {
-            let prepares = session.client.prepare_typed(sql, types);
-            session.answer(prepares).await
-        };
-        Ok(Statements {
-            notify: prepare(
-                "SELECT pg_notify(channel, payload) \
-                 FROM unnest($1::text[], $2::text[]) AS frame (channel, payload)",
-                &[],
-            )
-            .await?,
-            insert: prepare(
-                &format!(
-                    "WITH row AS (INSERT INTO {table} (payload) VALUES ($4) RETURNING id) \
-                     SELECT pg_notify($1, $2 || id || $3) FROM row"
-                ),
-                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::BYTEA],
-            )
-            .await?,
-            fetch: prepare(
-                &format!(
-                    "SELECT payload FROM {table} \
-                     WHERE id = $1 AND octet_length(payload) <= {MAX_FRAME}"
-                ),
-                &[Type::INT8],
-            )
-            .await?,
-        })
-    }
-}
 
 /// Why a frame can't be published under a topic, if it can't.
 pub(crate) fn refusal(topic: &Topic) -> Option<String> {

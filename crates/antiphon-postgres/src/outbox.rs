@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio_postgres::types::ToSql;
 
 use crate::{
-    broker::{MAX_FRAME, check_size},
+    server::{MAX_FRAME, check_size},
     table::Table,
 };
 

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use antiphon_cluster::broker::Refused;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, NoTls, Notification, Row, Socket,
@@ -22,6 +24,9 @@ use crate::error::{Context, Error};
 /// So long an answer is waited for, and a connection. It is less than the time after which servers
 /// count each other as dead.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The largest frame. Some are in memory at a time, here and there.
+pub(crate) const MAX_FRAME: usize = 16 * 1_024 * 1_024;
 
 /// A Postgres.
 #[derive(Debug)]
@@ -190,6 +195,15 @@ impl Driver<'_> {
                 }
             }
         }
+    }
+}
+
+/// Whether a frame isn't too large.
+pub(crate) fn check_size(frame: &Bytes) -> Result<(), Refused> {
+    let (bytes, limit) = (frame.len(), MAX_FRAME);
+    match bytes > limit {
+        true => Err(Refused::TooLarge { bytes, limit }),
+        false => Ok(()),
     }
 }
 

@@ -13,10 +13,10 @@ use antiphon_cluster::broker::{Inbox, Size};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    broker::Shared,
+    entries,
     error::{Complaint, Error},
-    journal,
     replies::Replies,
+    shared::Shared,
     subject::Subject,
     wire::{Message, Op},
 };
@@ -107,11 +107,11 @@ impl Common<'_> {
         };
         let place = match message.headers.is_empty() {
             true => None,
-            false => journal::heard(&topic, &message),
+            false => entries::heard(&topic, &message),
         };
         let mut frame = subject.frame(&topic, message.payload);
         if let Some(place) = place {
-            frame = Some(journal::placed(place, frame).encode());
+            frame = Some(entries::placed(place, frame).encode());
         }
         if let Some(frame) = frame {
             self.inbox.frame(topic, frame);

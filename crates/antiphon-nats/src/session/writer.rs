@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use super::common::{Common, Fence, RESPONSES};
-use crate::{broker::Shared, error::Error, journal::Queued, replies::Request, wire};
+use crate::{entries::Queued, error::Error, replies::Request, shared::Shared, wire};
 
 /// So often an idle connection is asked whether it is still there.
 pub(super) const PROBE: Duration = Duration::from_secs(2);

@@ -1,0 +1,92 @@
+//! The table of Node's adapter, in which frames lie that are too large for a notification.
+//!
+//! The builder makes [`Attachments`] of its options; a connection [opens](Attachments::open) them once.
+//! The table is as Node's documentation has it, and servers of Node may have made it.
+
+use tokio_postgres::{Statement, types::Type};
+
+use crate::{
+    error::Error,
+    schema::{self, Schema},
+    server::{MAX_FRAME, Session},
+};
+
+/// The table of attachments.
+#[derive(Debug, Clone)]
+pub(crate) struct Attachments {
+    pub(crate) table: String,
+    creates: bool,
+}
+
+/// What is said again and again.
+pub(crate) struct Statements {
+    pub(crate) notify: Statement,
+    pub(crate) insert: Statement,
+    pub(crate) fetch: Statement,
+}
+
+impl Attachments {
+    pub(crate) fn new(table: &str, creates: bool) -> Result<Self, Error> {
+        schema::check_name(table)?;
+        Ok(Self {
+            table: table.to_owned(),
+            creates,
+        })
+    }
+
+    /// What a server needs of the database: the table is as Node's documentation has it.
+    pub(crate) fn schema(&self) -> Schema {
+        let table = &self.table;
+        Schema {
+            tables: vec![(table.clone(), &["SELECT", "INSERT", "DELETE"])],
+            sequence: format!("{table}_id_seq"),
+            mark: None,
+            setup: format!(
+                "CREATE TABLE IF NOT EXISTS {table} (id bigserial UNIQUE, \
+                 created_at timestamptz DEFAULT NOW(), payload bytea);"
+            ),
+            creates: self.creates,
+        }
+    }
+
+    /// Sees to it that a connection finds the table, and prepares what is said to it.
+    pub(crate) async fn open(&self, session: &Session<'_>) -> Result<Statements, Error> {
+        self.schema().open(session).await?;
+        let encoding = session.one("SELECT current_setting('server_encoding')", &[]);
+        let encoding: String = encoding.await?.get(0);
+        if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
+            let address = session.context.address.clone();
+            return Err(Error::Encoding { address, encoding });
+        }
+        session.say("SET synchronous_commit = off").await?;
+        let table = &self.table;
+        let prepare = async |sql: &str, types: &[Type]| {
+            let prepares = session.client.prepare_typed(sql, types);
+            session.answer(prepares).await
+        };
+        Ok(Statements {
+            notify: prepare(
+                "SELECT pg_notify(channel, payload) \
+                 FROM unnest($1::text[], $2::text[]) AS frame (channel, payload)",
+                &[],
+            )
+            .await?,
+            insert: prepare(
+                &format!(
+                    "WITH row AS (INSERT INTO {table} (payload) VALUES ($4) RETURNING id) \
+                     SELECT pg_notify($1, $2 || id || $3) FROM row"
+                ),
+                &[Type::TEXT, Type::TEXT, Type::TEXT, Type::BYTEA],
+            )
+            .await?,
+            fetch: prepare(
+                &format!(
+                    "SELECT payload FROM {table} \
+                     WHERE id = $1 AND octet_length(payload) <= {MAX_FRAME}"
+                ),
+                &[Type::INT8],
+            )
+            .await?,
+        })
+    }
+}
