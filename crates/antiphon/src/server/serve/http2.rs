@@ -25,7 +25,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
-use super::connection::{OpenConnection, Requests, ResponseBody};
+use super::requests::{OpenConnection, Requests, ResponseBody};
 use crate::{engine::ReadAhead, server::Server};
 
 /// How long a connection may be without a request: as long as one of HTTP/1.1.

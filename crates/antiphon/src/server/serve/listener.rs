@@ -8,7 +8,7 @@
 //! one that was made. One that is found is removed only if it is a socket on which nobody listens.
 
 use std::{
-    fmt, io,
+    io,
     net::{self, SocketAddr, ToSocketAddrs},
     task::{Context, Poll, ready},
 };
@@ -18,12 +18,10 @@ use tokio::net::TcpListener;
 
 #[cfg(feature = "tls")]
 use super::Tls;
+use super::refused::{BACKLOG, Refused};
 #[cfg(unix)]
 use super::unix::{self, SocketFile};
 use crate::engine::Wire;
-
-/// Connections that may wait to be accepted, on each listener.
-pub(super) const BACKLOG: u32 = 4_096;
 
 /// Where a server takes connections: an address of TCP, or a Unix socket. For
 /// [`Server::serving`](crate::Server::serving).
@@ -292,45 +290,5 @@ fn advice(error: &io::Error) -> Option<&'static str> {
         ),
         io::ErrorKind::AddrNotAvailable => Some("no interface of this machine has the address"),
         _ => None,
-    }
-}
-
-/// Why an address can't be listened on.
-#[derive(Debug, thiserror::Error)]
-pub(super) struct Refused {
-    address: String,
-    #[source]
-    error: io::Error,
-    advice: Option<&'static str>,
-}
-
-impl Refused {
-    pub(super) fn new(
-        address: impl fmt::Display,
-        error: io::Error,
-        advice: impl FnOnce(&io::Error) -> Option<&'static str>,
-    ) -> Self {
-        Self {
-            address: address.to_string(),
-            advice: advice(&error),
-            error,
-        }
-    }
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, error, .. } = self;
-        write!(f, "{address} can't be listened on: {error}")?;
-        match self.advice {
-            Some(advice) => write!(f, ": {advice}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl From<Refused> for io::Error {
-    fn from(refused: Refused) -> Self {
-        Self::new(refused.error.kind(), refused)
     }
 }

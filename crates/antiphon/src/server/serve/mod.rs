@@ -12,6 +12,8 @@ pub(crate) mod flash;
 mod http2;
 pub(crate) mod listener;
 pub(crate) mod per_core;
+mod refused;
+mod requests;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 #[cfg(unix)]

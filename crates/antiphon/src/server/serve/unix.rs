@@ -1,4 +1,7 @@
 //! The file of a Unix socket: made with its permissions, and removed by whoever made it.
+//!
+//! A listener owns its [`SocketFile`]. A file that is there already is removed only if it is a socket
+//! on which nobody listens; anything else in its place is an error that says what to do.
 
 use std::{
     fs, io,
@@ -12,7 +15,7 @@ use std::{
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::listener::{BACKLOG, Refused};
+use super::refused::{BACKLOG, Refused};
 
 /// The file of a socket that is listened on. It is removed with the last clone.
 #[derive(Debug, Clone)]
