@@ -31,6 +31,7 @@ mod machine;
 mod message;
 pub mod node;
 mod passing;
+mod relay;
 mod router;
 mod topic;
 mod topics;

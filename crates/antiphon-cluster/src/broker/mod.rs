@@ -16,6 +16,7 @@ mod inbox;
 mod line;
 pub mod memory;
 mod queue;
+mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
 
@@ -30,8 +31,9 @@ pub(crate) use inbox::Event;
 pub use inbox::Inbox;
 pub use line::Line;
 pub use queue::{Batch, Queue, Size};
+pub use store::Store;
 
-use crate::{Topic, Wanted, log::Journal, node::Store};
+use crate::{Topic, Wanted, log::Journal};
 
 /// What connects the servers of a cluster.
 pub trait Broker: Send + Sync + 'static {

@@ -11,7 +11,7 @@ use antiphon_protocol::cluster::node::{
 };
 use bytes::Bytes;
 
-use super::{NodeWire, store::place_of};
+use super::{NodeWire, place::place_of};
 use crate::{Topic, broker::entry};
 
 /// The codec of one server and one namespace.

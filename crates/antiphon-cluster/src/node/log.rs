@@ -39,12 +39,12 @@ use super::{
     adapter::{Inner, wire_flags},
     codec::{Codec, Logged},
     outbox::{Due, Outbox},
+    place::{id_of, millis_of, place_of},
     router::Router,
     sessions::Sessions,
-    store::{Store, id_of, millis_of, place_of},
 };
 use crate::{
-    broker::{Refused, entry},
+    broker::{Refused, Store, entry},
     link::Ears as _,
     log::{Asking, Owed, Waiting, Waits},
     message, random_id,

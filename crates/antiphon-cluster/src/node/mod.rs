@@ -12,10 +12,10 @@ mod codec;
 mod log;
 mod members;
 mod outbox;
+mod place;
 mod requests;
 mod router;
 mod sessions;
-mod store;
 
 use std::{fmt, sync::Arc};
 
@@ -26,11 +26,11 @@ use antiphon::{
 use antiphon_protocol::cluster::node::{Mode, is_stream, streams};
 use tokio::sync::watch;
 
+pub use crate::broker::Store;
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
 use adapter::Namespaced;
 pub(crate) use codec::Codec;
 use router::Router;
-pub use store::Store;
 
 /// Which of Node's adapters the other servers have, and its options.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -20,8 +20,10 @@ use antiphon::{
 use antiphon_protocol::cluster::node::{Limits, Session};
 use tokio::sync::watch;
 
-use super::store::Store;
-use crate::{broker::Refused, message};
+use crate::{
+    broker::{Refused, Store},
+    message,
+};
 
 /// After a failure it is tried again so much later.
 const PAUSE: Duration = Duration::from_millis(200);

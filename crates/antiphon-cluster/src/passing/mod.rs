@@ -2,9 +2,10 @@
 //! it.
 //!
 //! The id of a session ends with the tag of its server ([`peers::tag`]). The engine gives a request
-//! of another's session to the router, which is its [`Relay`]; [`Peers`] knows who has the tag and
-//! where it is, by its heartbeats, and the [`Pool`] has connections to it. An owner that is dead,
-//! unknown or without an address is an error, by which the session is unknown to its client.
+//! of another's session to the router, which is its [`Relay`](crate::relay) and owns a [`Passing`].
+//! [`Peers`] knows who has the tag and where it is, by its heartbeats, and the [`Pool`] has
+//! connections to it. An owner that is dead, unknown or without an address is an error, by which the
+//! session is unknown to its client.
 
 mod address;
 mod peers;
@@ -12,7 +13,6 @@ mod pool;
 
 use std::{
     future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,12 +20,11 @@ use std::{
     time::Duration,
 };
 
-use antiphon::adapter::{NodeId, NotRelayed, Relay, RelayBody, ServerTag};
+use antiphon::adapter::{NodeId, NotRelayed, RelayBody, ServerTag};
 use http::{Request, Response};
 
 pub use address::Address;
 
-use crate::router::Router;
 use peers::Peers;
 use pool::Pool;
 
@@ -80,13 +79,13 @@ impl Passing {
         }
     }
 
-    async fn address(&self, router: &Router, to: ServerTag) -> Result<Address, NotRelayed> {
+    async fn address(
+        &self,
+        to: ServerTag,
+        started: impl Future<Output = ()>,
+    ) -> Result<Address, NotRelayed> {
         let mut known = self.peers.address(to);
-        if known.is_none()
-            && tokio::time::timeout(STARTING, router.started())
-                .await
-                .is_ok()
-        {
+        if known.is_none() && tokio::time::timeout(STARTING, started).await.is_ok() {
             known = self.peers.address(to);
         }
         known
@@ -94,40 +93,40 @@ impl Passing {
             .ok_or(NotRelayed::NoAddress)
     }
 
+    /// What names this server in the ids of its sessions.
+    pub(crate) const fn tag(&self) -> ServerTag {
+        self.me
+    }
+
+    /// Passes a request on to the server with this tag, and counts it. `started` resolves when it is
+    /// known who is there.
+    pub(crate) async fn relay(
+        &self,
+        to: ServerTag,
+        request: Request<RelayBody>,
+        started: impl Future<Output = ()>,
+    ) -> Result<Response<RelayBody>, NotRelayed> {
+        let passed = self.pass_on(to, request, started).await;
+        match &passed {
+            Ok(_) => {
+                self.passed.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(error) => self.failed(error),
+        }
+        passed
+    }
+
     async fn pass_on(
         &self,
-        router: &Router,
         to: ServerTag,
         mut request: Request<RelayBody>,
+        started: impl Future<Output = ()>,
     ) -> Result<Response<RelayBody>, NotRelayed> {
-        let address = self.address(router, to).await?;
+        let address = self.address(to, started).await?;
         let asked = request.uri().path_and_query();
         if let Some(path) = asked.and_then(|asked| address.path(asked)) {
             *request.uri_mut() = path.into();
         }
         self.pool.send(&address, request).await
-    }
-}
-
-impl Relay for Router {
-    fn tag(&self) -> ServerTag {
-        self.passing.me
-    }
-
-    fn relay(
-        &self,
-        to: ServerTag,
-        request: Request<RelayBody>,
-    ) -> Pin<Box<dyn Future<Output = Result<Response<RelayBody>, NotRelayed>> + Send + '_>> {
-        Box::pin(async move {
-            let passed = self.passing.pass_on(self, to, request).await;
-            match &passed {
-                Ok(_) => {
-                    self.passing.passed.fetch_add(1, Ordering::Relaxed);
-                }
-                Err(error) => self.passing.failed(error),
-            }
-            passed
-        })
     }
 }

@@ -1,33 +1,5 @@
-//! What recovery in the format of Node's adapter for Redis streams asks of a broker, beside what every
-//! [`Broker`](crate::broker::Broker) does: to read a stream again, and to keep sessions.
-//!
-//! And the places of entries: a stream has ids of two numbers, recovery has one.
-
-use std::time::Duration;
-
-use antiphon::adapter::BoxFuture;
-use bytes::Bytes;
-
-use crate::broker::Refused;
-
-/// Reads streams and keeps sessions. A broker that can do it gives one by
-/// [`Broker::store`](crate::broker::Broker::store).
-pub trait Store: Send + Sync + 'static {
-    /// The oldest entries of a stream from this id on, so many at the most: as
-    /// [frames](crate::broker::entry).
-    fn read(
-        &self,
-        stream: &str,
-        from: &str,
-        count: usize,
-    ) -> BoxFuture<Result<Vec<Bytes>, Refused>>;
-
-    /// Keeps a value under a key for so long.
-    fn keep(&self, key: &str, value: String, time: Duration) -> BoxFuture<Result<(), Refused>>;
-
-    /// The value of a key, which is deleted by that: one caller gets it.
-    fn take(&self, key: &str) -> BoxFuture<Result<Option<String>, Refused>>;
-}
+//! The places of a stream's entries: a Redis gives each an id of two numbers, a time and a count, and
+//! recovery has one number.
 
 /// So many of the lower bits of a place count the entries of a millisecond.
 const COUNT: u32 = 22;
