@@ -9,6 +9,8 @@ mod clock;
 #[cfg(feature = "server")]
 pub mod engine;
 #[cfg(feature = "server")]
+mod recent;
+#[cfg(feature = "server")]
 mod seldom;
 #[cfg(feature = "server")]
 mod server;

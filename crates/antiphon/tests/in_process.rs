@@ -4,10 +4,16 @@
 // Helpers beside the tests fail them.
 #![allow(clippy::unwrap_used)]
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use antiphon::{
-    Args, Auth, Bytes, ConnectError, Data, DisconnectReason, Server, Socket,
+    Args, Auth, Bytes, ConnectError, Data, DisconnectReason, Rejection, Server, Socket,
     test::{Client, Error, Left},
 };
 use http::HeaderValue;
@@ -206,4 +212,38 @@ async fn two_clients_are_two_sockets() {
     ada.emit("say", "hello").unwrap();
     assert_eq!(ben.expect::<String>("said").await.unwrap(), "hello");
     ada.expect_nothing().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_handled_at_the_second_attempt_is_remembered_for_its_own_ten_minutes() {
+    let io = Server::new();
+    let handled = Arc::new(AtomicUsize::new(1));
+    let attempts = Arc::new(AtomicUsize::new(0));
+    io.of("/")
+        .on_connect(move |socket: Socket| {
+            let attempts = Arc::clone(&attempts);
+            socket.middleware(move || {
+                let is_first = attempts.fetch_add(1, Ordering::Relaxed) == 0;
+                // What was rejected may come again.
+                std::future::ready(match is_first {
+                    true => Err(Rejection::new("busy", "not now")),
+                    false => Ok(()),
+                })
+            });
+        })
+        .handle_once("buy")
+        .on("buy", move || handled.fetch_add(1, Ordering::Relaxed));
+    let mut client = Client::connect(&io).await.unwrap();
+    let mut buy = async || {
+        client
+            .emit_with_ack::<serde_json::Value>("buy", "an id")
+            .await
+    };
+    assert!(buy().await.unwrap()["error"].is_object());
+    tokio::time::sleep(Duration::from_secs(599)).await;
+    assert_eq!(buy().await.unwrap(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(buy().await.unwrap(), 1, "it was handled again");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(buy().await.unwrap(), 2, "it is remembered for too long");
 }

@@ -6,7 +6,6 @@
 //! 16 MiB of answers are kept, until 60 s after their deadlines; the oldest goes first.
 
 use std::{
-    collections::{HashMap, VecDeque},
     hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
@@ -15,7 +14,7 @@ use std::{
 use http::{HeaderName, request::Parts, uri::PathAndQuery};
 
 use super::{call::Call, parameter};
-use crate::engine::peer_address;
+use crate::{engine::peer_address, recent::Recent};
 
 /// How long a call is remembered after its deadline.
 const MEMORY: Duration = Duration::from_secs(60);
@@ -55,23 +54,18 @@ fn is_of_the_way(name: &HeaderName) -> bool {
 }
 
 /// The calls of late, by their `t`. Beyond a bound the oldest is forgotten.
-#[derive(Default)]
 pub(super) struct Repeats {
-    memory: Mutex<Memory>,
+    calls: Mutex<Recent<RepeatKey, Arc<Call>>>,
     hasher: RandomState,
 }
 
-#[derive(Default)]
-struct Memory {
-    calls: HashMap<RepeatKey, Remembered>,
-    /// In the order of their deadlines, since all have the same time.
-    order: VecDeque<(RepeatKey, Instant)>,
-    bytes: usize,
-}
-
-struct Remembered {
-    call: Arc<Call>,
-    bytes: usize,
+impl Default for Repeats {
+    fn default() -> Self {
+        Self {
+            calls: Mutex::new(Recent::new(MOST_CALLS, MOST_BYTES)),
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 /// Which call it is. A repeat is the same in all its parts: another's `t` gives nobody its answer.
@@ -105,17 +99,16 @@ impl Repeats {
 
     /// The call that this is a repeat of.
     pub(super) fn get(&self, key: &RepeatKey, now: Instant) -> Option<Arc<Call>> {
-        let mut memory = self.lock();
-        memory.forget_expired(now);
-        let remembered = memory.calls.get(key)?;
-        Some(Arc::clone(&remembered.call))
+        let mut calls = self.lock();
+        calls.forget_expired(now);
+        calls.get(key).cloned()
     }
 
     /// Remembers a call. Another that was faster is given back: this one is a repeat of it.
     pub(super) fn insert(self: &Arc<Self>, key: RepeatKey, call: &Arc<Call>) -> Option<Arc<Call>> {
-        let mut memory = self.lock();
-        if let Some(first) = memory.calls.get(&key) {
-            return Some(Arc::clone(&first.call));
+        let mut calls = self.lock();
+        if let Some(first) = calls.get(&key) {
+            return Some(Arc::clone(first));
         }
         let (repeats, of) = (Arc::downgrade(self), key.clone());
         call.on_reply(move |call, bytes| {
@@ -123,52 +116,20 @@ impl Repeats {
                 repeats.answered(&of, call, bytes);
             }
         });
-        let remembered = Remembered {
-            call: Arc::clone(call),
-            bytes: 0,
-        };
-        memory.calls.insert(key.clone(), remembered);
-        memory.order.push_back((key, call.deadline + MEMORY));
-        if memory.order.len() > MOST_CALLS {
-            memory.forget_oldest();
-        }
+        // All have the same time for their answers: so these deadlines are in order.
+        calls.insert(key, Arc::clone(call), call.deadline + MEMORY);
         None
     }
 
     /// A call that was remembered has its answer.
     pub(super) fn answered(&self, key: &RepeatKey, call: &Arc<Call>, bytes: usize) {
-        let mut memory = self.lock();
-        match memory.calls.get_mut(key) {
-            Some(remembered) if Arc::ptr_eq(&remembered.call, call) => remembered.bytes = bytes,
-            _ => return,
-        }
-        memory.bytes += bytes;
-        while memory.bytes > MOST_BYTES {
-            memory.forget_oldest();
+        let mut calls = self.lock();
+        if calls.get(key).is_some_and(|known| Arc::ptr_eq(known, call)) {
+            calls.resize(key, bytes);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Memory {
-    fn forget_expired(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(_, until)| *until <= now) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some((key, _)) = self.order.pop_front() else {
-            return;
-        };
-        if let Some(forgotten) = self.calls.remove(&key) {
-            self.bytes -= forgotten.bytes;
-        }
-        if self.calls.is_empty() {
-            *self = Self::default();
-        }
+    fn lock(&self) -> MutexGuard<'_, Recent<RepeatKey, Arc<Call>>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

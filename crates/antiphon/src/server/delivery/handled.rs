@@ -8,21 +8,21 @@
 //! 10 min.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::BTreeSet,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use antiphon_protocol::socket::{self as codec, Args, OwnedArgs};
 use serde::Deserialize;
 
-use crate::engine::Sending;
 use crate::server::{
     Rejection, Socket,
     acks::{Respond, Responder},
     handlers::dispatch,
 };
+use crate::{engine::Sending, recent::Recent};
 
 /// How long an event is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
@@ -40,18 +40,20 @@ const LONGEST_ID: usize = 128;
 const MOST_WAITING: usize = 8;
 
 /// The events of late. Beyond a bound the oldest is forgotten.
-#[derive(Default)]
 pub(crate) struct Handled {
     names: RwLock<BTreeSet<Box<str>>>,
-    memory: Mutex<Memory>,
+    events: Mutex<Recent<Key, Event>>,
     hasher: RandomState,
 }
 
-#[derive(Default)]
-struct Memory {
-    events: HashMap<Key, Event>,
-    order: VecDeque<(Key, Instant)>,
-    bytes: usize,
+impl Default for Handled {
+    fn default() -> Self {
+        Self {
+            names: RwLock::default(),
+            events: Mutex::new(Recent::new(MOST_EVENTS, MOST_BYTES)),
+            hasher: RandomState::new(),
+        }
+    }
 }
 
 /// The id, and a hash of the name and of all arguments. Keyed by this process, so that nobody can look
@@ -86,8 +88,8 @@ impl Handled {
         names.contains(event)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Recent<Key, Event>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An event has come. One that asks for an acknowledgement has an `ack`.
@@ -109,12 +111,14 @@ impl Handled {
             self.hasher
                 .hash_one((event, args.json(), args.attachments())),
         );
-        let mut memory = self.lock();
-        memory.forget_expired(crate::clock::now());
-        let answer = match memory.events.get_mut(&key) {
+        let now = crate::clock::now();
+        let mut events = self.lock();
+        events.forget_expired(now);
+        let answer = match events.get_mut(&key) {
             None => {
                 let waiting = ack.map(|ack| (socket.clone(), ack));
-                memory.begin(key.clone(), waiting.into_iter().collect());
+                let running = Event::Running(waiting.into_iter().collect());
+                events.insert(key.clone(), running, now + MEMORY);
                 return Admission::First(Responder::to_caller(Handling {
                     handled: Arc::downgrade(self),
                     key,
@@ -131,7 +135,7 @@ impl Handled {
             }
             Some(Event::Answered(answer)) => answer.clone(),
         };
-        drop(memory);
+        drop(events);
         if let Some(ack) = ack {
             acknowledge(socket, ack, &answer);
         }
@@ -140,8 +144,8 @@ impl Handled {
 
     /// The handlers of an event have answered.
     fn answered(&self, key: &Key, answer: Result<OwnedArgs, Rejection>) {
-        let mut memory = self.lock();
-        let Some(event) = memory.events.get_mut(key) else {
+        let mut events = self.lock();
+        let Some(event) = events.get_mut(key) else {
             return;
         };
         let waiting = match (event, &answer) {
@@ -153,11 +157,11 @@ impl Handled {
             (Event::Running(waiting), Err(_)) => std::mem::take(waiting),
         };
         match &answer {
-            Ok(args) => memory.grow(dispatch::size(&args.as_args())),
+            Ok(args) => events.resize(key, dispatch::size(&args.as_args())),
             // It may be sent again: no handler has done it.
-            Err(_) => drop(memory.events.remove(key)),
+            Err(_) => events.remove(key),
         }
-        drop(memory);
+        drop(events);
         for (socket, ack) in waiting {
             match &answer {
                 Ok(args) => acknowledge(&socket, ack, args),
@@ -168,44 +172,9 @@ impl Handled {
 
     /// The handlers of an event have ended without an answer, and there will be none.
     fn unanswered(&self, key: &Key) {
-        let mut memory = self.lock();
-        if matches!(memory.events.get(key), Some(Event::Running(_))) {
-            memory.events.remove(key);
-        }
-    }
-}
-
-impl Memory {
-    fn begin(&mut self, key: Key, waiting: Vec<(Socket, u64)>) {
-        self.events.insert(key.clone(), Event::Running(waiting));
-        self.order.push_back((key, crate::clock::now() + MEMORY));
-        if self.order.len() > MOST_EVENTS {
-            self.forget_oldest();
-        }
-    }
-
-    fn grow(&mut self, bytes: usize) {
-        self.bytes += bytes;
-        while self.bytes > MOST_BYTES && !self.order.is_empty() {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_expired(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(_, until)| *until <= now) {
-            self.forget_oldest();
-        }
-    }
-
-    fn forget_oldest(&mut self) {
-        let Some((key, _)) = self.order.pop_front() else {
-            return;
-        };
-        if let Some(Event::Answered(args)) = self.events.remove(&key) {
-            self.bytes -= dispatch::size(&args.as_args());
-        }
-        if self.events.is_empty() {
-            *self = Self::default();
+        let mut events = self.lock();
+        if matches!(events.get(key), Some(Event::Running(_))) {
+            events.remove(key);
         }
     }
 }
