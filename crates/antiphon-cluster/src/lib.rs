@@ -25,6 +25,7 @@ mod adapter;
 pub mod broker;
 mod cluster;
 mod emitter;
+mod handle;
 mod link;
 pub mod log;
 mod machine;

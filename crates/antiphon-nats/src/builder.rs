@@ -4,12 +4,8 @@
 //! what is wrong, unless the user wants to start without NATS. After that the broker connects again by
 //! itself.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use antiphon::{
-    adapter::{Adapter, AdapterFactory, Local, Relay},
-    recovery::{Bounds, Log},
-};
 use antiphon_cluster::{Address, Cluster, Emitter};
 
 #[cfg(feature = "keys")]
@@ -75,33 +71,7 @@ impl Nats {
     }
 }
 
-impl Deref for Nats {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl AdapterFactory for Nats {
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self.cluster.make(namespace, local)
-    }
-
-    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        self.cluster.log(namespace, bounds)
-    }
-
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
-        self.cluster.relay()
-    }
-}
-
-impl fmt::Debug for Nats {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Nats").field(&self.cluster).finish()
-    }
-}
+antiphon_cluster::handle!(Nats of Cluster);
 
 /// Options of a [`Nats`].
 ///

@@ -5,12 +5,8 @@
 //! what is wrong, unless the user wants to start without the Postgres. After that the broker connects
 //! again by itself.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use antiphon::{
-    adapter::{Adapter, AdapterFactory, Local, Relay},
-    recovery::{Bounds, Log},
-};
 use antiphon_cluster::{
     Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
@@ -91,33 +87,7 @@ impl Postgres {
     }
 }
 
-impl Deref for Postgres {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl AdapterFactory for Postgres {
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self.cluster.make(namespace, local)
-    }
-
-    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        self.cluster.log(namespace, bounds)
-    }
-
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
-        self.cluster.relay()
-    }
-}
-
-impl fmt::Debug for Postgres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Postgres").field(&self.cluster).finish()
-    }
-}
+antiphon_cluster::handle!(Postgres of Cluster);
 
 /// Options of a [`Postgres`].
 ///
@@ -353,25 +323,7 @@ pub struct NodePostgres {
     cluster: NodeCluster,
 }
 
-impl Deref for NodePostgres {
-    type Target = NodeCluster;
-
-    fn deref(&self) -> &NodeCluster {
-        &self.cluster
-    }
-}
-
-impl AdapterFactory for NodePostgres {
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self.cluster.make(namespace, local)
-    }
-}
-
-impl fmt::Debug for NodePostgres {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NodePostgres").field(&self.cluster).finish()
-    }
-}
+antiphon_cluster::handle!(NodePostgres of NodeCluster);
 
 impl fmt::Debug for PostgresBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,12 +4,8 @@
 //! what is wrong, unless the user wants to start without the Redis. After that the broker connects
 //! again by itself.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
-use antiphon::{
-    adapter::{Adapter, AdapterFactory, Local, Relay},
-    recovery::{Bounds, Log},
-};
 use antiphon_cluster::{
     Address, Cluster, Emitter,
     node::{NodeCluster, NodeWire},
@@ -77,33 +73,7 @@ impl Redis {
     }
 }
 
-impl Deref for Redis {
-    type Target = Cluster;
-
-    fn deref(&self) -> &Cluster {
-        &self.cluster
-    }
-}
-
-impl AdapterFactory for Redis {
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self.cluster.make(namespace, local)
-    }
-
-    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        self.cluster.log(namespace, bounds)
-    }
-
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
-        self.cluster.relay()
-    }
-}
-
-impl fmt::Debug for Redis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Redis").field(&self.cluster).finish()
-    }
-}
+antiphon_cluster::handle!(Redis of Cluster);
 
 /// Options of a [`Redis`].
 ///
@@ -353,29 +323,7 @@ pub struct NodeRedis {
     cluster: NodeCluster,
 }
 
-impl Deref for NodeRedis {
-    type Target = NodeCluster;
-
-    fn deref(&self) -> &NodeCluster {
-        &self.cluster
-    }
-}
-
-impl AdapterFactory for NodeRedis {
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self.cluster.make(namespace, local)
-    }
-
-    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        self.cluster.log(namespace, bounds)
-    }
-}
-
-impl fmt::Debug for NodeRedis {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NodeRedis").field(&self.cluster).finish()
-    }
-}
+antiphon_cluster::handle!(NodeRedis of NodeCluster);
 
 impl fmt::Debug for RedisBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
