@@ -54,8 +54,8 @@ pub(crate) struct Inner {
     foreign: Mutex<HashMap<Topic, usize>>,
     /// What carries its logged events, if it is shared.
     log: Option<Arc<Shared>>,
-    /// The number of the last event of a parent. Whoever counts one up has the lock until logs and
-    /// other servers have been given it, so that they get all in their order.
+    /// The number of the last event of a parent. A thread that counts one up keeps the lock until logs
+    /// and other servers have been given the event, so that they get all in their order.
     emitted: Mutex<u64>,
 }
 

@@ -133,8 +133,8 @@ impl Cluster {
     /// Resolves when what this server's sockets have joined so far has been subscribed to: from
     /// then on no event of others to these rooms is missed, as long as the connection holds.
     ///
-    /// Who tells others to emit to a room that a socket has just joined, for instance by the
-    /// acknowledgement of its wish to, waits for this before.
+    /// A handler that tells others to emit to a room which its socket has just joined, for instance by
+    /// its acknowledgement, waits for this before.
     pub async fn subscribed(&self) {
         self.0.subscribed().await;
     }

@@ -1,9 +1,9 @@
 //! The sessions of namespaces whose log is shared: a stream that keeps the last of each.
 //!
-//! A session is stored behind a line with the server that has it. Who changes one says which number in
-//! the stream it has found, and JetStream stores nothing if there is another by now: so one of several
-//! servers gets it. It is the leader of the stream that is asked for one, not any of its replicas: they
-//! may not have heard yet that a session has another owner.
+//! A session is stored behind a line with the server that has it. A server that changes one says
+//! which number in the stream it has found, and JetStream stores nothing if there is another by now: so
+//! one of several servers gets the session. The leader of the stream is asked for a session, and none of
+//! its replicas, which may not have heard yet that it has another owner.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -178,7 +178,7 @@ impl Head {
     }
 }
 
-/// Who one is, and how one logs in.
+/// How a server of ours logs in, and what it says of itself.
 #[derive(Default, Serialize)]
 pub(crate) struct Connect<'c> {
     pub(crate) user: Option<&'c str>,

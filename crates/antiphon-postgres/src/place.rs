@@ -1,9 +1,9 @@
 //! How far a server has read the table.
 //!
 //! Ids don't say it: a transaction takes its ids when it inserts, and its rows come to light when
-//! it commits, which may be long after others with higher ids. Who reads behind the highest id that
-//! it has seen loses those rows; who lets all wait for the oldest transaction, or has writers wait
-//! for each other, is held up by anyone's long one.
+//! it commits, which may be long after others with higher ids. A server that read behind the
+//! highest id that it has seen would lose those rows; one that waited for the oldest transaction, or had
+//! writers wait for each other, would be held up by anyone's long one.
 //!
 //! So a row holds the number of its transaction, and each read remembers its snapshot: which
 //! transactions had ended by then. The next read takes the rows of those that have ended since:

@@ -56,8 +56,8 @@ pub fn unpack(mut frame: &[u8]) -> Option<(&[u8], Vec<Field<'_>>)> {
     Some((id, fields))
 }
 
-/// Who has sent an entry, and the number that it has given it. `None` if this isn't numbered: nobody
-/// waits for it to come back.
+/// The server that has sent an entry, and the number that it has given it. Returns `None` if there is no
+/// number: nobody waits for the entry to come back.
 #[must_use]
 pub fn sender<'a>(fields: &[Field<'a>]) -> Option<(&'a str, u64)> {
     let text = |name: &[u8]| {

@@ -1,6 +1,7 @@
 //! TLS for brokers that make their connections themselves.
 //!
-//! Who is trusted is what the operating system says, or the variable `SSL_CERT_FILE`. It is read once.
+//! The authorities that are trusted are those of the operating system, or of the variable
+//! `SSL_CERT_FILE`. They are read once.
 //! The cryptography is what the program has chosen for `rustls`, or `ring`.
 
 use std::{

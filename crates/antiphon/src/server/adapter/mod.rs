@@ -133,11 +133,11 @@ use crate::{
 pub struct Flags {
     /// Receivers that can't take it at once don't get it.
     pub volatile: bool,
-    /// What becomes of it for receivers that read slowly. `None`: what the namespace says.
+    /// What becomes of it for receivers that read slowly. If it is `None` the namespace says.
     pub policy: Option<QueuePolicy>,
     /// Sockets of this server only: nothing is told to others.
     pub local: bool,
-    /// Who joins one of the rooms later gets it, as long as it is the last such event there.
+    /// Sockets that join one of the rooms later get it, as long as it is the last such event there.
     pub retain: bool,
     /// Each receiver's server keeps it until the receiver acknowledges it, and sends it again after
     /// this pause first.

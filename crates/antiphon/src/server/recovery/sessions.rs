@@ -192,7 +192,7 @@ impl Sessions {
         self.by_pid.insert(pid.clone(), entry)
     }
 
-    /// It isn't, after all: puts back what was there. Who has claimed it meanwhile still has.
+    /// It isn't, after all: puts back what was there. A claim that was made meanwhile holds.
     pub(super) fn restore(&mut self, pid: &Room, before: Option<Entry>) {
         let now = self.by_pid.remove(pid);
         if let (Some(before), Some(now)) = (before, now) {

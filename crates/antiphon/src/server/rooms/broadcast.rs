@@ -127,15 +127,15 @@ impl Broadcast {
         self
     }
 
-    /// The event is retained: who joins one of these rooms later (the namespace, if no room is said)
-    /// is sent it, as long as it is the last such event there. So a joiner knows the present state.
+    /// The event is retained: a socket that joins one of these rooms later (the namespace, if no room is
+    /// said) is sent it, as long as it is the last such event there. So a joiner knows the present state.
     /// 65,536 rooms and 64 MiB are retained; beyond that the oldest is dropped. Exceptions hold for
-    /// those who are there now. `volatile` and `at_least_once` don't apply.
+    /// sockets that are there now. `volatile` and `at_least_once` don't apply.
     ///
     /// ```
     /// let io = antiphon::Server::new();
     /// io.to("lobby").retain().emit("topic", "the weather");
-    /// // Who joins "lobby" from now on gets it.
+    /// // A socket that joins "lobby" from now on gets it.
     /// io.to("lobby").forget_retained();
     /// ```
     pub const fn retain(mut self) -> Self {
@@ -143,8 +143,8 @@ impl Broadcast {
         self
     }
 
-    /// Who joins these rooms from now on is sent nothing that was [retained](Self::retain) on this
-    /// server.
+    /// Sockets that join these rooms from now on are sent nothing that was [retained](Self::retain) on
+    /// this server.
     pub fn forget_retained(self) {
         self.namespace.joins().forget_retained(&self.target);
     }
