@@ -17,10 +17,10 @@ pub(crate) mod burst;
 pub(crate) mod events;
 pub(crate) mod fetched;
 pub(crate) mod retained;
+mod target;
 
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
-    fmt,
     sync::{
         Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, Ordering},
@@ -29,7 +29,6 @@ use std::{
 
 use slab::Slab;
 
-use crate::engine::session::id::RoomName;
 use crate::server::{
     Socket, SocketId,
     adapter::{Membership, Watcher},
@@ -37,52 +36,8 @@ use crate::server::{
     rooms::events::RoomEvents,
 };
 
-/// The name of a room.
-pub type Room = Arc<str>;
-
-/// Which sockets: those in any of the rooms (in all if there are none), less those in any of
-/// the excepted. Each counts once.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Target {
-    /// Rooms, among them the ids of sockets.
-    pub rooms: Vec<Room>,
-    /// Rooms whose sockets are left out.
-    pub except: Vec<Room>,
-}
-
-impl Target {
-    /// Whether this is every socket of the namespace.
-    #[must_use]
-    pub const fn is_everyone(&self) -> bool {
-        self.rooms.is_empty() && self.except.is_empty()
-    }
-
-    /// Whether a socket that is in these rooms is one of those.
-    pub(crate) fn selects(&self, joined: &[Room]) -> bool {
-        let is_in = |rooms: &[Room]| joined.iter().any(|room| rooms.contains(room));
-        (self.rooms.is_empty() || is_in(&self.rooms)) && !is_in(&self.except)
-    }
-}
-
-impl fmt::Debug for Target {
-    /// Names of rooms that are ids are shortened.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("rooms", &RoomNames(&self.rooms))
-            .field("except", &RoomNames(&self.except))
-            .finish()
-    }
-}
-
-/// Names of rooms as logs may show them.
-pub(crate) struct RoomNames<'r>(pub(crate) &'r [Room]);
-
-impl fmt::Debug for RoomNames<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.iter().map(|name| RoomName(name));
-        f.debug_list().entries(names).finish()
-    }
-}
+pub(crate) use target::RoomNames;
+pub use target::{Room, Target};
 
 /// All sockets of a namespace and their rooms.
 #[derive(Default)]
