@@ -122,7 +122,8 @@ impl Routes {
         &self.namespace
     }
 
-    /// The one room whose topic an event goes under. `None`: it goes to the whole namespace.
+    /// The one room whose topic an event goes under. Returns `None` if it goes to the whole
+    /// namespace.
     pub(crate) fn room<'t>(&self, target: &'t Target) -> Option<&'t Room> {
         let [room] = target.rooms.as_slice() else {
             return None;

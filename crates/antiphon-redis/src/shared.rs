@@ -136,7 +136,7 @@ impl Links {
         Self(sides.into_iter().map(|side| (side, Link::New)).collect())
     }
 
-    /// Whether all are there. `None`: not yet, and nothing is wrong so far.
+    /// Whether all are there. Returns `None` if they aren't yet, and nothing has gone wrong.
     fn outcome(&self) -> Option<Result<(), Error>> {
         let error = self.0.values().find_map(|link| match link {
             Link::Down(error) => Some(error.clone()),

@@ -17,7 +17,7 @@ use super::{Inbox, Queue};
 #[derive(Debug)]
 pub struct Line<E> {
     queue: Queue,
-    /// `None`: it is being connected, and nothing is wrong so far.
+    /// `None` while it is being connected and nothing has gone wrong.
     state: watch::Sender<Option<Result<(), E>>>,
 }
 

@@ -51,7 +51,8 @@ impl Peers {
         is_it.then(|| peers.remove(&tag)).flatten()?.address
     }
 
-    /// The address of the server with this tag. The outer `None`: there is no such server.
+    /// The address of the server with this tag. Returns `None` if there is no such
+    /// server, and `Some(None)` if it has none.
     pub(crate) fn address(&self, tag: ServerTag) -> Option<Option<Address>> {
         let peers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         peers.get(&tag).map(|peer| peer.address.clone())

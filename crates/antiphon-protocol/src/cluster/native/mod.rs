@@ -123,7 +123,7 @@ pub enum Message {
     HandedOver {
         /// The number of the question.
         question: u64,
-        /// The session, in a form that servers know. `None`: the sender doesn't have it.
+        /// The session, in a form that servers know. `None` if the sender doesn't have it.
         session: Option<Bytes>,
     },
 }

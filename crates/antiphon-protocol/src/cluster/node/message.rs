@@ -11,7 +11,7 @@ use crate::socket::{Outgoing, OwnedArgs};
 pub struct Flags {
     /// Receivers that can't take it at once don't get it.
     pub volatile: bool,
-    /// Whether it may be compressed. `None`: what the receiver does anyway.
+    /// Whether it may be compressed. If it is `None` the receiver decides.
     pub compress: Option<bool>,
     /// How long the sender waits for acknowledgements.
     pub timeout: Option<Duration>,

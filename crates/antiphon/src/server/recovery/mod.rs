@@ -83,7 +83,7 @@ pub struct Recovery {
     pub(super) skips_middlewares: bool,
     namespaces: Option<Vec<String>>,
     pub(super) data: Vec<StoredData>,
-    /// `None`: what the adapter has, or memory.
+    /// Opens a log of the application's. Without, the adapter's log is used, or one in memory.
     log: Option<Arc<OpenLog>>,
 }
 
