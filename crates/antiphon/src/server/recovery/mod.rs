@@ -91,8 +91,9 @@ pub struct Recovery {
 type OpenLog = dyn Fn(&str, Bounds) -> Arc<dyn Log> + Send + Sync;
 
 impl Recovery {
-    /// Recovery in memory, for all namespaces: 2 minutes, and of each namespace up to 100,000
-    /// events, 64 MiB and 100,000 sessions.
+    /// Recovery for all namespaces: 2 minutes, and of each namespace up to 100,000 events, 64 MiB and
+    /// 100,000 sessions. The log is the [adapter's](AdapterFactory::log), which servers share, or in
+    /// memory if that has none.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -156,9 +157,9 @@ impl Recovery {
         self
     }
 
-    /// Keeps the [value](Socket::insert) of this type where the log is durable, under this name. In
-    /// memory all values are kept. It is stored when it is inserted; what changes inside of it
-    /// isn't noticed.
+    /// Keeps the [value](Socket::insert) of this type, under this name, where sessions are kept outside
+    /// of the process: in a file, or in a log that servers share. In memory all values are kept. It is
+    /// stored when it is inserted; what changes inside of it isn't noticed.
     #[must_use]
     pub fn data<T>(mut self, name: &str) -> Self
     where
@@ -181,8 +182,8 @@ impl Recovery {
         self
     }
 
-    /// Keeps events and sessions in this log: called once for each namespace, with its name and
-    /// what it is to keep. By default it is the [adapter's](AdapterFactory::log), which servers share, or memory.
+    /// Keeps events and sessions in a log of your own: `open` is called once for each namespace, with its
+    /// name and what it is to keep.
     #[must_use]
     pub fn log<F>(mut self, open: F) -> Self
     where
