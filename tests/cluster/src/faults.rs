@@ -91,10 +91,15 @@ impl<B> Two<B> {
 
     /// Emits and waits until the client of the same server has it, so that none falls behind.
     pub async fn emit_here(&self, here: &mut Client, number: u32) -> Result<(), EmitError> {
-        let emitted = self.pair.one().emit("n", number).into_result();
-        assert_eq!(crate::number(here).await, number);
-        emitted.map(drop)
+        emit_here(&self.pair, here, number).await
     }
+}
+
+/// Emits and waits until the client of the same server has it, so that none falls behind.
+pub async fn emit_here(pair: &Pair, here: &mut Client, number: u32) -> Result<(), EmitError> {
+    let emitted = pair.one().emit("n", number).into_result();
+    assert_eq!(crate::number(here).await, number);
+    emitted.map(drop)
 }
 
 pub async fn a_broker_that_crashes_and_starts_again_is_found_again<B: Broken>(mut two: Two<B>) {

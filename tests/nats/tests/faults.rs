@@ -4,17 +4,15 @@
 
 mod support;
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
-use antiphon::{Bytes, EmitError, adapter::AdapterError};
+use antiphon::{EmitError, adapter::AdapterError};
 use antiphon_cluster::Health;
 use antiphon_nats::Nats;
 use antiphon_test_cluster::{
-    Client, Pair, joined,
+    Pair, collect,
+    faults::{self, Broken},
+    joined, number,
     support::{Received, until, within},
 };
 use antiphon_test_nats::NatsServer;
@@ -28,172 +26,42 @@ use tokio::{
 /// concerns single sockets, and the room.
 const FIXED: usize = 5;
 
-/// The number of an event `n`.
-async fn number(client: &mut Client) -> u32 {
-    match client.next().await {
-        Received::Text(text) => {
-            let number = text
-                .strip_prefix(r#"42["n","#)
-                .unwrap_or_else(|| panic!("{text}"));
-            number.trim_end_matches(']').parse().unwrap()
-        }
-        other => panic!("{other:?}"),
+/// As the tests of all brokers have it.
+struct Server(NatsServer);
+
+impl Broken for Server {
+    fn kill(&mut self) {
+        self.0.kill();
+    }
+
+    fn restart(&mut self) {
+        self.0.restart();
+    }
+
+    fn freeze(&self) {
+        self.0.freeze();
+    }
+
+    fn thaw(&self) {
+        self.0.thaw();
     }
 }
 
-/// Emits and waits until the client of the same server has it, so that none falls behind.
-async fn emit_here(two: &Two, here: &mut Client, number: u32) -> Result<(), EmitError> {
-    let emitted = two.pair.one().emit("n", number).into_result();
-    assert_eq!(self::number(here).await, number);
-    emitted.map(drop)
-}
-
-/// What the client of the other server gets, as it comes.
-fn collect(mut client: Client) -> Arc<Mutex<Vec<u32>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&seen);
-    tokio::spawn(async move {
-        loop {
-            let number = number(&mut client).await;
-            into.lock().unwrap().push(number);
-        }
-    });
-    seen
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nats_that_crashes_and_starts_again_is_found_again() {
-    let mut two = Two::new().await;
-    let ([mut here, mut there], ids) = two.pair.clients(["a", "b"]).await;
-    two.nats.kill();
-    for node in &two.nodes {
-        let reason = down(node).await;
-        assert!(reason.contains("NATS at 127.0.0.1"), "{reason}");
-    }
-    for number in 0..3 {
-        let refused = emit_here(&two, &mut here, number).await;
-        assert!(
-            matches!(
-                refused,
-                Err(EmitError::Adapter(AdapterError::Unreachable { .. }))
-            ),
-            "{refused:?}"
-        );
-    }
-    // Nothing waits for the connection.
-    let fetched = within("an error", two.pair.one().broadcast().sockets());
-    assert!(matches!(
-        fetched.await,
-        Err(AdapterError::Unreachable { .. })
-    ));
-    assert!(two.nodes[0].stats().refused >= 4);
-
-    two.nats.restart();
-    two.ready().await;
-    two.pair.one().to("b").emit("n", 10).into_result().unwrap();
-    assert_eq!(number(&mut there).await, 10);
-    two.pair.two().to("a").emit("n", 11).into_result().unwrap();
-    assert_eq!(number(&mut here).await, 11);
-    let fetched = two.pair.one().broadcast().sockets().await.unwrap();
-    assert_eq!(fetched.missing, []);
-    let found: HashSet<_> = fetched
-        .sockets
-        .iter()
-        .map(|one| one.id.as_str().to_owned())
-        .collect();
-    assert_eq!(found, ids.into_iter().collect());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn crashes_under_load_double_nothing_and_nothing_is_lost_once_all_is_well() {
-    let mut two = Two::new().await;
-    let ([mut here, there], _) = two.pair.clients(["a", "a"]).await;
-    let seen = collect(there);
-    let (mut next, mut taken) = (0, 0);
-    for _ in 0..4 {
-        for step in 0..200 {
-            if step == 100 {
-                two.nats.kill();
-            }
-            // While the connection is lost this is refused, and those here get it all the same.
-            taken += u64::from(emit_here(&two, &mut here, next).await.is_ok());
-            next += 1;
-        }
-        down(&two.nodes[0]).await;
-        down(&two.nodes[1]).await;
-        two.nats.restart();
-        two.ready().await;
-    }
-    let first = next;
-    for _ in 0..200 {
-        emit_here(&two, &mut here, next).await.unwrap();
-        taken += 1;
-        next += 1;
-    }
-    until("the last", || {
-        seen.lock().unwrap().last() == Some(&(next - 1))
-    })
-    .await;
-    let seen = seen.lock().unwrap();
-    assert!(seen.is_sorted_by(|one, other| one < other), "{seen:?}");
-    let since = seen.iter().filter(|number| **number >= first);
-    assert_eq!(since.count(), 200);
-    // What was refused didn't come late.
-    assert!(seen.len() as u64 <= taken, "{} of {taken}", seen.len());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_nats_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
+async fn two() -> faults::Two<Server> {
     let two = Two::new().await;
-    let ([mut here, there], _) = two.pair.clients(["a", "a"]).await;
-    drop(there);
-    two.nats.freeze();
-    let large = Bytes::from(vec![0; 512 << 10]);
-    // More than the system takes for a connection, and the queue behind it.
-    let full = (0..400).find_map(|_| {
-        let begun = Instant::now();
-        let emitted = two.pair.one().to("nobody here").emit("n", large.clone());
-        assert!(begun.elapsed() < Duration::from_secs(1));
-        emitted.into_result().err()
-    });
-    assert!(
-        matches!(full, Some(EmitError::Adapter(AdapterError::Full))),
-        "{full:?}"
-    );
-    let _ = emit_here(&two, &mut here, 1).await;
-    assert!(down(&two.nodes[0]).await.contains("hasn't answered in 5 s"));
-    let _ = emit_here(&two, &mut here, 2).await;
-    assert!(two.nodes[0].stats().lost > 100);
-
-    two.nats.thaw();
-    two.ready().await;
-    let (mut there, _) = joined(&two.pair.servers[1], "b").await;
-    two.pair.settle().await;
-    emit_here(&two, &mut here, 3).await.unwrap();
-    assert_eq!(number(&mut there).await, 3);
+    faults::Two {
+        pair: two.pair,
+        nodes: two.nodes.map(|node| (*node).clone()),
+        broker: Server(two.nats),
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_one_thread_come_in_order_whatever_rooms_they_go_to() {
-    let two = Two::new().await;
-    let ([here, there], _) = two.pair.clients(["a", "b"]).await;
-    drop(here);
-    two.pair.two().to("b").local().join(["c", "d"]);
-    two.pair.settle().await;
-    let seen = collect(there);
-    for number in 0..3_000 {
-        match number % 4 {
-            0 => drop(two.pair.one().emit("n", number)),
-            room => drop(
-                two.pair
-                    .one()
-                    .to(["b", "c", "d"][room - 1])
-                    .emit("n", number),
-            ),
-        }
-    }
-    until("the last", || seen.lock().unwrap().last() == Some(&2_999)).await;
-    assert_eq!(*seen.lock().unwrap(), (0..3_000).collect::<Vec<_>>());
+// The others are here, with what NATS says of them.
+antiphon_test_cluster::test_faults! { two;
+    a_broker_that_crashes_and_starts_again_is_found_again
+    crashes_under_load_double_nothing_and_nothing_is_lost_once_all_is_well
+    a_broker_that_hangs_fills_a_bounded_queue_and_blocks_nobody
+    events_of_one_thread_come_in_order_whatever_rooms_they_go_to
 }
 
 /// Passes connections on to a port. While it is stalled it passes nothing on and tells nobody: what
@@ -317,7 +185,10 @@ async fn rooms_of_any_name_hear_their_own_events_alone() {
     two.pair.settle().await;
     for (number, room) in rooms.iter().enumerate() {
         two.pair.one().to(&**room).emit("n", number);
-        assert_eq!(self::number(&mut there).await as usize, number);
+        assert_eq!(
+            antiphon_test_cluster::number(&mut there).await as usize,
+            number
+        );
     }
     assert_eq!(two.nodes[1].health(), Health::Ready);
 }
@@ -412,7 +283,10 @@ async fn ten_thousand_rooms_are_subscribed_to_and_given_up_also_after_a_reconnec
     assert_eq!(two.nats.subscriptions(), before + 10_000);
     for number in [0, 4_999, 9_999] {
         two.pair.one().to(&*rooms[number]).emit("n", number);
-        assert_eq!(self::number(&mut there).await as usize, number);
+        assert_eq!(
+            antiphon_test_cluster::number(&mut there).await as usize,
+            number
+        );
     }
     two.nats.kill();
     down(&two.nodes[1]).await;

@@ -14,8 +14,10 @@ use antiphon::{Bytes, EmitError, Server, adapter::AdapterError};
 use antiphon_cluster::{Health, Trouble};
 use antiphon_redis::Redis;
 use antiphon_test_cluster::{
-    Client, Pair, joined,
-    support::{Received, until, within},
+    Pair, collect,
+    faults::emit_here,
+    joined, number,
+    support::{until, within},
 };
 use antiphon_test_redis::RedisServer;
 use redis::Value;
@@ -28,39 +30,6 @@ use tokio::{
 /// What a server has subscribed to with a socket in one room: control, its inbox, the namespace, what
 /// concerns single sockets, and the room.
 const FIXED: usize = 5;
-
-/// The number of an event `n`.
-async fn number(client: &mut Client) -> u32 {
-    match client.next().await {
-        Received::Text(text) => {
-            let number = text
-                .strip_prefix(r#"42["n","#)
-                .unwrap_or_else(|| panic!("{text}"));
-            number.trim_end_matches(']').parse().unwrap()
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-/// Emits and waits until the client of the same server has it, so that none falls behind.
-async fn emit_here(two: &Two, here: &mut Client, number: u32) -> Result<(), EmitError> {
-    let emitted = two.pair.one().emit("n", number).into_result();
-    assert_eq!(self::number(here).await, number);
-    emitted.map(drop)
-}
-
-/// What the client of the other server gets, as it comes.
-fn collect(mut client: Client) -> Arc<Mutex<Vec<u32>>> {
-    let seen = Arc::new(Mutex::new(Vec::new()));
-    let into = Arc::clone(&seen);
-    tokio::spawn(async move {
-        loop {
-            let number = number(&mut client).await;
-            into.lock().unwrap().push(number);
-        }
-    });
-    seen
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_connections_double_nothing_and_nothing_is_lost_once_all_is_well() {
@@ -83,7 +52,7 @@ async fn killed_connections_double_nothing_and_nothing_is_lost_once_all_is_well(
         two.redis.command(&["CLIENT", "KILL", "TYPE", kind]);
         for _ in 0..50 {
             // While the connection is lost this is refused, and those here get it all the same.
-            let _ = emit_here(&two, &mut here, next).await;
+            let _ = emit_here(&two.pair, &mut here, next).await;
             next += 1;
         }
         if round % 3 == 0 {
@@ -98,7 +67,7 @@ async fn killed_connections_double_nothing_and_nothing_is_lost_once_all_is_well(
     two.ready().await;
     let first = next;
     for _ in 0..200 {
-        emit_here(&two, &mut here, next).await.unwrap();
+        emit_here(&two.pair, &mut here, next).await.unwrap();
         next += 1;
     }
     until("the last", || {
@@ -130,11 +99,11 @@ async fn a_redis_that_crashes_and_starts_again_is_found_again() {
     }
     // The connection that publishes notices by itself: what it had taken by then is counted as lost.
     let mut taken = 0;
-    while emit_here(&two, &mut here, taken).await.is_ok() {
+    while emit_here(&two.pair, &mut here, taken).await.is_ok() {
         taken += 1;
     }
     for number in taken + 1..taken + 4 {
-        let refused = emit_here(&two, &mut here, number).await;
+        let refused = emit_here(&two.pair, &mut here, number).await;
         assert!(
             matches!(
                 refused,
@@ -185,16 +154,16 @@ async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
         matches!(full, Some(EmitError::Adapter(AdapterError::Full))),
         "{full:?}"
     );
-    let _ = emit_here(&two, &mut here, 1).await;
+    let _ = emit_here(&two.pair, &mut here, 1).await;
     assert!(down(&two.nodes[0]).await.contains("hasn't answered in 5 s"));
-    let _ = emit_here(&two, &mut here, 2).await;
+    let _ = emit_here(&two.pair, &mut here, 2).await;
     assert!(two.nodes[0].stats().lost > 5);
 
     two.redis.thaw();
     two.ready().await;
     let (mut there, _) = joined(&two.pair.servers[1], "b").await;
     two.pair.settle().await;
-    emit_here(&two, &mut here, 3).await.unwrap();
+    emit_here(&two.pair, &mut here, 3).await.unwrap();
     assert_eq!(number(&mut there).await, 3);
 }
 
@@ -482,7 +451,10 @@ async fn ten_thousand_rooms_are_subscribed_to_and_given_up_also_after_a_reconnec
     assert_eq!(channels(&two), before + 10_000);
     for number in [0, 4_999, 9_999] {
         two.pair.one().to(&*rooms[number]).emit("n", number);
-        assert_eq!(self::number(&mut there).await as usize, number);
+        assert_eq!(
+            antiphon_test_cluster::number(&mut there).await as usize,
+            number
+        );
     }
     two.redis.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
     down(&two.nodes[1]).await;
