@@ -262,6 +262,40 @@ pub async fn ten_thousand_rooms_are_heard_and_given_up_also_after_a_crash<B: Bro
     until("the leave", || two.nodes[1].stats().topics == before).await;
 }
 
+/// Of two servers that don't wait for their broker and have begun without it. `restart` starts it.
+pub async fn servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes(
+    nodes: [Cluster; 2],
+    restart: impl FnOnce(),
+) {
+    assert!(down(&nodes[0]).await.contains("can't be reached"));
+    let servers = nodes.each_ref().map(|node| {
+        let io = Server::builder().adapter(node.clone()).build();
+        io.of("/").on("enter", async || ());
+        io
+    });
+    let (mut client, _) = joined(&servers[0], "a").await;
+    assert!(servers[0].emit("here", 1).into_result().is_err());
+    client.expect(r#"42["here",1]"#).await;
+    let asked = servers[0].of("/").broadcast().sockets().await;
+    assert!(
+        matches!(asked, Err(AdapterError::Unreachable { .. })),
+        "{asked:?}"
+    );
+    // It isn't known that there are no others.
+    let mut started = std::pin::pin!(nodes[0].started());
+    let begun = tokio::time::timeout(Duration::ZERO, &mut started);
+    assert!(begun.await.is_err());
+
+    restart();
+    within("its start", started).await;
+    for node in &nodes {
+        ready(node).await;
+        until("both servers", || node.servers().len() == 2).await;
+    }
+    servers[1].emit("all", 1).into_result().unwrap();
+    client.expect(r#"42["all",1]"#).await;
+}
+
 /// A test for each of the faults, of the two servers that an async function gives.
 #[macro_export]
 macro_rules! test_faults {

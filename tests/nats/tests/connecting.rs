@@ -6,15 +6,14 @@ mod support;
 
 use std::io::Write;
 
-use antiphon::{Server, adapter::AdapterError};
 use antiphon_cluster::Health;
 use antiphon_nats::{Error, Nats};
 use antiphon_test_cluster::{
-    joined,
-    support::{until, within},
+    faults::servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes,
+    support::within,
 };
 use antiphon_test_nats::{NatsServer, free_port};
-use support::{Two, down, ready};
+use support::{Two, ready};
 
 async fn error(url: &str) -> Error {
     within("an error", Nats::connect(url)).await.unwrap_err()
@@ -129,41 +128,16 @@ async fn a_user_without_rights_learns_which_are_needed_and_with_these_it_works()
 }
 
 #[tokio::test]
-async fn who_waits_begins_alone_and_finds_the_nats_when_it_comes() {
+async fn servers_that_dont_wait_for_their_nats_begin_alone_and_find_it_when_it_comes() {
     let mut nats = NatsServer::start();
     nats.kill();
     let builder = Nats::builder(&nats.url()).wait();
-    let [one, two] = [
-        builder.clone().connect().await.unwrap(),
-        builder.connect().await.unwrap(),
-    ];
-    assert!(down(&one).await.contains("can't be reached"));
-    let servers = [&one, &two].map(|node| {
-        let io = Server::builder().adapter(node.clone()).build();
-        io.of("/").on("enter", async || ());
-        io
-    });
-    let (mut client, _) = joined(&servers[0], "a").await;
-    assert!(servers[0].emit("here", 1).into_result().is_err());
-    client.expect(r#"42["here",1]"#).await;
-    let asked = servers[0].of("/").broadcast().sockets().await;
-    assert!(
-        matches!(asked, Err(AdapterError::Unreachable { .. })),
-        "{asked:?}"
-    );
-    // It isn't known that there are no others.
-    let mut started = std::pin::pin!(one.started());
-    let begun = tokio::time::timeout(std::time::Duration::ZERO, &mut started);
-    assert!(begun.await.is_err());
-
-    nats.restart();
-    started.await;
-    for node in [&one, &two] {
-        ready(node).await;
-        until("both servers", || node.servers().len() == 2).await;
-    }
-    servers[1].emit("all", 1).into_result().unwrap();
-    client.expect(r#"42["all",1]"#).await;
+    let [one, two] = [builder.clone().connect(), builder.connect()];
+    let nodes = [one.await.unwrap(), two.await.unwrap()].map(|node| (*node).clone());
+    servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes(nodes, || {
+        nats.restart();
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -6,15 +6,14 @@ mod support;
 
 use std::io::Write;
 
-use antiphon::{Server, adapter::AdapterError};
 use antiphon_cluster::Health;
 use antiphon_postgres::{Error, Postgres};
 use antiphon_test_cluster::{
-    joined,
-    support::{until, within},
+    faults::servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes,
+    support::within,
 };
 use antiphon_test_postgres::{PostgresServer, free_port};
-use support::{Two, client, down, ready};
+use support::{Two, client, ready};
 
 async fn error(url: &str) -> Error {
     let connects = within("an error", Postgres::connect(url));
@@ -177,36 +176,16 @@ async fn many_servers_that_start_at_once_make_one_set_of_tables() {
 }
 
 #[tokio::test]
-async fn who_waits_begins_alone_and_finds_the_postgres_when_it_comes() {
+async fn servers_that_dont_wait_for_their_postgres_begin_alone_and_find_it_when_it_comes() {
     let mut postgres = PostgresServer::start();
     postgres.kill();
     let builder = Postgres::builder(&postgres.url()).wait();
-    let [one, two] = [
-        builder.clone().connect().await.unwrap(),
-        builder.connect().await.unwrap(),
-    ];
-    assert!(down(&one).await.contains("can't be reached"));
-    let servers = [&one, &two].map(|node| {
-        let io = Server::builder().adapter(node.clone()).build();
-        io.of("/").on("enter", async || ());
-        io
-    });
-    let (mut client, _) = joined(&servers[0], "a").await;
-    assert!(servers[0].emit("here", 1).into_result().is_err());
-    client.expect(r#"42["here",1]"#).await;
-    let asked = servers[0].of("/").broadcast().sockets().await;
-    assert!(
-        matches!(asked, Err(AdapterError::Unreachable { .. })),
-        "{asked:?}"
-    );
-    postgres.restart();
-    within("its start", one.started()).await;
-    for node in [&one, &two] {
-        ready(node).await;
-        until("both servers", || node.servers().len() == 2).await;
-    }
-    servers[1].emit("all", 1).into_result().unwrap();
-    client.expect(r#"42["all",1]"#).await;
+    let [one, two] = [builder.clone().connect(), builder.connect()];
+    let nodes = [one.await.unwrap(), two.await.unwrap()].map(|node| (*node).clone());
+    servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes(nodes, || {
+        postgres.restart();
+    })
+    .await;
 }
 
 #[tokio::test]
