@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! HTTP request -> http (routes, checks) -> polling, streaming or websocket -> Session -> Connection
-//! Connection   -> Session::push -> outbound queue -> the poll that waits, the stream or the WebSocket
+//! Connection   -> Session::send -> outbound queue -> the poll that waits, the stream or the WebSocket
 //! ```
 //!
 //! Each session has one driver, a task that watches its deadlines, reads its WebSocket if it has
