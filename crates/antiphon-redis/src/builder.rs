@@ -231,7 +231,8 @@ impl RedisBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn emitter(self) -> Result<Emitter, Error> {
-        let (prefix, channels) = (self.prefix.clone(), self.channels());
+        let (prefix, mut channels) = (self.prefix.clone(), self.channels());
+        channels.listens = false;
         self.open(channels, |broker| Emitter::named(broker, &prefix))
             .await
     }
@@ -245,6 +246,7 @@ impl RedisBuilder {
     /// Outside of a tokio runtime.
     pub async fn node_emitter(self, wire: NodeWire) -> Result<Emitter, Error> {
         let mut channels = channels_of(&wire);
+        channels.listens = false;
         if let Some(streams) = &mut channels.streams {
             streams.names.clear();
         }
@@ -257,6 +259,7 @@ impl RedisBuilder {
         let prefix = &self.prefix;
         Channels {
             are_sharded: false,
+            listens: true,
             probe: format!("{prefix}:probe"),
             right: format!("&{prefix}:*"),
             logs: Some(format!("~{prefix}:*")),
@@ -292,8 +295,10 @@ fn channels_of(wire: &NodeWire) -> Channels {
             sessions,
             ..
         } => {
+            let names = wire.streams_to_read();
             let streams = Streams {
-                names: wire.streams_to_read(),
+                written: names.first().unwrap_or(stream).clone(),
+                names,
                 max_len: *max_len,
                 right: format!("~{stream}* ~{sessions}*"),
             };
@@ -304,6 +309,7 @@ fn channels_of(wire: &NodeWire) -> Channels {
     let prefix = wire.prefix();
     Channels {
         are_sharded,
+        listens: true,
         probe: format!("{prefix}-probe"),
         right: match wire {
             // A right to patterns has to name each of them, and there is one a namespace.

@@ -5,7 +5,7 @@
 
 use std::{pin::Pin, time::Duration};
 
-use redis::{RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use redis::{Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::sync::watch;
 
 use crate::error::{Context, Error};
@@ -77,12 +77,7 @@ impl Connection {
             pipeline.cmd(publish).arg(channel).arg("");
         }
         pipeline.cmd("HELLO");
-        pipeline.ignore_errors();
-        let answers: Vec<RedisResult<Value>> = pipeline
-            .query_async(&mut self.requests.clone())
-            .await
-            .map_err(|error| self.error(&error))?;
-        for answer in answers {
+        for answer in self.answers(pipeline).await? {
             match answer {
                 Ok(about) => self.is_fit(&about, probe)?,
                 // The slot of the channel is on its way to another node, which says nothing of this.
@@ -91,6 +86,27 @@ impl Connection {
             }
         }
         Ok(())
+    }
+
+    /// Whether the user may run these commands. What else is answered is of no matter, as that a
+    /// channel is none of those that the user may use: there are more of them than are asked for here.
+    pub(crate) async fn may(&self, commands: Pipeline) -> Result<(), Error> {
+        let mut answers = self.answers(commands).await?.into_iter();
+        let refused = answers.find_map(|answer| match self.error(&answer.err()?) {
+            Error::Forbidden { answer, .. } if answer.contains("channel") => None,
+            error @ Error::Forbidden { .. } => Some(error),
+            _ => None,
+        });
+        refused.map_or(Ok(()), Err)
+    }
+
+    async fn answers(&self, mut commands: Pipeline) -> Result<Vec<RedisResult<Value>>, Error> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let answers = commands.ignore_errors();
+        let answers = answers.query_async(&mut self.requests.clone()).await;
+        answers.map_err(|error| self.error(&error))
     }
 
     /// Looks at what a Redis says of itself, if this is that.

@@ -226,6 +226,12 @@ impl Error {
                 answer,
                 rights,
             },
+            // What a script may not do is told by an error of the script.
+            _ if lower.contains("the user executing the script can't") => Self::Forbidden {
+                address,
+                answer,
+                rights,
+            },
             _ if lower.contains("cluster support disabled") => Self::NoCluster { address },
             ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
                 Self::NotReady { address, answer }
@@ -255,5 +261,26 @@ fn answer(error: &RedisError) -> String {
         (Some(code), Some(detail)) => format!("{code} {detail}"),
         (Some(code), None) => code.to_owned(),
         _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::make_extension_error;
+
+    use super::*;
+
+    #[test]
+    fn what_a_script_may_not_do_is_told_with_the_rights_that_are_needed() {
+        let context = Context {
+            address: "host:6379".to_owned(),
+            rights: "+hset".to_owned(),
+            seconds: 5,
+        };
+        let answer = "The user executing the script can't run this command or subcommand";
+        let error = make_extension_error("ERR".to_owned(), Some(answer.to_owned()));
+        let error = Error::of(&error, &context);
+        assert!(matches!(&error, Error::Forbidden { .. }), "{error:?}");
+        assert!(error.to_string().ends_with("+hset"), "{error}");
     }
 }

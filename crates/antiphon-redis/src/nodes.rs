@@ -49,7 +49,7 @@ impl Nodes {
         }
         let connection = server.connect(Arc::new(|_| {})).await?;
         let probe = server.probe(None);
-        connection.probe(&probe).await?;
+        server.check(&connection, &probe).await?;
         let node = Node {
             address: None,
             ending: connection.ending(Some(probe)),
@@ -85,7 +85,7 @@ impl Nodes {
             }
             let connection = server.connect_to(cluster, address, Arc::new(|_| {}));
             let connection = connection.await?;
-            connection.probe(&probe).await?;
+            server.check(&connection, &probe).await?;
             nodes.push(Node {
                 address: Some(address.clone()),
                 ending: connection.ending(Some(probe)),

@@ -164,14 +164,12 @@ impl<'s> Reader<'s> {
         backoff: &mut Backoff,
     ) -> Result<std::convert::Infallible, Error> {
         self.look(connection).await?;
+        let mut read = self.catch_up(connection).await?;
+        // What is refused is refused by now, each time.
         backoff.reset();
         shared.up(Side::Reading(number));
         let mut is_behind = true;
         loop {
-            let read = match is_behind {
-                true => self.catch_up(connection).await?,
-                false => self.wait(connection).await?,
-            };
             let is_full = read
                 .iter()
                 .any(|(_, entries)| entries.len() as u64 >= self.count);
@@ -181,6 +179,10 @@ impl<'s> Reader<'s> {
             if !is_new {
                 self.deliver(read).await;
             }
+            read = match is_behind {
+                true => self.catch_up(connection).await?,
+                false => self.wait(connection).await?,
+            };
         }
     }
 

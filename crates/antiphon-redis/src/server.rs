@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use antiphon_cluster::Topic;
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, PushInfo, PushKind, RedisError,
+    AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, Pipeline, PushInfo, PushKind,
+    RedisError,
 };
 use tokio::sync::watch;
 
@@ -71,6 +72,8 @@ pub(crate) type Push = Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub(crate) struct Channels {
     /// Whether they are those of Redis 7 that a cluster of Redis spreads by their slots.
     pub(crate) are_sharded: bool,
+    /// Whether it listens to them. An emitter doesn't.
+    pub(crate) listens: bool,
     /// One that nobody listens to.
     pub(crate) probe: String,
     /// The right to them all.
@@ -86,6 +89,8 @@ pub(crate) struct Channels {
 pub(crate) struct Streams {
     /// Those that it reads. An emitter reads none.
     pub(crate) names: Vec<String>,
+    /// One that it writes to.
+    pub(crate) written: String,
     /// About so many entries are kept in each.
     pub(crate) max_len: u64,
     /// The right to them all.
@@ -109,17 +114,23 @@ impl Channels {
 
     /// What a user has to be allowed, in words of `ACL SETUSER`.
     fn rights(&self, is_cluster: bool) -> String {
-        let commands = match self.are_sharded {
-            true => "+spublish +ssubscribe +sunsubscribe +pubsub|shardnumsub",
-            false => "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub",
+        let commands = match (self.are_sharded, self.listens) {
+            (true, true) => "+spublish +ssubscribe +sunsubscribe +pubsub|shardnumsub",
+            (true, false) => "+spublish",
+            (false, true) => {
+                "+publish +subscribe +unsubscribe +psubscribe +punsubscribe +pubsub|numsub"
+            }
+            (false, false) => "+publish",
         };
         let streams = self.streams.as_ref().map_or_else(String::new, |streams| {
-            format!(
-                " +xadd +xread +xrange +xinfo|stream +set +getdel {}",
-                streams.right
-            )
+            let reads = match self.listens {
+                true => " +xread +xrange +xinfo|stream +set +getdel",
+                false => "",
+            };
+            format!(" +xadd{reads} {}", streams.right)
         });
-        let logs = self.logs.as_ref().map_or_else(String::new, |keys| {
+        let logs = self.logs.as_ref().filter(|_| self.listens);
+        let logs = logs.map_or_else(String::new, |keys| {
             format!(
                 " {keys} +info +script|load +eval +evalsha +time +xadd +xrange +pexpire +get +set \
                  +del +hget +hmget +hset +hincrby"
@@ -130,6 +141,41 @@ impl Channels {
             "+hello +ping{cluster} {commands} {}{streams}{logs}",
             self.right
         )
+    }
+
+    /// Commands that do nothing, one for each that is used in any case: a user who lacks the right to
+    /// one of them learns it at the start, and not when something is to be heard for the first time.
+    fn tries(&self) -> Pipeline {
+        let mut tries = redis::pipe();
+        let mut listens = |begins: &str, ends: &str| {
+            tries.cmd(begins).arg(&self.probe);
+            tries.cmd(ends).arg(&self.probe);
+        };
+        match (self.listens, self.are_sharded) {
+            (true, true) => listens("SSUBSCRIBE", "SUNSUBSCRIBE"),
+            (true, false) => {
+                listens("SUBSCRIBE", "UNSUBSCRIBE");
+                listens("PSUBSCRIBE", "PUNSUBSCRIBE");
+            }
+            (false, _) => {}
+        }
+        if self.listens && !self.are_ours() {
+            let counts = if self.are_sharded {
+                "SHARDNUMSUB"
+            } else {
+                "NUMSUB"
+            };
+            tries.cmd("PUBSUB").arg(counts).arg(&self.probe);
+        }
+        if let Some(streams) = &self.streams {
+            for name in &streams.names {
+                tries.cmd("XREAD").arg("STREAMS").arg(name).arg("$");
+            }
+            // No entry can have this id.
+            let nobody = ["0-0", "nsp", ""];
+            tries.cmd("XADD").arg(&streams.written).arg(&nobody);
+        }
+        tries
     }
 
     /// Whether there are streams to read.
@@ -303,6 +349,13 @@ impl Server {
         })
     }
 
+    /// Sees whether a new connection is one to what it has to be, and whether its user may do what it
+    /// is for.
+    pub(crate) async fn check(&self, connection: &Connection, probe: &Probe) -> Result<(), Error> {
+        connection.probe(probe).await?;
+        connection.may(self.channels.tries()).await
+    }
+
     /// What a connection is asked for again and again: that of this node of a Redis Cluster, or of
     /// any.
     pub(crate) fn probe(&self, at: Option<(&Topology, &Address)>) -> Probe {
@@ -330,6 +383,7 @@ mod tests {
     fn server(url: &str) -> Result<Server, Error> {
         let channels = Channels {
             are_sharded: false,
+            listens: true,
             probe: "antiphon:probe".to_owned(),
             right: "&antiphon:*".to_owned(),
             logs: None,

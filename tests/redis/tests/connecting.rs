@@ -7,7 +7,7 @@ mod support;
 use std::io::{Read, Write};
 
 use antiphon_cluster::Health;
-use antiphon_redis::{Error, Redis};
+use antiphon_redis::{Error, NodeWire, Redis};
 use antiphon_test_cluster::{
     faults::servers_that_wait_for_nothing_begin_alone_and_find_the_broker_when_it_comes,
     support::within,
@@ -122,6 +122,43 @@ async fn a_user_without_rights_learns_which_are_needed_and_with_these_it_works()
     allow("able", &rights);
     let able = Redis::connect(&redis.url_of("able:secret@")).await.unwrap();
     ready(&able).await;
+}
+
+#[tokio::test]
+async fn a_user_of_nodes_wires_learns_at_the_start_which_command_it_may_not_use() {
+    let redis = RedisServer::start();
+    let both = ["subscribe", "psubscribe", "publish", "pubsub"];
+    let of_streams = ["xadd", "xread", "xinfo"];
+    let sharded = ["ssubscribe", "spublish", "pubsub"];
+    let wires = [
+        (NodeWire::classic(), both.to_vec()),
+        (NodeWire::sharded(), sharded.to_vec()),
+        (NodeWire::streams(), [&both[..], &of_streams].concat()),
+    ];
+    for (wire, commands) in wires {
+        for command in commands {
+            let but = format!("-{command}");
+            redis.command(&[
+                "ACL", "SETUSER", "u", "reset", "on", ">secret", "~*", "&*", "+@all", &but,
+            ]);
+            let redis = Redis::builder(&redis.url_of("u:secret@"));
+            let connects = within("an error", redis.connect_node(wire.clone())).await;
+            let error = connects.err();
+            assert!(
+                matches!(&error, Some(Error::Forbidden { .. })),
+                "{wire:?} without {command}: {error:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_emitter_needs_the_right_to_publish_alone() {
+    let redis = RedisServer::start();
+    let rights = ["ACL", "SETUSER", "u", "on", ">secret", "+hello", "+publish"];
+    redis.command(&[&rights[..], &["&antiphon:*"]].concat());
+    let emitter = Redis::builder(&redis.url_of("u:secret@")).emitter();
+    within("its connection", emitter).await.unwrap();
 }
 
 #[tokio::test]
