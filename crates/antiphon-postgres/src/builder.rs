@@ -13,8 +13,8 @@ use antiphon_cluster::{
 };
 
 use crate::{
-    attachments::Attachments, broker::PostgresBroker, error::Error, outbox::Outbox, server::Server,
-    shared::Wire, table::Table,
+    attachments::Attachments, broker::PostgresBroker, error::Error, outbox::Outbox, schema::Schema,
+    server::Server, shared::Wire, table::Table,
 };
 
 /// The names of the tables begin so.
@@ -281,8 +281,8 @@ impl PostgresBuilder {
         table: &Table,
         cluster: impl FnOnce(Arc<PostgresBroker>) -> C,
     ) -> Result<C, Error> {
-        let rights = table.schema().grants();
-        self.open(Wire::Frames(table.clone()), rights, cluster)
+        let schema = table.schema();
+        self.open(Wire::Frames(table.clone()), &schema, cluster)
             .await
     }
 
@@ -291,19 +291,19 @@ impl PostgresBuilder {
         cluster: impl FnOnce(Arc<PostgresBroker>, NodeWire) -> C,
     ) -> Result<C, Error> {
         let attachments = Attachments::new(&self.attachments, self.creates)?;
-        let rights = attachments.schema().grants();
+        let schema = attachments.schema();
         let prefix = self.prefix.as_deref().unwrap_or(NODE_PREFIX).to_owned();
         let cluster = |broker| cluster(broker, NodeWire::Postgres { prefix });
-        self.open(Wire::Node(attachments), rights, cluster).await
+        self.open(Wire::Node(attachments), &schema, cluster).await
     }
 
     async fn open<C>(
         &self,
         wire: Wire,
-        rights: String,
+        schema: &Schema,
         cluster: impl FnOnce(Arc<PostgresBroker>) -> C,
     ) -> Result<C, Error> {
-        let server = Server::new(&self.url, rights)?;
+        let server = Server::new(&self.url, |user| schema.grants(user))?;
         let broker = Arc::new(PostgresBroker::new(server, wire));
         let shared = Arc::clone(&broker.0);
         let cluster = cluster(broker);

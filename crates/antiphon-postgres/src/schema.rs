@@ -44,15 +44,16 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 impl Schema {
-    /// What gives a user the rights.
-    pub(crate) fn grants(&self) -> String {
+    /// What gives the user of this name the rights.
+    pub(crate) fn grants(&self, user: &str) -> String {
+        let user = user.replace('"', "\"\"");
         let tables = self.tables.iter().map(|(table, rights)| {
             let rights = rights.join(", ");
-            format!("GRANT {rights} ON {table} TO CURRENT_USER;\n")
+            format!("GRANT {rights} ON {table} TO \"{user}\";\n")
         });
         let tables: String = tables.collect();
         let sequence = &self.sequence;
-        format!("{tables}GRANT USAGE ON SEQUENCE {sequence} TO CURRENT_USER;")
+        format!("{tables}GRANT USAGE ON SEQUENCE {sequence} TO \"{user}\";")
     }
 
     /// Sees to it that a session finds all that is needed.
@@ -84,7 +85,7 @@ impl Schema {
             return Ok(());
         }
         let address = session.context.address.clone();
-        let sql = format!("{}\n{}", self.setup, self.grants());
+        let sql = format!("{}\n{}", self.setup, session.context.rights);
         if !self.creates {
             return Err(Error::NotSetUp { address, sql });
         }
@@ -134,7 +135,7 @@ impl Schema {
             false => Err(Error::Forbidden {
                 address: session.context.address.clone(),
                 answer: format!("it lacks {}", lacking.join(", ")),
-                sql: self.grants(),
+                sql: session.context.rights.clone(),
             }),
         }
     }

@@ -54,8 +54,8 @@ pub(crate) struct Driver<'s> {
 }
 
 impl Server {
-    /// The Postgres of this URL. `rights` is the SQL that gives a user what is needed.
-    pub(crate) fn new(url: &str, rights: String) -> Result<Self, Error> {
+    /// The Postgres of this URL. `grants` is the SQL that gives the user of this name what is needed.
+    pub(crate) fn new(url: &str, grants: impl FnOnce(&str) -> String) -> Result<Self, Error> {
         let problem = |problem: String| Error::Url { problem };
         if !["postgres://", "postgresql://"]
             .iter()
@@ -86,6 +86,8 @@ impl Server {
         if !is_one && config.get_target_session_attrs() == TargetSessionAttrs::Any {
             config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
+        // Without one it is that of the system's user, which the library finds out.
+        let rights = grants(config.get_user().unwrap_or("the user of the server"));
         let context = Context { address, rights };
         Ok(Self { config, context })
     }
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     fn server(url: &str) -> Result<Server, Error> {
-        Server::new(url, String::new())
+        Server::new(url, str::to_owned)
     }
 
     #[test]

@@ -202,6 +202,6 @@ mod tests {
         assert_eq!(table.events(), "shop_2_events");
         let schema = table.schema();
         assert!(!schema.setup.contains("antiphon_"));
-        assert!(schema.grants().contains("shop_2_events_id_seq"));
+        assert!(schema.grants("able").contains("shop_2_events_id_seq"));
     }
 }
