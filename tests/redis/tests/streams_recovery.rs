@@ -238,3 +238,20 @@ async fn a_server_that_is_new_gives_what_was_missed_before_it() {
     two.pair.one().to("a").emit("n", 500);
     assert_eq!(back.numbers(1).await, [500]);
 }
+
+/// Sessions of this format don't say when they began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_before_a_client_came_isnt_to_be_had_by_an_offset_that_is_made_up() {
+    let two = at(RedisServer::start()).await;
+    two.pair.one().emit("n", 1);
+    let [mut one, _] = one_of_each(&two.pair).await;
+    two.pair.one().emit("n", 2);
+    assert_eq!(one.numbers(1).await, [2]);
+    let mut away = one.session.clone();
+    drop(one);
+    away.offset = Some("1-1".to_owned());
+    let mut back = away.back(&two.pair.servers[1]).await;
+    assert_ne!(back.sid, away.sid);
+    two.pair.one().emit("n", 3);
+    assert_eq!(back.numbers(1).await, [3]);
+}

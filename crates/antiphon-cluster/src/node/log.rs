@@ -18,6 +18,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    future::ready,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
     time::{Duration, Instant, UNIX_EPOCH},
 };
@@ -481,7 +482,13 @@ impl Log for NodeLog {
     }
 
     fn read(&self, missed: Missed) -> BoxFuture<Result<Page, LogError>> {
-        self.replica().read(missed)
+        let replica = self.replica();
+        // A session of Node's doesn't say when it began. Its client says up to where it has come, and
+        // must not get what was before by saying anything.
+        if missed.after > missed.stays.came && !replica.may_have(missed.after) {
+            return Box::pin(ready(Err(LogError::Gap)));
+        }
+        replica.read(missed)
     }
 
     fn newest(

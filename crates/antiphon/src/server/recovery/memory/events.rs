@@ -41,6 +41,8 @@ pub(in crate::server::recovery) struct Events {
     everyone: u64,
     /// No room that isn't known has had an event above this.
     forgotten: u64,
+    /// The last event that has been dropped.
+    dropped: u64,
     /// Of the events up to this one, some never came to be kept: it isn't known for whom they were.
     lost: u64,
 }
@@ -74,6 +76,7 @@ impl Events {
             by_name: HashMap::new(),
             everyone: 0,
             forgotten: 0,
+            dropped: 0,
             lost: 0,
         }
     }
@@ -178,6 +181,7 @@ impl Events {
             }
             self.bytes -= first.bytes();
             self.count -= first.len();
+            self.dropped = first.last;
             self.segments.pop_front();
         }
         self.forget_rooms();
@@ -302,6 +306,12 @@ impl Events {
         self.page(sequences.into_iter(), missed.bytes)
     }
 
+    /// Whether there is an event of this sequence, or may have been one that was dropped.
+    pub(in crate::server::recovery) fn may_have(&self, sequence: u64) -> bool {
+        let has = |segment: &Segment| segment.address(sequence).is_some();
+        sequence <= self.dropped || self.segment(sequence).is_some_and(has)
+    }
+
     /// Whether an event was not for a socket that was in one of these rooms.
     fn excepts(&self, sequence: u64, stays: &[Stay]) -> bool {
         let address = self.segment(sequence).and_then(|one| one.address(sequence));
@@ -376,6 +386,7 @@ impl Events {
     ) {
         self.everyone = past.everyone;
         self.forgotten = past.forgotten;
+        self.dropped = self.dropped.max(past.forgotten);
         for (name, newest) in rooms {
             let key = self.rooms.insert(Head {
                 name: name.clone(),

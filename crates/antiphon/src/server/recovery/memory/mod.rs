@@ -69,6 +69,13 @@ impl MemoryLog {
         self.lock().first()
     }
 
+    /// Whether there is an event of this sequence, or may have been one that was dropped since. A
+    /// client that says that it has had another one makes it up, or takes it from elsewhere.
+    #[must_use]
+    pub fn may_have(&self, sequence: u64) -> bool {
+        self.lock().may_have(sequence)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Events> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
