@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use antiphon::{Bytes, Recovery, Server, ServerBuilder, adapter::BoxFuture};
+use antiphon::{
+    Bytes, Recovery, Server, ServerBuilder,
+    adapter::{AdapterError, BoxFuture},
+};
 use antiphon_cluster::{
     Emitter, Topic,
     broker::memory::Hub,
@@ -143,12 +146,30 @@ async fn how_many_servers_are_missing_is_said() {
         pair.settle().await;
         // No handler, no answer: as in Node.
         let asked = pair.one().server_side_emit_with_ack::<()>("unknown", ());
-        let error = within("its time", asked).await.unwrap_err();
-        assert!(
-            error.to_string().contains("0 of 1 other servers"),
-            "{error}"
-        );
+        let answered = within("its time", asked).await.unwrap();
+        let missing = Some(AdapterError::Missing { count: 1, of: 1 });
+        assert_eq!((answered.answers.len(), answered.error), (0, missing));
     }
+}
+
+#[tokio::test]
+async fn answers_that_have_come_are_there_also_if_others_are_missing() {
+    let hub = Hub::new();
+    let (pair, _) = on(&hub, NodeWire::classic()).await;
+    let third = NodeCluster::new(hub.broker(), NodeWire::classic());
+    let other = Server::builder().adapter(third.clone()).build();
+    other.of("/").on_server_side("name", async |(): ()| "three");
+    pair.settle().await;
+    third.subscribed().await;
+    let asked = pair.one().server_side_emit_with_ack::<String>("name", ());
+    let answered = within("its time", asked).await.unwrap();
+    assert!(!answered.is_complete());
+    let missing = Some(AdapterError::Missing { count: 1, of: 2 });
+    assert_eq!(answered.error, missing);
+    let [(_, name)] = &answered.answers[..] else {
+        panic!("{answered:?}");
+    };
+    assert_eq!(name.as_deref().unwrap(), "three");
 }
 
 #[tokio::test]

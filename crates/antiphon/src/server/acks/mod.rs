@@ -404,15 +404,37 @@ pub struct ServerAnswers<R> {
     /// The servers that have not answered in time. One that has no handler for the event is neither
     /// here nor there.
     pub missing: Vec<NodeId>,
+    /// How many are missing where the adapter doesn't know their names
+    /// ([`AdapterError::Missing`]), if any are.
+    pub error: Option<AdapterError>,
+}
+
+impl<R> ServerAnswers<R> {
+    /// Whether every server that has a handler has answered.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.missing.is_empty() && self.error.is_none()
+    }
 }
 
 impl<R: FromArgs> ServerAnswers<R> {
     pub(crate) async fn collect(answered: Answered<ServerAnswer>) -> Result<Self, AckError> {
-        let (answers, missing) = answered.collect().await?;
+        let (answers, missing, error) = answered.collect().await;
+        // What has come counts all the same.
+        let error = match error {
+            Some(error) if !matches!(error, AdapterError::Missing { .. }) => {
+                return Err(error.into());
+            }
+            error => error,
+        };
         let answers = answers.into_iter();
         let answers = answers
             .map(|(node, args)| (node, R::from_args(args).map_err(AckError::from)))
             .collect();
-        Ok(Self { answers, missing })
+        Ok(Self {
+            answers,
+            missing,
+            error,
+        })
     }
 }

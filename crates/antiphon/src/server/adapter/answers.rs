@@ -243,19 +243,19 @@ impl<T> Answered<T> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for all. An adapter that has neither ended its question in time nor named a server
-    /// that it waits for is an error.
-    pub(crate) async fn collect(mut self) -> Result<(Vec<T>, Vec<NodeId>), AdapterError> {
+    /// Waits for all. Returns the answers, the servers that are missing by name, and the error of the
+    /// question: an adapter that has neither ended it in time nor named a server that it waits for is
+    /// one.
+    pub(crate) async fn collect(mut self) -> (Vec<T>, Vec<NodeId>, Option<AdapterError>) {
         let mut answers = Vec::new();
         while let Some(answer) = self.next().await {
             answers.push(answer);
         }
         let missing = self.missing();
-        match self.take_error() {
-            Some(error) => Err(error),
-            None if self.is_late && missing.is_empty() => Err(AdapterError::NoAnswer),
-            None => Ok((answers, missing)),
-        }
+        let is_silent = self.is_late && missing.is_empty();
+        let silence = is_silent.then_some(AdapterError::NoAnswer);
+        let error = self.take_error().or(silence);
+        (answers, missing, error)
     }
 }
 

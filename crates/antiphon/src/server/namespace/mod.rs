@@ -258,7 +258,8 @@ impl Namespace {
     /// missing.
     ///
     /// # Errors
-    /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails.
+    /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails. Servers that
+    /// are missing are no error: the answers of the others are in the result.
     #[doc(alias = "serverSideEmitWithAck")]
     pub fn server_side_emit_with_ack<R: FromArgs + Send + 'static>(
         &self,

@@ -294,7 +294,8 @@ impl Broadcast {
         let (found, fetched) = Answers::channel_until(self.deadline());
         let adapter = self.namespace.adapter();
         adapter.fetch(&self.target, self.flags, found);
-        fetched.collect().await
+        let (sockets, missing, error) = fetched.collect().await;
+        error.map_or(Ok((sockets, missing)), Err)
     }
 
     pub(super) const fn namespace(&self) -> &Namespace {
