@@ -149,7 +149,10 @@ fn unreachable(mut errors: Vec<(&Address, Error)>) -> Error {
     let is_away = |error: &Error| {
         matches!(
             error,
-            Error::Unreachable { .. } | Error::Closed { .. } | Error::Silent { .. }
+            Error::Unreachable { .. }
+                | Error::Closed { .. }
+                | Error::NotTaken { .. }
+                | Error::Silent { .. }
         )
     };
     if let Some(number) = errors.iter().position(|(_, error)| !is_away(error)) {

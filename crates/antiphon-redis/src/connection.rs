@@ -88,13 +88,15 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether the user may run these commands. What else is answered is of no matter, as that a
+    /// Whether there are these commands, and the user may run them. What else is answered is of no matter, as that a
     /// channel is none of those that the user may use: there are more of them than are asked for here.
     pub(crate) async fn may(&self, commands: Pipeline) -> Result<(), Error> {
         let mut answers = self.answers(commands).await?.into_iter();
         let refused = answers.find_map(|answer| match self.error(&answer.err()?) {
             Error::Forbidden { answer, .. } if answer.contains("channel") => None,
-            error @ Error::Forbidden { .. } => Some(error),
+            error @ (Error::Forbidden { .. } | Error::NoCommand { .. } | Error::TooOld { .. }) => {
+                Some(error)
+            }
             _ => None,
         });
         refused.map_or(Ok(()), Err)

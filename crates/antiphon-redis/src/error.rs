@@ -43,6 +43,23 @@ pub enum Error {
         /// Host and port, or the path of its socket.
         address: String,
     },
+    /// It has closed the connection before it has answered anything.
+    #[error(
+        "Redis at {address} closes the connection at once: it wants TLS (rediss://), or takes no more \
+         clients (maxclients), or it is no Redis. Its log says which"
+    )]
+    NotTaken {
+        /// Host and port, or the path of its socket.
+        address: String,
+    },
+    /// What listens there speaks another protocol.
+    #[error("what listens at {address} is no Redis, or speaks TLS alone (rediss://): {answer}")]
+    NotRedis {
+        /// Host and port, or the path of its socket.
+        address: String,
+        /// What isn't understood of what it says.
+        answer: String,
+    },
     /// It takes too long to answer.
     #[error(
         "Redis at {address} hasn't answered in {seconds} s: it hangs, it is overloaded, or the \
@@ -74,6 +91,17 @@ pub enum Error {
         address: String,
         /// The version that is needed.
         needed: &'static str,
+        /// What it says.
+        answer: String,
+    },
+    /// It lacks a command.
+    #[error(
+        "Redis at {address} lacks a command that is needed: {answer}. Its configuration renames or \
+         disables it (rename-command), or it is too old"
+    )]
+    NoCommand {
+        /// Host and port, or the path of its socket.
+        address: String,
         /// What it says.
         answer: String,
     },
@@ -211,14 +239,22 @@ impl Error {
                 needed: "6.0",
                 answer,
             },
-            _ if lower.contains("unknown command") => Self::TooOld {
+            _ if lower.contains("unknown command") || lower.contains("unknown subcommand") => {
+                // What follows are its arguments, which may be what a client has sent.
+                let (answer, _) = answer.split_once(", with args").unwrap_or((&answer, ""));
+                let answer = answer.to_owned();
+                match first_version(&lower) {
+                    Some(needed) => Self::TooOld {
+                        address,
+                        needed,
+                        answer,
+                    },
+                    None => Self::NoCommand { address, answer },
+                }
+            }
+            ErrorKind::Parse => Self::NotRedis {
                 address,
-                needed: if lower.contains("hello") {
-                    "6.0"
-                } else {
-                    "7.0"
-                },
-                answer,
+                answer: answer.lines().next().unwrap_or_default().to_owned(),
             },
             ErrorKind::AuthenticationFailed => Self::Login { address, answer },
             ErrorKind::Server(ServerErrorKind::NoPerm) => Self::Forbidden {
@@ -255,6 +291,21 @@ impl Error {
     }
 }
 
+/// The version since which Redis has the command that it doesn't know, if that isn't a matter of
+/// course.
+fn first_version(unknown: &str) -> Option<&'static str> {
+    let versions = [
+        ("hello", "6.0"),
+        ("getdel", "6.2"),
+        ("spublish", "7.0"),
+        ("ssubscribe", "7.0"),
+        ("shardnumsub", "7.0"),
+    ];
+    let command = unknown.split(", with args").next().unwrap_or_default();
+    let known = versions.iter().find(|(name, _)| command.contains(name));
+    known.map(|(_, version)| *version)
+}
+
 /// What the server says, in its own words, or else the library.
 fn answer(error: &RedisError) -> String {
     match (error.code(), error.detail()) {
@@ -270,16 +321,36 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn what_a_script_may_not_do_is_told_with_the_rights_that_are_needed() {
+    fn told(code: &str, answer: &str) -> Error {
         let context = Context {
             address: "host:6379".to_owned(),
             rights: "+hset".to_owned(),
             seconds: 5,
         };
+        let error = make_extension_error(code.to_owned(), Some(answer.to_owned()));
+        Error::of(&error, &context)
+    }
+
+    #[test]
+    fn a_command_that_lacks_is_told_without_what_was_to_be_said_by_it() {
+        let error = told(
+            "ERR",
+            "unknown command 'XADD', with args beginning with: 'hello'",
+        );
+        assert!(matches!(&error, Error::NoCommand { .. }), "{error:?}");
+        assert!(!error.to_string().contains("hello"), "{error}");
+        let error = told(
+            "ERR",
+            "unknown command 'SSUBSCRIBE', with args beginning with: 'a'",
+        );
+        let is_old = matches!(&error, Error::TooOld { needed: "7.0", .. });
+        assert!(is_old, "{error:?}");
+    }
+
+    #[test]
+    fn what_a_script_may_not_do_is_told_with_the_rights_that_are_needed() {
         let answer = "The user executing the script can't run this command or subcommand";
-        let error = make_extension_error("ERR".to_owned(), Some(answer.to_owned()));
-        let error = Error::of(&error, &context);
+        let error = told("ERR", answer);
         assert!(matches!(&error, Error::Forbidden { .. }), "{error:?}");
         assert!(error.to_string().ends_with("+hset"), "{error}");
     }

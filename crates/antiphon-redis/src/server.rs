@@ -340,7 +340,10 @@ impl Server {
                 address: context.address.clone(),
                 seconds: context.seconds,
             })?
-            .map_err(error)?;
+            .map_err(|failed| match error(failed) {
+                Error::Closed { address } => Error::NotTaken { address },
+                error => error,
+            })?;
         Ok(Connection {
             requests,
             context,

@@ -82,8 +82,24 @@ async fn an_old_redis_is_told_by_its_age() {
 async fn what_is_no_redis_is_an_error() {
     let answer = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
     let error = error(&listens(Some(answer))).await;
-    let text = error.to_string();
-    assert!(text.starts_with("Redis at 127.0.0.1:"), "{text}");
+    assert!(matches!(error, Error::NotRedis { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn who_isnt_let_in_learns_that_and_what_may_be_the_reason() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let error = error(&format!("redis://{address}")).await;
+    assert!(matches!(error, Error::NotTaken { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_redis_whose_configuration_disables_a_command_says_so_at_the_start() {
+    let redis = RedisServer::with(&["--rename-command", "XADD", ""]);
+    let streams = Redis::builder(&redis.url()).connect_node(NodeWire::streams());
+    let error = within("an error", streams).await.unwrap_err();
+    assert!(matches!(error, Error::NoCommand { .. }), "{error:?}");
 }
 
 #[tokio::test]
