@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, Once, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -68,6 +68,8 @@ pub(crate) struct Link {
     received: AtomicU64,
     dropped: AtomicU64,
     malformed: AtomicU64,
+    /// It has been said that there is no shared log.
+    said_no_log: Once,
 }
 
 fn count(counter: &AtomicU64, more: u64) -> u64 {
@@ -90,7 +92,19 @@ impl Link {
             received: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             malformed: AtomicU64::new(0),
+            said_no_log: Once::new(),
         }
+    }
+
+    /// A namespace with recovery wants a log that the servers share, and there is none. What isn't
+    /// meant so can't be seen otherwise before a client comes back to another server.
+    pub(crate) fn no_log(&self) {
+        self.said_no_log.call_once(|| {
+            tracing::warn!(
+                "what connects the servers keeps no logs: each server recovers its own sessions, and \
+                 clients that come back to another one begin anew"
+            );
+        });
     }
 
     /// Connects, and gives what comes to the owner of the link.

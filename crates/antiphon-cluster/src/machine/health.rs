@@ -84,6 +84,9 @@ impl fmt::Display for Health {
             Self::Starting => f.write_str("starting"),
             Self::Ready => f.write_str("ready"),
             Self::Degraded(trouble) => write!(f, "degraded: {trouble}"),
+            Self::Resyncing { missing } if missing.is_empty() => {
+                f.write_str("resyncing: subscribing to what is wanted")
+            }
             Self::Resyncing { missing } => {
                 write!(f, "resyncing: {} servers not heard yet", missing.len())
             }

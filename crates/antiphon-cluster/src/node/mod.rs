@@ -224,8 +224,13 @@ impl AdapterFactory for NodeCluster {
     }
 
     fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        let log = Router::log(&self.0, namespace, bounds)?;
-        Some(log)
+        match Router::log(&self.0, namespace, bounds) {
+            Some(log) => Some(log),
+            None => {
+                self.0.link().no_log();
+                None
+            }
+        }
     }
 }
 
