@@ -19,6 +19,6 @@ mod streams;
 mod subject;
 mod wire;
 
-pub use antiphon_cluster::{Emitter, Health, Trouble};
+pub use antiphon_cluster::{ClusterStats, Emission, Emitter, Health, Trouble};
 pub use builder::{Nats, NatsBuilder};
 pub use error::Error;

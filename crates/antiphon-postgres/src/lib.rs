@@ -20,7 +20,7 @@ mod table;
 #[cfg(feature = "tls")]
 mod tls;
 
-pub use antiphon_cluster::Emitter;
+pub use antiphon_cluster::{ClusterStats, Emission, Emitter, Health, Trouble};
 pub use builder::{NodePostgres, Postgres, PostgresBuilder};
 pub use error::Error;
 pub use outbox::Outbox;

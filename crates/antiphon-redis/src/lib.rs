@@ -24,7 +24,10 @@ mod tls;
 mod topology;
 mod url;
 
-pub use antiphon_cluster::{Emitter, Health, Trouble, node::NodeWire};
+pub use antiphon_cluster::{
+    ClusterStats, Emission, Emitter, Health, Trouble,
+    node::{Mode, NodeWire},
+};
 pub use builder::{NodeRedis, Redis, RedisBuilder};
 pub use error::Error;
 

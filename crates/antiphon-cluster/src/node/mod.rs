@@ -23,12 +23,13 @@ use antiphon::{
     adapter::{Adapter, AdapterFactory, Local},
     recovery::{Bounds, Log},
 };
-use antiphon_protocol::cluster::node::{Mode, is_stream, streams};
+use antiphon_protocol::cluster::node::{is_stream, streams};
 use tokio::sync::watch;
 
 pub use crate::broker::Store;
 use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
 use adapter::Namespaced;
+pub use antiphon_protocol::cluster::node::Mode;
 pub(crate) use codec::Codec;
 use router::Router;
 
@@ -87,6 +88,16 @@ impl NodeWire {
     }
 
     /// The sharded adapter with its default options.
+    ///
+    /// ```
+    /// use antiphon_cluster::node::{Mode, NodeWire};
+    ///
+    /// // createShardedAdapter(pub, sub, { subscriptionMode: "static" })
+    /// let mut wire = NodeWire::sharded();
+    /// if let NodeWire::Sharded { mode, .. } = &mut wire {
+    ///     *mode = Mode::Static;
+    /// }
+    /// ```
     #[must_use]
     pub fn sharded() -> Self {
         Self::Sharded {
