@@ -12,7 +12,7 @@ use antiphon::{
 use antiphon_cluster::{
     Emitter, Topic,
     broker::memory::Hub,
-    node::{NodeCluster, NodeWire},
+    node::{Mode, NodeCluster, NodeWire},
 };
 use antiphon_test_cluster::{Pair, answer, features, support::within};
 use tokio::time::timeout;
@@ -134,6 +134,19 @@ test_wire!(classic, NodeWire::classic(), "socket.io#/#");
 test_wire!(sharded, NodeWire::sharded(), "socket.io#/#");
 test_wire!(streams, NodeWire::streams(), "socket.io#/#");
 test_wire!(postgres, NodeWire::postgres(), "socket.io#/");
+
+#[tokio::test]
+async fn where_each_room_has_a_channel_so_has_each_socket() {
+    let mut wire = NodeWire::sharded();
+    if let NodeWire::Sharded { mode, .. } = &mut wire {
+        *mode = Mode::DynamicPrivate;
+    }
+    let pair = pair(wire).await;
+    let (mut clients, ids) = pair.clients(["a", "a"]).await;
+    pair.settle().await;
+    pair.one().to(&ids[1]).emit("private", 1);
+    clients[1].expect(r#"42["private",1]"#).await;
+}
 
 #[tokio::test]
 async fn how_many_servers_are_missing_is_said() {

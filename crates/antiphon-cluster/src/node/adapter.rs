@@ -220,6 +220,21 @@ impl Inner {
         self.log.is_some() && !flags.volatile && flags.at_least_once.is_none()
     }
 
+    /// A room has got its first socket.
+    fn created(&self, room: &str) {
+        if let Some(topic) = self.codec.room(room) {
+            self.router.link().wanted.want(topic);
+        }
+    }
+
+    /// A room has lost its last socket.
+    fn deleted(&self, room: &str) {
+        if let Some(topic) = self.codec.room(room) {
+            let linger = self.local.recovery_time();
+            self.router.link().give_up(&topic, linger);
+        }
+    }
+
     fn publish(&self, (topic, frame): (Topic, Bytes)) -> Result<(), AdapterError> {
         self.router.link().publish(&topic, frame)
     }
@@ -459,23 +474,22 @@ impl Adapter for Namespaced {
     }
 
     fn watch(&self) -> Watch {
-        Watch::Rooms
+        match self.0.router.wire {
+            NodeWire::Sharded {
+                mode: Mode::DynamicPrivate,
+                ..
+            } => Watch::Sockets,
+            _ => Watch::Rooms,
+        }
     }
 
     fn changed(&self, change: Membership<'_>) {
-        let this = &self.0;
-        let topic = |room: &Room| this.codec.room(room);
         match change {
-            Membership::Created { room } => {
-                let topic = topic(room).into_iter();
-                topic.for_each(|topic| this.router.link().wanted.want(topic));
-            }
-            Membership::Deleted { room } => {
-                if let Some(topic) = topic(room) {
-                    let linger = this.local.recovery_time();
-                    this.router.link().give_up(&topic, linger);
-                }
-            }
+            Membership::Created { room } => self.0.created(room),
+            Membership::Deleted { room } => self.0.deleted(room),
+            // Where each room has a channel, that of a socket's own id has one.
+            Membership::Came { socket } => self.0.created(socket.as_str()),
+            Membership::Gone { socket } => self.0.deleted(socket.as_str()),
             _ => {}
         }
     }
