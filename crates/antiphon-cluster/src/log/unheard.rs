@@ -165,13 +165,16 @@ impl Unheard {
         self.unsent = self.entries.keys().next().copied().unwrap_or(self.next);
     }
 
-    /// The broker says no: what waits won't be stored.
-    pub(super) fn deny(&mut self, reason: String) {
+    /// The broker says no: what waits won't be stored. Returns whether it says so for the first time
+    /// since the log was open, or for another reason.
+    pub(super) fn deny(&mut self, reason: String) -> bool {
         while let Some((number, _)) = self.entries.first_key_value() {
             let number = *number;
             self.fail(number, &reason);
         }
+        let is_new = self.denied.as_ref() != Some(&reason);
         self.denied = Some(reason);
+        is_new
     }
 }
 
@@ -209,7 +212,8 @@ mod tests {
         assert!(sent(&mut unheard, 9).is_empty());
         unheard.opened();
         assert_eq!(sent(&mut unheard, 9), [2, 3, 4, 5]);
-        unheard.deny("no".to_owned());
+        assert!(unheard.deny("no".to_owned()));
+        assert!(!unheard.deny("no".to_owned()), "it is said once");
         assert!(matches!(promises[4].try_recv(), Ok(Err(_))));
         assert!(unheard.push(now, |_| Vec::new()).is_err());
         assert_eq!((unheard.bytes, unheard.failures()), (0, 5));

@@ -361,7 +361,7 @@ impl NodeLog {
         };
         while self.reached.borrow().is_none() {
             let begun = self.begin(&namespace).await;
-            self.state().denied = None;
+            let before = self.state().denied.take();
             match begun {
                 Ok(()) => {
                     self.state().outbox.begin();
@@ -370,8 +370,11 @@ impl NodeLog {
                 // It is tried again when the connection is there.
                 Err(Refused::Down { .. } | Refused::Closed) => return,
                 Err(error) => {
-                    tracing::error!(namespace = &*self.name, %error, "the stream can't be read: events of this namespace aren't delivered");
-                    self.state().denied = Some(error.to_string());
+                    let reason = error.to_string();
+                    if before.as_ref() != Some(&reason) {
+                        tracing::error!(namespace = &*self.name, %error, "the stream can't be read: events of this namespace aren't delivered");
+                    }
+                    self.state().denied = Some(reason);
                     tokio::time::sleep(50 * PAUSE).await;
                 }
             }

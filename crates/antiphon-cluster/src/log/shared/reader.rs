@@ -1,7 +1,7 @@
 //! The reader of a shared log: reads what this server has missed, and gives it to the sockets.
 //!
 //! It is a task that the log wakes, and the only one that reads. Meanwhile what is heard is left alone.
-//! What the broker denies is said, and tried again.
+//! What the broker denies is said once, and tried again.
 
 use std::time::Duration;
 
@@ -33,8 +33,9 @@ impl Shared {
             if matches!(error, Refused::Down { .. } | Refused::Closed) {
                 return;
             }
-            tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
-            self.state().unheard.deny(error.to_string());
+            if self.state().unheard.deny(error.to_string()) {
+                tracing::error!(namespace = &*self.name, %error, "the shared log can't be read: events of this namespace aren't delivered");
+            }
             tokio::time::sleep(DENIED).await;
             self.state().tail.read();
         }

@@ -144,8 +144,14 @@ impl Resumption {
     ) -> Result<u64, LogError> {
         let ordered = &self.ordered;
         ordered.expire();
-        ordered.fetch(pid, asked).await?;
-        let found = ordered.sessions().claim(pid, asked).ok_or_else(|| {
+        let was_here = ordered.fetch(pid, asked).await?;
+        let found = {
+            let mut sessions = ordered.sessions();
+            // Who has waited for nobody isn't late: of two that come at once the latest claim counts.
+            let asked = if was_here { crate::clock::now() } else { asked };
+            sessions.claim(pid, asked)
+        };
+        let found = found.ok_or_else(|| {
             // What was ours begins with our epoch.
             let epoch = pid.split_once('.').map(|(epoch, _)| epoch);
             match epoch == Some(&*ordered.epoch()) {

@@ -20,14 +20,15 @@ use crate::server::Room;
 
 impl Ordered {
     /// Takes a session from wherever it is, if it isn't here, for a client that has come at this time.
-    pub(super) async fn fetch(&self, pid: &str, asked: Instant) -> Result<(), LogError> {
+    /// Returns whether it was here.
+    pub(super) async fn fetch(&self, pid: &str, asked: Instant) -> Result<bool, LogError> {
         let (is_here, is_lent) = {
             let sessions = self.sessions();
             let is_lent = self.log.lends() && sessions.is_parked(pid);
             (sessions.contains(pid), is_lent)
         };
         if is_here && !is_lent {
-            return Ok(());
+            return Ok(true);
         }
         match self.log.take(pid).await? {
             Some(saved) => self.park_saved(saved, Some(asked)),
@@ -38,7 +39,7 @@ impl Ordered {
             }
             None => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     /// A session that this server has taken, or that was there when the log was opened, waits for
