@@ -199,6 +199,30 @@ async fn of_two_connections_that_claim_a_session_at_once_one_gets_it() {
     assert_eq!(sockets[0].id().as_str(), client.sid);
 }
 
+/// On several threads the one that has come an instant earlier may claim an instant later.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_connections_that_come_for_a_session_at_once_none_begins_anew() {
+    let io = recovering();
+    io.of("/").on_connect(async |_: Socket| {});
+    let address = serve(&io).await;
+    let client = Client::new(address).await;
+    for _ in 0..1_000 {
+        let all = [(); 4].map(|()| {
+            let auth = client.auth();
+            tokio::spawn(async move { Client::open(address, &auth).await.next().await })
+        });
+        for one in all {
+            // The others are told that they are over, by one packet or another.
+            if let Received::Text(told) = one.await.unwrap() {
+                assert!(
+                    !told.starts_with("40") || told.contains(&client.sid),
+                    "{told}"
+                );
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_claims_its_session_while_it_is_resumed_gets_it() {
     let store = Store::new(true);
