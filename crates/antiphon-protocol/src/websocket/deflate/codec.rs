@@ -234,19 +234,17 @@ impl Inflation {
         payload: &mut &[u8],
         max: usize,
     ) -> Result<(), FrameError> {
-        let length = self.inflated.0.len();
+        let most = self.inflated.0.len() + MADE_A_STEP;
         let mut read = 0;
-        while !payload.is_empty()
-            && read < READ_A_STEP
-            && self.inflated.0.len() < length + MADE_A_STEP
-        {
-            let (mut piece, rest) = payload.split_at(payload.len().min(PIECE));
-            let in_piece = piece.len();
+        while !payload.is_empty() && read < READ_A_STEP && self.inflated.0.len() < most {
+            let length = payload.len().min(PIECE);
+            let mut piece = &payload[..length];
             let inflated = self.add(&mut piece, max);
-            read += in_piece - piece.len();
-            *payload = &payload[in_piece - piece.len()..];
+            // All of it, but for an error.
+            let taken = length - piece.len();
+            read += taken;
+            *payload = &payload[taken..];
             inflated?;
-            debug_assert_eq!(*payload, rest);
         }
         Ok(())
     }
