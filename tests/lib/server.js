@@ -26,7 +26,7 @@ const CONFORMANCE = [
   ...["--connect-timeout", "1000", "--cors", "*"],
 ];
 
-const STOP_DEADLINE = 5_000;
+const STOP_DEADLINE = 15_000;
 
 const running = new Set();
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));

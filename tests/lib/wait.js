@@ -1,6 +1,7 @@
 // Waiting for conditions, each with a deadline that names what was waited for.
 
-export const DEADLINE = 10_000;
+/** Long, since it costs a test that passes nothing, and machines may be slow for a while. */
+export const DEADLINE = 30_000;
 
 /** The promise's value, or an error once `ms` have passed. */
 export async function within(promise, what, ms = DEADLINE) {
