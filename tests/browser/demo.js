@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../lib/port.js";
 import { within } from "../lib/wait.js";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
@@ -16,7 +17,7 @@ export class Demo {
   url = "";
   /** What it has printed. */
   log = [];
-  #port = 0;
+  #port;
   #folder = mkdtempSync(join(tmpdir(), "antiphon-demo-"));
   #child;
   #exited;
@@ -31,6 +32,7 @@ export class Demo {
 
   async start() {
     const program = join(target, "debug", "antiphon-demo");
+    this.#port ??= await freePort();
     const env = { ...process.env, PORT: String(this.#port), DATA: this.#folder, RUST_LOG: "warn", ...this.#env };
     const child = spawn(program, { stdio: ["ignore", "pipe", "inherit"], env });
     this.#child = child;

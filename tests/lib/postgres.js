@@ -23,7 +23,6 @@ function user() {
 
 /** On a free port, in a folder of its own: its URL, a pool of connections, and its end. */
 export async function startPostgres() {
-  const port = await freePort();
   const folder = mkdtempSync(join(tmpdir(), "antiphon-postgres-"));
   const as = user();
   if (as.uid) chownSync(folder, as.uid, as.gid);
@@ -31,6 +30,7 @@ export async function startPostgres() {
   const options = ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"];
   const made = spawnSync(program("initdb"), [...options, "--pgdata", data], as);
   if (made.status !== 0) throw new Error(`initdb: ${made.stderr}`);
+  const port = await freePort();
   const settings = ["-D", data, "-p", String(port), "-h", "127.0.0.1", "-k", "", "-F"];
   const child = spawn(program("postgres"), settings, { stdio: "ignore", ...as });
   process.on("exit", () => child.kill("SIGKILL"));
@@ -42,6 +42,7 @@ export async function startPostgres() {
       await client.query("SELECT 1");
       break;
     } catch (error) {
+      if (child.exitCode !== null) throw new Error(`postgres ended: ${child.exitCode}`);
       if (Date.now() - start > 30_000) throw error;
       await new Promise((done) => setTimeout(done, 50));
     }

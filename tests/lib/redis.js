@@ -19,7 +19,11 @@ export async function startRedis(more = []) {
   const url = `redis://127.0.0.1:${port}`;
   const client = new Redis(url, { lazyConnect: false, retryStrategy: () => 50 });
   client.on("error", () => {});
-  await client.ping();
+  const ended = new Promise((_, reject) => {
+    child.on("exit", (code) => reject(new Error(`redis-server ended: ${code}`)));
+  });
+  ended.catch(() => {}); // for when it ends later
+  await Promise.race([client.ping(), ended]);
   return {
     url,
     port,

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { freePort } from "./port.js";
 import { until, within } from "./wait.js";
 
 const tests = fileURLToPath(new URL("..", import.meta.url));
@@ -114,6 +115,8 @@ async function start(program, referenceFlags, flags, port, wrapper = []) {
   const command = isReference ? process.execPath : join(programs, program);
   const script = isReference ? [join(tests, "reference", "server.js")] : [];
   const own = isReference ? referenceFlags : [];
+  // It may be killed and come back on it.
+  port ??= await freePort();
   const line = [...wrapper, command, ...script, String(port), ...own, ...flags.map(String)];
   const server = new Server(line[0], line.slice(1));
   await within(server.listening, () => `${program} listens`);
@@ -121,14 +124,14 @@ async function start(program, referenceFlags, flags, port, wrapper = []) {
 }
 
 /** Starts the server under test with these flags, by a wrapper's command if there is one. */
-export function startServer(flags = [], { port = 0, wrapper } = {}) {
+export function startServer(flags = [], { port, wrapper } = {}) {
   const serving = process.env.SERVER === "per-core" ? ["--per-core"] : [];
   return start("e2e_server", [], [...serving, ...flags], port, wrapper);
 }
 
 /** Starts the conformance server: 300/200 ms. */
 export function startConformanceServer() {
-  return start("conformance", CONFORMANCE, [], 0);
+  return start("conformance", CONFORMANCE, []);
 }
 
 /** Starts the WebSocket echo, which speaks no Engine.IO. There is none of the reference. */

@@ -2,9 +2,10 @@
 
 import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../lib/port.js";
 import { until, within } from "../lib/wait.js";
 
 const template = new URL("nginx.conf", import.meta.url);
@@ -17,16 +18,15 @@ const SITES = ["kept", "stripped", "forwarded", "plain"];
 
 /** Starts nginx in front of these ports, for example `{ PREFIXED: 4000, STOCK: 4001 }`. */
 export async function startNginx(upstreams) {
-  for (let attempt = 1; ; attempt++) {
-    const nginx = new Nginx(await freePorts(SITES.length));
-    try {
-      await nginx.start(upstreams);
-      return nginx;
-    } catch (error) {
-      await nginx.stop();
-      // Another program may have taken a port meanwhile.
-      if (attempt === 3 || !/Address already in use/.test(error.message)) throw error;
-    }
+  const ports = [];
+  for (const _ of SITES) ports.push(await freePort());
+  const nginx = new Nginx(ports);
+  try {
+    await nginx.start(upstreams);
+    return nginx;
+  } catch (error) {
+    await nginx.stop();
+    throw error;
   }
 }
 
@@ -101,19 +101,6 @@ class Nginx {
 
 function fail(message) {
   throw new Error(message);
-}
-
-async function freePorts(count) {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise((resolve, reject) => server.on("error", reject).listen(0, "127.0.0.1", resolve));
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => server.address().port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
-  return ports;
 }
 
 function accepts(port) {

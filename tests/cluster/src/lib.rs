@@ -13,6 +13,7 @@
 
 pub mod faults;
 pub mod features;
+mod port;
 pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]
 pub mod support;
@@ -29,6 +30,7 @@ use antiphon::{
     adapter::{AdapterFactory, BoxFuture},
 };
 use antiphon_cluster::{Cluster, Health, Trouble};
+pub use port::free_port;
 use serde::{Deserialize, Serialize};
 use support::{WEBSOCKET, WebSocket, serve, until, within};
 use tokio::net::TcpStream;

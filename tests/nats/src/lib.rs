@@ -12,12 +12,14 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
+
+pub use antiphon_test_cluster::free_port;
 
 /// So long it may take to start.
 const START: Duration = Duration::from_secs(20);
@@ -269,12 +271,6 @@ fn greets(port: u16) -> bool {
     let mut line = String::new();
     let read = BufReader::new(stream).read_line(&mut line);
     read.is_ok() && line.starts_with("INFO ")
-}
-
-/// A port that nobody uses now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn configure(folder: &Path, port: u16, monitor: u16, config: &str) {

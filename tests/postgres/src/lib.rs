@@ -11,13 +11,14 @@
 
 use std::{
     env, fs,
-    net::TcpListener,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
+
+pub use antiphon_test_cluster::free_port;
 
 /// So long it may take to start.
 const START: Duration = Duration::from_secs(30);
@@ -181,12 +182,6 @@ pub fn hand_over(file: &str) {
     if let Some((user, group)) = other_than_root() {
         std::os::unix::fs::chown(file, Some(user), Some(group)).unwrap();
     }
-}
-
-/// A port that nobody uses now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A program of Postgres, which Debian doesn't put into the path.

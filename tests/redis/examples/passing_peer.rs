@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use antiphon::{Args, Data, Recovery, Server, Socket, TransportKind};
 use antiphon_redis::Redis;
+use antiphon_test_redis::free_port;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -27,9 +28,7 @@ fn main() {
         .collect();
     let runtime = Runtime::new().unwrap();
     // It is advertised before anything listens.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = free.local_addr().unwrap();
-    drop(free);
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let io = runtime.block_on(server(&flags, at));
     match &*flags["--serve"] {
         "per-core" => {

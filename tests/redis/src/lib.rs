@@ -13,13 +13,13 @@ mod cluster;
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
+pub use antiphon_test_cluster::free_port;
 pub use cluster::RedisCluster;
 use redis::{Connection, Value};
 
@@ -198,12 +198,6 @@ impl Drop for RedisServer {
         let _ = self.child.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
-}
-
-/// A port that nobody uses now.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 fn spawn(port: u16, folder: &Path, options: &[String]) -> Child {
