@@ -219,7 +219,12 @@ export function suite(client) {
         await Promise.all([a, b, c].map((socket) => join(socket, room)));
         a.on("question", (ack) => ack("a"));
         b.on("question", (ack) => ack("b"));
-        assert.deepEqual((await ask(a, "ask-room", room, 100))[0].sort(), ["a", "b"]);
+        // How soon the others answer depends on the machine.
+        let answers;
+        for (let time = 100; answers?.length !== 2 && time < 30_000; time *= 4) {
+          answers = (await ask(a, "ask-room", room, time))[0].sort();
+        }
+        assert.deepEqual(answers, ["a", "b"]);
         c.on("question", (ack) => ack("c"));
         assert.deepEqual((await ask(a, "ask-room", room, 5_000))[0].sort(), ["a", "b", "c"]);
       });
