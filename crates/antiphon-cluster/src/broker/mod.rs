@@ -16,13 +16,14 @@ mod inbox;
 mod line;
 pub mod memory;
 mod queue;
+mod refused;
 mod store;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 use std::sync::Arc;
 
-use antiphon::adapter::{AdapterError, BoxFuture};
+use antiphon::adapter::BoxFuture;
 use bytes::Bytes;
 
 pub use backoff::{Backoff, SETTLE};
@@ -31,6 +32,7 @@ pub(crate) use inbox::Event;
 pub use inbox::Inbox;
 pub use line::Line;
 pub use queue::{Batch, Queue, Size};
+pub use refused::Refused;
 pub use store::Store;
 
 use crate::{Topic, Wanted, log::Journal};
@@ -83,47 +85,4 @@ pub struct Abilities {
     /// Whether who publishes gets its own frame, too, if it has subscribed to the topic. The
     /// connection is probed by that.
     pub echoes: bool,
-}
-
-/// Why a broker doesn't send a frame.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refused {
-    /// It isn't connected.
-    #[error("not connected: {reason}")]
-    Down {
-        /// What has failed, and what to do about it.
-        reason: String,
-    },
-    /// Too much waits to be sent.
-    #[error("too much waits to be sent")]
-    Full,
-    /// The frame is too large.
-    #[error("a frame of {bytes} bytes is too large: {limit} are possible")]
-    TooLarge {
-        /// The size, in bytes.
-        bytes: usize,
-        /// The limit, in bytes.
-        limit: usize,
-    },
-    /// It is connected, and says no.
-    #[error("{reason}")]
-    Denied {
-        /// What is wrong, and what to do about it.
-        reason: String,
-    },
-    /// It has been closed.
-    #[error("closed")]
-    Closed,
-}
-
-impl From<Refused> for AdapterError {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::Down { reason } | Refused::Denied { reason } => Self::Unreachable { reason },
-            Refused::Full => Self::Full,
-            Refused::TooLarge { bytes, limit } => Self::TooLarge { bytes, limit },
-            Refused::Closed => Self::Closed,
-        }
-    }
 }

@@ -15,7 +15,10 @@ use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use bytes::Bytes;
 
 use super::{Append, Change, Extent, Journal, Kept, Placed};
-use crate::{Topic, broker::Refused, node::Store};
+use crate::{
+    Topic,
+    broker::{Refused, Store},
+};
 
 /// What one log waits for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
