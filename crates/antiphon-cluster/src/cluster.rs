@@ -1,5 +1,4 @@
-//! [`Cluster`]: what users put into their server's builder, and the numbers by which they see how it
-//! goes.
+//! [`Cluster`]: what users put into their server's builder.
 //!
 //! A handle to the [`Router`], which does the work; the crates of brokers have a type of their own
 //! around it. A server of a broker that can't be reached starts all the same: its [`Health`] says so.
@@ -11,11 +10,10 @@ use antiphon::{
     recovery::{Bounds, Log},
 };
 use antiphon_protocol::cluster::native;
-use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::{
-    Address, Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id,
+    Address, ClusterStats, Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id,
     router::Router,
 };
 
@@ -44,33 +42,6 @@ pub struct Cluster(Arc<Router>);
 
 /// The names of topics begin so.
 pub(crate) const PREFIX: &str = "antiphon";
-
-/// What has happened so far, in frames, and what waits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct ClusterStats {
-    /// Given to the broker.
-    pub published: u64,
-    /// Not taken by the broker: it was away, or full.
-    pub refused: u64,
-    /// Taken by the broker, and lost with its connection: all that may not have been sent.
-    pub lost: u64,
-    /// Read, those of this server among them.
-    pub received: u64,
-    /// Dropped, since they came faster than they could be read.
-    pub dropped: u64,
-    /// Not understood.
-    pub malformed: u64,
-    /// Logged events of this server that wait for the broker now: it hasn't stored them, or hasn't
-    /// brought them back yet.
-    pub waiting: usize,
-    /// Topics that are subscribed to.
-    pub topics: usize,
-    /// Requests of clients that were passed on to the server of their session.
-    pub passed_on: u64,
-    /// Requests that weren't: their server is unknown, has no address, or didn't respond.
-    pub not_passed_on: u64,
-}
 
 impl Cluster {
     /// A server of the cluster that meets at a broker. It begins to connect.

@@ -34,14 +34,16 @@ pub mod node;
 mod passing;
 mod relay;
 mod router;
+mod stats;
 mod topic;
 mod topics;
 mod wanted;
 
-pub use cluster::{Cluster, ClusterBuilder, ClusterStats};
+pub use cluster::{Cluster, ClusterBuilder};
 pub use emitter::{Emission, Emitter};
 pub use machine::{Health, Trouble};
 pub use passing::Address;
+pub use stats::ClusterStats;
 pub use topic::Topic;
 pub use wanted::{Change, Wanted};
 
