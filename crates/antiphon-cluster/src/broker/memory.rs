@@ -20,16 +20,21 @@ mod journal;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
+    future::ready,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use antiphon::adapter::BoxFuture;
+use antiphon::{adapter::BoxFuture, recovery::Bounds};
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Abilities, Broker, Inbox, Refused};
-use crate::{Topic, Wanted, log::Journal};
-use journal::Journals;
+use crate::{
+    Topic, Wanted,
+    log::{Append, Change, Extent, Journal, Kept, Placed},
+};
+use journal::{Journals, Log};
 
 /// The largest frame that it takes.
 const MAX_FRAME: usize = 512 * 1_024 * 1_024;
@@ -74,6 +79,22 @@ impl Hub {
     /// Gives a frame to all that have subscribed to its topic.
     pub fn publish(&self, topic: &Topic, frame: &Bytes) {
         self.state().publish(topic, frame);
+    }
+
+    /// All logs and sessions are lost, as those of a broker that begins anew.
+    pub fn forget(&self) {
+        self.state().journals = Journals::default();
+    }
+
+    /// The sessions of all logs, in the form in which servers have saved them.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Bytes> {
+        self.state().journals.sessions()
+    }
+
+    /// The newest entries of all logs are lost, as those of a broker that has not stored them.
+    pub fn forget_newest(&self, count: usize) {
+        self.state().journals.forget_newest(count);
     }
 }
 
@@ -169,6 +190,28 @@ impl Memory {
         });
     }
 
+    fn is_up(&self) -> Result<(), Refused> {
+        match *self.link.borrow() {
+            Link::Up => Ok(()),
+            Link::Cut => Err(Refused::Down {
+                reason: "the connection was cut".to_owned(),
+            }),
+            Link::Closed => Err(Refused::Closed),
+        }
+    }
+
+    /// Does something with a log, if the connection is there.
+    fn with_log<R: Send + 'static>(
+        &self,
+        topic: &Topic,
+        work: impl FnOnce(&mut Log) -> R,
+    ) -> BoxFuture<Result<R, Refused>> {
+        let done = self
+            .is_up()
+            .map(|()| work(self.hub.state().journals.log(topic)));
+        Box::pin(ready(done))
+    }
+
     /// Subscribes to what is wanted, and follows the changes until the connection is cut.
     async fn connected(&self, wanted: &Wanted, inbox: &Arc<Inbox>) {
         let (mut version, topics) = wanted.all();
@@ -235,22 +278,15 @@ impl Broker for Memory {
             let limit = MAX_FRAME;
             return Err(Refused::TooLarge { bytes, limit });
         }
-        let link = *self.link.borrow();
-        match link {
-            Link::Up => self.hub.publish(topic, &frame),
-            Link::Cut => {
-                let reason = "the connection was cut".to_owned();
-                return Err(Refused::Down { reason });
-            }
-            Link::Closed => return Err(Refused::Closed),
-        }
+        self.is_up()?;
+        self.hub.publish(topic, &frame);
         Ok(())
     }
 
     fn subscribers(&self, topic: &Topic) -> BoxFuture<Result<Option<usize>, Refused>> {
         let state = self.hub.state();
         let count = state.subscriptions.get(topic).map_or(0, HashSet::len);
-        Box::pin(std::future::ready(Ok(Some(count))))
+        Box::pin(ready(Ok(Some(count))))
     }
 
     fn journal(self: Arc<Self>) -> Option<Arc<dyn Journal>> {
@@ -259,7 +295,67 @@ impl Broker for Memory {
 
     fn close(&self) -> BoxFuture<()> {
         self.set(Link::Closed);
-        Box::pin(std::future::ready(()))
+        Box::pin(ready(()))
+    }
+}
+
+impl Journal for Memory {
+    fn append(&self, topic: &Topic, append: Append<'_>) -> Result<(), Refused> {
+        self.is_up()?;
+        // Frames are given in the order of the places.
+        let mut state = self.hub.state();
+        if let Some(placed) = state.journals.log(topic).append(append) {
+            state.publish(topic, &placed.encode());
+        }
+        Ok(())
+    }
+
+    fn open(&self, topic: &Topic, _: Bounds, heard: u64) -> BoxFuture<Result<Extent, Refused>> {
+        let hub = self.hub.clone();
+        let topic = topic.clone();
+        let is_up = self.is_up();
+        Box::pin(async move {
+            is_up?;
+            let mut state = hub.state();
+            let (extent, broken) = state.journals.log(&topic).open(heard);
+            if let Some(placed) = broken {
+                state.publish(&topic, &placed.encode());
+            }
+            Ok(extent)
+        })
+    }
+
+    fn read(
+        &self,
+        topic: &Topic,
+        after: u64,
+        bytes: usize,
+    ) -> BoxFuture<Result<Vec<Placed>, Refused>> {
+        self.with_log(topic, |log| log.read(after, bytes))
+    }
+
+    fn session(&self, topic: &Topic, pid: &str) -> BoxFuture<Result<Option<Kept>, Refused>> {
+        self.with_log(topic, |log| log.session(pid))
+    }
+
+    fn claim(
+        &self,
+        topic: &Topic,
+        pid: &str,
+        from: &str,
+        to: &str,
+    ) -> BoxFuture<Result<bool, Refused>> {
+        self.with_log(topic, |log| log.claim(pid, from, to))
+    }
+
+    fn save(
+        &self,
+        topic: &Topic,
+        owner: &str,
+        changes: Vec<Change>,
+        time: Duration,
+    ) -> BoxFuture<Result<Vec<bool>, Refused>> {
+        self.with_log(topic, |log| log.save(owner, changes, time))
     }
 }
 
