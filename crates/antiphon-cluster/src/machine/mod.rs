@@ -19,6 +19,7 @@
 //! when its subscriptions hold, its own hello has come back, and all who were known have been heard.
 //! It is told now and then which log something waits for: one that is silent is trouble, too.
 
+mod bounds;
 mod health;
 mod questions;
 #[cfg(test)]
@@ -29,41 +30,19 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use antiphon::adapter::NodeId;
 use antiphon_protocol::cluster::native::Digest;
 
+pub(crate) use bounds::{MEMBERS, SETTLE};
 pub use health::{Health, Trouble};
 pub(crate) use questions::{Heard, QuestionId};
 
 use crate::log::Slow;
+use bounds::{CLOSEST, DEAD, DROPPING, HEARTBEAT, SILENT, UNANSWERED};
 use questions::Questions;
-
-/// A server says a heartbeat each time that so much has passed.
-pub(crate) const HEARTBEAT: Duration = Duration::from_secs(2);
-
-/// A server that hasn't been heard for so long is dead.
-pub(crate) const DEAD: Duration = Duration::from_secs(7);
-
-/// Others have so much time to answer a hello before a server that knows nobody is ready.
-pub(crate) const SETTLE: Duration = Duration::from_millis(500);
-
-/// Heartbeats that answer a hello come no closer to each other: many servers may start at once.
-const CLOSEST: Duration = Duration::from_millis(100);
-
-/// After frames were dropped, the server is degraded for so long.
-const DROPPING: Duration = Duration::from_secs(10);
-
-/// A log that something has waited for so long is silent.
-const SILENT: Duration = Duration::from_secs(1);
-
-/// So many questions in a row without an answer are trouble.
-const UNANSWERED: u32 = 3;
-
-/// More servers than that aren't believed to be one cluster.
-pub(crate) const MEMBERS: usize = 4_096;
 
 /// What a server says to all, of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,8 @@ use std::{
 
 use antiphon::adapter::NodeId;
 
+use super::MEMBERS;
+
 /// Replies of one server that may come before those with lower numbers.
 const AHEAD: usize = 65_536;
 
@@ -121,7 +123,7 @@ impl Questions {
             return Self::NOTHING;
         };
         let is_known = question.owed.contains_key(node);
-        if question.dead.contains(node) || !is_known && question.owed.len() >= super::MEMBERS {
+        if question.dead.contains(node) || !is_known && question.owed.len() >= MEMBERS {
             return Self::NOTHING;
         }
         let owed = question.owed.entry(node.clone()).or_default();

@@ -9,7 +9,10 @@
 //!
 //! And when the faults have ended: each server soon knows exactly those that are there, and is ready.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    time::Duration,
+};
 
 use super::*;
 

@@ -1,5 +1,7 @@
 //! What is seen of logs that don't answer.
 
+use std::time::Duration;
+
 use super::*;
 
 const NAMESPACE: &str = "/";
