@@ -30,6 +30,7 @@ mod link;
 pub mod log;
 mod machine;
 mod message;
+mod namespace;
 pub mod node;
 mod passing;
 mod relay;

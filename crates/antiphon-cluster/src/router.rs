@@ -27,12 +27,12 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     Address, Health, Topic, Trouble,
-    adapter::Inner,
     broker::{Broker, Event},
     link::{Ears, Link},
     log::{HandingOver, Logs, Shared},
     machine::{Machine, Notice, Output, QuestionId},
     message::Asking,
+    namespace::Namespace,
     passing::Passing,
     topics::Topics,
 };
@@ -43,7 +43,7 @@ pub(crate) struct Router {
     pub(crate) topics: Topics,
     link: Link,
     state: Mutex<State>,
-    namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+    namespaces: RwLock<HashMap<Arc<str>, Weak<Namespace>>>,
     /// The shared logs, by the names of their topics.
     pub(crate) logs: Logs<Shared>,
     /// Whether a log has something to send that the broker had no room for.
@@ -128,11 +128,12 @@ impl Router {
     }
 
     /// A namespace begins to hear.
-    pub(crate) fn enter(&self, name: &Arc<str>, namespace: &Arc<Inner>) {
+    pub(crate) fn enter(&self, namespace: &Arc<Namespace>) {
         let mut namespaces = self
             .namespaces
             .write()
             .unwrap_or_else(PoisonError::into_inner);
+        let name = &namespace.name;
         let before = namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
         if before.is_some_and(|before| before.strong_count() > 0) {
             tracing::error!(
@@ -143,18 +144,18 @@ impl Router {
     }
 
     /// A namespace hears no more.
-    pub(crate) fn leave(&self, name: &str, namespace: &Arc<Inner>) {
+    pub(crate) fn leave(&self, namespace: &Arc<Namespace>) {
         let mut namespaces = self
             .namespaces
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let entered = namespaces.get(name);
+        let entered = namespaces.get(&namespace.name);
         if entered.is_some_and(|entered| entered.as_ptr() == Arc::as_ptr(namespace)) {
-            namespaces.remove(name);
+            namespaces.remove(&namespace.name);
         }
     }
 
-    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
+    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         let namespaces = self
             .namespaces
             .read()
@@ -461,7 +462,7 @@ impl Router {
             .unwrap_or_else(PoisonError::into_inner);
         let namespaces = namespaces.values().filter_map(Weak::upgrade);
         namespaces
-            .map(|namespace| namespace.local().len() as u64)
+            .map(|namespace| namespace.local.len() as u64)
             .sum()
     }
 }

@@ -88,7 +88,7 @@ impl Router {
         pid: &str,
     ) {
         let gives = self.namespace(name);
-        let gives = gives.map(|it| it.local().hand_over(pid, waited));
+        let gives = gives.map(|it| it.local.hand_over(pid, waited));
         let (router, name) = (Arc::downgrade(self), Arc::clone(name));
         let inbox = self.topics.inbox(from.as_str());
         self.link().runtime.spawn(async move {
