@@ -27,7 +27,7 @@ use antiphon_protocol::cluster::native::{Asked, Message};
 
 use crate::{
     Topic,
-    link::Ears as _,
+    member::Member,
     message::{self, Asking},
     namespace::Namespace,
     router::Router,
@@ -51,8 +51,8 @@ pub(crate) struct Namespaced {
 impl Namespaced {
     pub(crate) fn new(local: Local, router: Arc<Router>) -> Self {
         let name: Arc<str> = local.name().into();
-        let routes = Routes::new(router.topics.namespace(&name));
-        let sockets = router.topics.sockets(&name, router.tag().as_str());
+        let routes = Routes::new(router.member.topics.namespace(&name));
+        let sockets = router.member.topics.sockets(&name, router.tag().as_str());
         let log = router
             .log_of(&name)
             .filter(|_| local.recovery_time().is_some());
@@ -90,16 +90,18 @@ impl Namespaced {
     }
 
     fn publish(&self, topic: &Topic, message: Message) -> Result<(), AdapterError> {
-        self.router.publish(topic, &self.namespace.name, message)
+        self.router
+            .member
+            .publish(topic, &self.namespace.name, message)
     }
 
     /// Asks all other servers.
     fn ask(&self, asked: Asked, asking: Asking) {
-        Router::ask(&self.router, &self.namespace.name, asked, asking);
+        Member::ask(&self.router.member, &self.namespace.name, asked, asking);
     }
 
     fn topic_of(&self, room: &str) -> Topic {
-        self.router.topics.room(&self.namespace.name, room)
+        self.router.member.topics.room(&self.namespace.name, room)
     }
 
     /// Whether a socket with this id may be on another server than the one that it names: sockets
@@ -127,7 +129,7 @@ impl Namespaced {
         if server_of(room).is_some() {
             *self.foreign().entry(topic.clone()).or_default() += 1;
         }
-        self.router.link().wanted.want(topic);
+        self.router.member.link.wanted.want(topic);
     }
 
     /// A room has lost its last member here.
@@ -149,7 +151,7 @@ impl Namespaced {
         // What a shared log carries needs no topic.
         let here = &self.namespace;
         let linger = here.local.recovery_time().filter(|_| here.log.is_none());
-        self.router.link().give_up(&topic, linger);
+        self.router.member.link.give_up(&topic, linger);
     }
 }
 
@@ -157,7 +159,7 @@ impl Adapter for Namespaced {
     fn start(&self) {
         self.router.enter(&self.namespace);
         for topic in [self.routes.namespace(), &self.sockets] {
-            self.router.link().wanted.want(topic.clone());
+            self.router.member.link.wanted.want(topic.clone());
         }
         if let Some(log) = &self.namespace.log {
             log.start(&self.namespace.local);
@@ -167,7 +169,7 @@ impl Adapter for Namespaced {
     fn removed(&self) {
         self.router.leave(&self.namespace);
         for topic in [self.routes.namespace(), &self.sockets] {
-            self.router.link().give_up(topic, None);
+            self.router.member.link.give_up(topic, None);
         }
     }
 
@@ -214,7 +216,7 @@ impl Adapter for Namespaced {
         if here.local.is_parent() && !flags.local {
             let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
             *emitted += 1;
-            let me = self.router.me().as_str();
+            let me = self.router.member.me().as_str();
             let is_logged = here.append_once(me, *emitted, event, target, flags);
             let told = self.tell(flags, || message(*emitted));
             drop(emitted);
@@ -291,10 +293,10 @@ impl Adapter for Namespaced {
     }
 
     fn server_count(&self) -> BoxFuture<Result<usize, AdapterError>> {
-        let router = Arc::clone(&self.router);
+        let member = Arc::clone(&self.router.member);
         Box::pin(async move {
-            router.started().await;
-            Ok(router.servers().len())
+            member.started().await;
+            Ok(member.servers().len())
         })
     }
 

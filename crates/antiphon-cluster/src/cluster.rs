@@ -13,8 +13,7 @@ use antiphon_protocol::cluster::native;
 use tokio::sync::watch;
 
 use crate::{
-    Address, ClusterStats, Health, adapter::Namespaced, broker::Broker, link::Ears as _, random_id,
-    router::Router,
+    Address, ClusterStats, Health, adapter::Namespaced, broker::Broker, random_id, router::Router,
 };
 
 /// Connects a server with others by a broker: an argument of
@@ -75,13 +74,13 @@ impl Cluster {
     /// The name of this server.
     #[must_use]
     pub fn node(&self) -> &NodeId {
-        self.0.me()
+        self.0.member.me()
     }
 
     /// All servers that are there, this one first.
     #[must_use]
     pub fn servers(&self) -> Vec<NodeId> {
-        self.0.servers()
+        self.0.member.servers()
     }
 
     /// How it stands to the others now.
@@ -93,12 +92,12 @@ impl Cluster {
     /// How it stands to the others, and each change of that.
     #[must_use]
     pub fn watch_health(&self) -> watch::Receiver<Health> {
-        self.0.health()
+        self.0.member.health()
     }
 
     /// Resolves when the broker has been reached and it is known who is there.
     pub async fn started(&self) {
-        self.0.started().await;
+        self.0.member.started().await;
     }
 
     /// Resolves when what this server's sockets have joined so far has been subscribed to: from
@@ -118,7 +117,7 @@ impl Cluster {
             passed_on,
             not_passed_on,
             waiting: self.0.logs.events(),
-            ..self.0.link().stats()
+            ..self.0.member.link.stats()
         }
     }
 }
@@ -190,10 +189,10 @@ impl AdapterFactory for Cluster {
     }
 
     fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        match Router::log(&self.0, namespace, bounds) {
+        match self.0.log(namespace, bounds) {
             Some(log) => Some(log),
             None => {
-                self.0.link().no_log();
+                self.0.member.link.no_log();
                 None
             }
         }

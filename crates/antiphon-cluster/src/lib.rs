@@ -5,9 +5,9 @@
 //! give it something to carry that with: a [`Broker`](broker::Broker).
 //!
 //! ```text
-//! Namespace -> adapter (one a namespace) -> router (one a server) -> Broker
-//!                                            |  machine: who is there, who owes an answer
-//!                                            |  wanted: the topics that this server listens to
+//! Namespace -> adapter (one a namespace) -> router (one a server) -> member -> Broker
+//!                                            its machine: who is there, who owes an answer
+//!                                            its wanted: the topics that this server listens to
 //! ```
 //!
 //! What is emitted goes to this server's sockets at once, whatever becomes of the others. Events of
@@ -29,6 +29,7 @@ mod handle;
 mod link;
 pub mod log;
 mod machine;
+mod member;
 mod message;
 mod namespace;
 pub mod node;

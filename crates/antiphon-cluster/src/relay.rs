@@ -17,6 +17,6 @@ impl Relay for Router {
         to: ServerTag,
         request: Request<RelayBody>,
     ) -> Pin<Box<dyn Future<Output = Result<Response<RelayBody>, NotRelayed>> + Send + '_>> {
-        Box::pin(self.passing.relay(to, request, self.started()))
+        Box::pin(self.passing.relay(to, request, self.member.started()))
     }
 }

@@ -1,8 +1,9 @@
 //! The router of a server: one for all its namespaces, between their adapters and the broker.
 //!
-//! Adapters publish through it and ask by it; what the broker hears is read by its one task, in
-//! order, and given to the namespace that it concerns. The [`Machine`] says who is there and who
-//! owes an answer; it isn't asked for events, which cost no lock here.
+//! Adapters publish and ask by its [`Member`], which is this server in the cluster; what the broker
+//! hears is read by its one task, in order, and given to the namespace that it concerns. The machine
+//! of the member says who is there and who owes an answer, and the router does what it wants; it isn't
+//! asked for events, which cost no lock here.
 //!
 //! The adapters own the router, and so does the user's [`Cluster`](crate::Cluster). Its tasks don't:
 //! they end with it.
@@ -10,28 +11,22 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
-use antiphon::{
-    adapter::{AdapterError, NodeId},
-    recovery::Bounds,
-};
-use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message, Reply};
+use antiphon::{adapter::NodeId, recovery::Bounds};
+use antiphon_protocol::cluster::native::{Asked, Digest, Frame, Message};
 use bytes::Bytes;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use crate::{
-    Address, Health, Topic, Trouble,
+    Address,
     broker::{Broker, Event},
     link::{Ears, Link},
     log::{HandingOver, Logs, Shared},
     machine::{Machine, Notice, Output, QuestionId},
-    message::Asking,
+    member::Member,
     namespace::Namespace,
     passing::Passing,
     topics::Topics,
@@ -39,30 +34,15 @@ use crate::{
 
 /// What a server's adapters have in common.
 pub(crate) struct Router {
-    me: NodeId,
-    pub(crate) topics: Topics,
-    link: Link,
-    state: Mutex<State>,
+    pub(crate) member: Arc<Member>,
     namespaces: RwLock<HashMap<Arc<str>, Weak<Namespace>>>,
     /// The shared logs, by the names of their topics.
     pub(crate) logs: Logs<Shared>,
-    /// Whether a log has something to send that the broker had no room for.
-    has_unsent: AtomicBool,
     /// Sessions that other servers were asked to hand over.
-    pub(crate) handing: HandingOver,
-    health: watch::Sender<Health>,
-    /// It has been known once who is there.
-    begun: watch::Sender<bool>,
+    handing: Arc<HandingOver>,
     /// Where others find this server, if they do.
     address: Arc<str>,
     pub(crate) passing: Passing,
-}
-
-struct State {
-    machine: Machine,
-    asking: HashMap<QuestionId, Asking>,
-    /// Questions that nobody waits for are looked for when there are so many.
-    swept_at: usize,
 }
 
 impl Router {
@@ -74,57 +54,19 @@ impl Router {
         config: u64,
         broker: Arc<dyn Broker>,
     ) -> Arc<Self> {
-        let topics = Topics::new(prefix);
-        let echoes = broker.abilities().echoes;
-        let link = Link::new(broker);
-        link.wanted.want(topics.control.clone());
-        link.wanted.want(topics.inbox(me.as_str()));
+        let passing = Passing::new(&me);
+        let member = Member::new(me, Topics::new(prefix), config, Link::new(broker));
+        let member = Arc::new(member);
         let router = Arc::new(Self {
-            state: Mutex::new(State {
-                machine: Machine::new(config, echoes, Instant::now()),
-                asking: HashMap::new(),
-                swept_at: 64,
-            }),
-            passing: Passing::new(&me),
-            address: address.map(Address::url).cloned().unwrap_or_default(),
-            me,
-            topics,
-            link,
+            handing: Arc::new(HandingOver::new(&member)),
+            member,
             namespaces: RwLock::default(),
             logs: Logs::default(),
-            has_unsent: AtomicBool::new(false),
-            handing: HandingOver::default(),
-            health: watch::Sender::new(Health::Starting),
-            begun: watch::Sender::new(false),
+            address: address.map(Address::url).cloned().unwrap_or_default(),
+            passing,
         });
         Link::start(&router);
         router
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) const fn me(&self) -> &NodeId {
-        &self.me
-    }
-
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
-        self.health.subscribe()
-    }
-
-    /// All servers that are there, this one first.
-    pub(crate) fn servers(&self) -> Vec<NodeId> {
-        let state = self.state();
-        let others = state.machine.others().map(|(node, _)| node.clone());
-        [self.me.clone()].into_iter().chain(others).collect()
-    }
-
-    /// Resolves when it is known who is there.
-    pub(crate) async fn started(&self) {
-        let mut begun = self.begun.subscribe();
-        // The sender is here.
-        let _ = begun.wait_for(|begun| *begun).await;
     }
 
     /// A namespace begins to hear.
@@ -155,7 +97,7 @@ impl Router {
         }
     }
 
-    pub(crate) fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         let namespaces = self
             .namespaces
             .read()
@@ -164,102 +106,36 @@ impl Router {
     }
 
     /// The shared log of a namespace, if the broker keeps one. The same for each who asks.
-    pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<Shared>> {
-        let journal = Arc::clone(&this.link.broker).journal()?;
-        let topic = this.topics.log(name);
-        let make = || Some(Shared::new(name, bounds, this, journal));
-        this.logs.get_or(topic.name(), make)
+    pub(crate) fn log(&self, name: &str, bounds: Bounds) -> Option<Arc<Shared>> {
+        let journal = Arc::clone(&self.member.link.broker).journal()?;
+        let topic = self.member.topics.log(name);
+        let make = || Some(Shared::new(name, bounds, &self.handing, journal));
+        self.logs.get_or(topic.name(), make)
     }
 
     /// The shared log of a namespace, if it has one.
     pub(crate) fn log_of(&self, name: &str) -> Option<Arc<Shared>> {
-        self.logs.get(self.topics.log(name).name())
-    }
-
-    /// A log has something to send that the broker has no room for now.
-    pub(crate) fn retries(&self) {
-        self.has_unsent.store(true, Ordering::Release);
+        self.logs.get(self.member.topics.log(name).name())
     }
 
     /// Resolves when no event of others is missed any more that concerns sockets which are here now.
     pub(crate) async fn subscribed(&self) {
-        self.link.subscribed().await;
+        self.member.link.subscribed().await;
         for log in self.logs.all() {
             log.begun().await;
         }
     }
 
-    /// Sends a message of a namespace to those that have subscribed to a topic.
-    pub(crate) fn publish(
-        &self,
-        topic: &Topic,
-        namespace: &Arc<str>,
-        message: Message,
-    ) -> Result<(), AdapterError> {
-        let frame = Frame {
-            from: (&self.me).into(),
-            namespace: Arc::clone(namespace),
-            message,
-        };
-        self.link.publish(topic, frame.encode())
-    }
-
-    /// Asks all other servers.
-    pub(crate) fn ask(this: &Arc<Self>, namespace: &Arc<str>, what: Asked, asking: Asking) {
-        if *this.begun.borrow() {
-            return this.ask_now(namespace, what, asking);
-        }
-        let health = this.health.borrow().clone();
-        if let Health::Degraded(Trouble::Down { reason }) = health {
-            return asking.fail(AdapterError::Unreachable { reason });
-        }
-        // It isn't known yet who is there: it would be a guess that nobody is.
-        let (router, namespace) = (Arc::clone(this), Arc::clone(namespace));
-        this.link.runtime.spawn(async move {
-            tokio::select! {
-                () = router.started() => router.ask_now(&namespace, what, asking),
-                () = asking.closed() => {}
-            }
-        });
-    }
-
-    fn ask_now(&self, namespace: &Arc<str>, what: Asked, asking: Asking) {
-        let time = asking.remaining();
-        let question = {
-            let mut state = self.state();
-            let (question, nodes) = state.machine.ask(Instant::now() + time);
-            if nodes.is_empty() {
-                return;
-            }
-            nodes.into_iter().for_each(|node| asking.missing(node));
-            state.sweep();
-            state.asking.insert(question, asking);
-            question
-        };
-        let message = Message::Ask {
-            question,
-            time,
-            what,
-        };
-        if let Err(error) = self.publish(&self.topics.control, namespace, message) {
-            let mut state = self.state();
-            state.machine.cancel(question);
-            if let Some(asking) = state.asking.remove(&question) {
-                asking.fail(error);
-            }
-        }
-    }
-
     /// Says to the others that this server goes, and gives up the connection.
     pub(crate) async fn close(&self) {
-        let outputs = self.with_machine(Machine::close);
+        let outputs = self.member.with_machine(Machine::close);
         self.act(outputs);
-        self.link.close().await;
+        self.member.link.close().await;
     }
 
     // What comes.
 
-    fn frame(self: &Arc<Self>, topic: &str, bytes: Bytes) {
+    fn frame(&self, topic: &str, bytes: Bytes) {
         // Entries of logs begin with a number in decimal digits, and frames with that of a version.
         if bytes.first().is_some_and(u8::is_ascii_digit) {
             if let Some(log) = self.logs.get(topic) {
@@ -267,19 +143,21 @@ impl Router {
             }
             return;
         }
-        match Frame::decode_of_others(&bytes, self.me.as_str()) {
+        match Frame::decode_of_others(&bytes, self.member.me().as_str()) {
             Ok(Some(frame)) => self.says(frame),
             // What all hear comes back, and shows that this server is heard.
-            Ok(None) if topic == self.topics.control.name() => {
-                let outputs = self.with_machine(|machine| machine.echoed(Instant::now()));
+            Ok(None) if topic == self.member.topics.control.name() => {
+                let outputs = self
+                    .member
+                    .with_machine(|machine| machine.echoed(Instant::now()));
                 self.act(outputs);
             }
             Ok(None) => {}
-            Err(error) => self.link.malformed(topic, &error),
+            Err(error) => self.member.link.malformed(topic, &error),
         }
     }
 
-    fn says(self: &Arc<Self>, frame: Frame) {
+    fn says(&self, frame: Frame) {
         let from = NodeId::new(frame.from);
         match frame.message {
             Message::Hello(digest) => self.notice(&from, Notice::Hello, digest),
@@ -294,13 +172,21 @@ impl Router {
                 question,
                 number,
                 reply,
-            } => self.replied(&from, question, number, reply),
-            Message::Total { question, replies } => self.total(&from, question, replies),
+            } => self.act(self.member.replied(&from, question, number, reply)),
+            Message::Total { question, replies } => {
+                self.act(self.member.total(&from, question, replies));
+            }
             Message::HandOver {
                 question,
                 waited,
                 pid,
-            } => self.gives_up(&from, &frame.namespace, question, waited, &pid),
+            } => {
+                let namespace = self.namespace(&frame.namespace);
+                let local = namespace.as_ref().map(|namespace| &namespace.local);
+                let name = &frame.namespace;
+                self.handing
+                    .gives_up(local, (&from, question), name, waited, &pid);
+            }
             Message::HandedOver { question, session } => self.handing.answered(question, session),
             message => {
                 if let Some(namespace) = self.namespace(&frame.namespace) {
@@ -312,14 +198,16 @@ impl Router {
 
     fn notice(&self, from: &NodeId, notice: Notice, digest: Digest) {
         let now = Instant::now();
-        let outputs = self.with_machine(|machine| machine.heard(from, notice, digest, now));
+        let outputs = self
+            .member
+            .with_machine(|machine| machine.heard(from, notice, digest, now));
         self.act(outputs);
     }
 
     /// Another server asks: what the namespace replies is sent to it, numbered, and then how much
     /// that was.
     fn asked(
-        self: &Arc<Self>,
+        &self,
         from: &NodeId,
         name: &Arc<str>,
         question: QuestionId,
@@ -332,14 +220,14 @@ impl Router {
             // Without the namespace there is nothing to reply.
             None => drop(sender),
         }
-        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
-        let inbox = self.topics.inbox(from.as_str());
+        let (member, name) = (Arc::downgrade(&self.member), Arc::clone(name));
+        let inbox = self.member.topics.inbox(from.as_str());
         let answer = move |message| {
-            let router = router.upgrade()?;
+            let member = member.upgrade()?;
             // Who asks will say that something is missing.
-            router.publish(&inbox, &name, message).ok()
+            member.publish(&inbox, &name, message).ok()
         };
-        self.link.runtime.spawn(async move {
+        self.member.link.runtime.spawn(async move {
             let mut number = 0;
             while let Some(reply) = replies.recv().await {
                 let reply = Message::Reply {
@@ -355,65 +243,7 @@ impl Router {
         });
     }
 
-    fn replied(&self, from: &NodeId, question: QuestionId, number: u32, reply: Reply) {
-        let mut state = self.state();
-        let heard = state.machine.reply(question, from, number);
-        if heard.is_new
-            && let Some(asking) = state.asking.get_mut(&question)
-        {
-            asking.take(from, reply);
-        }
-        self.done(state, from, question, heard.is_done, heard.is_over);
-    }
-
-    fn total(&self, from: &NodeId, question: QuestionId, replies: u32) {
-        let mut state = self.state();
-        let heard = state.machine.total(question, from, replies);
-        self.done(state, from, question, heard.is_done, heard.is_over);
-    }
-
-    fn done(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        from: &NodeId,
-        question: QuestionId,
-        is_done: bool,
-        is_over: bool,
-    ) {
-        if is_done && let Some(asking) = state.asking.get(&question) {
-            asking.heard(from);
-        }
-        if is_over {
-            state.asking.remove(&question);
-        }
-        let outputs = self.outputs(&mut state);
-        drop(state);
-        self.act(outputs);
-    }
-
     // What the machine wants.
-
-    /// Changes the machine, and returns what is to be done without the lock.
-    fn with_machine(&self, change: impl FnOnce(&mut Machine)) -> Vec<Output> {
-        let mut state = self.state();
-        change(&mut state.machine);
-        self.outputs(&mut state)
-    }
-
-    /// What the machine wants done without the lock. What is known to be so is told under it.
-    fn outputs(&self, state: &mut State) -> Vec<Output> {
-        let outputs = state.outputs();
-        if outputs
-            .iter()
-            .any(|output| matches!(output, Output::Health(_)))
-        {
-            self.health.send_replace(state.machine.health().clone());
-        }
-        let has_begun = state.machine.has_begun();
-        self.begun
-            .send_if_modified(|begun| std::mem::replace(begun, has_begun) != has_begun);
-        outputs
-    }
 
     fn act(&self, outputs: Vec<Output>) {
         for output in outputs {
@@ -443,7 +273,7 @@ impl Router {
     fn say(&self, notice: Notice) {
         let digest = Digest {
             sockets: self.sockets(),
-            config: self.state().machine.config(),
+            config: self.member.config(),
             address: Arc::clone(&self.address),
         };
         let message = match notice {
@@ -452,7 +282,9 @@ impl Router {
             Notice::Bye => Message::Bye,
         };
         // Refused, others miss it, and the health says why.
-        let _ = self.publish(&self.topics.control, &Arc::default(), message);
+        let _ = self
+            .member
+            .publish(&self.member.topics.control, &Arc::default(), message);
     }
 
     fn sockets(&self) -> u64 {
@@ -469,12 +301,12 @@ impl Router {
 
 impl Ears for Router {
     fn link(&self) -> &Link {
-        &self.link
+        &self.member.link
     }
 
     fn heard(self: &Arc<Self>, event: Event) {
         let now = Instant::now();
-        let version = self.link.wanted.version();
+        let version = self.member.link.wanted.version();
         let outputs = match event {
             Event::Frame { topic, bytes, .. } => return self.frame(&topic, bytes),
             Event::Subscribed { version } => {
@@ -482,7 +314,8 @@ impl Ears for Router {
                     .all()
                     .iter()
                     .for_each(|log| log.subscribed(version));
-                self.with_machine(|machine| machine.subscribed(version, now))
+                self.member
+                    .with_machine(|machine| machine.subscribed(version, now))
             }
             // The link has counted it.
             Event::Lost { .. } => return,
@@ -499,94 +332,50 @@ impl Ears for Router {
             }
             Event::Up => {
                 self.logs.all().iter().for_each(|log| log.up());
-                self.with_machine(|machine| machine.up(version, now))
+                self.member.with_machine(|machine| machine.up(version, now))
             }
             Event::Down { reason } => {
                 self.logs.all().iter().for_each(|log| log.down());
-                self.with_machine(|machine| machine.down(reason))
+                self.member.with_machine(|machine| machine.down(reason))
             }
             Event::Dropped { .. } => {
                 self.logs.all().iter().for_each(|log| log.up());
-                self.with_machine(|machine| machine.dropped(version, now))
+                self.member
+                    .with_machine(|machine| machine.dropped(version, now))
             }
         };
         self.act(outputs);
     }
 
     fn late(&self, is_late: bool) {
-        let outputs = self.with_machine(|machine| machine.lagging(is_late));
+        let outputs = self.member.with_machine(|machine| machine.lagging(is_late));
         self.act(outputs);
     }
 
     fn look(&self) {
         let slowest = self.logs.slowest();
-        let outputs = self.with_machine(|machine| machine.logs(slowest));
+        let outputs = self.member.with_machine(|machine| machine.logs(slowest));
         self.act(outputs);
     }
 
     fn tick(&self, now: Instant) -> Instant {
-        let version = self.link.wanted.version();
-        let outputs = self.with_machine(|machine| machine.tick(version, now));
+        let version = self.member.link.wanted.version();
+        let outputs = self
+            .member
+            .with_machine(|machine| machine.tick(version, now));
         self.act(outputs);
         // Asked for each batch of what is heard.
-        if self.has_unsent.swap(false, Ordering::AcqRel) {
+        if self.member.takes_retry() {
             self.logs.all().iter().for_each(|log| log.tick());
         }
-        self.state().machine.deadline()
-    }
-}
-
-impl State {
-    /// What the machine wants done. Those that wait for answers are told here.
-    fn outputs(&mut self) -> Vec<Output> {
-        let mut outputs = Vec::new();
-        while let Some(output) = self.machine.poll() {
-            match &output {
-                Output::Owes {
-                    question,
-                    node,
-                    is_over,
-                } => {
-                    if let Some(asking) = self.asking.get(question) {
-                        asking.missing(node.clone());
-                    }
-                    if *is_over {
-                        self.asking.remove(question);
-                    }
-                }
-                Output::Expired { question } => {
-                    self.asking.remove(question);
-                }
-                _ => outputs.push(output),
-            }
-        }
-        outputs
-    }
-
-    /// Forgets questions that nobody waits for, now and then.
-    fn sweep(&mut self) {
-        if self.asking.len() < self.swept_at {
-            return;
-        }
-        let Self {
-            machine, asking, ..
-        } = self;
-        asking.retain(|question, asking| {
-            let is_closed = asking.is_closed();
-            if is_closed {
-                machine.cancel(*question);
-            }
-            !is_closed
-        });
-        self.swept_at = 64.max(2 * self.asking.len());
+        self.member.deadline()
     }
 }
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Router")
-            .field("me", &self.me)
-            .field("health", &*self.health.borrow())
+            .field("member", &self.member)
             .finish_non_exhaustive()
     }
 }

@@ -1,7 +1,7 @@
 //! How a session goes from the server that has it to the one that its client has come to.
 //!
 //! The one asks by a frame to the other's inbox; that one ends the session's socket, if it is
-//! connected, and says what the session is. The router owns what is waited for.
+//! connected, and says what the session is. The router and the logs own what is waited for.
 
 use std::{
     collections::HashMap,
@@ -9,19 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon::adapter::NodeId;
+use antiphon::adapter::{Local, NodeId};
 use antiphon_protocol::cluster::native::Message;
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::{link::Ears as _, router::Router};
+use crate::member::Member;
 
 /// So long a server may take to hand a session over: as long as its socket takes to end.
 const TIME: Duration = Duration::from_secs(2);
 
 /// Sessions that other servers were asked for.
-#[derive(Default)]
-pub(crate) struct HandingOver(Mutex<State>);
+pub(crate) struct HandingOver {
+    member: Arc<Member>,
+    state: Mutex<State>,
+}
 
 #[derive(Default)]
 struct State {
@@ -30,8 +32,19 @@ struct State {
 }
 
 impl HandingOver {
+    pub(crate) fn new(member: &Arc<Member>) -> Self {
+        Self {
+            member: Arc::clone(member),
+            state: Mutex::default(),
+        }
+    }
+
+    pub(super) const fn member(&self) -> &Arc<Member> {
+        &self.member
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ask(&self) -> (u64, oneshot::Receiver<Option<Bytes>>) {
@@ -43,16 +56,6 @@ impl HandingOver {
         (question, waits)
     }
 
-    /// A server has said what was asked for.
-    pub(crate) fn answered(&self, question: u64, session: Option<Bytes>) {
-        if let Some(waits) = self.state().waiting.remove(&question) {
-            // It may have waited for too long.
-            let _ = waits.send(session);
-        }
-    }
-}
-
-impl Router {
     /// Asks another server for a session that it has, for a client that came at this time. `None`: it
     /// doesn't answer. `Some(None)`: it doesn't have it, or its client has come there since.
     pub(super) async fn hand_over(
@@ -62,36 +65,43 @@ impl Router {
         pid: &Arc<str>,
         came: Instant,
     ) -> Option<Option<Bytes>> {
-        let (question, answer) = self.handing.ask();
-        let inbox = self.topics.inbox(owner.as_str());
+        let (question, answer) = self.ask();
+        let inbox = self.member.topics.inbox(owner.as_str());
         let message = Message::HandOver {
             question,
             waited: came.elapsed(),
             pid: Arc::clone(pid),
         };
-        let asked = self.publish(&inbox, namespace, message);
+        let asked = self.member.publish(&inbox, namespace, message);
         let answer = match asked {
             Ok(()) => tokio::time::timeout(TIME, answer).await.ok(),
             Err(_) => None,
         };
-        self.handing.state().waiting.remove(&question);
+        self.state().waiting.remove(&question);
         answer?.ok()
     }
 
-    /// Another server wants a session of this one.
+    /// A server has said what was asked for.
+    pub(crate) fn answered(&self, question: u64, session: Option<Bytes>) {
+        if let Some(waits) = self.state().waiting.remove(&question) {
+            // It may have waited for too long.
+            let _ = waits.send(session);
+        }
+    }
+
+    /// Another server wants a session of this one, where the namespace has these sockets, if it is here.
     pub(crate) fn gives_up(
-        self: &Arc<Self>,
-        from: &NodeId,
-        name: &Arc<str>,
-        question: u64,
+        &self,
+        local: Option<&Local>,
+        (from, question): (&NodeId, u64),
+        namespace: &Arc<str>,
         waited: Duration,
         pid: &str,
     ) {
-        let gives = self.namespace(name);
-        let gives = gives.map(|it| it.local.hand_over(pid, waited));
-        let (router, name) = (Arc::downgrade(self), Arc::clone(name));
-        let inbox = self.topics.inbox(from.as_str());
-        self.link().runtime.spawn(async move {
+        let gives = local.map(|local| local.hand_over(pid, waited));
+        let (member, namespace) = (Arc::downgrade(&self.member), Arc::clone(namespace));
+        let inbox = self.member.topics.inbox(from.as_str());
+        self.member.link.runtime.spawn(async move {
             let session = match gives {
                 Some(gives) => gives.await,
                 None => None,
@@ -99,7 +109,7 @@ impl Router {
             let session = session.map(|session| session.to_json().into());
             let message = Message::HandedOver { question, session };
             // The other takes what was saved, if it can't be told.
-            let _ = router.upgrade()?.publish(&inbox, &name, message);
+            let _ = member.upgrade()?.publish(&inbox, &namespace, message);
             Some(())
         });
     }

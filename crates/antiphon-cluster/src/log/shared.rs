@@ -32,22 +32,22 @@ use tokio::{
 };
 
 use super::{
-    Append, Asking, Journal, Owed, Placed, Waiting, Waits,
-    sessions::{self, Saver},
+    Append, Asking, HandingOver, Journal, Owed, Placed, Waiting, Waits,
+    sessions::Sessions,
     tail::{Heard, Pass, Tail},
     unheard::Unheard,
 };
-use crate::{Topic, broker::Refused, link::Ears as _, message, router::Router};
+use crate::{Topic, broker::Refused, member::Member, message};
 
 /// The shared log of one namespace.
 pub(crate) struct Shared {
-    pub(super) name: Arc<str>,
-    pub(super) topic: Topic,
-    pub(super) router: Arc<Router>,
-    pub(super) journal: Arc<dyn Journal>,
+    name: Arc<str>,
+    topic: Topic,
+    member: Arc<Member>,
+    journal: Arc<dyn Journal>,
     owed: Arc<Owed>,
-    pub(super) bounds: Bounds,
-    pub(super) saver: Arc<Saver>,
+    bounds: Bounds,
+    sessions: Arc<Sessions>,
     state: Mutex<State>,
     /// The version of what is wanted by which the broker has subscribed to the topic; 0 once it has.
     subscribing: AtomicU64,
@@ -56,7 +56,7 @@ pub(crate) struct Shared {
     reached: watch::Sender<Reached>,
     /// The reader has to look again.
     missed: Arc<Notify>,
-    tasks: Mutex<Vec<AbortHandle>>,
+    reader: OnceLock<AbortHandle>,
 }
 
 /// How far this server is.
@@ -82,18 +82,23 @@ impl Shared {
     pub(crate) fn new(
         name: &str,
         bounds: Bounds,
-        router: &Arc<Router>,
+        handing: &Arc<HandingOver>,
         journal: Arc<dyn Journal>,
     ) -> Arc<Self> {
+        let name: Arc<str> = name.into();
+        let member = handing.member();
+        let topic = member.topics.log(&name);
         let owed = Arc::<Owed>::default();
+        let journal: Arc<dyn Journal> = Asking::new(journal, &owed);
+        let sessions = Sessions::new(&name, &topic, &journal, handing, bounds.duration);
         Arc::new(Self {
-            name: name.into(),
-            topic: router.topics.log(name),
-            router: Arc::clone(router),
-            journal: Asking::new(journal, &owed),
+            name,
+            topic,
+            member: Arc::clone(member),
+            journal,
             owed,
             bounds,
-            saver: Arc::default(),
+            sessions,
             state: Mutex::new(State {
                 tail: Tail::new(),
                 replica: Arc::new(MemoryLog::replica(EPOCH, 0, bounds)),
@@ -104,7 +109,7 @@ impl Shared {
             local: OnceLock::new(),
             reached: watch::Sender::default(),
             missed: Arc::default(),
-            tasks: Mutex::default(),
+            reader: OnceLock::new(),
         })
     }
 
@@ -116,7 +121,7 @@ impl Shared {
         Arc::clone(&self.state().replica)
     }
 
-    pub(super) fn local(&self) -> Option<&Local> {
+    fn local(&self) -> Option<&Local> {
         self.local.get()
     }
 
@@ -125,7 +130,7 @@ impl Shared {
         if self.local.set(local.clone()).is_err() {
             return;
         }
-        let link = self.router.link();
+        let link = &self.member.link;
         link.wanted.want(self.topic.clone());
         self.subscribing
             .store(link.wanted.version(), Ordering::Release);
@@ -140,19 +145,12 @@ impl Shared {
                 this.read().await;
             }
         });
-        let saves = link.runtime.spawn(sessions::save(
-            Arc::downgrade(self),
-            Arc::clone(&self.saver),
-        ));
-        self.tasks()
-            .extend([reads.abort_handle(), saves.abort_handle()]);
+        // It is the first.
+        let _ = self.reader.set(reads.abort_handle());
+        self.sessions.start(local);
         // Until it is known how far the log goes.
         self.cut(true);
         self.up();
-    }
-
-    fn tasks(&self) -> MutexGuard<'_, Vec<AbortHandle>> {
-        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The way out.
@@ -161,7 +159,7 @@ impl Shared {
     fn push(&self, event: &Outgoing, target: &Target, flags: Flags) -> Appending {
         let mut state = self.state();
         let pushed = state.unheard.push(Instant::now(), |number| {
-            let logged = Self::logged(self.router.me().into(), number, event, target, flags);
+            let logged = Self::logged(self.member.me().into(), number, event, target, flags);
             logged.encode()
         });
         let promise = match pushed {
@@ -199,9 +197,9 @@ impl Shared {
         let State {
             unheard, replica, ..
         } = state;
-        let me = self.router.me().as_str();
+        let me = self.member.me().as_str();
         if unheard.send(|number, entry| self.append(me, number, entry, replica)) {
-            self.router.retries();
+            self.member.retries();
         }
     }
 
@@ -236,7 +234,7 @@ impl Shared {
     /// The broker has refused an entry, or that of a program that is no server.
     pub(crate) fn refused(&self, from: &str, number: u64, reason: &str) {
         let mut state = self.state();
-        if from == self.router.me().as_str() {
+        if from == self.member.me().as_str() {
             state.unheard.fail(number, reason);
         }
         self.send(&mut state);
@@ -266,7 +264,7 @@ impl Shared {
     pub(crate) fn up(&self) {
         self.state().tail.read();
         self.missed.notify_one();
-        self.saver.retry();
+        self.sessions.retry();
     }
 
     /// What is wanted as of this version has been subscribed to: what was appended before that may
@@ -309,7 +307,7 @@ impl Shared {
     pub(crate) fn heard(&self, bytes: Bytes) {
         let Some(placed) = Placed::decode(bytes) else {
             let error = "this is no entry of a log";
-            return self.router.link().malformed(self.topic.name(), &error);
+            return self.member.link.malformed(self.topic.name(), &error);
         };
         let heard = self.state().tail.heard(&placed);
         match heard {
@@ -338,7 +336,7 @@ impl Shared {
                     }
                 }
                 Err(error) => {
-                    self.router.link().malformed(self.topic.name(), &error);
+                    self.member.link.malformed(self.topic.name(), &error);
                     self.passed(place);
                 }
             }
@@ -365,7 +363,7 @@ impl Shared {
 
     /// Gives an event to the sockets of this server, or to whoever waits for it.
     fn give(&self, place: u64, logged: Logged, is_delivered: bool) -> bool {
-        let is_mine = *logged.from == *self.router.me().as_str();
+        let is_mine = *logged.from == *self.member.me().as_str();
         if logged.is_local && !is_mine {
             self.passed(place);
             return true;
@@ -467,15 +465,15 @@ impl Log for Shared {
     }
 
     fn save(&self, session: SavedSession) {
-        self.saver.change(session.pid.clone(), Some(session));
+        self.sessions.change(session.pid.clone(), Some(session));
     }
 
     fn forget(&self, pid: &str) {
-        self.saver.change(pid.into(), None);
+        self.sessions.change(pid.into(), None);
     }
 
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
-        sessions::take(self, pid)
+        self.sessions.take(pid)
     }
 
     fn sweep(&self) {
@@ -487,13 +485,15 @@ impl Log for Shared {
     }
 
     fn flush(&self) -> BoxFuture<()> {
-        self.saver.flushed()
+        self.sessions.flushed()
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.tasks().drain(..).for_each(|task| task.abort());
+        if let Some(reader) = self.reader.get() {
+            reader.abort();
+        }
     }
 }
 
