@@ -31,12 +31,12 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{
-    NodeWire,
     codec::Codec,
     log::NodeLog,
     members::Members,
     requests::{Others, Requests},
     router::Router,
+    wire::NodeWire,
 };
 use crate::{
     Topic,

@@ -6,12 +6,12 @@
 
 use antiphon::adapter::AdapterError;
 use antiphon_protocol::cluster::node::{
-    Answer, Classic, Entry, Frame, Interest, Limits, Malformed, Message, Mode, Notified, Posted,
+    Answer, Classic, Entry, Frame, Interest, Limits, Malformed, Message, Notified, Posted,
     Postgres, Received, Sent, Sharded, Streams, Unsendable, is_stream, stream_of, streams,
 };
 use bytes::Bytes;
 
-use super::{NodeWire, place::place_of};
+use super::{place::place_of, wire::NodeWire};
 use crate::{Topic, broker::entry};
 
 /// The codec of one server and one namespace.
@@ -312,9 +312,6 @@ fn unsendable(error: Unsendable) -> AdapterError {
         reason: error.to_string(),
     }
 }
-
-/// Which rooms have a channel of their own, where Node's sharded adapter is used.
-pub(crate) const MODE: Mode = Mode::Dynamic;
 
 #[cfg(test)]
 mod tests {

@@ -36,13 +36,13 @@ use tokio::{
 };
 
 use super::{
-    NodeWire,
     adapter::{Inner, wire_flags},
     codec::{Codec, Logged},
     outbox::{Due, Outbox},
     place::{id_of, millis_of, place_of},
     router::Router,
     sessions::Sessions,
+    wire::NodeWire,
 };
 use crate::{
     broker::{Refused, Store, entry},

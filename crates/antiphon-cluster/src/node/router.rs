@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use antiphon::recovery::Bounds;
 
-use super::{NodeWire, adapter::Inner, log::NodeLog};
+use super::{adapter::Inner, log::NodeLog, wire::NodeWire};
 use crate::{
     Health,
     broker::{Broker, Event, entry},
