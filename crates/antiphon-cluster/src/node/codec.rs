@@ -1,12 +1,14 @@
-//! The wires of Node's adapters, as the router needs them: one namespace's topics, and bytes.
+//! The wires of Node's adapters, as namespaces need them: one namespace's topics, and bytes.
 //!
 //! A [`Codec`] chooses among the codecs of the protocol crate, puts what they encode under a
 //! [`Topic`], and takes frames of the broker apart for them. It has no state. What can't be read is
 //! [`Malformed`], and what can't be said an [`AdapterError`].
 
-use antiphon::adapter::AdapterError;
+use std::time::Duration;
+
+use antiphon::adapter::{AdapterError, Flags};
 use antiphon_protocol::cluster::node::{
-    Answer, Classic, Entry, Frame, Interest, Limits, Malformed, Message, Notified, Posted,
+    self, Answer, Classic, Entry, Frame, Interest, Limits, Malformed, Message, Notified, Posted,
     Postgres, Received, Sent, Sharded, Streams, Unsendable, is_stream, stream_of, streams,
 };
 use bytes::Bytes;
@@ -97,6 +99,14 @@ impl Codec {
         match self {
             Self::Classic { .. } | Self::Streams { .. } | Self::Postgres(_) => None,
             Self::Sharded(codec) => codec.room(room).map(Topic::new),
+        }
+    }
+
+    /// Whether this is the name of a stream that servers read.
+    pub(crate) fn is_stream(&self, topic: &str) -> bool {
+        match self {
+            Self::Streams { name, count, .. } => is_stream(name, *count, topic),
+            _ => false,
         }
     }
 
@@ -195,9 +205,7 @@ impl Codec {
         match self {
             Self::Classic { codec, .. } => codec.decode(topic, bytes, &limits, interest),
             Self::Sharded(codec) => codec.decode(topic, bytes, &limits, interest),
-            Self::Streams {
-                codec, name, count, ..
-            } if is_stream(name, *count, topic) => {
+            Self::Streams { codec, .. } if self.is_stream(topic) => {
                 let (_, fields) = unpacked(bytes)?;
                 match Entry::from_fields(fields)? {
                     Some(entry) => codec.decode_entry(&entry, &limits, interest),
@@ -299,6 +307,11 @@ fn entry_namespace(bytes: &[u8]) -> Result<Option<&str>, Malformed> {
         field: "nsp",
         expected: "UTF-8",
     })
+}
+
+/// Flags as the wires know them. `timeout`: for acknowledgements.
+pub(super) const fn wire_flags(flags: Flags, timeout: Option<Duration>) -> node::Flags {
+    node::Flags::new().volatile(flags.volatile).timeout(timeout)
 }
 
 /// Servers emit without the limits that clients have.

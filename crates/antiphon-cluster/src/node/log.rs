@@ -2,7 +2,7 @@
 //! each namespace that is told in it, and the id of an entry the offset of its event.
 //!
 //! ```text
-//! emit -> NodeLog::append -> the stream -> Router -> NodeLog::heard
+//! emit -> NodeLog::append -> the stream -> router -> NodeLog::heard
 //!                                                     |  replica: what recovery reads
 //!                                                     v
 //!                          Local::deliver, or the promise of whoever emitted it
@@ -19,7 +19,7 @@ use std::{
     collections::VecDeque,
     fmt,
     future::ready,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -28,7 +28,7 @@ use antiphon::{
     adapter::{BoxFuture, Flags, Local, NodeId, Outgoing},
     recovery::{Appending, Bounds, Log, LogError, MemoryLog, Missed, Page, SavedSession},
 };
-use antiphon_protocol::cluster::node::{Content, Message};
+use antiphon_protocol::cluster::node::{Content, Interest, Message};
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
@@ -36,17 +36,15 @@ use tokio::{
 };
 
 use super::{
-    adapter::{Inner, wire_flags},
-    codec::{Codec, Logged},
+    codec::{Codec, Logged, wire_flags},
     outbox::{Due, Outbox},
     place::{id_of, millis_of, place_of},
-    router::Router,
     sessions::Sessions,
     wire::NodeWire,
 };
 use crate::{
     broker::{Refused, Store, entry},
-    link::Ears as _,
+    link::Link,
     log::{Asking, Owed, Waiting, Waits},
     message, random_id,
 };
@@ -64,19 +62,29 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Ids of entries aren't given twice, so that all logs have one epoch.
 const EPOCH: u32 = 0;
 
+/// The namespace whose log it is.
+pub(crate) trait Hears: Interest + Send + Sync + 'static {
+    /// Its sockets on this server.
+    fn local(&self) -> &Local;
+
+    /// Another server has said something by the stream that is no event of the log.
+    fn told(self: &Arc<Self>, from: Option<&str>, message: Message);
+}
+
 /// The log of one namespace.
 pub(crate) struct NodeLog {
     name: Arc<str>,
     /// The name of this server in the namespace.
     pub(crate) me: NodeId,
-    codec: Codec,
-    router: Arc<Router>,
+    codec: Arc<Codec>,
+    link: Arc<Link>,
     store: Arc<dyn Store>,
     owed: Arc<Owed>,
     bounds: Bounds,
     sessions: Arc<Sessions>,
     state: Mutex<State>,
-    namespace: OnceLock<Weak<Inner>>,
+    /// The sockets, once the adapter has begun.
+    local: OnceLock<Local>,
     /// The last entry that has been given to the sockets. `None`: what was there before isn't known yet.
     reached: watch::Sender<Option<u64>>,
     /// The task has something to do.
@@ -100,19 +108,24 @@ struct State {
 
 impl NodeLog {
     /// `None` if this wire, or this broker, keeps nothing.
-    pub(crate) fn new(name: &str, bounds: Bounds, router: &Arc<Router>) -> Option<Arc<Self>> {
-        let NodeWire::Streams { sessions, .. } = &router.wire else {
+    pub(crate) fn new(
+        name: &str,
+        bounds: Bounds,
+        wire: &NodeWire,
+        link: &Arc<Link>,
+    ) -> Option<Arc<Self>> {
+        let NodeWire::Streams { sessions, .. } = wire else {
             return None;
         };
         let owed = Arc::<Owed>::default();
-        let store = Arc::clone(&router.link().broker).store()?;
+        let store = Arc::clone(&link.broker).store()?;
         let store: Arc<dyn Store> = Asking::new(store, &owed);
         let me = random_id();
         Some(Arc::new(Self {
             name: name.into(),
-            codec: Codec::new(&router.wire, name, me.as_str()),
+            codec: Arc::new(Codec::new(wire, name, me.as_str())),
             me,
-            router: Arc::clone(router),
+            link: Arc::clone(link),
             sessions: Arc::new(Sessions::new(Arc::clone(&store), sessions, bounds.duration)),
             store,
             owed,
@@ -126,7 +139,7 @@ impl NodeLog {
                 outbox: Outbox::new(),
                 denied: None,
             }),
-            namespace: OnceLock::new(),
+            local: OnceLock::new(),
             reached: watch::Sender::new(None),
             wake: Arc::default(),
             tasks: Mutex::default(),
@@ -146,19 +159,20 @@ impl NodeLog {
     }
 
     /// The adapter begins: from now on entries are given to its sockets.
-    pub(crate) fn start(self: &Arc<Self>, namespace: &Arc<Inner>) {
-        if self.namespace.set(Arc::downgrade(namespace)).is_err() {
+    pub(crate) fn start<N: Hears>(self: &Arc<Self>, namespace: &Arc<N>) {
+        if self.local.set(namespace.local().clone()).is_err() {
             return;
         }
         let (weak, wake) = (Arc::downgrade(self), Arc::clone(&self.wake));
-        let runtime = &self.router.link().runtime;
+        let namespace = Arc::downgrade(namespace);
+        let runtime = &self.link.runtime;
         let works = runtime.spawn(async move {
             loop {
                 wake.notified().await;
-                let Some(this) = weak.upgrade() else {
+                let (Some(this), Some(namespace)) = (weak.upgrade(), namespace.upgrade()) else {
                     return;
                 };
-                this.work().await;
+                this.work(&namespace).await;
             }
         });
         let sessions = Arc::clone(&self.sessions);
@@ -199,7 +213,7 @@ impl NodeLog {
         let Some(stream) = self.codec.stream() else {
             return;
         };
-        let broker = &self.router.link().broker;
+        let broker = &self.link.broker;
         state.outbox.send(|due| match due {
             Due::Entry(frame) => broker.publish(stream, frame.clone()),
             Due::Mark(number) => {
@@ -236,7 +250,7 @@ impl NodeLog {
     // The way in.
 
     /// An entry of the stream has come. Called by one task.
-    pub(crate) fn heard(&self, namespace: &Arc<Inner>, frame: Bytes) {
+    pub(crate) fn heard<N: Hears>(&self, namespace: &Arc<N>, frame: Bytes) {
         let mut state = self.state();
         if !state.is_behind {
             drop(state);
@@ -259,7 +273,7 @@ impl NodeLog {
     }
 
     /// Takes an entry. Returns `false` if there is no room for it now.
-    fn take(&self, namespace: &Arc<Inner>, frame: &Bytes) -> bool {
+    fn take<N: Hears>(&self, namespace: &Arc<N>, frame: &Bytes) -> bool {
         let is_trimmed = **frame == *entry::TRIMMED;
         if is_trimmed || **frame == *entry::ANEW {
             let mut state = self.state();
@@ -273,7 +287,7 @@ impl NodeLog {
             place,
             number,
             received,
-        }) = self.read(namespace, frame)
+        }) = self.read(&**namespace, frame)
         else {
             return true;
         };
@@ -299,7 +313,7 @@ impl NodeLog {
                         // Whoever waited has gone with its namespace.
                         let _ = waits.send(Ok(place));
                     }
-                    None if !namespace.local.deliver(&event, &target, flags, place) => {
+                    None if !namespace.local().deliver(&event, &target, flags, place) => {
                         return false;
                     }
                     None => {}
@@ -321,11 +335,11 @@ impl NodeLog {
         true
     }
 
-    fn read(&self, namespace: &Inner, frame: &[u8]) -> Option<Logged> {
-        match self.codec.decode_logged(frame, namespace) {
+    fn read(&self, interest: &dyn Interest, frame: &[u8]) -> Option<Logged> {
+        match self.codec.decode_logged(frame, interest) {
             Ok(logged) => logged,
             Err(error) => {
-                self.router.link().malformed(&self.name, &error);
+                self.link.malformed(&self.name, &error);
                 None
             }
         }
@@ -347,7 +361,7 @@ impl NodeLog {
     pub(crate) fn hand_over(&self, local: &Local, pid: &str, waited: Duration) {
         let given = local.hand_over(pid, waited);
         let sessions = Arc::clone(&self.sessions);
-        self.router.link().runtime.spawn(async move {
+        self.link.runtime.spawn(async move {
             if let Some(session) = given.await {
                 sessions.park(session);
             }
@@ -355,12 +369,9 @@ impl NodeLog {
     }
 
     /// Reads what was there before, and gives what waits.
-    async fn work(&self) {
-        let Some(namespace) = self.namespace.get().and_then(Weak::upgrade) else {
-            return;
-        };
+    async fn work<N: Hears>(&self, namespace: &Arc<N>) {
         while self.reached.borrow().is_none() {
-            let begun = self.begin(&namespace).await;
+            let begun = self.begin(&**namespace).await;
             let before = self.state().denied.take();
             match begun {
                 Ok(()) => {
@@ -389,7 +400,7 @@ impl NodeLog {
             let Some(frame) = frame else {
                 return;
             };
-            if self.take(&namespace, &frame) {
+            if self.take(namespace, &frame) {
                 let mut state = self.state();
                 state.early.pop_front();
                 state.early_bytes -= frame.len();
@@ -400,7 +411,7 @@ impl NodeLog {
     }
 
     /// Reads what was there before this server: for those that come back, and for nobody else.
-    async fn begin(&self, namespace: &Inner) -> Result<(), Refused> {
+    async fn begin<N: Hears>(&self, namespace: &N) -> Result<(), Refused> {
         let stream = self.codec.stream().map(|stream| stream.name().to_owned());
         let stream = stream.unwrap_or_default();
         let (mut last, mut is_first) = (0, true);
@@ -433,7 +444,7 @@ impl NodeLog {
             // Others want to run.
             tokio::task::yield_now().await;
         }
-        namespace.local.passed(last);
+        namespace.local().passed(last);
         self.reached.send_replace(Some(last));
         Ok(())
     }
@@ -533,13 +544,16 @@ impl Log for NodeLog {
 
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
         let (sessions, pid) = (Arc::clone(&self.sessions), pid.to_owned());
-        let (namespace, came) = (self.namespace.get().cloned(), Instant::now());
+        let (codec, link) = (Arc::clone(&self.codec), Arc::clone(&self.link));
+        let (has_begun, came) = (self.local.get().is_some(), Instant::now());
         Box::pin(async move {
+            let say = |message| {
+                let (topic, frame) = codec.encode(&message)?;
+                link.publish(&topic, frame)
+            };
             let ask = || {
                 let (private_id, waited) = (pid.as_str().into(), came.elapsed());
-                let namespace = namespace.as_ref().and_then(Weak::upgrade);
-                namespace
-                    .is_some_and(|it| it.say(&Message::HandOver { private_id, waited }).is_ok())
+                has_begun && say(Message::HandOver { private_id, waited }).is_ok()
             };
             sessions.take_or_ask(&pid, ask).await
         })

@@ -11,6 +11,7 @@ mod adapter;
 mod codec;
 mod log;
 mod members;
+mod namespace;
 mod outbox;
 mod place;
 mod requests;
@@ -27,7 +28,7 @@ use antiphon::{
 use tokio::sync::watch;
 
 pub use crate::broker::Store;
-use crate::{ClusterStats, Health, broker::Broker, link::Ears as _};
+use crate::{ClusterStats, Health, broker::Broker};
 use adapter::Namespaced;
 pub use antiphon_protocol::cluster::node::Mode;
 pub(crate) use codec::Codec;
@@ -83,7 +84,7 @@ impl NodeCluster {
     /// Resolves when what this server's sockets have joined so far has been subscribed to. See
     /// [`Cluster::subscribed`](crate::Cluster::subscribed).
     pub async fn subscribed(&self) {
-        self.0.link().subscribed().await;
+        self.0.link.subscribed().await;
     }
 
     /// What has happened so far.
@@ -91,7 +92,7 @@ impl NodeCluster {
     pub fn stats(&self) -> ClusterStats {
         ClusterStats {
             waiting: self.0.logs.events(),
-            ..self.0.link().stats()
+            ..self.0.link.stats()
         }
     }
 }
@@ -102,10 +103,10 @@ impl AdapterFactory for NodeCluster {
     }
 
     fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        match Router::log(&self.0, namespace, bounds) {
+        match self.0.log(namespace, bounds) {
             Some(log) => Some(log),
             None => {
-                self.0.link().no_log();
+                self.0.link.no_log();
                 None
             }
         }

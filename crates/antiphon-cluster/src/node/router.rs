@@ -2,7 +2,7 @@
 //! and the broker.
 //!
 //! The adapters own it, and so does the user's [`NodeCluster`](crate::node::NodeCluster); its tasks end
-//! with it. Adapters publish by its [`Link`]. What the broker hears is given to the namespace that
+//! with it. Namespaces publish by its [`Link`]. What the broker hears is given to the namespace that
 //! it is for; entries of a stream that were lost concern all. Its [`Machine`] knows no other
 //! servers, since on Node's wires each namespace knows its own: it says how the connection is.
 
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use antiphon::recovery::Bounds;
 
-use super::{adapter::Inner, log::NodeLog, wire::NodeWire};
+use super::{log::NodeLog, namespace::Namespace, wire::NodeWire};
 use crate::{
     Health,
     broker::{Broker, Event, entry},
@@ -27,23 +27,23 @@ use crate::{
 };
 
 /// What the adapters of a server have in common.
-pub(crate) struct Router {
-    pub(crate) wire: NodeWire,
-    link: Link,
+pub(super) struct Router {
+    pub(super) wire: NodeWire,
+    pub(super) link: Arc<Link>,
     /// Knows nobody, since each namespace has servers of its own: it says how the connection is.
     machine: Mutex<Machine>,
     health: watch::Sender<Health>,
-    namespaces: RwLock<HashMap<Arc<str>, Weak<Inner>>>,
+    namespaces: RwLock<HashMap<Arc<str>, Weak<Namespace>>>,
     /// The logs of namespaces with recovery.
     pub(super) logs: Logs<NodeLog>,
 }
 
 impl Router {
     /// A router on the current runtime, which begins to connect.
-    pub(crate) fn start(broker: Arc<dyn Broker>, wire: NodeWire) -> Arc<Self> {
+    pub(super) fn start(broker: Arc<dyn Broker>, wire: NodeWire) -> Arc<Self> {
         let router = Arc::new(Self {
             wire,
-            link: Link::new(broker),
+            link: Arc::new(Link::new(broker)),
             machine: Mutex::new(Machine::silent(Instant::now())),
             health: watch::Sender::new(Health::Starting),
             namespaces: RwLock::default(),
@@ -53,50 +53,52 @@ impl Router {
         router
     }
 
-    pub(crate) fn health(&self) -> watch::Receiver<Health> {
+    pub(super) fn health(&self) -> watch::Receiver<Health> {
         self.health.subscribe()
     }
 
     /// Resolves when the broker has been reached.
-    pub(crate) async fn started(&self) {
+    pub(super) async fn started(&self) {
         let mut health = self.health();
         // The sender is here.
         let _ = health.wait_for(|health| *health != Health::Starting).await;
     }
 
     /// The log of a namespace, if the servers share one. The same for each who asks.
-    pub(crate) fn log(this: &Arc<Self>, name: &str, bounds: Bounds) -> Option<Arc<NodeLog>> {
-        this.logs.get_or(name, || NodeLog::new(name, bounds, this))
+    pub(super) fn log(&self, name: &str, bounds: Bounds) -> Option<Arc<NodeLog>> {
+        let make = || NodeLog::new(name, bounds, &self.wire, &self.link);
+        self.logs.get_or(name, make)
     }
 
     /// The log of a namespace, if it has one.
-    pub(crate) fn log_of(&self, name: &str) -> Option<Arc<NodeLog>> {
+    pub(super) fn log_of(&self, name: &str) -> Option<Arc<NodeLog>> {
         self.logs.get(name)
     }
 
     /// A namespace begins to hear.
-    pub(crate) fn enter(&self, name: &Arc<str>, namespace: &Arc<Inner>) {
+    pub(super) fn enter(&self, namespace: &Arc<Namespace>) {
         let mut namespaces = self
             .namespaces
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        namespaces.insert(Arc::clone(name), Arc::downgrade(namespace));
+        let name = Arc::clone(&namespace.name);
+        namespaces.insert(name, Arc::downgrade(namespace));
     }
 
     /// A namespace hears no more.
-    pub(crate) fn leave(&self, name: &str, namespace: &Arc<Inner>) {
+    pub(super) fn leave(&self, namespace: &Arc<Namespace>) {
         let mut namespaces = self
             .namespaces
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let entered = namespaces.get(name);
+        let entered = namespaces.get(&namespace.name);
         if entered.is_some_and(|entered| entered.as_ptr() == Arc::as_ptr(namespace)) {
-            namespaces.remove(name);
+            namespaces.remove(&namespace.name);
         }
     }
 
     /// Tells a namespace what has become of the connection.
-    pub(crate) fn connect(&self, namespace: &Inner, now: Instant) {
+    pub(super) fn connect(&self, namespace: &Namespace, now: Instant) {
         let machine = self.machine();
         let confirmed = machine.is_up().then(|| machine.confirmed());
         drop(machine);
@@ -110,7 +112,7 @@ impl Router {
     }
 
     /// Says goodbye, and gives up the connection.
-    pub(crate) async fn close(&self) {
+    pub(super) async fn close(&self) {
         for namespace in self.namespaces() {
             namespace.leave();
         }
@@ -118,7 +120,7 @@ impl Router {
         self.link.close().await;
     }
 
-    fn namespaces(&self) -> Vec<Arc<Inner>> {
+    fn namespaces(&self) -> Vec<Arc<Namespace>> {
         let namespaces = self
             .namespaces
             .read()
@@ -126,7 +128,7 @@ impl Router {
         namespaces.values().filter_map(Weak::upgrade).collect()
     }
 
-    fn namespace(&self, name: &str) -> Option<Arc<Inner>> {
+    fn namespace(&self, name: &str) -> Option<Arc<Namespace>> {
         let namespaces = self
             .namespaces
             .read()
