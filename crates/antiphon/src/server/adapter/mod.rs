@@ -106,7 +106,7 @@ use std::{sync::Arc, time::Duration};
 
 pub use antiphon_protocol::socket::{DecodeError, Outgoing, OwnedArgs};
 
-pub use crate::server::handlers::handler::BoxFuture;
+pub use crate::server::handlers::future::BoxFuture;
 pub use answers::{Answered, Answers, ServerAnswer, SocketAnswer};
 pub use error::AdapterError;
 pub use in_memory::InMemory;

@@ -15,6 +15,7 @@ pub(crate) mod callable;
 pub(crate) mod context;
 pub(crate) mod dispatch;
 pub(crate) mod extract;
+pub(crate) mod future;
 pub(crate) mod handler;
 pub(crate) mod listeners;
 pub(crate) mod permits;

@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     engine::{Engine, session::turn},
-    server::{Socket, handlers::handler::BoxFuture},
+    server::{Socket, handlers::future::BoxFuture},
 };
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the

@@ -17,7 +17,7 @@ use antiphon_protocol::socket::{Draft, Outgoing, OwnedArgs};
 use tokio::sync::Semaphore;
 
 use super::{
-    handler::{BoxFuture, guarded},
+    future::{BoxFuture, guarded},
     watch,
 };
 use crate::server::{FromArgs, IntoReply, Rejection};

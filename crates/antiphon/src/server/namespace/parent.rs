@@ -14,7 +14,7 @@ use super::pattern::{Pattern, PatternError};
 use crate::server::{
     Broadcast, ConnectError, Emitted, Handshake, IntoArgs, IntoRooms, Namespace, Shared,
     handlers::{
-        handler::{BoxFuture, guarded},
+        future::{BoxFuture, guarded},
         watch,
     },
     socket::auth_as,

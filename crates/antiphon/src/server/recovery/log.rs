@@ -20,7 +20,7 @@ use antiphon_protocol::socket::Outgoing;
 
 use serde::{Deserialize, Serialize};
 
-use crate::server::{Room, SocketId, Target, adapter::Flags, handlers::handler::BoxFuture};
+use crate::server::{Room, SocketId, Target, adapter::Flags, handlers::future::BoxFuture};
 
 /// A place in a log: that of one event.
 ///

@@ -34,7 +34,7 @@ use crate::{
     server::{
         EmitError, Shared, Socket, SocketId, Target,
         adapter::Flags,
-        handlers::handler::BoxFuture,
+        handlers::future::BoxFuture,
         namespace::namespaces::Namespaces,
         rooms::{Rooms, burst},
         socket::values::Values,

@@ -26,7 +26,7 @@ use antiphon_protocol::socket::Outgoing;
 use super::log::LogError;
 use crate::{
     engine::QueuePolicy,
-    server::{Room, Socket, Target, handlers::handler::BoxFuture, rooms::Rooms},
+    server::{Room, Socket, Target, handlers::future::BoxFuture, rooms::Rooms},
 };
 
 /// Steps that are no events, and bytes of them, that wait at the most.

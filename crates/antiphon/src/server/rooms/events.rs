@@ -18,7 +18,7 @@ use crate::server::{
     Namespace, Room, SocketId,
     adapter::Membership,
     handlers::{
-        handler::{BoxFuture, guarded},
+        future::{BoxFuture, guarded},
         watch,
     },
     namespace::WeakNamespace,

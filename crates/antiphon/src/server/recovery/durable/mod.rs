@@ -42,7 +42,7 @@ use super::{
     log::{Appending, Bounds, Log, LogError, Missed, Page, SavedSession},
     memory::segment::now,
 };
-use crate::server::{Room, Target, adapter::Flags, handlers::handler::BoxFuture};
+use crate::server::{Room, Target, adapter::Flags, handlers::future::BoxFuture};
 
 /// A file that keeps events and sessions over restarts of the server, and over its crashes: see
 /// [`Recovery::durable`](super::Recovery::durable). A cheap handle.

@@ -15,7 +15,7 @@ use std::{
 use antiphon_protocol::socket::Outgoing;
 
 use super::log::{Appending, Bounds, Log, LogError, Missed, Page};
-use crate::server::{Target, adapter::Flags, handlers::handler::BoxFuture};
+use crate::server::{Target, adapter::Flags, handlers::future::BoxFuture};
 use events::{Events, Past};
 
 /// A log in memory.
