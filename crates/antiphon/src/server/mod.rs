@@ -67,7 +67,7 @@ pub use socket::{Socket, SocketId, emitter::Emitter};
 
 pub(crate) use shared::Shared;
 
-use namespace::{Rule, namespaces::Namespaces, with_slash};
+use namespace::{Rule, name::with_slash, namespaces::Namespaces};
 
 use crate::engine::{Engine, EngineLayer, EngineService, Stats};
 

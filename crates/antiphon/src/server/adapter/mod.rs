@@ -96,19 +96,21 @@
 
 mod answers;
 mod error;
+mod flags;
 mod in_memory;
 pub(crate) mod joins;
 mod local;
 mod membership;
 mod node;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 pub use antiphon_protocol::socket::{DecodeError, Outgoing, OwnedArgs};
 
 pub use crate::server::handlers::future::BoxFuture;
 pub use answers::{Answered, Answers, ServerAnswer, SocketAnswer};
 pub use error::AdapterError;
+pub use flags::Flags;
 pub use in_memory::InMemory;
 pub use local::Local;
 pub use membership::{Membership, Watch};
@@ -119,42 +121,10 @@ pub(crate) use membership::Watcher;
 
 pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
 
-use crate::{
-    engine::QueuePolicy,
-    server::{
-        Room, Target,
-        recovery::{Bounds, Log},
-    },
+use crate::server::{
+    Room, Target,
+    recovery::{Bounds, Log},
 };
-
-/// How a broadcast travels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Flags {
-    /// Receivers that can't take it at once don't get it.
-    pub volatile: bool,
-    /// What becomes of it for receivers that read slowly. If it is `None` the namespace says.
-    pub policy: Option<QueuePolicy>,
-    /// Sockets of this server only: nothing is told to others.
-    pub local: bool,
-    /// Sockets that join one of the rooms later get it, as long as it is the last such event there.
-    pub retain: bool,
-    /// Each receiver's server keeps it until the receiver acknowledges it, and sends it again after
-    /// this pause first.
-    pub at_least_once: Option<Duration>,
-}
-
-impl Flags {
-    /// Those of a [parent](Local::is_parent)'s event in a child of this name: one client may be in
-    /// several children, and what waits for it there is several states.
-    pub(crate) fn within(self, child: &str) -> Self {
-        let policy = self.policy.map(|policy| match policy {
-            QueuePolicy::Conflate(key) => QueuePolicy::Conflate(key.within(child)),
-            policy => policy,
-        });
-        Self { policy, ..self }
-    }
-}
 
 /// What a namespace needs of what connects it with other servers.
 ///

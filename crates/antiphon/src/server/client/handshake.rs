@@ -11,7 +11,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use antiphon_protocol::socket::from_json;
 use http::{Extensions, HeaderMap, HeaderName, header, request::Parts};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::engine::{Secure, peer_address};
@@ -211,6 +213,14 @@ impl Handshake {
     #[must_use]
     pub const fn time(&self) -> SystemTime {
         self.time
+    }
+}
+
+/// An auth payload as a `T`: none fits what nothing or an empty object fits.
+pub(crate) fn auth_as<T: DeserializeOwned>(auth: Option<&str>) -> serde_json::Result<T> {
+    match auth {
+        Some(json) => from_json(json),
+        None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
     }
 }
 

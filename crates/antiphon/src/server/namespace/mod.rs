@@ -8,6 +8,7 @@
 //! adapter. It counts the ids of acks, so that a broadcast needs one.
 
 pub(crate) mod children;
+pub(crate) mod name;
 pub(crate) mod namespaces;
 pub(crate) mod params;
 pub(crate) mod parent;
@@ -544,13 +545,4 @@ fn server_side(event: &str, args: &impl IntoArgs) -> Result<Outgoing, EncodeErro
     let mut draft = Draft::new(usize::MAX);
     args.encode_event(&mut draft, "", None, event)?;
     Ok(draft.finish_event())
-}
-
-/// The name of a namespace with its slash: `chat` and `/chat` are one.
-pub(crate) fn with_slash(name: &str) -> String {
-    match name {
-        "" => "/".to_owned(),
-        name if name.starts_with('/') => name.to_owned(),
-        name => format!("/{name}"),
-    }
 }

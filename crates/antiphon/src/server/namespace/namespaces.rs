@@ -20,7 +20,7 @@ use super::parent::{ParentNamespace, Rule};
 use crate::{
     engine::Engine,
     seldom::{A_MINUTE, Seldom},
-    server::{DisconnectReason, Namespace, Shared, namespace::with_slash, recovery::Ordered},
+    server::{DisconnectReason, Namespace, Shared, namespace::name::with_slash, recovery::Ordered},
 };
 
 /// How long adapters may take to close, and logs to store what is left.

@@ -13,11 +13,11 @@ use serde::de::DeserializeOwned;
 use super::pattern::{Pattern, PatternError};
 use crate::server::{
     Broadcast, ConnectError, Emitted, Handshake, IntoArgs, IntoRooms, Namespace, Shared,
+    client::handshake::auth_as,
     handlers::{
         future::{BoxFuture, guarded},
         watch,
     },
-    socket::auth_as,
 };
 
 /// Which names a parent has children of.

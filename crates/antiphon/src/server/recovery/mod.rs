@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::{
     engine::LONGEST,
-    server::{Socket, adapter::AdapterFactory, namespace::with_slash},
+    server::{Socket, adapter::AdapterFactory, namespace::name::with_slash},
 };
 
 pub use antiphon_protocol::socket::Outgoing;

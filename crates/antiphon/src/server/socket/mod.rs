@@ -6,6 +6,7 @@
 //! and goes is in `life`.
 
 pub(crate) mod emitter;
+mod id;
 pub(crate) mod inbox;
 mod life;
 pub(crate) mod peer;
@@ -14,23 +15,21 @@ mod sending;
 pub(crate) mod values;
 
 use std::{
-    borrow::Borrow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak, atomic::AtomicU8},
 };
 
-use antiphon_protocol::{
-    engine::{Revision, TransportKind},
-    socket as codec,
-};
-use serde::{Serialize, de::DeserializeOwned};
+use antiphon_protocol::engine::{Revision, TransportKind};
+use serde::de::DeserializeOwned;
 
-use crate::engine::{Engine, Session, session::id};
+pub use id::SocketId;
+
+use crate::engine::{Engine, Session, session::id::random_id};
 use crate::server::{
     Acknowledged, Broadcast, DisconnectReason, Emitted, FromArgs, Handshake, IntoArgs, IntoRooms,
     Namespace, Room, Server,
     acks::Awaited,
-    client::Client,
+    client::{Client, handshake::auth_as},
     delivery::kept::Kept,
     handlers::listeners::{Listeners, Spent},
     handlers::permits::Permits,
@@ -38,64 +37,6 @@ use crate::server::{
     socket::emitter::Emitter,
     socket::{inbox::Inbox, peer::Peer, values::Values},
 };
-
-/// The id of a socket: random, and its own for each namespace, so that it can be shown to others.
-///
-/// Clients of Socket.IO 1.x and 2.x (Engine.IO 3) derive it from the id of their session instead,
-/// as their protocol says (docs/protocol.md 18.5). That is the credential of the session: anyone
-/// who is shown the id of such a socket can speak as its client. See
-/// [`allow_eio3`](crate::ServerBuilder::allow_eio3).
-///
-/// [`as_str`](Self::as_str) gives it whole, and so does serde. It has no `Display`, so that no log
-/// line shows it by accident; `Debug` shows its beginning:
-///
-/// ```
-/// # use antiphon::Socket;
-/// # async fn example(socket: Socket) {
-/// println!("{:?} says hello", socket.id()); // 3cmtcV… says hello
-/// socket.emit("your id", socket.id()); // whole
-/// # }
-/// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SocketId(Arc<str>);
-
-impl SocketId {
-    /// The id of a socket, as [`as_str`](Self::as_str) gave it: for adapters, which know sockets of
-    /// other servers.
-    #[must_use]
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
-    }
-
-    /// The id as a text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) const fn as_shared(&self) -> &Arc<str> {
-        &self.0
-    }
-}
-
-impl Borrow<str> for SocketId {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Serialize for SocketId {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl fmt::Debug for SocketId {
-    /// Shows the first characters only, since logs are read by many.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        id::Shortened(&self.0).fmt(f)
-    }
-}
 
 /// One client in one namespace. A cheap handle, which keeps no connection alive.
 #[derive(Clone)]
@@ -131,14 +72,6 @@ struct Inner {
     recoverable: OnceLock<Box<Recoverable>>,
 }
 
-/// An auth payload as a `T`: none fits what nothing or an empty object fits.
-pub(crate) fn auth_as<T: DeserializeOwned>(auth: Option<&str>) -> serde_json::Result<T> {
-    match auth {
-        Some(json) => codec::from_json(json),
-        None => serde_json::from_str("null").or_else(|_| serde_json::from_str("{}")),
-    }
-}
-
 /// The event of the log behind which a socket is to resume a session.
 #[derive(Clone, Copy)]
 struct Place(u64);
@@ -154,7 +87,7 @@ impl Socket {
         let id = match (session.revision().dialect().derives_ids, namespace.name()) {
             // It may resume a session.
             (false, _) if namespace.recovery().is_some() => None,
-            (false, _) => Some(id::random_id(tag)),
+            (false, _) => Some(random_id(tag)),
             (true, "/") => Some(Arc::from(session.id().as_str())),
             (true, name) => Some(Arc::from(format!("{name}#{}", session.id().as_str()))),
         };
@@ -180,7 +113,7 @@ impl Socket {
             engine: Arc::clone(engine),
             permits: Arc::clone(permits),
         };
-        let id = Some(id::random_id(namespace.shared().tag));
+        let id = Some(random_id(namespace.shared().tag));
         let socket = Self::with_id(id, namespace, peer, handshake, auth);
         socket.begin();
         socket
@@ -219,7 +152,7 @@ impl Socket {
     /// Its id, which is also the name of a room that it is in from the start.
     #[must_use]
     pub fn id(&self) -> &SocketId {
-        let random = || SocketId::new(id::random_id(self.inner.namespace.shared().tag));
+        let random = || SocketId::new(random_id(self.inner.namespace.shared().tag));
         self.inner.id.get_or_init(random)
     }
 
