@@ -326,6 +326,18 @@ impl Server {
     }
 }
 
+/// The server that the socket is connected to.
+impl<K> FromContext<K> for Server {
+    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
+        let socket = context.socket();
+        let namespaces = socket.namespace().namespaces();
+        let namespaces =
+            namespaces.ok_or_else(|| Rejection::new("internal_error", "the server is gone"))?;
+        let engine = Arc::clone(socket.peer().engine());
+        Ok(Self::from_parts(engine, namespaces))
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self::new()

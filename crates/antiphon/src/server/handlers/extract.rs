@@ -11,7 +11,7 @@ use antiphon_protocol::engine::TransportKind;
 use serde::de::DeserializeOwned;
 
 use crate::server::{
-    Ack, Args, Context, DisconnectReason, Handshake, Namespace, Rejection, Server, Socket,
+    Ack, Args, Context, DisconnectReason, Handshake, Namespace, Rejection, Socket,
     handlers::handler::{OnDisconnect, OnEvent},
 };
 
@@ -59,13 +59,6 @@ impl<K> FromContext<K> for Socket {
 impl<K> FromContext<K> for Namespace {
     fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
         Ok(context.socket.namespace().clone())
-    }
-}
-
-impl<K> FromContext<K> for Server {
-    fn from_context(context: &Context<'_>) -> Result<Self, Rejection> {
-        let server = context.socket.server();
-        server.ok_or_else(|| Rejection::new("internal_error", "the server is gone"))
     }
 }
 

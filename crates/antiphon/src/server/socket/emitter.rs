@@ -3,17 +3,20 @@
 //! An [`Emitter`] borrows its socket. The event is written into the thread's draft and sent before
 //! the call returns; with an ack, its receiver is noted first, so that no answer is too early. It
 //! fails if the event can't be encoded, the socket has gone, or the queue is full. The flags of a
-//! [`Socket`] begin the chain.
+//! [`Socket`] begin the chain, and so does what it emits to the others of its namespace.
 
 use std::time::Duration;
 
-use antiphon_protocol::socket::Draft;
+use antiphon_protocol::socket::{Draft, OwnedArgs};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use crate::engine::{ConflateKey, QueuePolicy, Sending};
 use crate::server::{
-    Acknowledged, EmitError, Emitted, FromArgs, IntoArgs, Socket,
-    acks::{self, OneAnswer},
-    delivery::kept::Kept,
+    AckError, Acknowledged, Broadcast, EmitError, Emitted, FromArgs, IntoArgs, IntoRooms, Socket,
+    acks, delivery::kept::Kept,
 };
 
 /// Emits to one socket: what [`Socket::volatile`] and [`Socket::timeout`] give.
@@ -161,6 +164,51 @@ impl<'s> Emitter<'s> {
 }
 
 impl Socket {
+    /// Emits an event to this client.
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
+        Emitter::new(self).emit(event, args)
+    }
+
+    /// Emits the event `message` to this client: as `emit("message", ..)`.
+    #[doc(alias = "write")]
+    pub fn send(&self, args: impl IntoArgs) -> Emitted {
+        self.emit("message", args)
+    }
+
+    /// Emits an event and waits for the client's acknowledgement, as long as the server's
+    /// `ack_timeout` says. The event leaves at once, before the future is awaited.
+    ///
+    /// What a handler does with the answer runs in a task of its own: the handlers of events that
+    /// the client sent right behind it may start before.
+    ///
+    /// # Errors
+    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
+    /// in time.
+    #[doc(alias = "emitWithAck")]
+    pub fn emit_with_ack<R: FromArgs + 'static>(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Acknowledged<R> {
+        Emitter::new(self).emit_with_ack(event, args)
+    }
+
+    /// The other sockets of these rooms.
+    #[doc(alias = "in")]
+    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().to(rooms)
+    }
+
+    /// The other sockets but those of these rooms.
+    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
+        self.broadcast().except(rooms)
+    }
+
+    /// All other sockets of the namespace.
+    pub fn broadcast(&self) -> Broadcast {
+        self.namespace().except(self.id())
+    }
+
     /// What is emitted by this is dropped if the transport can't take it at once: for values
     /// that are soon out of date.
     pub const fn volatile(&self) -> Emitter<'_> {
@@ -230,5 +278,28 @@ impl Socket {
             return Err(EmitError::Disconnected);
         }
         ready.map_err(|_| EmitError::Disconnected)
+    }
+}
+
+/// Waits for one answer; when it is dropped, nobody does.
+struct OneAnswer {
+    socket: Socket,
+    id: u64,
+    answer: oneshot::Receiver<OwnedArgs>,
+}
+
+impl OneAnswer {
+    async fn until<R: FromArgs>(mut self, deadline: Instant) -> Result<R, AckError> {
+        match timeout_at(deadline, &mut self.answer).await {
+            Ok(Ok(args)) => Ok(R::from_args(args)?),
+            Ok(Err(_)) => Err(AckError::Disconnected),
+            Err(_) => Err(AckError::Timeout),
+        }
+    }
+}
+
+impl Drop for OneAnswer {
+    fn drop(&mut self) {
+        self.socket.awaited().forget(self.id);
     }
 }

@@ -21,8 +21,10 @@ use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
 use crate::engine::Sending;
-use crate::server::handlers::{dispatch, permits};
-use crate::server::socket::{DisconnectReason, IntoRooms, Room, Socket};
+use crate::server::{
+    DisconnectReason, IntoRooms, Room, Socket,
+    handlers::{dispatch, permits},
+};
 
 /// Behind another socket of its connection that leaves the namespace.
 pub(super) const WAITING: u8 = 0;

@@ -26,15 +26,13 @@ pub use id::SocketId;
 
 use crate::engine::{Engine, Session, session::id::random_id};
 use crate::server::{
-    Acknowledged, Broadcast, DisconnectReason, Emitted, FromArgs, Handshake, IntoArgs, IntoRooms,
-    Namespace, Room, Server,
+    Handshake, Namespace,
     acks::Awaited,
     client::{Client, handshake::auth_as},
     delivery::kept::Kept,
     handlers::listeners::{Listeners, Spent},
     handlers::permits::Permits,
     recovery::{LogError, Recoverable},
-    socket::emitter::Emitter,
     socket::{inbox::Inbox, peer::Peer, values::Values},
 };
 
@@ -210,15 +208,6 @@ impl Socket {
         &self.inner.namespace
     }
 
-    /// The server that it is connected to; handlers take it as an argument.
-    pub(crate) fn server(&self) -> Option<Server> {
-        let namespaces = self.namespace().namespaces()?;
-        Some(Server::from_parts(
-            Arc::clone(self.peer().engine()),
-            namespaces,
-        ))
-    }
-
     /// What is known from the request that opened its connection.
     #[must_use]
     pub fn handshake(&self) -> &Arc<Handshake> {
@@ -350,51 +339,6 @@ impl Socket {
             values.take_over(own);
         }
         *own = Some(Arc::clone(values));
-    }
-
-    /// Emits an event to this client.
-    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
-        Emitter::new(self).emit(event, args)
-    }
-
-    /// Emits the event `message` to this client: as `emit("message", ..)`.
-    #[doc(alias = "write")]
-    pub fn send(&self, args: impl IntoArgs) -> Emitted {
-        self.emit("message", args)
-    }
-
-    /// Emits an event and waits for the client's acknowledgement, as long as the server's
-    /// `ack_timeout` says. The event leaves at once, before the future is awaited.
-    ///
-    /// What a handler does with the answer runs in a task of its own: the handlers of events that
-    /// the client sent right behind it may start before.
-    ///
-    /// # Errors
-    /// [`AckError`](crate::AckError) if the event can't be sent, or no answer that fits `R` comes
-    /// in time.
-    #[doc(alias = "emitWithAck")]
-    pub fn emit_with_ack<R: FromArgs + 'static>(
-        &self,
-        event: &str,
-        args: impl IntoArgs,
-    ) -> Acknowledged<R> {
-        Emitter::new(self).emit_with_ack(event, args)
-    }
-
-    /// The other sockets of these rooms.
-    #[doc(alias = "in")]
-    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
-        self.broadcast().to(rooms)
-    }
-
-    /// The other sockets but those of these rooms.
-    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
-        self.broadcast().except(rooms)
-    }
-
-    /// All other sockets of the namespace.
-    pub fn broadcast(&self) -> Broadcast {
-        self.namespace().except(self.id())
     }
 
     /// Resolves when all that was emitted to its connection so far has been handed to the network,
