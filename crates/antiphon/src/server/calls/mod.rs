@@ -231,7 +231,7 @@ impl Calls {
         if let Some(first) = key.as_ref().and_then(|key| self.repeats.get(key, now)) {
             return self.repeat(&first, socket, permit).await;
         }
-        let size = dispatch::size(&args.as_args());
+        let size = permits::size(&args.as_args());
         if self.permits.are_exhausted() {
             return Err(CallError::TooManyCalls);
         }
@@ -249,7 +249,7 @@ impl Calls {
             // Up to here its namespace stays.
             drop(found);
         });
-        turn::scope(|| permits::run(&called, run, size));
+        turn::scope(|| called.peer().run(run, size));
         drop(called);
         call.reply().await
     }

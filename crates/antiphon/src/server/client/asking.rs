@@ -101,7 +101,7 @@ impl Client {
             this.answer(number, &request, resolved);
         });
         let permit = || Permit::of(Some(Arc::clone(self)), bytes);
-        permits::run_with(session.engine(), asks, permit);
+        permits::run(session.engine(), asks, permit);
     }
 
     fn begin_asking(&self, request: &JoinRequest, shared: &Shared) -> Result<u64, ConnectError> {

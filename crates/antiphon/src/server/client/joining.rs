@@ -15,7 +15,7 @@ use crate::{
     engine::{Sending, Session},
     server::{
         ConnectError, Context, DisconnectReason, Shared, Socket,
-        handlers::{dispatch, handler, permits},
+        handlers::{dispatch, handler},
         recovery::Resumption,
     },
 };
@@ -24,7 +24,7 @@ use crate::{
 pub(super) fn start(connection: Arc<Client>, socket: Socket) {
     let auth = socket.auth_len();
     let asked = socket.clone();
-    permits::run(&asked, Box::pin(join(connection, socket)), auth);
+    asked.peer().run(Box::pin(join(connection, socket)), auth);
 }
 
 /// Lets a socket into its namespace: middlewares, CONNECT, connect handlers, then its events.

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::server::{
     Rejection, Socket,
     acks::{Respond, Responder},
-    handlers::dispatch,
+    handlers::permits,
 };
 use crate::{engine::Sending, recent::Recent};
 
@@ -157,7 +157,7 @@ impl Handled {
             (Event::Running(waiting), Err(_)) => std::mem::take(waiting),
         };
         match &answer {
-            Ok(args) => events.resize(key, dispatch::size(&args.as_args())),
+            Ok(args) => events.resize(key, permits::size(&args.as_args())),
             // It may be sent again: no handler has done it.
             Err(_) => events.remove(key),
         }

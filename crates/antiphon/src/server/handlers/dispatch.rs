@@ -22,7 +22,7 @@ use crate::server::{
     handlers::future::BoxFuture,
     handlers::handler::{self, Erased},
     handlers::listeners::{Listeners, Lists},
-    handlers::permits,
+    handlers::permits::size,
     socket::inbox::QueuedEvent,
 };
 
@@ -52,7 +52,7 @@ pub(crate) fn receive(socket: &Socket, id: Option<u64>, event: &str, args: &Args
             _permit: socket.peer().permit(size(args)),
         });
         if first {
-            permits::run(socket, Box::pin(work(socket.clone())), 0);
+            socket.peer().run(Box::pin(work(socket.clone())), 0);
         }
         return;
     }
@@ -75,12 +75,6 @@ pub(crate) async fn call(socket: Socket, event: String, args: OwnedArgs, answer:
     };
     socket.inbox().push(event);
     work(socket).await;
-}
-
-/// What is kept in memory of an event's arguments, in bytes.
-pub(crate) fn size(args: &Args<'_>) -> usize {
-    let attachments = args.attachments().iter().map(bytes::Bytes::len);
-    args.json().len() + attachments.sum::<usize>()
 }
 
 /// Handles the events that wait, one after the other, until none does.
@@ -163,7 +157,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
     match handler::call(handler, context) {
-        Ok(future) => permits::run(socket, future, size(&context.args)),
+        Ok(future) => socket.peer().run(future, size(&context.args)),
         Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
 }

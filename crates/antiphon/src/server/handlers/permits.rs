@@ -14,10 +14,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{
-    engine::{Engine, session::turn},
-    server::{Socket, handlers::future::BoxFuture},
-};
+use antiphon_protocol::socket::Args;
+
+use super::future::BoxFuture;
+use crate::engine::{Engine, session::turn};
 
 /// What waits for a handler counts as one more running handler for each so many bytes of it: at the
 /// default bound, 16 MiB of events may wait in one connection.
@@ -89,15 +89,9 @@ impl Drop for Permit {
     }
 }
 
-/// Runs a handler inside the caller until it suspends; what is left of it then goes on by
-/// itself, to its end even if the connection ends first. `bytes` is what it may keep of its event.
-pub(crate) fn run(socket: &Socket, handler: BoxFuture<()>, bytes: usize) {
-    let peer = socket.peer();
-    run_with(peer.engine(), handler, || peer.permit(bytes));
-}
-
-/// As [`run`], where there is no socket: with a permit that is taken if the handler suspends.
-pub(crate) fn run_with(
+/// Runs a handler inside the caller until it suspends; what is left of it then goes on by itself, to
+/// its end even if the connection ends first, with a permit that is taken then.
+pub(crate) fn run(
     engine: &Arc<Engine>,
     mut handler: BoxFuture<()>,
     permit: impl FnOnce() -> Permit,
@@ -105,20 +99,22 @@ pub(crate) fn run_with(
     // The task that goes on with it polls it again at once, with a waker of its own.
     let mut context = Context::from_waker(Waker::noop());
     if handler.as_mut().poll(&mut context).is_pending() {
-        go_on(engine, handler, permit());
+        spawn(engine, handler, permit());
     }
 }
 
 /// Goes on with a handler in a task of its own, which holds a permit.
-pub(crate) fn spawn(socket: &Socket, handler: BoxFuture<()>, permit: Permit) {
-    go_on(socket.peer().engine(), handler, permit);
-}
-
-fn go_on(engine: &Arc<Engine>, handler: BoxFuture<()>, permit: Permit) {
+pub(crate) fn spawn(engine: &Arc<Engine>, handler: BoxFuture<()>, permit: Permit) {
     engine.spawn(Suspended {
         handler,
         _permit: permit,
     });
+}
+
+/// What is kept in memory of an event's arguments, in bytes: what permits are counted by.
+pub(crate) fn size(args: &Args<'_>) -> usize {
+    let attachments = args.attachments().iter().map(bytes::Bytes::len);
+    args.json().len() + attachments.sum::<usize>()
 }
 
 /// A handler that was suspended.

@@ -21,10 +21,7 @@ use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
 use crate::engine::Sending;
-use crate::server::{
-    DisconnectReason, IntoRooms, Room, Socket,
-    handlers::{dispatch, permits},
-};
+use crate::server::{DisconnectReason, IntoRooms, Room, Socket, handlers::dispatch};
 
 /// Behind another socket of its connection that leaves the namespace.
 pub(super) const WAITING: u8 = 0;
@@ -289,7 +286,7 @@ impl Socket {
             // A client that joins and leaves all the time waits for these handlers too.
             let permit = self.peer().permit(0);
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
-            permits::spawn(self, Box::pin(goodbye), permit);
+            self.peer().spawn(Box::pin(goodbye), permit);
         }
     }
 
@@ -299,7 +296,7 @@ impl Socket {
         let reason = DisconnectReason::ClientNamespaceDisconnect;
         if let Some((reason, settled)) = self.end(reason) {
             let goodbye = dispatch::goodbye(self.clone(), reason, settled);
-            permits::run(self, Box::pin(goodbye), 0);
+            self.peer().run(Box::pin(goodbye), 0);
         }
     }
 

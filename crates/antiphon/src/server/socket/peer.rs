@@ -1,4 +1,4 @@
-//! The other end of a socket: a client's session, or a caller by HTTP.
+//! The other end of a socket: a client's session, or a caller by HTTP. Handlers run at its expense.
 
 use std::sync::{Arc, Weak};
 
@@ -6,7 +6,10 @@ use crate::{
     engine::{Engine, Session},
     server::{
         client::Client,
-        handlers::permits::{Permit, Permits},
+        handlers::{
+            future::BoxFuture,
+            permits::{self, Permit, Permits},
+        },
     },
 };
 
@@ -52,5 +55,16 @@ impl Peer {
             Self::Client { connection, .. } => Permit::of(connection.upgrade(), bytes),
             Self::Caller { permits, .. } => Permit::of(Some(Arc::clone(permits)), bytes),
         }
+    }
+
+    /// Runs a handler inside the caller until it suspends: see [`permits::run`]. `bytes` is what it
+    /// may keep of its event.
+    pub(crate) fn run(&self, handler: BoxFuture<()>, bytes: usize) {
+        permits::run(self.engine(), handler, || self.permit(bytes));
+    }
+
+    /// Runs a handler in a task of its own, which holds a permit.
+    pub(crate) fn spawn(&self, handler: BoxFuture<()>, permit: Permit) {
+        permits::spawn(self.engine(), handler, permit);
     }
 }
