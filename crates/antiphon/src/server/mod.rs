@@ -46,7 +46,8 @@ pub use handlers::{
     binary::Binary,
     context::Context,
     extract::{Auth, Data, Event, Extension, FromContext, State},
-    handler::{Handler, OnConnect, OnDisconnect, OnEvent},
+    handler::Handler,
+    kinds::{OnConnect, OnDisconnect, OnEvent},
 };
 pub use namespace::{
     Namespace,

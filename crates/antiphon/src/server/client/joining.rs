@@ -15,7 +15,7 @@ use crate::{
     engine::{Sending, Session},
     server::{
         ConnectError, Context, DisconnectReason, Shared, Socket,
-        handlers::{dispatch, handler},
+        handlers::{dispatch, erased},
         recovery::Resumption,
     },
 };
@@ -118,7 +118,7 @@ fn connected(session: &Arc<Session>, socket: &Socket) -> bool {
 pub(crate) async fn ask_middlewares(socket: &Socket) -> Result<(), ConnectError> {
     let lifecycle = socket.namespace().lifecycle();
     for middleware in &lifecycle.middlewares {
-        let called = handler::call(middleware, &Context::connect(socket));
+        let called = erased::call(middleware, &Context::connect(socket));
         let called = called.inspect_err(|it| dispatch::warn_of_rejection(socket, "connect", it));
         called?.await?;
         if !socket.is_undecided() {

@@ -19,8 +19,8 @@ use crate::server::{
     Context, DisconnectReason, NewEvent, Rejection, Socket,
     acks::Responder,
     delivery::handled::Admission,
+    handlers::erased::{self, Erased},
     handlers::future::BoxFuture,
-    handlers::handler::{self, Erased},
     handlers::listeners::{Listeners, Lists},
     handlers::permits::size,
     socket::inbox::QueuedEvent,
@@ -115,7 +115,7 @@ async fn ask_middlewares(
 ) -> Result<(), Rejection> {
     for middleware in own.iter().flat_map(|own| &own.middlewares) {
         // The context is borrowed for the call alone: it can't be held across the await.
-        let called = handler::call(middleware, &waiting.context(socket));
+        let called = erased::call(middleware, &waiting.context(socket));
         if let Some(NewEvent { name, args }) = called?.await? {
             (waiting.event, waiting.args) = (name, args);
         }
@@ -156,7 +156,7 @@ fn call_handlers(socket: &Socket, own: Option<&Lists>, context: &Context<'_>) {
 
 /// Starts one handler. It runs to its first suspension here.
 pub(crate) fn start(socket: &Socket, handler: &Erased<()>, context: &Context<'_>) {
-    match handler::call(handler, context) {
+    match erased::call(handler, context) {
         Ok(future) => socket.peer().run(future, size(&context.args)),
         Err(rejection) => reject(socket, context.event, context.answer, &rejection),
     }
@@ -202,7 +202,7 @@ pub(crate) fn warn_of_rejection(socket: &Socket, event: &str, rejection: &Reject
 pub(crate) async fn connected(socket: &Socket) {
     let lifecycle = socket.namespace().lifecycle();
     run_all(socket, &lifecycle.connect, |handler| {
-        handler::call(handler, &Context::connect(socket))
+        erased::call(handler, &Context::connect(socket))
     })
     .await;
 }
@@ -267,7 +267,7 @@ impl Drop for Leaving {
 
 async fn let_go(socket: &Socket, reason: DisconnectReason) {
     let lifecycle = socket.namespace().lifecycle();
-    let call = |handler: &Erased<()>| handler::call(handler, &Context::disconnect(socket, reason));
+    let call = |handler: &Erased<()>| erased::call(handler, &Context::disconnect(socket, reason));
     let disconnecting = run_all(socket, &lifecycle.disconnecting, call);
     // Started while the socket is in its rooms, but a handler that waits doesn't keep it there.
     let mut disconnecting = pin!(disconnecting);

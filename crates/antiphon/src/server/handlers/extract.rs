@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use crate::server::{
     Ack, Args, Context, DisconnectReason, Handshake, Namespace, Rejection, Socket,
-    handlers::handler::{OnDisconnect, OnEvent},
+    handlers::kinds::{OnDisconnect, OnEvent},
 };
 
 /// What can be an argument of a [`Handler`](crate::Handler) of the kind `K`. A tuple of up to eight

@@ -5,10 +5,8 @@
 //!
 //! Which functions can be handlers is in [`callable`](super::callable).
 //!
-//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an `Erased`, a
-//! function from a [`Context`] to a boxed future that can't panic. What the handler returned, or
-//! that it panicked, is dealt with inside that future; `call` turns a panic of an extractor into a
-//! [`Rejection`].
+//! Registration erases a handler's type: `event`, `quiet` and `middleware` give an [`Erased`]. What the
+//! handler returned, or that it panicked, is dealt with inside its future.
 
 use std::{
     any::TypeId,
@@ -17,30 +15,20 @@ use std::{
 };
 
 use crate::server::{
-    ConnectError, Context, FromContext, IntoReply, NewEvent, Rejection, Socket,
+    ConnectError, Context, FromContext, IntoReply, NewEvent, Rejection,
     handlers::{
         callable::Callable,
-        future::{BoxFuture, guarded},
+        erased::{ConnectMiddleware, Erased, EventMiddleware, panicked},
+        future::guarded,
+        kinds::{OnConnect, OnEvent},
         watch::{self, Name, Watched},
     },
 };
 
-/// Marks a handler of events.
-#[derive(Debug, Clone, Copy)]
-pub enum OnEvent {}
-
-/// Marks a handler of new sockets, or a middleware that lets them in.
-#[derive(Debug, Clone, Copy)]
-pub enum OnConnect {}
-
-/// Marks a handler of sockets that leave.
-#[derive(Debug, Clone, Copy)]
-pub enum OnDisconnect {}
-
 /// A function whose arguments are [extractors](FromContext), up to eight, in any order: an async
 /// one, or one that returns at once what can be a [reply](IntoReply).
 ///
-/// `K` says what it handles ([`OnEvent`], [`OnConnect`], [`OnDisconnect`]); `A` is for the
+/// `K` says what it handles ([`OnEvent`], [`OnConnect`], [`OnDisconnect`](crate::OnDisconnect)); `A` is for the
 /// compiler. Implemented for every fitting function and closure. An async closure must not own what
 /// it captures: write `move |..| { let it = it.clone(); async move { .. } }`, or take it as
 /// [`State`](crate::State). Both kinds:
@@ -94,15 +82,6 @@ where
         Ok(self.call_with(F::Arguments::from_context(context)?))
     }
 }
-
-/// A handler of any shape: gives the future of one call. What is the user's in it may panic, and
-/// ends the call alone.
-pub(crate) type Erased<T> =
-    Box<dyn Fn(&Context<'_>) -> Result<BoxFuture<T>, Rejection> + Send + Sync>;
-
-pub(crate) type ConnectMiddleware = Erased<Result<(), ConnectError>>;
-/// Lets an event pass as it is, or as another one.
-pub(crate) type EventMiddleware = Erased<Result<Option<NewEvent>, Rejection>>;
 
 /// A handler of events: what it returns is the acknowledgement.
 pub(crate) fn event<H, A>(event: &str, handler: H) -> (Erased<()>, TypeId)
@@ -199,15 +178,6 @@ where
     })
 }
 
-/// Calls a handler up to its future. A panic on the way, in an extractor, is a rejection.
-pub(crate) fn call<T>(
-    handler: &Erased<T>,
-    context: &Context<'_>,
-) -> Result<BoxFuture<T>, Rejection> {
-    let called = catch_unwind(AssertUnwindSafe(|| handler(context)));
-    called.unwrap_or_else(|_| Err(panicked(context.socket, context.event)))
-}
-
 /// Calls a handler of a known type up to its future.
 fn begin<K, A, H: Handler<K, A>>(
     handler: &H,
@@ -216,16 +186,4 @@ fn begin<K, A, H: Handler<K, A>>(
 ) -> Result<H::Future, Rejection> {
     let _watched = Watched::begin(name);
     handler.call(context)
-}
-
-/// Counts and logs a panic in a handler (its type names the place in the source).
-fn panicked(socket: &Socket, handler: &str) -> Rejection {
-    socket.peer().engine().counters().handler_panics.add(1);
-    let id = socket.id();
-    match socket.is_connected() {
-        true => tracing::error!(socket = ?id, handler, "a handler panicked; its socket lives on"),
-        // It is being let in, or has left, or belongs to a call.
-        false => tracing::error!(socket = ?id, handler, "a handler panicked"),
-    }
-    Rejection::panicked()
 }

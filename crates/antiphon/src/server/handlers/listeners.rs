@@ -18,7 +18,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::server::{
     Socket,
-    handlers::handler::{Erased, EventMiddleware},
+    handlers::erased::{Erased, EventMiddleware},
 };
 
 /// The handlers of events that were registered in one place.

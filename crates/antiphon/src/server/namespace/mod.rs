@@ -34,7 +34,7 @@ use crate::server::{
     Room, ServerAnswers, Shared, Socket, Undelivered, acks,
     adapter::{Adapter, AdapterError, Answers, Kin, Local, Watcher},
     delivery::handled::Handled,
-    handlers::handler::{ConnectMiddleware, Erased},
+    handlers::erased::{ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
     namespace::{children::Uses, namespaces::Namespaces, parent::ParentNamespace},
     recovery::{self, Ordered},
