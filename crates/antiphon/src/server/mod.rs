@@ -50,9 +50,7 @@ pub use handlers::{
     kinds::{OnConnect, OnDisconnect, OnEvent},
 };
 pub use namespace::{
-    Namespace,
-    params::Param,
-    parent::{JoinRequest, ParentBroadcast, ParentNamespace},
+    Namespace, emitting::ParentBroadcast, params::Param, parent::ParentNamespace, rule::JoinRequest,
 };
 pub use recovery::Recovery;
 pub use rooms::{
@@ -68,7 +66,7 @@ pub use socket::{Socket, SocketId, emitter::Emitter};
 
 pub(crate) use shared::Shared;
 
-use namespace::{Rule, name::with_slash, namespaces::Namespaces};
+use namespace::{name::with_slash, namespaces::Namespaces, rule::Rule};
 
 use crate::engine::{Engine, EngineLayer, EngineService, Stats};
 

@@ -56,7 +56,7 @@ use crate::server::{
     namespace::{
         children::{Lease, NoNamespace},
         namespaces::Namespaces,
-        parent::JoinRequest,
+        rule::JoinRequest,
     },
 };
 

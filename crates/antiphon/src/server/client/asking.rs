@@ -27,7 +27,7 @@ use crate::{
         namespace::{
             children::{Lease, NoNamespace},
             namespaces::Namespaces,
-            parent::JoinRequest,
+            rule::JoinRequest,
         },
     },
 };

@@ -20,9 +20,7 @@ use std::{
 };
 
 use super::{
-    namespaces::Namespaces,
-    parent::{JoinRequest, ParentNamespace},
-    pattern::is_barred,
+    namespaces::Namespaces, parent::ParentNamespace, pattern::is_barred, rule::JoinRequest,
 };
 use crate::server::{ConnectError, Namespace, adapter::Local};
 

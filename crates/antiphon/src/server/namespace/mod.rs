@@ -8,12 +8,14 @@
 //! adapter. It counts the ids of acks, so that a broadcast needs one.
 
 pub(crate) mod children;
+pub(crate) mod emitting;
 pub(crate) mod name;
 pub(crate) mod namespaces;
 pub(crate) mod params;
 pub(crate) mod parent;
 mod pattern;
 mod registering;
+pub(crate) mod rule;
 
 use std::{
     cell::RefCell,
@@ -21,18 +23,13 @@ use std::{
     sync::{Arc, Once, OnceLock, PoisonError, RwLock, Weak},
 };
 
-use antiphon_protocol::socket::{Draft, EncodeError, Outgoing};
 use arc_swap::ArcSwapOption;
-use tokio::{
-    runtime::Handle,
-    time::{Duration, timeout},
-};
+use tokio::runtime::Handle;
 
 use crate::engine::{Engine, QueuePolicy};
 use crate::server::{
-    Acknowledged, Broadcast, BroadcastAnswers, EmitError, Emitted, FromArgs, IntoArgs, IntoRooms,
-    Room, ServerAnswers, Shared, Socket, Undelivered, acks,
-    adapter::{Adapter, AdapterError, Answers, Kin, Local, Watcher},
+    Room, Shared, Socket, Undelivered,
+    adapter::{Adapter, Kin, Local, Watcher},
     delivery::handled::Handled,
     handlers::erased::{ConnectMiddleware, Erased},
     handlers::listeners::Listeners,
@@ -43,8 +40,6 @@ use crate::server::{
         events::{OnRoomEvent, RoomEvents},
     },
 };
-
-pub(crate) use parent::Rule;
 
 /// A handle that doesn't keep the namespace.
 pub(crate) struct WeakNamespace(Weak<Inner>);
@@ -192,102 +187,6 @@ impl Namespace {
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.local.name()
-    }
-
-    /// Emits an event to every socket.
-    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
-        self.broadcast().emit(event, args)
-    }
-
-    /// Emits the event `message` to every socket: as `emit("message", ..)`.
-    #[doc(alias = "write")]
-    pub fn send(&self, args: impl IntoArgs) -> Emitted {
-        self.emit("message", args)
-    }
-
-    /// Emits an event to every socket and waits for their acknowledgements: see
-    /// [`Broadcast::emit_with_ack`].
-    ///
-    /// # Errors
-    /// [`AckError::Emit`](crate::AckError::Emit) if the event can't be encoded.
-    pub fn emit_with_ack<R: FromArgs + Send + 'static>(
-        &self,
-        event: &str,
-        args: impl IntoArgs,
-    ) -> Acknowledged<BroadcastAnswers<R>> {
-        self.broadcast().emit_with_ack(event, args)
-    }
-
-    /// The sockets of these rooms.
-    #[doc(alias = "in")]
-    pub fn to(&self, rooms: impl IntoRooms) -> Broadcast {
-        self.broadcast().to(rooms)
-    }
-
-    /// All sockets but those of these rooms.
-    pub fn except(&self, rooms: impl IntoRooms) -> Broadcast {
-        self.broadcast().except(rooms)
-    }
-
-    /// All sockets, of which those that can't take an event at once don't get it.
-    pub fn volatile(&self) -> Broadcast {
-        self.broadcast().volatile()
-    }
-
-    /// All sockets, with a time for acknowledgements.
-    pub fn timeout(&self, timeout: Duration) -> Broadcast {
-        self.broadcast().timeout(timeout)
-    }
-
-    /// All sockets.
-    pub fn broadcast(&self) -> Broadcast {
-        Broadcast::new(self.clone())
-    }
-
-    /// Emits an event to the other servers that the adapter connects: to the
-    /// [handlers](Self::on_server_side) of this namespace there. No socket gets it, and this server
-    /// doesn't hear itself. Without an adapter nothing happens.
-    #[doc(alias = "serverSideEmit")]
-    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Emitted {
-        let emitted = server_side(event, &args).map_err(Into::into);
-        let told = emitted.and_then(|event| Ok(self.adapter().server_side_emit(&event)?));
-        Emitted::log(told, event)
-    }
-
-    /// Emits an event to the other servers and waits for what their handlers return, as long as
-    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout) says. The result tells which servers are
-    /// missing.
-    ///
-    /// # Errors
-    /// [`AckError`](crate::AckError) if the event can't be encoded, or the adapter fails. Servers that
-    /// are missing are no error: the answers of the others are in the result.
-    #[doc(alias = "serverSideEmitWithAck")]
-    pub fn server_side_emit_with_ack<R: FromArgs + Send + 'static>(
-        &self,
-        event: &str,
-        args: impl IntoArgs,
-    ) -> Acknowledged<ServerAnswers<R>> {
-        let deadline = acks::deadline(self.shared().ack_timeout);
-        let (answers, answered) = Answers::channel_until(deadline);
-        let sent = server_side(event, &args).map(|event| {
-            let adapter = self.adapter();
-            adapter.server_side_emit_with_ack(&event, answers);
-        });
-        Box::pin(async move {
-            sent.map_err(EmitError::from)?;
-            ServerAnswers::collect(answered).await
-        })
-    }
-
-    /// How many servers the adapter connects, this one among them: 1 without an adapter.
-    ///
-    /// # Errors
-    /// [`AdapterError`] if the adapter fails, or doesn't say so within
-    /// [`ack_timeout`](crate::ServerBuilder::ack_timeout).
-    #[doc(alias = "serverCount")]
-    pub async fn server_count(&self) -> Result<usize, AdapterError> {
-        let counted = timeout(self.shared().ack_timeout, self.adapter().server_count()).await;
-        counted.unwrap_or(Err(AdapterError::NoAnswer))
     }
 
     /// The sockets on this server.
@@ -538,11 +437,4 @@ impl fmt::Debug for Namespace {
             .field("sockets", &self.sockets_count())
             .finish_non_exhaustive()
     }
-}
-
-/// An event to other servers. Bounds of what clients take don't apply.
-fn server_side(event: &str, args: &impl IntoArgs) -> Result<Outgoing, EncodeError> {
-    let mut draft = Draft::new(usize::MAX);
-    args.encode_event(&mut draft, "", None, event)?;
-    Ok(draft.finish_event())
 }

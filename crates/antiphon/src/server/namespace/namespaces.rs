@@ -16,7 +16,7 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio::{task::JoinSet, time::timeout};
 
-use super::parent::{ParentNamespace, Rule};
+use super::{parent::ParentNamespace, rule::Rule};
 use crate::{
     engine::Engine,
     seldom::{A_MINUTE, Seldom},

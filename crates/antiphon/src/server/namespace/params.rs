@@ -10,7 +10,7 @@ use serde::de::{
     value::{MapDeserializer, SeqDeserializer},
 };
 
-use super::Rule;
+use super::rule::Rule;
 use crate::server::{Context, FromContext, Rejection};
 
 /// The parameters of the namespace's name, as its [pattern](crate::Server::of_pattern) says: a
