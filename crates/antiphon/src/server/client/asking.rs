@@ -2,9 +2,9 @@
 //!
 //! A name that isn't there is looked for by the rules of the parents: patterns decide at once,
 //! functions of the application may take their time. Meanwhile the client has no socket there: so
-//! its connection keeps the name, which counts as one of its namespaces, and the auth. Another CONNECT
-//! for the same name takes the place of the one before; what ends the connection forgets them all.
-//! A function has `connect_timeout`, and refuses that name alone if it takes longer.
+//! its connection keeps what it has asked for (`asked`), which counts as one of its namespaces; what
+//! ends the connection forgets them all. A function has `connect_timeout`, and refuses that name alone
+//! if it takes longer.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -31,54 +31,6 @@ use crate::{
         },
     },
 };
-
-/// What a client has asked for and waits for.
-#[derive(Default)]
-pub(super) struct Asking {
-    waiting: Vec<Asked>,
-    /// The number of the next one.
-    next: u64,
-}
-
-struct Asked {
-    request: JoinRequest,
-    number: u64,
-}
-
-impl Asking {
-    /// Forgets what was asked for before under this name.
-    fn forget(&mut self, name: &str) {
-        self.waiting.retain(|asked| asked.request.name() != name);
-    }
-
-    fn add(&mut self, request: &JoinRequest) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        self.waiting.push(Asked {
-            request: request.clone(),
-            number,
-        });
-        number
-    }
-
-    /// Ends one. Returns `false` if it has been forgotten.
-    fn end(&mut self, number: u64) -> bool {
-        let before = self.waiting.len();
-        self.waiting.retain(|asked| asked.number != number);
-        self.waiting.len() < before
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
-    }
-
-    pub(super) fn auth_len(&self) -> usize {
-        self.waiting
-            .iter()
-            .map(|asked| asked.request.auth_len())
-            .sum()
-    }
-}
 
 impl Client {
     /// The client asks for a namespace that isn't there, or is a function's.

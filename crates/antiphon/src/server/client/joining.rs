@@ -1,6 +1,7 @@
-//! How a socket is let into its namespace, or refused.
+//! How a client comes to a socket in a namespace, and the socket is let in, or refused.
 //!
-//! `client` gives a socket whose turn it is to [`start`]. Its session is looked for if the namespace
+//! CONNECT makes a socket. One whose turn it is begins with [`start`]; others wait behind one that
+//! leaves, until it has [departed](Client::departed). Its session is looked for if the namespace
 //! has recovery, its middlewares are asked, the client is told, and it enters its rooms; then come
 //! the connect handlers and the events that have waited. An error of a middleware goes to the client,
 //! unless the socket has been replaced or its connection has ended.
@@ -10,18 +11,80 @@ use std::sync::Arc;
 use antiphon_protocol::socket::{self as codec, Fanout};
 use serde_json::Value;
 
-use super::Client;
+use super::{Admission, Client};
 use crate::{
-    engine::{Sending, Session},
+    engine::{Sending, Session, session::turn},
     server::{
         ConnectError, Context, DisconnectReason, Shared, Socket,
         handlers::{dispatch, erased},
+        namespace::children::Lease,
         recovery::Resumption,
     },
 };
 
+impl Client {
+    /// The client asks to join a namespace.
+    pub(crate) fn connect(&self, session: &Arc<Session>, name: &str, auth: Option<Box<str>>) {
+        if session.is_unread() {
+            return self.violation(session, "connects whose answers it doesn't read");
+        }
+        let (Some(namespaces), Some(this)) = (self.namespaces.upgrade(), self.this.upgrade())
+        else {
+            return;
+        };
+        match namespaces.lease(name) {
+            Some(lease) => this.enter(session, lease, auth),
+            None if namespaces.has_parents() => this.ask(session, &namespaces, name, auth),
+            None => refuse_unknown(session, &namespaces.shared, name),
+        }
+    }
+
+    /// The client is to have a socket in a namespace.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        session: &Arc<Session>,
+        lease: Lease,
+        auth: Option<Box<str>>,
+    ) {
+        let shared = Arc::clone(lease.shared());
+        let socket = Socket::new(lease.clone(), Arc::clone(session), self, auth);
+        let (admission, replaced) = self.lock().admit(&socket, lease, &shared);
+        if let Some(replaced) = replaced {
+            replaced.forget();
+        }
+        match admission {
+            Admission::Begins => start(Arc::clone(self), socket),
+            Admission::Waits => {}
+            Admission::Joined => self.violation(session, "a second connect to the same namespace"),
+            Admission::Refused(error) => {
+                refuse(session, &shared, socket.namespace().name(), &error);
+            }
+        }
+    }
+
+    /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is
+    /// next.
+    pub(crate) fn departed(&self, socket: &Socket) {
+        // Its lease ends without the lock.
+        let _departed;
+        let next = {
+            let mut state = self.lock();
+            let mut sockets = state.sockets.iter();
+            let place = sockets.position(|one| one.socket == *socket);
+            _departed = place.map(|place| state.sockets.remove(place));
+            let mut sockets = state.sockets.iter().map(|it| &it.socket);
+            let namespace = socket.namespace().name();
+            let next = sockets.find(|one| one.namespace().name() == namespace);
+            next.filter(|next| next.begin()).cloned()
+        };
+        if let (Some(next), Some(this)) = (next, self.this.upgrade()) {
+            turn::scope(|| start(this, next));
+        }
+    }
+}
+
 /// Asks whether a socket may join, and lets it in. Its auth is kept meanwhile, whoever replaces it.
-pub(super) fn start(connection: Arc<Client>, socket: Socket) {
+fn start(connection: Arc<Client>, socket: Socket) {
     let auth = socket.auth_len();
     let asked = socket.clone();
     asked.peer().run(Box::pin(join(connection, socket)), auth);

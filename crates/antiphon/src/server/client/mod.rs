@@ -1,23 +1,24 @@
 //! One client's connection: which namespaces it is in, and what its packets mean (docs/protocol.md
 //! 14 and 15).
 //!
-//! The engine's session owns it, as its [`engine::Connection`]; its sockets hold it weakly.
-//! Messages come in order and go through the decoder under its lock; the packet is handled without.
-//! CONNECT makes a [`Socket`], which is let in by `joining`; where a function decides about the
-//! namespace, that is asked first (`asking`). Events and acks go to `dispatch` and `ack`. A packet that breaks a rule closes the
-//! connection (`violation`, `undecodable`), and so do its two deadlines: no namespace in time,
-//! attachments that don't come.
+//! The engine's session owns it, as its [`engine::Connection`](crate::engine::Connection); its sockets
+//! hold it weakly. What comes is in `receiving`. CONNECT makes a [`Socket`], which is let in by
+//! `joining`; where a function decides about the namespace, that is asked first (`asking`). A packet
+//! that breaks a rule closes the connection (`violation`), and so do its two deadlines: no namespace
+//! in time, attachments that don't come.
 //!
 //! Sockets that leave a namespace and sockets that come are one queue. A client that joins again
 //! right after it has left has two sockets for a while: the old one, until its goodbye is over, and
 //! the new one, whose middlewares are asked then. While the new one waits or is asked, another
 //! CONNECT takes its place.
 
+mod asked;
 pub(crate) mod asking;
 pub(crate) mod handshake;
 mod incoming;
 pub(crate) mod joining;
 pub(crate) mod reason;
+mod receiving;
 
 use std::{
     ops::Deref,
@@ -25,27 +26,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon_protocol::{
-    engine::{CloseReason, Message},
-    socket::{DecodeError, Packet},
-};
-use http::request::Parts;
-use serde::Serializer as _;
-
-use crate::engine::{self, Application, Session, session::turn};
+use crate::engine::Session;
 use crate::server::{
     ConnectError, DisconnectReason, Handshake, Shared, Socket,
-    handlers::dispatch,
     handlers::permits::{Owner, Permits},
     namespace::{children::Lease, namespaces::Namespaces},
 };
 
-use asking::Asking;
+use asked::Asking;
 use incoming::Incoming;
-use joining::{refuse, refuse_unknown, start};
-
-/// The violation of a packet for a namespace that the client isn't in.
-const NOT_JOINED: &str = "a packet for a namespace that it hasn't joined";
 
 /// The Socket.IO side of one session.
 pub(crate) struct Client {
@@ -230,144 +219,11 @@ impl Client {
         Some(namespaces.shared.connect_timeout)
     }
 
-    /// Forgets a socket: its goodbye is over, or it hasn't joined. The one that waits behind it is
-    /// next.
-    pub(crate) fn departed(&self, socket: &Socket) {
-        // Its lease ends without the lock.
-        let _departed;
-        let next = {
-            let mut state = self.lock();
-            let mut sockets = state.sockets.iter();
-            let place = sockets.position(|one| one.socket == *socket);
-            _departed = place.map(|place| state.sockets.remove(place));
-            let mut sockets = state.sockets.iter().map(|it| &it.socket);
-            let namespace = socket.namespace().name();
-            let next = sockets.find(|one| one.namespace().name() == namespace);
-            next.filter(|next| next.begin()).cloned()
-        };
-        if let (Some(next), Some(this)) = (next, self.this.upgrade()) {
-            turn::scope(|| start(this, next));
-        }
-    }
-
-    /// A packet has come.
-    fn take(
-        &self,
-        state: MutexGuard<'_, ClientState>,
-        session: &Arc<Session>,
-        packet: &Packet<'_>,
-    ) {
-        let socket = state.joined(packet.namespace());
-        drop(state);
-        self.receive(session, packet, socket);
-    }
-
-    /// A part of a packet has come: the rest has to, in time.
-    fn await_rest(&self, mut state: MutexGuard<'_, ClientState>, session: &Arc<Session>) {
-        if state.rest_by.is_some() {
-            return;
-        }
-        if !state.may_begin() {
-            // Nothing is kept for clients that nobody knows.
-            drop(state);
-            return self.violation(session, NOT_JOINED);
-        }
-        let patience = session.engine().config().longest_silence();
-        state.rest_by = Some(crate::clock::now() + patience);
-    }
-
-    /// A packet has come, from the client's socket in its namespace, if it is in that.
-    fn receive(&self, session: &Arc<Session>, packet: &Packet<'_>, socket: Option<Socket>) {
-        match (packet, socket) {
-            (
-                Packet::Connect {
-                    namespace,
-                    query,
-                    auth,
-                },
-                _,
-            ) => {
-                let auth = match query {
-                    Some(query) => Some(query_as_json(query)),
-                    None => auth.map(Box::from),
-                };
-                self.connect(session, namespace, auth);
-            }
-            (Packet::ConnectError { .. }, _) => {
-                self.violation(session, "a connect error, which only servers send");
-            }
-            (Packet::Event { id, name, args, .. }, Some(socket)) => {
-                dispatch::receive(&socket, *id, name, args);
-            }
-            (Packet::Ack { id, args, .. }, Some(socket)) => {
-                socket.awaited().resolve(socket.id(), *id, *args);
-            }
-            (Packet::Disconnect { .. }, Some(socket)) => socket.leave_namespace(),
-            (_, None) => self.receive_unjoined(session, packet),
-        }
-    }
-
-    /// A packet has come for a namespace that the client isn't in. It may belong to a socket that
-    /// waits behind another one, which its client can't know.
-    fn receive_unjoined(&self, session: &Arc<Session>, packet: &Packet<'_>) {
-        let waiting = self.lock().waiting(packet.namespace());
-        match (packet, waiting) {
-            (Packet::Event { id, name, args, .. }, Some(socket)) => {
-                dispatch::receive(&socket, *id, name, args);
-            }
-            (Packet::Disconnect { .. }, Some(socket)) => socket.leave_namespace(),
-            // It has asked for nothing.
-            (Packet::Ack { .. }, Some(_)) => {}
-            _ => self.violation(session, NOT_JOINED),
-        }
-    }
-
-    /// The client asks to join a namespace.
-    pub(crate) fn connect(&self, session: &Arc<Session>, name: &str, auth: Option<Box<str>>) {
-        if session.is_unread() {
-            return self.violation(session, "connects whose answers it doesn't read");
-        }
-        let (Some(namespaces), Some(this)) = (self.namespaces.upgrade(), self.this.upgrade())
-        else {
-            return;
-        };
-        match namespaces.lease(name) {
-            Some(lease) => this.enter(session, lease, auth),
-            None if namespaces.has_parents() => this.ask(session, &namespaces, name, auth),
-            None => refuse_unknown(session, &namespaces.shared, name),
-        }
-    }
-
-    /// The client is to have a socket in a namespace.
-    fn enter(self: &Arc<Self>, session: &Arc<Session>, lease: Lease, auth: Option<Box<str>>) {
-        let shared = Arc::clone(lease.shared());
-        let socket = Socket::new(lease.clone(), Arc::clone(session), self, auth);
-        let (admission, replaced) = self.lock().admit(&socket, lease, &shared);
-        if let Some(replaced) = replaced {
-            replaced.forget();
-        }
-        match admission {
-            Admission::Begins => start(Arc::clone(self), socket),
-            Admission::Waits => {}
-            Admission::Joined => self.violation(session, "a second connect to the same namespace"),
-            Admission::Refused(error) => {
-                refuse(session, &shared, socket.namespace().name(), &error);
-            }
-        }
-    }
-
     /// The client has broken a rule: the connection is closed.
     fn violation(&self, session: &Arc<Session>, what: &str) {
         tracing::debug!(session = ?session.id(), "closing connection: the client sent {what}");
         self.lock().incoming.discard();
         self.close_sockets(DisconnectReason::ForcedServerClose);
-        session.close();
-    }
-
-    fn undecodable(&self, session: &Arc<Session>, error: &DecodeError) {
-        session.engine().counters().undecodable.add(1);
-        tracing::debug!(session = ?session.id(), %error, "closing connection: invalid packet");
-        self.close_sockets(DisconnectReason::ForcedClose);
         session.close();
     }
 
@@ -396,85 +252,6 @@ impl Client {
     }
 }
 
-/// Each new session of the engine gets a [`Client`].
-impl Application for Namespaces {
-    fn connect(&self, session: &Arc<Session>, request: &Parts) -> Arc<dyn engine::Connection> {
-        let handshake = Handshake::new(request, &self.shared.kept);
-        let connection = Client::new(Weak::clone(&self.this), &self.shared, handshake, session);
-        if session.revision().dialect().joins_by_itself {
-            // Clients of this revision are in the main namespace without asking.
-            connection.connect(session, "/", None);
-        }
-        connection
-    }
-}
-
-impl engine::Connection for Client {
-    fn message(&self, session: &Arc<Session>, message: Message<'_>) {
-        let mut state = self.lock();
-        let assembled = match (&mut state.incoming, message) {
-            // Nearly all that comes: the packet is lent from the text.
-            (Incoming::Standard(decoder), Message::Text(text)) => match decoder.text(text) {
-                Ok(Some(packet)) => return self.take(state, session, &packet),
-                Ok(None) => Ok(None),
-                Err(error) => Err(error),
-            },
-            (Incoming::Standard(decoder), Message::Binary(data)) => decoder.binary(data.into()),
-            (Incoming::Parser(decoder), message) => decoder.decode(message),
-        };
-        match assembled {
-            Ok(Some(assembled)) => {
-                state.rest_by = None;
-                self.take(state, session, &assembled.packet());
-            }
-            Ok(None) => self.await_rest(state, session),
-            Err(error) => {
-                drop(state);
-                self.undecodable(session, &error);
-            }
-        }
-    }
-
-    fn closed(&self, _: &Arc<Session>, reason: CloseReason) {
-        self.close_sockets(reason.into());
-    }
-
-    fn upgraded(&self, _: &Arc<Session>) {
-        let sockets: Vec<Socket> = {
-            let state = self.lock();
-            let sockets = state.sockets.iter().map(|it| &it.socket);
-            sockets
-                .filter(|socket| socket.is_connected())
-                .cloned()
-                .collect()
-        };
-        turn::scope(|| sockets.iter().for_each(dispatch::upgraded));
-    }
-
-    fn is_saturated(&self) -> bool {
-        self.permits.are_exhausted()
-    }
-
-    fn deadline(&self) -> Option<Instant> {
-        let state = self.lock();
-        [state.join_by, state.rest_by].into_iter().flatten().min()
-    }
-
-    fn timeout(&self, session: &Arc<Session>, now: Instant) {
-        let (unjoined, incomplete) = {
-            let mut state = self.lock();
-            let passed =
-                |deadline: &mut Option<Instant>| deadline.take_if(|by| *by <= now).is_some();
-            (passed(&mut state.join_by), passed(&mut state.rest_by))
-        };
-        if unjoined {
-            self.violation(session, "no connect to a namespace in time");
-        } else if incomplete {
-            self.violation(session, "attachments too late");
-        }
-    }
-}
-
 impl Owner for Client {
     fn permits(&self) -> &Permits {
         &self.permits
@@ -485,13 +262,4 @@ impl Owner for Client {
             session.resume();
         }
     }
-}
-
-/// The query that clients of Socket.IO 2.x put behind a namespace's name, as an auth payload.
-fn query_as_json(query: &str) -> Box<str> {
-    let mut json = Vec::new();
-    let mut serializer = serde_json::Serializer::new(&mut json);
-    // Texts in a map, written to memory: nothing that could fail.
-    let _ = serializer.collect_map(form_urlencoded::parse(query.as_bytes()));
-    String::from_utf8(json).unwrap_or_default().into()
 }
