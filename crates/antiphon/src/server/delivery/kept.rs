@@ -139,6 +139,11 @@ impl Kept {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is kept among these values. Made if it lacks.
+    fn among(values: &Values, namespace: &Namespace, id: &SocketId) -> Arc<Self> {
+        values.get_or_insert_with(|| Arc::new(Self::new(namespace, id)))
+    }
+
     /// Keeps an event, and sends it if its client is there.
     pub(crate) fn emit(
         socket: &Socket,
@@ -148,7 +153,8 @@ impl Kept {
         if !socket.may_come_back() {
             return Err(EmitError::Disconnected);
         }
-        let kept = socket.kept(|| Self::new(socket.namespace(), socket.id()));
+        let (namespace, id) = (socket.namespace(), socket.id());
+        let kept = Self::among(&socket.own_values(), namespace, id);
         kept.lock().socket.get_or_insert_with(|| socket.downgrade());
         kept.keep(event, pause)
     }
@@ -161,8 +167,7 @@ impl Kept {
         event: &Outgoing,
         pause: Duration,
     ) -> Result<(), EmitError> {
-        let kept = values.kept(|| Self::new(namespace, id));
-        kept.keep(event, pause)
+        Self::among(values, namespace, id).keep(event, pause)
     }
 
     fn keep(self: &Arc<Self>, event: &Outgoing, pause: Duration) -> Result<(), EmitError> {
@@ -228,7 +233,7 @@ impl Kept {
     }
 
     /// Its client has come back, as this socket: all that is kept is sent again, in its order.
-    pub(crate) fn resumed(self: &Arc<Self>, socket: &Socket) {
+    fn resumed(self: &Arc<Self>, socket: &Socket) {
         let mut state = self.lock();
         state.socket = Some(socket.downgrade());
         let now = Instant::now();
@@ -243,7 +248,7 @@ impl Kept {
     }
 
     /// Its session is over.
-    pub(crate) fn end(&self) {
+    fn end(&self) {
         let given_up = {
             let mut state = self.lock();
             state.is_over = true;
@@ -321,6 +326,20 @@ impl fmt::Debug for Kept {
         f.debug_struct("Kept")
             .field("events", &self.lock().events.len())
             .finish_non_exhaustive()
+    }
+}
+
+/// A socket has resumed a session: what was kept for its client is sent again.
+pub(crate) fn resumed(socket: &Socket) {
+    if let Some(kept) = socket.get::<Arc<Kept>>() {
+        kept.resumed(socket);
+    }
+}
+
+/// The session with these values is over: what was kept for its client won't be delivered.
+pub(crate) fn session_over(values: &Values) {
+    if let Some(kept) = values.get::<Arc<Kept>>() {
+        kept.end();
     }
 }
 

@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     engine::{Sending, Session, session::id},
-    server::{ConnectError, Room, Socket},
+    server::{ConnectError, Room, Socket, delivery::kept},
 };
 
 /// Missed events are sent in portions of so many bytes.
@@ -351,7 +351,7 @@ impl Joining {
         }
         if matches!(replayed, Replayed::All) {
             // Not in order: it has a lock of its own, under which others emit.
-            self.socket.resumed();
+            kept::resumed(&self.socket);
         }
         Ok(Ok(()))
     }

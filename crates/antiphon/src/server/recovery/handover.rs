@@ -16,7 +16,7 @@ use super::{
     ordered::Ordered,
     sessions::{self, Parked},
 };
-use crate::server::Room;
+use crate::server::{Room, delivery::kept};
 
 impl Ordered {
     /// Takes a session from wherever it is, if it isn't here, for a client that has come at this time.
@@ -35,7 +35,9 @@ impl Ordered {
             // Another server has taken it.
             None if is_lent => {
                 let values = self.sessions().remove_parked(&pid.into());
-                values.into_iter().for_each(|values| values.session_over());
+                values
+                    .into_iter()
+                    .for_each(|values| kept::session_over(&values));
             }
             None => {}
         }
@@ -91,7 +93,7 @@ impl Ordered {
         self.sessions().remove(pid);
         self.settled.notify_waiters();
         if let Some(values) = parked.data {
-            values.session_over();
+            kept::session_over(&values);
         }
         Some(saved)
     }
@@ -109,7 +111,7 @@ impl Ordered {
             session.close();
         }
         if let Some(values) = values {
-            values.session_over();
+            kept::session_over(&values);
         }
     }
 

@@ -34,6 +34,7 @@ use crate::{
     server::{
         EmitError, Shared, Socket, SocketId, Target,
         adapter::Flags,
+        delivery::kept,
         handlers::future::BoxFuture,
         namespace::namespaces::Namespaces,
         rooms::{Rooms, burst},
@@ -415,7 +416,7 @@ impl Ordered {
         for (pid, values) in sessions {
             self.log.forget(&pid);
             if let Some(values) = values {
-                values.session_over();
+                kept::session_over(&values);
             }
         }
     }

@@ -12,16 +12,15 @@
 //! once each; no other one does. One that has left may still be held by handlers that run: what it
 //! is asked to do then touches nobody else, even if another socket has its id.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{collections::HashMap, sync::atomic::Ordering};
 
 use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
 use crate::engine::Sending;
-use crate::server::{DisconnectReason, IntoRooms, Room, Socket, handlers::dispatch};
+use crate::server::{
+    DisconnectReason, IntoRooms, Room, Socket, delivery::kept, handlers::dispatch,
+};
 
 /// Behind another socket of its connection that leaves the namespace.
 pub(super) const WAITING: u8 = 0;
@@ -199,8 +198,7 @@ impl Socket {
     }
 
     fn wish(&self, rooms: Vec<Room>) {
-        let values = Arc::clone(self.lock_values().get_or_insert_default());
-        values.with::<Wishes, _>(true, |wishes| {
+        self.own_values().with::<Wishes, _>(true, |wishes| {
             rooms.into_iter().for_each(|room| wishes.join(room));
         });
     }
@@ -331,7 +329,7 @@ impl Socket {
         }
         match (self.recoverable(), self.values()) {
             (Some(recoverable), _) => recoverable.ended(self, reason),
-            (None, Some(values)) => values.session_over(),
+            (None, Some(values)) => kept::session_over(&values),
             (None, None) => {}
         }
         if let Some(session) = self.peer().session() {

@@ -29,7 +29,6 @@ use crate::server::{
     Handshake, Namespace,
     acks::Awaited,
     client::{Client, handshake::auth_as},
-    delivery::kept::Kept,
     handlers::listeners::{Listeners, Spent},
     handlers::permits::Permits,
     recovery::{LogError, Recoverable},
@@ -162,8 +161,7 @@ impl Socket {
     /// It is to resume a session behind this event of the log. Kept among its values until that is
     /// decided, since few sockets do.
     pub(crate) fn resumes_behind(&self, sequence: u64) {
-        let values = Arc::clone(self.lock_values().get_or_insert_default());
-        values.insert(Place(sequence));
+        self.own_values().insert(Place(sequence));
     }
 
     /// The event of the log behind which it is to resume a session.
@@ -244,8 +242,7 @@ impl Socket {
 
     /// Keeps a value with the socket, one of each type, and gives back the one that it replaces.
     pub fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        let values = Arc::clone(self.lock_values().get_or_insert_default());
-        let replaced = values.insert(value);
+        let replaced = self.own_values().insert(value);
         self.values_changed();
         replaced
     }
@@ -313,17 +310,9 @@ impl Socket {
         self.lock_values().clone()
     }
 
-    /// What is kept for its client until it acknowledges it. Made if it lacks.
-    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Arc<Kept> {
-        let values = Arc::clone(self.lock_values().get_or_insert_default());
-        values.kept(make)
-    }
-
-    /// It has resumed a session: what was kept for its client is sent again.
-    pub(crate) fn resumed(&self) {
-        if let Some(kept) = self.get::<Arc<Kept>>() {
-            kept.resumed(self);
-        }
+    /// The values that are kept with it, which are none if there were none.
+    pub(crate) fn own_values(&self) -> Arc<Values> {
+        Arc::clone(self.lock_values().get_or_insert_default())
     }
 
     /// Whether its client is there, or may come back to its session.
@@ -368,8 +357,9 @@ impl Socket {
 
     /// Notes that it has had a handler that is for one call. Returns `false` if it has had it before.
     pub(crate) fn spends(&self, number: u64) -> bool {
-        let values = Arc::clone(self.lock_values().get_or_insert_default());
-        let is_new = values.with(true, |spent: &mut Spent| spent.0.insert(number));
+        let is_new = self
+            .own_values()
+            .with(true, |spent: &mut Spent| spent.0.insert(number));
         is_new.unwrap_or_default()
     }
 

@@ -7,10 +7,8 @@ use std::{
     any::{Any, TypeId},
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
-
-use crate::server::delivery::kept::Kept;
 
 /// Values by their types.
 #[derive(Default)]
@@ -30,7 +28,7 @@ impl Values {
     }
 
     /// A clone of the value of this type.
-    pub(super) fn get<T: Clone + 'static>(&self) -> Option<T> {
+    pub(crate) fn get<T: Clone + 'static>(&self) -> Option<T> {
         self.lock().get(&TypeId::of::<T>())?.downcast_ref().cloned()
     }
 
@@ -70,22 +68,18 @@ impl Values {
         self.lock().extend(others);
     }
 
-    /// What is kept for its client until it acknowledges it. Made if it lacks.
-    pub(crate) fn kept(&self, make: impl FnOnce() -> Kept) -> Arc<Kept> {
+    /// A clone of the value of this type, which is made if it lacks.
+    pub(crate) fn get_or_insert_with<T>(&self, make: impl FnOnce() -> T) -> T
+    where
+        T: Clone + Send + Sync + 'static,
+    {
         let mut values = self.lock();
-        let kept = values
-            .entry(TypeId::of::<Arc<Kept>>())
-            .or_insert_with(|| Box::new(Arc::new(make())));
-        match kept.downcast_ref::<Arc<Kept>>() {
-            Some(kept) => Arc::clone(kept),
+        let value = values
+            .entry(TypeId::of::<T>())
+            .or_insert_with(|| Box::new(make()));
+        match value.downcast_ref::<T>() {
+            Some(value) => value.clone(),
             None => unreachable!("it is kept under its own type"),
-        }
-    }
-
-    /// The session is over: what was kept for its client won't be delivered.
-    pub(crate) fn session_over(&self) {
-        if let Some(kept) = self.get::<Arc<Kept>>() {
-            kept.end();
         }
     }
 
