@@ -32,23 +32,15 @@ use crate::server::{
     adapter::{Adapter, Kin, Local, Watcher},
     delivery::handled::Handled,
     handlers::erased::{ConnectMiddleware, Erased},
+    handlers::future::BoxFuture,
     handlers::listeners::Listeners,
     namespace::{children::Uses, namespaces::Namespaces, parent::ParentNamespace},
     recovery::{self, Ordered},
     rooms::{
         Rooms,
-        events::{OnRoomEvent, RoomEvents},
+        events::{Hears, RoomEvent, RoomEvents},
     },
 };
-
-/// A handle that doesn't keep the namespace.
-pub(crate) struct WeakNamespace(Weak<Inner>);
-
-impl WeakNamespace {
-    pub(crate) fn upgrade(&self) -> Option<Namespace> {
-        self.0.upgrade().map(|inner| Namespace { inner })
-    }
-}
 
 /// One namespace of a server. A cheap handle.
 ///
@@ -83,6 +75,9 @@ struct Child {
 
 /// Is told of events that were to be delivered at least once, and were not.
 type OnUndelivered = Box<dyn Fn(Undelivered) + Send + Sync>;
+
+/// A handler of changes of rooms.
+pub(crate) type OnRoomEvent = dyn Fn(Namespace, RoomEvent) -> BoxFuture<()> + Send + Sync;
 
 /// Handlers of sockets that come and go.
 #[derive(Default, Clone)]
@@ -366,13 +361,11 @@ impl Namespace {
         }
     }
 
-    pub(crate) fn downgrade(&self) -> WeakNamespace {
-        WeakNamespace(Arc::downgrade(&self.inner))
-    }
-
     /// Notes changes of its rooms from now on, for the handlers that are told of them.
     fn observe_rooms(&self) {
-        self.local().observe(|| RoomEvents::new(self.downgrade()));
+        let hears: Arc<dyn Hears> = Arc::clone(&self.inner) as _;
+        self.local()
+            .observe(|| RoomEvents::new(Arc::downgrade(&hears)));
     }
 
     /// A runtime for what its sockets have to wait for.
@@ -419,6 +412,21 @@ impl Namespace {
     /// The id of an acknowledgement that a socket of this namespace is asked for.
     pub(crate) fn next_ack_id(&self) -> u64 {
         self.inner.local.next_ack_id()
+    }
+}
+
+impl Hears for Inner {
+    fn runtime(&self) -> Option<Handle> {
+        self.namespaces.upgrade()?.engine()?.runtime()
+    }
+
+    fn tell(self: Arc<Self>, event: RoomEvent) -> BoxFuture<()> {
+        let namespace = Namespace { inner: self };
+        Box::pin(async move {
+            for handler in &namespace.lifecycle().room_event {
+                handler(namespace.clone(), event.clone()).await;
+            }
+        })
     }
 }
 

@@ -8,19 +8,21 @@
 use std::{
     any::TypeId,
     future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, PoisonError},
 };
 
-use super::{Lifecycle, OnUndelivered, parent::ParentNamespace};
+use super::{Lifecycle, OnRoomEvent, OnUndelivered, parent::ParentNamespace};
 use crate::engine::QueuePolicy;
 use crate::server::{
     ConnectError, FromArgs, Handler, IntoReply, Namespace, OnConnect, OnDisconnect, OnEvent,
     RoomEvent, Server, Undelivered,
     handlers::{
+        future::guarded,
         handler,
         listeners::{Place, Times},
+        watch,
     },
-    rooms::events,
 };
 
 impl Namespace {
@@ -98,7 +100,7 @@ impl Namespace {
         F: Fn(Self, RoomEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        let handler = events::handler(handler);
+        let handler = room_events(handler);
         self.add(|lifecycle| lifecycle.room_event.push(handler));
         self.observe_rooms();
         if let Some(namespaces) = self.namespaces().filter(|_| self.joins().is_parent()) {
@@ -458,4 +460,28 @@ impl Server {
     fn registers_on(&self) -> Namespace {
         self.of("/")
     }
+}
+
+/// A handler of changes of rooms. A panic ends that call alone.
+fn room_events<F, Fut>(handler: F) -> Arc<OnRoomEvent>
+where
+    F: Fn(Namespace, RoomEvent) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    let name = watch::name::<F>("room event");
+    let panicked = || {
+        let handler = std::any::type_name::<F>();
+        tracing::error!(handler, "a handler of room events panicked");
+    };
+    Arc::new(move |namespace, event| {
+        match catch_unwind(AssertUnwindSafe(|| handler(namespace, event))) {
+            Ok(future) => Box::pin(guarded(name, future, move |returned| {
+                returned.unwrap_or_else(panicked);
+            })),
+            Err(_) => {
+                panicked();
+                Box::pin(std::future::ready(()))
+            }
+        }
+    })
 }

@@ -9,20 +9,12 @@
 use std::{
     collections::VecDeque,
     fmt,
-    future::Future,
-    panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use crate::server::{
-    Namespace, Room, SocketId,
-    adapter::Membership,
-    handlers::{
-        future::{BoxFuture, guarded},
-        watch,
-    },
-    namespace::WeakNamespace,
-};
+use tokio::runtime::Handle;
+
+use crate::server::{Room, SocketId, adapter::Membership, handlers::future::BoxFuture};
 
 /// So many changes wait for handlers.
 const MOST_WAITING: usize = 65_536;
@@ -56,8 +48,8 @@ pub enum RoomEvent {
         /// The room.
         room: Room,
     },
-    /// The handlers are too slow: so many changes are not told. [`Namespace::rooms`] says how it is
-    /// now.
+    /// The handlers are too slow: so many changes are not told.
+    /// [`Namespace::rooms`](crate::Namespace::rooms) says how it is now.
     Missed {
         /// How many.
         count: usize,
@@ -83,36 +75,18 @@ impl RoomEvent {
     }
 }
 
-/// A handler of changes.
-pub(crate) type OnRoomEvent = dyn Fn(Namespace, RoomEvent) -> BoxFuture<()> + Send + Sync;
+/// Who has handlers of changes: a namespace.
+pub(crate) trait Hears: Send + Sync {
+    /// A runtime for the task that tells it.
+    fn runtime(&self) -> Option<Handle>;
 
-/// A handler of any shape. A panic ends that call alone.
-pub(crate) fn handler<F, Fut>(handler: F) -> Arc<OnRoomEvent>
-where
-    F: Fn(Namespace, RoomEvent) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = ()> + Send + 'static,
-{
-    let name = watch::name::<F>("room event");
-    let panicked = || {
-        let handler = std::any::type_name::<F>();
-        tracing::error!(handler, "a handler of room events panicked");
-    };
-    Arc::new(move |namespace, event| {
-        match catch_unwind(AssertUnwindSafe(|| handler(namespace, event))) {
-            Ok(future) => Box::pin(guarded(name, future, move |returned| {
-                returned.unwrap_or_else(panicked);
-            })),
-            Err(_) => {
-                panicked();
-                Box::pin(std::future::ready(()))
-            }
-        }
-    })
+    /// Tells the handlers of a change, one after the other.
+    fn tell(self: Arc<Self>, event: RoomEvent) -> BoxFuture<()>;
 }
 
 /// The changes that wait for the handlers of one namespace.
 pub(crate) struct RoomEvents {
-    namespace: WeakNamespace,
+    namespace: Weak<dyn Hears>,
     waiting: Mutex<Waiting>,
 }
 
@@ -123,7 +97,7 @@ struct Waiting {
 }
 
 impl RoomEvents {
-    pub(crate) fn new(namespace: WeakNamespace) -> Self {
+    pub(crate) fn new(namespace: Weak<dyn Hears>) -> Self {
         Self {
             namespace,
             waiting: Mutex::default(),
@@ -167,9 +141,7 @@ impl RoomEvents {
             let Some(namespace) = self.namespace.upgrade() else {
                 return;
             };
-            for handler in &namespace.lifecycle().room_event {
-                handler(namespace.clone(), event.clone()).await;
-            }
+            namespace.tell(event).await;
         }
     }
 
@@ -195,13 +167,24 @@ impl fmt::Debug for RoomEvents {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::Server;
+
+    struct Nobody;
+
+    impl Hears for Nobody {
+        fn runtime(&self) -> Option<Handle> {
+            None
+        }
+
+        fn tell(self: Arc<Self>, _: RoomEvent) -> BoxFuture<()> {
+            Box::pin(std::future::ready(()))
+        }
+    }
 
     #[test]
     fn what_slow_handlers_miss_is_counted_in_its_place() {
         // Without a runtime nobody reads.
-        let io = Server::new();
-        let events = Arc::new(RoomEvents::new(io.of("/").downgrade()));
+        let nobody: Arc<dyn Hears> = Arc::new(Nobody);
+        let events = Arc::new(RoomEvents::new(Arc::downgrade(&nobody)));
         let room = Room::from("a");
         for _ in 0..MOST_WAITING + 3 {
             events.note(Membership::Created { room: &room });
