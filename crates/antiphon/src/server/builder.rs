@@ -17,7 +17,7 @@ use serde::Serialize;
 
 use crate::engine::{Cookie, Cors, Engine, EngineConfig, LONGEST, QueueLimits, TransportKind};
 use crate::server::{
-    ClientFiles, ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared, Socket,
+    ClientFiles, ErrorAcks, FlashPolicy, HttpCalls, Recovery, Server, Shared,
     adapter::{Adapter, AdapterFactory, InMemory, Local},
     calls::Calls,
     client::handshake::Kept,
@@ -25,6 +25,7 @@ use crate::server::{
     namespace::namespaces::Namespaces,
     parser,
     shared::{SharedData, StateMap},
+    socket::values::Values,
 };
 
 /// Builds a [`Server`]; every option has Socket.IO's default.
@@ -528,7 +529,7 @@ impl ServerBuilder {
     /// });
     /// ```
     pub fn share_data<T: Serialize + Clone + Send + Sync + 'static>(mut self, name: &str) -> Self {
-        let read = |socket: &Socket| serde_json::to_value(socket.get::<T>()?).ok();
+        let read = |values: &Values| serde_json::to_value(values.get::<T>()?).ok();
         self.shared_data.push((name.into(), read));
         self
     }

@@ -20,11 +20,12 @@ use serde_json::Value;
 
 use crate::engine::ServerTag;
 use crate::server::{
-    ErrorAcks, FlashPolicy, Recovery, Socket, adapter::AdapterFactory, client::handshake::Kept,
+    ErrorAcks, FlashPolicy, Recovery, adapter::AdapterFactory, client::handshake::Kept,
+    socket::values::Values,
 };
 
 /// The name of a type of values, and what a socket has of it.
-pub(crate) type SharedData = (Box<str>, fn(&Socket) -> Option<Value>);
+pub(crate) type SharedData = (Box<str>, fn(&Values) -> Option<Value>);
 
 /// The options of a server that are not the engine's.
 pub(crate) struct Shared {

@@ -500,10 +500,12 @@ impl Local {
         let told = fetched.into_iter().map(|(socket, rooms)| {
             let mut told = RemoteSocket::new(socket.id().clone(), rooms);
             told.handshake = socket.handshake().told();
-            let values = shared
-                .iter()
-                .filter_map(|(name, read)| Some((String::from(&**name), read(&socket)?)));
-            told.data = values.collect();
+            if let Some(values) = socket.values() {
+                let named = shared
+                    .iter()
+                    .filter_map(|(name, read)| Some((String::from(&**name), read(&values)?)));
+                told.data = named.collect();
+            }
             told
         });
         told.collect()

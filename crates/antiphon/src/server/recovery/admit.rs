@@ -447,10 +447,14 @@ impl Joining {
             self.socket.adopt(data);
         }
         for kind in &self.ordered.options.data {
-            if let Some(value) = parked.stored.get(&*kind.name)
-                && let Err(error) = (kind.restore)(&self.socket, value.clone())
-            {
-                tracing::warn!(name = &*kind.name, %error, "a stored value of a session doesn't fit its type");
+            let Some(value) = parked.stored.get(&*kind.name) else {
+                continue;
+            };
+            match (kind.restore)(&self.socket.own_values(), value.clone()) {
+                Ok(()) => self.socket.values_changed(),
+                Err(error) => {
+                    tracing::warn!(name = &*kind.name, %error, "a stored value of a session doesn't fit its type");
+                }
             }
         }
     }

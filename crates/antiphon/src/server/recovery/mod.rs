@@ -33,7 +33,7 @@ use serde_json::Value;
 
 use crate::{
     engine::LONGEST,
-    server::{Socket, adapter::AdapterFactory, namespace::name::with_slash},
+    server::{adapter::AdapterFactory, namespace::name::with_slash, socket::values::Values},
 };
 
 pub use antiphon_protocol::socket::Outgoing;
@@ -57,7 +57,7 @@ const SAID_EACH: Duration = Duration::from_secs(10);
 ///
 /// The events of a namespace are kept in a log: those that are neither volatile nor ask for an
 /// acknowledgement. A client that comes back in time with its socket's private id, as stock clients
-/// from 4.6 on do by themselves, is the same [`Socket`]: its id, rooms and values are
+/// from 4.6 on do by themselves, is the same [`Socket`](crate::Socket): its id, rooms and values are
 /// there again, and it gets the events that it has missed, each once and in order.
 ///
 /// ```
@@ -157,7 +157,7 @@ impl Recovery {
         self
     }
 
-    /// Keeps the [value](Socket::insert) of this type, under this name, where sessions are kept outside
+    /// Keeps the [value](crate::Socket::insert) of this type, under this name, where sessions are kept outside
     /// of the process: in a file, or in a log that servers share. In memory all values are kept. It is
     /// stored when it is inserted; what changes inside of it isn't noticed.
     #[must_use]
@@ -167,16 +167,12 @@ impl Recovery {
     {
         self.data.push(StoredData {
             name: name.into(),
-            store: |socket| serde_json::to_value(socket.get::<T>()?).ok(),
-            restore: |socket, value| match serde_json::from_value::<T>(value) {
-                Ok(value) => {
-                    // What a middleware has inserted is newer.
-                    if socket.get::<T>().is_none() {
-                        socket.insert(value);
-                    }
-                    Ok(())
-                }
-                Err(error) => Err(error),
+            store: |values| serde_json::to_value(values.get::<T>()?).ok(),
+            restore: |values, value| {
+                let value = serde_json::from_value::<T>(value)?;
+                // What a middleware has inserted is newer.
+                values.get_or_insert_with(|| value);
+                Ok(())
             },
         });
         self
@@ -279,6 +275,6 @@ impl fmt::Debug for Recovery {
 #[derive(Clone)]
 pub(super) struct StoredData {
     pub(super) name: Box<str>,
-    pub(super) store: fn(&Socket) -> Option<Value>,
-    pub(super) restore: fn(&Socket, Value) -> Result<(), serde_json::Error>,
+    pub(super) store: fn(&Values) -> Option<Value>,
+    pub(super) restore: fn(&Values, Value) -> Result<(), serde_json::Error>,
 }

@@ -93,9 +93,12 @@ impl Recoverable {
     }
 
     pub(super) fn store_data(&self, socket: &Socket) {
+        let values = socket.values();
         let kinds = self.ordered.options.data.iter();
-        let data =
-            kinds.filter_map(|kind| Some((String::from(&*kind.name), (kind.store)(socket)?)));
+        let data = kinds.filter_map(|kind| {
+            let value = (kind.store)(values.as_deref()?)?;
+            Some((String::from(&*kind.name), value))
+        });
         *self.data.lock().unwrap_or_else(PoisonError::into_inner) = data.collect();
     }
 

@@ -279,7 +279,7 @@ impl Socket {
     }
 
     /// What is stored of its values may be another.
-    fn values_changed(&self) {
+    pub(crate) fn values_changed(&self) {
         if let Some(recoverable) = self.recoverable() {
             recoverable.inserted(self);
         }

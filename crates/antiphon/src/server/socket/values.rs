@@ -22,7 +22,7 @@ impl Values {
     }
 
     /// Keeps a value, and gives the one of its type that it replaces.
-    pub(super) fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
+    pub(crate) fn insert<T: Send + Sync + 'static>(&self, value: T) -> Option<T> {
         let replaced = self.lock().insert(TypeId::of::<T>(), Box::new(value));
         replaced?.downcast().ok().map(|value| *value)
     }
