@@ -53,11 +53,7 @@ use crate::server::{
         dispatch,
         permits::{self, Permits},
     },
-    namespace::{
-        children::{Lease, NoNamespace},
-        namespaces::Namespaces,
-        rule::JoinRequest,
-    },
+    namespace::{children::NoNamespace, lease::Lease, namespaces::Namespaces, rule::JoinRequest},
 };
 
 /// The auth payload of a call.

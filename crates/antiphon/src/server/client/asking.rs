@@ -25,9 +25,7 @@ use crate::{
         ConnectError, Shared,
         handlers::permits::{self, Permit},
         namespace::{
-            children::{Lease, NoNamespace},
-            namespaces::Namespaces,
-            rule::JoinRequest,
+            children::NoNamespace, lease::Lease, namespaces::Namespaces, rule::JoinRequest,
         },
     },
 };

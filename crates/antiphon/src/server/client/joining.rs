@@ -17,7 +17,7 @@ use crate::{
     server::{
         ConnectError, Context, DisconnectReason, Shared, Socket,
         handlers::{dispatch, erased},
-        namespace::children::Lease,
+        namespace::lease::Lease,
         recovery::Resumption,
     },
 };

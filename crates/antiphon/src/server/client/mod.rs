@@ -30,7 +30,7 @@ use crate::engine::Session;
 use crate::server::{
     ConnectError, DisconnectReason, Handshake, Shared, Socket,
     handlers::permits::{Owner, Permits},
-    namespace::{children::Lease, namespaces::Namespaces},
+    namespace::{lease::Lease, namespaces::Namespaces},
 };
 
 use asked::Asking;

@@ -9,6 +9,7 @@
 
 pub(crate) mod children;
 pub(crate) mod emitting;
+pub(crate) mod lease;
 pub(crate) mod name;
 pub(crate) mod namespaces;
 pub(crate) mod params;
@@ -34,7 +35,7 @@ use crate::server::{
     handlers::erased::{ConnectMiddleware, Erased},
     handlers::future::BoxFuture,
     handlers::listeners::Listeners,
-    namespace::{children::Uses, namespaces::Namespaces, parent::ParentNamespace},
+    namespace::{lease::Uses, namespaces::Namespaces, parent::ParentNamespace},
     recovery::{self, Ordered},
     rooms::{
         Rooms,
