@@ -12,6 +12,7 @@
 mod call;
 mod error;
 mod openapi;
+mod options;
 mod path;
 mod repeats;
 mod running;
@@ -21,7 +22,6 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use antiphon_protocol::{
@@ -37,6 +37,7 @@ use http::{
 
 pub(crate) use call::Caller;
 pub(crate) use error::CallError;
+pub use options::HttpCalls;
 
 use self::{
     call::{Call, Reply},
@@ -61,98 +62,6 @@ const AUTH: HeaderName = HeaderName::from_static("antiphon-auth");
 
 /// Where the description is, below `{path}/call`.
 const DESCRIPTION: &str = "openapi.json";
-
-/// Says who makes a call.
-type IdentifyCaller = dyn Fn(&Parts) -> Option<String> + Send + Sync;
-
-/// Options of calls by HTTP. See the [guide](crate::guide::http_calls).
-#[derive(Clone)]
-#[must_use = "give it to `ServerBuilder::http_calls`"]
-pub struct HttpCalls {
-    timeout: Duration,
-    max_running: usize,
-    max_running_per_caller: usize,
-    caller: Arc<IdentifyCaller>,
-    description: bool,
-}
-
-impl Default for HttpCalls {
-    fn default() -> Self {
-        Self {
-            timeout: Duration::from_secs(30),
-            max_running: 256,
-            max_running_per_caller: 64,
-            caller: Arc::new(running::by_address),
-            description: false,
-        }
-    }
-}
-
-impl HttpCalls {
-    /// How long a caller waits for the acknowledgement before it gets status 504; the handler runs
-    /// on. 30 s.
-    pub const fn timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// How many calls may run at a time; beyond it status 503. 256.
-    ///
-    /// A call runs until its middlewares and handlers have ended, and each [`Ack`](crate::Ack) that
-    /// they took is sent or dropped. All calls together also are as one connection for
-    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers), so that much larger
-    /// ones are fewer.
-    ///
-    /// # Panics
-    /// If it is zero: nothing could be called.
-    pub const fn max_running(mut self, count: usize) -> Self {
-        assert!(count > 0, "with no call at a time nothing could be called");
-        self.max_running = count;
-        self
-    }
-
-    /// How many calls of one caller may run or be read at a time; beyond it status 429. 64. Of what
-    /// [`max_running_handlers`](crate::ServerBuilder::max_running_handlers) allows for large calls,
-    /// a caller has the same part, and may always make one.
-    ///
-    /// # Panics
-    /// If it is zero: nothing could be called.
-    pub const fn max_running_per_caller(mut self, count: usize) -> Self {
-        assert!(count > 0, "with no call at a time nothing could be called");
-        self.max_running_per_caller = count;
-        self
-    }
-
-    /// Says who makes a call, for [`max_running_per_caller`](Self::max_running_per_caller). The
-    /// address that the connection comes from (of IPv6 its /64) if this isn't set. Behind a proxy
-    /// that is the proxy's: name a header that it sets, and that callers can't. Where this returns
-    /// `None`, as it does under axum without `into_make_service_with_connect_info`, only
-    /// [`max_running`](Self::max_running) holds.
-    ///
-    /// ```
-    /// use antiphon::HttpCalls;
-    ///
-    /// // nginx: proxy_set_header X-Real-IP $remote_addr;
-    /// let calls = HttpCalls::default().caller(|request| {
-    ///     let address = request.headers.get("x-real-ip")?;
-    ///     Some(address.to_str().ok()?.to_owned())
-    /// });
-    /// ```
-    pub fn caller<F>(mut self, identify: F) -> Self
-    where
-        F: Fn(&Parts) -> Option<String> + Send + Sync + 'static,
-    {
-        self.caller = Arc::new(identify);
-        self
-    }
-
-    /// Whether `GET {path}/call/openapi.json` describes what can be called. False. The middlewares
-    /// of each namespace are asked, as for a call: its events are listed for those that it lets in.
-    pub const fn description(mut self, served: bool) -> Self {
-        self.description = served;
-        self
-    }
-}
 
 /// What answers the calls of a server.
 pub(crate) struct Calls {
@@ -469,24 +378,6 @@ fn arguments(event: &str, body: &[u8], limits: Limits) -> Result<OwnedArgs, Call
             Err(error) if !error.is_data() && rest != "]" => Err(wrong(&error.to_string())),
             _ => Err(wrong(&error.to_string())),
         },
-    }
-}
-
-/// A parameter of the query.
-fn parameter(request: &Parts, name: &str) -> Option<String> {
-    let query = request.uri.query()?;
-    let mut pairs = form_urlencoded::parse(query.as_bytes());
-    pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
-}
-
-impl fmt::Debug for HttpCalls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpCalls")
-            .field("timeout", &self.timeout)
-            .field("max_running", &self.max_running)
-            .field("max_running_per_caller", &self.max_running_per_caller)
-            .field("description", &self.description)
-            .finish_non_exhaustive()
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use http::{HeaderName, request::Parts, uri::PathAndQuery};
 
-use super::{call::Call, parameter};
+use super::call::Call;
 use crate::{engine::peer_address, recent::Recent};
 
 /// How long a call is remembered after its deadline.
@@ -51,6 +51,13 @@ fn is_of_the_way(name: &HeaderName) -> bool {
         "x-request-start",
     ];
     NAMES.binary_search(&name.as_str()).is_ok() || name.as_str().starts_with("x-b3-")
+}
+
+/// A parameter of the query.
+fn parameter(request: &Parts, name: &str) -> Option<String> {
+    let query = request.uri.query()?;
+    let mut pairs = form_urlencoded::parse(query.as_bytes());
+    pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()))
 }
 
 /// The calls of late, by their `t`. Beyond a bound the oldest is forgotten.

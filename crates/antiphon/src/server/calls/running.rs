@@ -2,14 +2,10 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::request::Parts;
-
 use super::{CallError, HttpCalls};
-use crate::engine::peer_address;
 
 /// Each so many bytes of a call count as one more.
 const BYTES_A_PART: usize = 16 << 10;
@@ -142,19 +138,6 @@ impl Drop for Permit {
     }
 }
 
-/// Who makes a call, as far as its connection tells: an address of IPv4, or a network of IPv6 of
-/// which one customer has all.
-pub(super) fn by_address(request: &Parts) -> Option<String> {
-    let address = peer_address(request)?.ip().to_canonical();
-    Some(match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -214,18 +197,5 @@ mod tests {
         let running = running(HttpCalls::default().max_running(1));
         let _read = running.begin(Some("a".into()), 1_000_000).unwrap();
         assert!(call(&running, "b", 0).is_ok());
-    }
-
-    #[test]
-    fn a_caller_is_an_address_or_a_network() {
-        let caller = |address: &str| {
-            let (mut parts, ()) = http::Request::new(()).into_parts();
-            let address = address.parse().unwrap();
-            parts.extensions.insert(crate::PeerAddr(address));
-            by_address(&parts).unwrap()
-        };
-        assert_eq!(caller("192.0.2.1:5"), "192.0.2.1");
-        assert_eq!(caller("[::ffff:192.0.2.1]:5"), "192.0.2.1");
-        assert_eq!(caller("[2001:db8:1:2:3::4]:5"), "2001:db8:1:2::/64");
     }
 }
