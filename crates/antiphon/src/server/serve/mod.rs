@@ -2,7 +2,7 @@
 //!
 //! What is listened on is a [`Listener`], and a [`Serving`] is all that one server listens on, with
 //! the app that answers what isn't the server's. It is run in the runtime of its caller, or with a
-//! runtime for each core ([`PerCore`]). Each listener has a task that accepts, and each connection
+//! runtime for each core ([`per_core`]). Each listener has a task that accepts, and each connection
 //! one of its own ([`connection`]), in which its TLS handshake is made ([`tls`]).
 
 mod app;
@@ -45,7 +45,6 @@ use crate::server::{FlashPolicy, Server};
 use app::App;
 use connection::Accepted;
 use listener::{Listener, Open};
-use per_core::PerCore;
 #[cfg(feature = "tls")]
 use tls::Tls;
 
@@ -292,15 +291,6 @@ impl Serving {
         let listeners = listeners.collect::<io::Result<_>>()?;
         serve(&self.server, listeners, self.app, shutdown).await;
         Ok(())
-    }
-
-    /// Serves without a runtime of the program's own: with a thread and a single-threaded tokio
-    /// runtime for each processor core, see [`Server::per_core`].
-    ///
-    /// # Errors
-    /// If an address can't be listened on for several threads.
-    pub fn per_core(self) -> io::Result<PerCore> {
-        PerCore::new(self)
     }
 
     /// The same for another thread.

@@ -54,8 +54,19 @@ impl Server {
     }
 }
 
+impl Serving {
+    /// Serves without a runtime of the program's own: with a thread and a single-threaded tokio
+    /// runtime for each processor core, see [`Server::per_core`].
+    ///
+    /// # Errors
+    /// If an address can't be listened on for several threads.
+    pub fn per_core(self) -> io::Result<PerCore> {
+        PerCore::new(self)
+    }
+}
+
 impl PerCore {
-    pub(super) fn new(mut serving: Serving) -> io::Result<Self> {
+    fn new(mut serving: Serving) -> io::Result<Self> {
         let listeners = serving.listeners.into_iter();
         serving.listeners = listeners
             .map(Listener::shareable)
