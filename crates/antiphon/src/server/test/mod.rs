@@ -52,17 +52,8 @@ use crate::server::{Args, FromArgs, IntoArgs, IntoReply, Server};
 
 pub use connecting::Connecting;
 pub use error::Error;
+pub use wire::Left;
 use wire::{MASK, Received, masked};
-
-/// How a socket that has left was told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Left {
-    /// By a DISCONNECT packet: the server has [disconnected](crate::Socket::disconnect) it.
-    Disconnected,
-    /// Its connection has ended.
-    Closed,
-}
 
 /// A client with one socket, on a connection of its own. Dropped, it goes without a goodbye.
 #[derive(Debug)]

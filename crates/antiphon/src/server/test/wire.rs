@@ -14,14 +14,22 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::Left;
-
 /// Bytes that are under way in each direction.
 pub(super) const PIPE: usize = 64 << 10;
 /// Of one message.
 const MAX_PAYLOAD: usize = 256 << 20;
 /// Where nothing is to be hidden, any will do.
 pub(super) const MASK: [u8; 4] = [0; 4];
+
+/// How a socket that has left was told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Left {
+    /// By a DISCONNECT packet: the server has [disconnected](crate::Socket::disconnect) it.
+    Disconnected,
+    /// Its connection has ended.
+    Closed,
+}
 
 /// What a connection brings.
 #[derive(Debug)]
