@@ -7,7 +7,6 @@ use antiphon_protocol::socket::Shape;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
-use super::Call;
 use crate::{
     engine::TransportKind,
     server::{
@@ -88,6 +87,25 @@ impl Reply {
         Self {
             arguments,
             error: Some(error),
+        }
+    }
+}
+
+/// An event with the types of its arguments, and of its acknowledgement if it has one.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) arguments: Arguments,
+    pub(super) reply: Option<Reply>,
+}
+
+impl Call {
+    /// Another handler of the same event.
+    pub(super) fn add(&mut self, other: Self) {
+        if self.arguments.is_none() {
+            self.arguments = other.arguments;
+        }
+        if self.reply.is_none() {
+            self.reply = other.reply;
         }
     }
 }

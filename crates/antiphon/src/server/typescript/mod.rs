@@ -75,7 +75,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 pub use describe::{Describe, Signature};
 
 use crate::server::{Handler, IntoReply, Namespace, OnEvent, Rejection};
-use describe::{Arguments, DescribeReply, Reply};
+use describe::{Arguments, Call, DescribeReply, Reply};
 use schema::Names;
 
 /// The types of a server's events, as they become known. Its text is TypeScript. Clones are the
@@ -98,13 +98,6 @@ struct Collected {
 struct Events {
     from_client: BTreeMap<String, Call>,
     from_server: BTreeMap<String, Call>,
-}
-
-/// An event with the types of its arguments, and of its acknowledgement if it has one.
-#[derive(Debug)]
-struct Call {
-    arguments: Arguments,
-    reply: Option<Reply>,
 }
 
 impl Declarations {
@@ -225,18 +218,6 @@ impl Described {
             events.from_server.insert(event.to_owned(), call);
         }
         self.clone()
-    }
-}
-
-impl Call {
-    /// Another handler of the same event.
-    fn add(&mut self, other: Self) {
-        if self.arguments.is_none() {
-            self.arguments = other.arguments;
-        }
-        if self.reply.is_none() {
-            self.reply = other.reply;
-        }
     }
 }
 

@@ -9,10 +9,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{
-    Call,
-    describe::{Arguments, RECEIVED_BINARY, Reply, SENT_BINARY},
-};
+use super::describe::{Arguments, Call, RECEIVED_BINARY, Reply, SENT_BINARY};
 
 /// A tuple of more elements is written as an array.
 const LONGEST_TUPLE: u64 = 16;
