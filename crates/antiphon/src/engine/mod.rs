@@ -51,10 +51,11 @@ pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};
 pub use hooks::HttpRequest;
 pub use http::{
-    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RequestError, Secure,
+    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RelayBody, RequestError,
+    Secure,
     cookie::{Cookie, SameSite},
     cors::Cors,
-    relay::{NotRelayed, Relay, RelayBody},
+    relay::{NotRelayed, Relay},
 };
 pub use session::id::{ServerTag, SessionId};
 pub use session::{SendError, Session};

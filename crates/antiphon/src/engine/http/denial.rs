@@ -5,10 +5,7 @@
 
 use std::fmt;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-
-use super::{RequestError, response::add_headers};
+use http::StatusCode;
 
 /// Why an application refuses a request: what its client is told.
 ///
@@ -101,17 +98,6 @@ impl Denial {
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
-    }
-}
-
-impl From<Denial> for Response<Bytes> {
-    /// The refusal as its client gets it: for a request middleware.
-    fn from(denial: Denial) -> Self {
-        let error = RequestError::Forbidden(denial);
-        let mut response = Self::new(error.to_json().into());
-        *response.status_mut() = error.status();
-        add_headers(&error, response.headers_mut());
-        response
     }
 }
 

@@ -18,15 +18,19 @@ mod fallback;
 mod id;
 mod jsonp;
 pub(crate) mod origin;
+mod passed;
+mod peer;
+mod read_ahead;
 pub(crate) mod relay;
 mod request;
 mod request_lines;
+mod responded;
 mod response;
 mod service;
 mod tunnel;
 mod upgrade;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use antiphon_protocol::engine::{Revision, TransportKind, session::server::Refusal};
 use bytes::Bytes;
@@ -49,59 +53,21 @@ use crate::engine::{
 };
 use encoding::Coding;
 use request::Query;
+use responded::{Purpose, Responded};
 use response::{BYTES, HTML, answer, payload_response, refuse, stream_response};
-use upgrade::{Handover, Purpose};
 
 pub use denial::Denial;
-pub(crate) use direct::{First, ReadAhead, first_request};
+pub(crate) use direct::{First, first_request};
 pub use error::RequestError;
 pub(crate) use fallback::{Fallback, Files, ReadBody};
+pub use passed::RelayBody;
+pub(crate) use peer::{Peer, peer_address};
+pub use peer::{PeerAddr, Secure};
+pub(crate) use read_ahead::ReadAhead;
+pub(crate) use request::is_below;
 pub use response::EngineBody;
 pub(crate) use response::EngineResponse;
-pub(crate) use service::is_below;
 pub use service::{EngineLayer, EngineService, OrEngine};
-
-/// The address of the client, as a request extension: put there by the code that accepts
-/// connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
-
-/// The connection is encrypted, as a request extension: put there by the code that accepts
-/// connections. See [`Handshake::is_secure`](crate::Handshake::is_secure).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Secure;
-
-/// What our own listener knows of who has opened a connection, for the requests on it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer {
-    pub(crate) address: Option<SocketAddr>,
-    pub(crate) is_secure: bool,
-}
-
-impl Peer {
-    /// Tells those who get a request with these extensions.
-    pub(crate) fn introduce(self, request: &mut http::Extensions) {
-        if let Some(address) = self.address {
-            request.insert(PeerAddr(address));
-        }
-        if self.is_secure {
-            request.insert(Secure);
-        }
-    }
-}
-
-/// The address of who has connected, as the HTTP server tells it: a client's, or a proxy's.
-pub(crate) fn peer_address(request: &Parts) -> Option<SocketAddr> {
-    let told = request.extensions.get::<PeerAddr>().map(|peer| peer.0);
-    #[cfg(feature = "axum")]
-    let told = told.or_else(|| {
-        let info = request
-            .extensions
-            .get::<axum::extract::ConnectInfo<SocketAddr>>();
-        info.map(|info| info.0)
-    });
-    told
-}
 
 /// Answers one request. Every answer, errors included, has the CORS headers that it needs.
 pub(super) async fn handle<B>(engine: Arc<Engine>, request: Request<B>) -> EngineResponse
@@ -123,24 +89,6 @@ where
         upgrade::take_over(engine, parts, on_upgrade, handover);
     }
     answered.answer
-}
-
-/// The answer to a request. Its sender goes on with the connection if that is to be a WebSocket.
-struct Responded {
-    answer: EngineResponse,
-    handover: Option<Handover>,
-    /// It opens a session.
-    is_initial: bool,
-}
-
-impl From<EngineResponse> for Responded {
-    fn from(answer: EngineResponse) -> Self {
-        Self {
-            answer,
-            handover: None,
-            is_initial: false,
-        }
-    }
 }
 
 async fn respond_to<B>(

@@ -28,12 +28,18 @@ use http::{
     request::Parts,
 };
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Empty, combinators::UnsyncBoxBody};
+use http_body_util::{BodyExt as _, Empty};
 use pin_project_lite::pin_project;
-use tokio::time::Sleep;
 
-use super::{Engine, EngineBody, RequestError, Responded, peer_address, upgrade};
-use crate::engine::{ServerTag, SessionId, TransportKind, http::upgrade::Handover};
+use super::{
+    Engine, RequestError,
+    passed::{Passed, RelayBody},
+    peer::peer_address,
+    responded::{Handover, Responded},
+    response::EngineBody,
+    upgrade,
+};
+use crate::engine::{ServerTag, SessionId, TransportKind};
 
 /// The mark of a request that has been passed on once, and isn't again. Clients that set it refuse
 /// themselves the way to other servers, and gain nothing else.
@@ -53,9 +59,6 @@ const OF_A_CONNECTION: [HeaderName; 9] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
-
-/// A body on its way between two servers.
-pub type RelayBody = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Passes requests on between servers that share their clients. An
 /// [adapter's factory](crate::adapter::AdapterFactory::relay) may have one.
@@ -251,52 +254,6 @@ impl<B: Body> Body for Foreign<B> {
             Ok(frame) => Ok(frame.map_data(|mut data| data.copy_to_bytes(data.remaining()))),
             Err(_) => Err(io::ErrorKind::ConnectionAborted.into()),
         }))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response that another server gives. It fails if nothing comes for too long.
-pub(super) struct Passed {
-    body: RelayBody,
-    patience: Duration,
-    alarm: Option<Pin<Box<Sleep>>>,
-}
-
-impl Passed {
-    const fn new(body: RelayBody, patience: Duration) -> Self {
-        Self {
-            body,
-            patience,
-            alarm: None,
-        }
-    }
-}
-
-impl Body for Passed {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(context) {
-            self.alarm = None;
-            return Poll::Ready(next);
-        }
-        let patience = self.patience;
-        let alarm = self
-            .alarm
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep(patience)));
-        ready!(alarm.as_mut().poll(context));
-        Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into())))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -171,6 +171,13 @@ fn pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     })
 }
 
+/// Whether `path` is `below` itself or something under it: `/socket.io`, `/socket.io/`,
+/// `/socket.io/anything`, but not `/socket.iofoo`.
+pub(crate) fn is_below(path: &str, below: &str) -> bool {
+    path.strip_prefix(below)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,6 +300,16 @@ mod tests {
             assert_eq!(query.offset(|| false), Ok(None), "{junk}");
             assert_eq!(query.wait(), None, "{junk}");
             assert_eq!(query.interval(), Duration::ZERO, "{junk}");
+        }
+    }
+
+    #[test]
+    fn a_path_matches_whole_segments() {
+        for path in ["/socket.io", "/socket.io/", "/socket.io/x"] {
+            assert!(is_below(path, "/socket.io"), "{path}");
+        }
+        for path in ["/socket.iofoo", "/", "/other/socket.io"] {
+            assert!(!is_below(path, "/socket.io"), "{path}");
         }
     }
 }

@@ -23,7 +23,7 @@ use http::{
 };
 use http_body::{Body, Frame, SizeHint};
 
-use super::{error::RequestError, relay::Passed};
+use super::{denial::Denial, error::RequestError, passed::Passed};
 use crate::engine::{
     Session,
     transport::streaming::EventStream,
@@ -274,8 +274,19 @@ pub(super) fn refuse(error: &RequestError) -> EngineResponse {
     answer
 }
 
+impl From<Denial> for Response<Bytes> {
+    /// The refusal as its client gets it: for a request middleware.
+    fn from(denial: Denial) -> Self {
+        let error = RequestError::Forbidden(denial);
+        let mut response = Self::new(error.to_json().into());
+        *response.status_mut() = error.status();
+        add_headers(&error, response.headers_mut());
+        response
+    }
+}
+
 /// The headers of a refusal.
-pub(super) fn add_headers(error: &RequestError, headers: &mut HeaderMap) {
+fn add_headers(error: &RequestError, headers: &mut HeaderMap) {
     headers.insert(CONTENT_TYPE, JSON);
     headers.insert(CACHE_CONTROL, NO_STORE);
     match error {

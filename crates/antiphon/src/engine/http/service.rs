@@ -20,7 +20,7 @@ use http_body_util::Either;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{Engine, EngineBody, handle};
+use super::{Engine, EngineBody, handle, request::is_below};
 
 /// Answers every request that it is given, for axum, plain hyper, or anything else that takes a
 /// tower service. Cloning is cheap.
@@ -62,13 +62,6 @@ where
         let engine = Arc::clone(&self.engine);
         Box::pin(async move { Ok(handle(engine, request).await) })
     }
-}
-
-/// Whether `path` is `below` itself or something under it: `/socket.io`, `/socket.io/`,
-/// `/socket.io/anything`, but not `/socket.iofoo`.
-pub(crate) fn is_below(path: &str, below: &str) -> bool {
-    path.strip_prefix(below)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Puts an engine in front of another service. See [`EngineService::layer`].
@@ -126,20 +119,5 @@ where
 impl fmt::Debug for EngineService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineService").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_below;
-
-    #[test]
-    fn a_path_matches_whole_segments() {
-        for path in ["/socket.io", "/socket.io/", "/socket.io/x"] {
-            assert!(is_below(path, "/socket.io"), "{path}");
-        }
-        for path in ["/socket.iofoo", "/", "/other/socket.io"] {
-            assert!(!is_below(path, "/socket.io"), "{path}");
-        }
     }
 }

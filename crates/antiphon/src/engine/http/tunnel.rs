@@ -21,7 +21,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::engine::transport::websocket::with_buffer;
+use crate::engine::transport::buffer::with_buffer;
 
 /// So much is read at once.
 const PIECE: usize = 16 * 1_024;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use antiphon_protocol::websocket::{accept_key, deflate::Window, is_valid_key};
+use antiphon_protocol::websocket::{accept_key, is_valid_key};
 use bytes::Bytes;
 use http::{
     HeaderValue, Method, StatusCode,
@@ -22,9 +22,14 @@ use http::{
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 
-use super::{RequestError, Responded, answer, request, tunnel};
+use super::{
+    RequestError, request,
+    responded::{Handover, Purpose, Responded},
+    response::answer,
+    tunnel,
+};
 use crate::engine::{
-    Engine, Session, SessionOptions,
+    Engine,
     transport::probe,
     transport::websocket::{self, WebSocket},
 };
@@ -76,26 +81,6 @@ pub(super) fn into_http2(answered: &mut Responded) {
     for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
         answer.headers_mut().remove(name);
     }
-}
-
-/// What the connection of a WebSocket is for.
-pub(super) enum Purpose {
-    /// A new session.
-    Open(SessionOptions),
-    /// A session that there is may move to it.
-    Probe(Arc<Session>),
-}
-
-/// What becomes of a connection that is to be a WebSocket.
-pub(super) enum Handover {
-    /// A WebSocket of this server.
-    WebSocket {
-        purpose: Purpose,
-        /// Its messages are compressed in this window.
-        window: Option<Window>,
-    },
-    /// What comes goes to the server that has the session, and back.
-    Tunnel(OnUpgrade),
 }
 
 /// The answer to an opening handshake, 101, after which the connection is handed over.

@@ -5,6 +5,7 @@
 //! [`websocket`] is a task, which a [`probe`] begins where a session upgrades. A session has one
 //! [`driver`] at a time. When a transport is dropped, a guard tells its session.
 
+pub(crate) mod buffer;
 pub(crate) mod driver;
 pub(crate) mod goodbye;
 pub(crate) mod joined;

@@ -5,6 +5,7 @@
 //! server, so that senders write to it directly; any other (TLS, for one) is written to by the
 //! driver.
 
+mod error;
 mod reading;
 
 use std::{
@@ -29,8 +30,7 @@ use tokio::{
     time::Sleep,
 };
 
-use reading::ReadError;
-pub(crate) use reading::with_buffer;
+use error::ReadError;
 
 use crate::engine::{
     ReadAhead, Session,

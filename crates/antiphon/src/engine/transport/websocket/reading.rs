@@ -6,7 +6,6 @@
 //! so that what the kernel writes to is what the handler gets.
 
 use std::{
-    cell::Cell,
     future::Future as _,
     io,
     pin::{Pin, pin},
@@ -20,38 +19,15 @@ use antiphon_protocol::{
 use bytes::{BufMut as _, Bytes};
 use tokio::io::{AsyncReadExt as _, ReadBuf};
 
-use super::WebSocket;
-use crate::engine::{Session, room::room};
-
-/// Bytes of the thread's read buffer.
-const READ_BUFFER: usize = 256 << 10;
+use super::{WebSocket, error::ReadError};
+use crate::engine::{
+    Session,
+    room::room,
+    transport::buffer::{READ_BUFFER, with_buffer},
+};
 
 /// A frame of so many bytes is read into memory of its own.
 const LARGE: usize = 64 << 10;
-
-thread_local! {
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Gives a read buffer of the thread to `read`.
-pub(crate) fn with_buffer<T>(read: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BUFFER.take();
-    if buffer.is_empty() {
-        // Fresh from the system, so that what is never read into takes no memory.
-        buffer = vec![0; READ_BUFFER];
-    }
-    let result = read(&mut buffer);
-    BUFFER.set(buffer);
-    result
-}
-
-/// Why nothing more can be read.
-pub(super) enum ReadError {
-    /// The client has closed the connection.
-    Closed,
-    Io(io::Error),
-    Frame(FrameError),
-}
 
 impl WebSocket {
     /// Reads once and gives every whole event to `handle`, until that returns `false`. Messages may
