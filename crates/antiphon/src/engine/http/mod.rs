@@ -46,8 +46,7 @@ use crate::engine::{
     Engine, Session, SessionId, SessionOptions, hooks,
     session::turn,
     transport::{
-        goodbye::Goodbye,
-        polling,
+        goodbye, polling,
         streaming::{self, EventStream},
     },
 };
@@ -375,13 +374,18 @@ where
     if !post.counts() {
         return Err(RequestError::Superseded);
     }
-    let goodbye = Goodbye::begin(session, &body);
+    // A poll that waits already ends with the session.
+    let is_awaited = goodbye::is_said_by(&body) && !session.is_writable();
+    let goodbyes = &session.engine().goodbyes;
+    let goodbye = is_awaited.then(|| goodbyes.begin(session.id(), session.revision()));
     let received = match query.callback {
         Some(_) => post.receive_form(&body).await,
         None => post.receive(body, binary).await,
     };
     received.map_err(|error| RequestError::BadPayload(error.to_string()))?;
-    if let Some(goodbye) = goodbye {
+    if let Some(goodbye) = goodbye
+        && !session.is_open()
+    {
         goodbye.end().await;
     }
     Ok(taken())

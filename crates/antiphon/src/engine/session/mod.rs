@@ -9,9 +9,11 @@
 pub(in crate::engine) mod backlog;
 pub(crate) mod id;
 mod sending;
+mod shedding;
 mod state;
 pub(crate) mod turn;
 pub(crate) mod waiters;
+mod waiting;
 
 use std::{
     fmt,

@@ -15,7 +15,7 @@ use std::{
 use antiphon_protocol::engine::Revision;
 use tokio::sync::Notify;
 
-use crate::engine::{Session, SessionId};
+use crate::engine::SessionId;
 
 /// How much later than the goodbye its poll may come.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -33,42 +33,44 @@ impl Goodbyes {
         Some(revision)
     }
 
+    /// Before a body is handled that says goodbye, while no poll waits.
+    pub(crate) fn begin(&self, session: SessionId, revision: Revision) -> Goodbye<'_> {
+        let taken = Arc::new(Notify::new());
+        self.lock().insert(session, (revision, Arc::clone(&taken)));
+        Goodbye {
+            goodbyes: self,
+            session,
+            taken,
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, (Revision, Arc<Notify>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Whether the body of a POST says goodbye.
+pub(crate) fn is_said_by(body: &[u8]) -> bool {
+    // Nothing follows a close packet, in whatever form the payload is.
+    body.last() == Some(&b'1')
+}
+
 /// A POST that says goodbye while no poll waits.
-pub(crate) struct Goodbye<'s> {
-    session: &'s Session,
+pub(crate) struct Goodbye<'g> {
+    goodbyes: &'g Goodbyes,
+    session: SessionId,
     taken: Arc<Notify>,
 }
 
-impl<'s> Goodbye<'s> {
-    /// Before this body is handled. Returns `None` if it doesn't say goodbye, or a poll waits
-    /// already.
-    pub(crate) fn begin(session: &'s Session, body: &[u8]) -> Option<Self> {
-        // Nothing follows a close packet, in whatever form the payload is.
-        if body.last() != Some(&b'1') || session.is_writable() {
-            return None;
-        }
-        let taken = Arc::new(Notify::new());
-        let entry = (session.revision(), Arc::clone(&taken));
-        session.engine().goodbyes.lock().insert(session.id(), entry);
-        Some(Self { session, taken })
-    }
-
-    /// After the body was handled: waits for the poll, if the session has ended by it.
+impl Goodbye<'_> {
+    /// After the body was handled, if the session has ended by it: waits for the poll.
     pub(crate) async fn end(self) {
-        if !self.session.is_open() {
-            let _ = tokio::time::timeout(PATIENCE, self.taken.notified()).await;
-        }
+        let _ = tokio::time::timeout(PATIENCE, self.taken.notified()).await;
     }
 }
 
 impl Drop for Goodbye<'_> {
     fn drop(&mut self) {
-        let goodbyes = &self.session.engine().goodbyes;
-        goodbyes.lock().remove(&self.session.id());
+        self.goodbyes.lock().remove(&self.session);
     }
 }
