@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::FrameError;
+use super::{FrameError, Opcode};
 
 /// Bit of the first byte: the last frame of a message.
 const FIN: u8 = 0x80;
@@ -25,45 +25,6 @@ const LENGTH_64: u8 = 127;
 const LONGEST_CONTROL: usize = 125;
 /// The longest header: two bytes, a length of eight and a mask of four.
 const LONGEST_HEADER: usize = 14;
-
-/// What a frame is (RFC 6455 §5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Opcode {
-    /// One more part of a message.
-    Continuation = 0x0,
-    /// A text, or its first part.
-    Text = 0x1,
-    /// Bytes, or their first part.
-    Binary = 0x2,
-    /// The sender closes the connection.
-    Close = 0x8,
-    /// Asks for a pong.
-    Ping = 0x9,
-    /// Answers a ping.
-    Pong = 0xa,
-}
-
-impl Opcode {
-    const fn from_bits(bits: u8) -> Result<Self, FrameError> {
-        Ok(match bits {
-            0x0 => Self::Continuation,
-            0x1 => Self::Text,
-            0x2 => Self::Binary,
-            0x8 => Self::Close,
-            0x9 => Self::Ping,
-            0xa => Self::Pong,
-            unknown => return Err(FrameError::UnknownOpcode(unknown)),
-        })
-    }
-
-    /// Whether this is a close, a ping or a pong: short, never fragmented, and allowed between the
-    /// fragments of a message.
-    #[must_use]
-    pub const fn is_control(self) -> bool {
-        matches!(self, Self::Close | Self::Ping | Self::Pong)
-    }
-}
 
 /// What stands in front of the payload of a frame.
 #[derive(Debug, Clone, Copy)]
@@ -87,16 +48,17 @@ impl Header {
             return Ok(None);
         };
         let reserved = first & RESERVED;
-        let opcode = Opcode::from_bits(first & !(FIN | RESERVED));
+        let bits = first & !(FIN | RESERVED);
+        let opcode = Opcode::from_bits(bits);
         if reserved != 0 {
             // Only the first frame of a data message says that it is compressed (RFC 7692 §6.1).
-            let begins_message = matches!(opcode, Ok(Opcode::Text | Opcode::Binary));
+            let begins_message = matches!(opcode, Some(Opcode::Text | Opcode::Binary));
             if reserved != COMPRESSED || !may_be_compressed || !begins_message {
                 return Err(FrameError::ReservedBits(reserved));
             }
         }
         let is_final = first & FIN != 0;
-        let opcode = opcode?;
+        let opcode = opcode.ok_or(FrameError::UnknownOpcode(bits))?;
         if opcode.is_control() && !is_final {
             return Err(FrameError::FragmentedControl(opcode));
         }

@@ -13,10 +13,12 @@ pub mod deflate;
 mod error;
 mod frame;
 mod handshake;
+mod opcode;
 
 pub use decoder::{CloseFrame, Decoded, Decoder, Event, Role};
 pub use error::FrameError;
 pub use frame::{
-    Opcode, append_frame, close_frame, masked_close_frame, masked_frame, ping_frame, pong_frame,
+    append_frame, close_frame, masked_close_frame, masked_frame, ping_frame, pong_frame,
 };
 pub use handshake::{accept_key, encode_key, is_valid_key};
+pub use opcode::Opcode;
