@@ -4,12 +4,14 @@
 //! at any of these, more can be appended, at the cost of one append for each form, however many
 //! sessions there are. A queue that writes the bundle, or is given something to put behind it,
 //! seals it: nothing is appended any more.
+//!
+//! What is appended is a message in each of the forms, [`Forms`], which may begin a bundle itself.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Encoded, Form, Forms};
+use super::{Encoded, Form};
 
 /// The most bytes that may wait in the tail of a queue, its own or a bundle's.
 pub(super) const LARGEST: usize = 16 << 10;
@@ -133,6 +135,38 @@ impl RowFrames {
         };
         *self = Self::Sealed(sealed.clone());
         sealed
+    }
+}
+
+/// A message on its way to sessions, in whatever form each of them takes.
+pub trait Forms {
+    /// The message as one frame of a WebSocket, to be copied. Returns `None` if it has no such
+    /// form, or is too large for that.
+    fn frame(&mut self, form: Form) -> Option<&[u8]>;
+
+    /// The message in this form. It is made once.
+    fn encoded(&mut self, form: Form) -> &Encoded;
+
+    /// Whether there was no way to write it in a form that was asked for: nothing is sent then.
+    fn is_unwritten(&self) -> bool {
+        false
+    }
+
+    /// The bundle that begins with this message, in this form too, if its receivers may share one.
+    fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {
+        let _ = form;
+        None
+    }
+}
+
+/// A message for one session, in its form already.
+impl Forms for Encoded {
+    fn frame(&mut self, _: Form) -> Option<&[u8]> {
+        None
+    }
+
+    fn encoded(&mut self, _: Form) -> &Encoded {
+        self
     }
 }
 

@@ -3,12 +3,10 @@
 //! A message has one content and as many forms as its receivers need: binary as base64, a type byte
 //! in front of attachments, another parser, compression. A session's [`Form`] is known from its
 //! opening (compression from its WebSocket's), and whoever sends to many makes each form once, when
-//! the first receiver of that form comes up ([`Forms`]). A further compression, parser or framing
+//! the first receiver of that form comes up ([`Forms`](super::Forms)). A further compression, parser or framing
 //! is a field here and a row there, and no branch anywhere else.
 
-use std::sync::Arc;
-
-use super::{Bundle, Encoded, Revision};
+use super::Revision;
 use crate::websocket::deflate::{Level, Window};
 
 /// How a session takes messages.
@@ -56,37 +54,5 @@ impl Form {
             Some(compression) => bytes >= compression.threshold as usize,
             None => false,
         }
-    }
-}
-
-/// A message on its way to sessions, in whatever form each of them takes.
-pub trait Forms {
-    /// The message as one frame of a WebSocket, to be copied. Returns `None` if it has no such
-    /// form, or is too large for that.
-    fn frame(&mut self, form: Form) -> Option<&[u8]>;
-
-    /// The message in this form. It is made once.
-    fn encoded(&mut self, form: Form) -> &Encoded;
-
-    /// Whether there was no way to write it in a form that was asked for: nothing is sent then.
-    fn is_unwritten(&self) -> bool {
-        false
-    }
-
-    /// The bundle that begins with this message, in this form too, if its receivers may share one.
-    fn bundle(&mut self, form: Form) -> Option<&Arc<Bundle>> {
-        let _ = form;
-        None
-    }
-}
-
-/// A message for one session, in its form already.
-impl Forms for Encoded {
-    fn frame(&mut self, _: Form) -> Option<&[u8]> {
-        None
-    }
-
-    fn encoded(&mut self, _: Form) -> &Encoded {
-        self
     }
 }

@@ -19,11 +19,11 @@ mod packet;
 pub mod payload;
 pub mod session;
 
-pub use bundle::Bundle;
+pub use bundle::{Bundle, Forms};
 pub use dialect::Dialect;
 pub(crate) use encoded::PacketWriter;
 pub use encoded::{Encoded, EncodedMessage, EncodedPacket};
-pub use form::{Compression, Form, Forms};
+pub use form::{Compression, Form};
 pub use open::{Handshake, HandshakeError, Open};
 pub use outbound::{BadOffset, ConflateKey, Outbound, QueueFull, QueueLimits, QueuePolicy, Queued};
 pub use packet::{Base64Error, Message, Packet, PacketError, PacketType, Revision};
