@@ -8,9 +8,8 @@
 use std::{borrow::Cow, fmt, str, sync::Arc};
 
 use bytes::Bytes;
-use serde::Serialize;
 
-use super::{Args, DecodeError, Draft, EncodeError, Limits, json, msgpack, packet, proof};
+use super::{Args, DecodeError, Limits, json, msgpack, packet, proof};
 use crate::engine::{EncodedPacket, Revision};
 
 /// An event that is emitted: its name and its arguments.
@@ -30,37 +29,6 @@ impl Outgoing {
             name,
             attachments: (!attachments.is_empty()).then(|| attachments.into()),
         }
-    }
-
-    /// An event with its arguments, by the rules of the [module](super#arguments-and-types).
-    ///
-    /// ```
-    /// use antiphon_protocol::socket::Outgoing;
-    ///
-    /// let event = Outgoing::event("add", &(1, 2))?;
-    /// assert_eq!(event.name(), "add");
-    /// assert_eq!(event.json(), "1,2");
-    /// # Ok::<(), antiphon_protocol::socket::EncodeError>(())
-    /// ```
-    ///
-    /// # Errors
-    /// If the name is reserved, the arguments can't be written as JSON, or hold more than
-    /// [`MAX_ATTACHMENTS`](super::MAX_ATTACHMENTS) binary values.
-    pub fn event<T: Serialize + ?Sized>(name: &str, args: &T) -> Result<Self, EncodeError> {
-        let mut draft = Draft::default();
-        draft.event("", None, name, args)?;
-        Ok(draft.finish_event())
-    }
-
-    /// An event with arguments as they came from a peer: nothing is parsed.
-    ///
-    /// # Errors
-    /// If the name is reserved, or the arguments have more than
-    /// [`MAX_ATTACHMENTS`](super::MAX_ATTACHMENTS) attachments.
-    pub fn event_from(name: &str, args: Args<'_>) -> Result<Self, EncodeError> {
-        let mut draft = Draft::default();
-        draft.event_from("", None, name, args)?;
-        Ok(draft.finish_event())
     }
 
     /// An event from its parts, as [`name`](Self::name), [`json`](Self::json) and

@@ -24,7 +24,7 @@ pub(super) use self::ser::{Opening, Output};
 pub use self::shape::Shape;
 pub use self::shared::shared;
 use super::error::{DecodeError, EncodeError};
-use super::{Limits, msgpack, proof};
+use super::{Limits, proof};
 use crate::engine::EncodedPacket;
 
 /// Reads one JSON value of a peer, as its `auth`, as a type.
@@ -167,12 +167,6 @@ impl OwnedArgs {
     /// One argument, from its JSON as servers of Node have it.
     pub(crate) fn from_json(value: &str, limits: &Limits) -> Result<Self, DecodeError> {
         Self::from_parts(value, Vec::new(), limits)
-    }
-
-    /// One argument, from MessagePack with binary values where they belong.
-    pub(crate) fn from_msgpack(value: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
-        let value = msgpack::decode::value(value, limits)?;
-        Ok(Self::written(&value.text, value.attachments))
     }
 
     /// From what a draft has written.

@@ -16,7 +16,7 @@ use super::{kind, time};
 use crate::socket::error::DecodeError;
 use crate::socket::json::{self, List, Span};
 use crate::socket::packet::{self, Body, Layout, Packet};
-use crate::socket::{Assembled, Limits, placeholder};
+use crate::socket::{Assembled, Limits, OwnedArgs, placeholder};
 
 /// Room for so many bytes of JSON is made at once. A long message may be an attachment, for the most
 /// part.
@@ -48,6 +48,14 @@ pub fn decode<'b>(
     let mut layout = parse(message, &Bytes::new(), limits, buffer)?;
     let unescaped = layout.unescaped.take().map(Cow::Owned);
     Ok(layout.packet(&buffer.text, &buffer.attachments, unescaped))
+}
+
+impl OwnedArgs {
+    /// One argument, from MessagePack with binary values where they belong.
+    pub(crate) fn from_msgpack(value: &[u8], limits: &Limits) -> Result<Self, DecodeError> {
+        let value = self::value(value, limits)?;
+        Ok(Self::written(&value.text, value.attachments))
+    }
 }
 
 /// As [`decode`], into memory of the packet's own. An attachment that is most of the message shares
