@@ -22,6 +22,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::server::{Room, SocketId, Target, adapter::Flags, handlers::future::BoxFuture};
 
+/// How often a log says what goes wrong for events one after the other.
+pub(super) const SAID_EACH: Duration = Duration::from_secs(10);
+
 /// A place in a log: that of one event.
 ///
 /// As a text it is `<epoch>:<sequence>`, both in base 36. Clients keep that and give it back; they

@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use super::{
-    OpenedLog, Recovery, SAID_EACH,
-    log::{Appending, Log, LogError, LoggedEvent, Offset},
+    log::{Appending, Log, LogError, LoggedEvent, Offset, SAID_EACH},
+    options::{OpenedLog, Recovery},
     sessions::{Over, Sessions},
     waiting::{Change, Delivery, Receivers, Waiting},
     worker::Worker,

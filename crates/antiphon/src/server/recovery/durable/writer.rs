@@ -23,10 +23,7 @@ use super::{
 };
 use crate::{
     seldom::Seldom,
-    server::recovery::{
-        SAID_EACH,
-        log::{Bounds, LogError},
-    },
+    server::recovery::log::{Bounds, LogError, SAID_EACH},
 };
 
 /// How long nothing is tried after a failure.
