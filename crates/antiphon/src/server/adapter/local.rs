@@ -15,19 +15,17 @@ use std::{
 
 use antiphon_protocol::{
     engine::EncodedMessage,
-    socket::{Draft, EncodeError, Fanout},
+    socket::{Draft, EncodeError, Fanout, Outgoing, OwnedArgs},
 };
 use arc_swap::ArcSwap;
 
-use super::{
-    Answers, BoxFuture, Flags, Outgoing, OwnedArgs, RemoteSocket, ServerTag, SocketAnswer, Watcher,
-};
+use super::{Answers, Flags, RemoteSocket, SocketAnswer, Watcher};
 use crate::{
-    engine::{QueuePolicy, Sending, session::turn},
+    engine::{QueuePolicy, Sending, ServerTag, session::turn},
     server::{
         EmitError, Namespace, Room, Shared, Socket, Target,
         delivery::kept::Kept,
-        handlers::server_side::ServerSide,
+        handlers::{future::BoxFuture, server_side::ServerSide},
         namespace::namespaces::Namespaces,
         recovery::{Ordered, SavedSession},
         rooms::{Rooms, burst, retained::Retained},

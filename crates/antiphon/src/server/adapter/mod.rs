@@ -96,6 +96,7 @@
 
 mod answers;
 mod error;
+mod factory;
 mod flags;
 mod in_memory;
 pub(crate) mod joins;
@@ -103,13 +104,12 @@ mod local;
 mod membership;
 mod node;
 
-use std::sync::Arc;
-
 pub use antiphon_protocol::socket::{DecodeError, Outgoing, OwnedArgs};
 
 pub use crate::server::handlers::future::BoxFuture;
 pub use answers::{Answered, Answers, ServerAnswer, SocketAnswer};
 pub use error::AdapterError;
+pub use factory::AdapterFactory;
 pub use flags::Flags;
 pub use in_memory::InMemory;
 pub use local::Local;
@@ -121,10 +121,7 @@ pub(crate) use membership::Watcher;
 
 pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
 
-use crate::server::{
-    Room, Target,
-    recovery::{Bounds, Log},
-};
+use crate::server::{Room, Target};
 
 /// What a namespace needs of what connects it with other servers.
 ///
@@ -238,37 +235,4 @@ pub trait Adapter: Send + Sync + 'static {
     /// return to `answers`. A server is [`missing`](Answers::missing) until it has answered, also
     /// with nothing.
     fn server_side_emit_with_ack(&self, event: &Outgoing, answers: Answers<ServerAnswer>);
-}
-
-/// Makes the adapter of each namespace, given its name and its sockets on this server.
-///
-/// It is called once for each, and seldom once more: if two threads make a namespace at once, one
-/// adapter is dropped without a [`start`](Adapter::start). A
-/// [parent](crate::ParentNamespace) has one, too: see [`Local::is_parent`]. Functions and closures of
-/// this shape are one.
-pub trait AdapterFactory: Send + Sync + 'static {
-    /// The adapter of a namespace.
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter>;
-
-    /// The log of a namespace that has [recovery](crate::Recovery), if the servers share one: asked
-    /// for before [`make`](Self::make). By default there is none, and each server has its own.
-    fn log(&self, namespace: &str, bounds: Bounds) -> Option<Arc<dyn Log>> {
-        let _ = (namespace, bounds);
-        None
-    }
-
-    /// What passes requests on to the servers that have their sessions, so that a client may come
-    /// to any server with each request. Asked once, when the server is built. None by default.
-    fn relay(&self) -> Option<Arc<dyn Relay>> {
-        None
-    }
-}
-
-impl<F> AdapterFactory for F
-where
-    F: Fn(&str, Local) -> Arc<dyn Adapter> + Send + Sync + 'static,
-{
-    fn make(&self, namespace: &str, local: Local) -> Arc<dyn Adapter> {
-        self(namespace, local)
-    }
 }
