@@ -51,11 +51,10 @@ pub(crate) use config::LONGEST;
 pub use config::{EngineConfig, InitialPacket};
 pub use hooks::HttpRequest;
 pub use http::{
-    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RelayBody, RequestError,
-    Secure,
+    Denial, EngineBody, EngineLayer, EngineService, OrEngine, PeerAddr, RequestError, Secure,
     cookie::{Cookie, SameSite},
     cors::Cors,
-    relay::{NotRelayed, Relay},
+    relay::{NotRelayed, Relay, RelayBody},
 };
 pub use session::id::{ServerTag, SessionId};
 pub use session::{SendError, Session};
@@ -166,13 +165,6 @@ impl Engine {
             files: OnceLock::new(),
             relay: OnceLock::new(),
         })
-    }
-
-    /// The HTTP service of this engine, which takes every request that it is given. For use as a
-    /// fallback of something else see [`EngineService::layer`].
-    #[must_use]
-    pub fn service(self: &Arc<Self>) -> EngineService {
-        EngineService::new(Arc::clone(self))
     }
 
     /// The options.

@@ -18,7 +18,7 @@ mod fallback;
 mod id;
 mod jsonp;
 pub(crate) mod origin;
-mod passed;
+mod pass_on;
 mod peer;
 mod read_ahead;
 pub(crate) mod relay;
@@ -59,7 +59,6 @@ pub use denial::Denial;
 pub(crate) use direct::{First, first_request};
 pub use error::RequestError;
 pub(crate) use fallback::{Fallback, Files, ReadBody};
-pub use passed::RelayBody;
 pub(crate) use peer::{Peer, peer_address};
 pub use peer::{PeerAddr, Secure};
 pub(crate) use read_ahead::ReadAhead;
@@ -240,7 +239,7 @@ where
                 }
                 None => match engine
                     .relay()
-                    .and_then(|relay| relay::owner(relay, id, parts))
+                    .and_then(|relay| pass_on::owner(relay, id, parts))
                 {
                     Some(owner) => return owner.pass_on(engine, parts, transport, body).await,
                     None => Err(RequestError::UnknownSession),

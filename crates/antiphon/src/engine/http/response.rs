@@ -23,7 +23,7 @@ use http::{
 };
 use http_body::{Body, Frame, SizeHint};
 
-use super::{denial::Denial, error::RequestError, passed::Passed};
+use super::{denial::Denial, error::RequestError, relay::Passed};
 use crate::engine::{
     Session,
     transport::streaming::EventStream,

@@ -29,6 +29,15 @@ pub struct EngineService {
     engine: Arc<Engine>,
 }
 
+impl Engine {
+    /// The HTTP service of this engine, which takes every request that it is given. For use as a
+    /// fallback of something else see [`EngineService::layer`].
+    #[must_use]
+    pub fn service(self: &Arc<Self>) -> EngineService {
+        EngineService::new(Arc::clone(self))
+    }
+}
+
 impl EngineService {
     pub(crate) const fn new(engine: Arc<Engine>) -> Self {
         Self { engine }
