@@ -4,9 +4,6 @@
 //! one room come in the order in which they happened. An adapter that watches nothing costs one
 //! comparison a change.
 
-use std::{fmt, sync::Weak};
-
-use super::Adapter;
 use crate::server::{Room, SocketId};
 
 /// Which changes of its namespace an adapter is told of.
@@ -63,39 +60,10 @@ pub enum Membership<'m> {
 }
 
 impl Membership<'_> {
-    const fn needs(&self) -> Watch {
+    pub(super) const fn needs(&self) -> Watch {
         match self {
             Self::Created { .. } | Self::Deleted { .. } => Watch::Rooms,
             _ => Watch::Sockets,
         }
-    }
-}
-
-/// The adapter, as the rooms know it: it has them, so they don't keep it.
-pub(crate) struct Watcher {
-    adapter: Weak<dyn Adapter>,
-    watch: Watch,
-}
-
-impl Watcher {
-    /// Returns `None` if the adapter watches nothing.
-    pub(crate) fn new(adapter: Weak<dyn Adapter>, watch: Watch) -> Option<Self> {
-        (watch > Watch::Nothing).then_some(Self { adapter, watch })
-    }
-
-    pub(crate) fn note(&self, change: Membership<'_>) {
-        if self.watch >= change.needs()
-            && let Some(adapter) = self.adapter.upgrade()
-        {
-            adapter.changed(change);
-        }
-    }
-}
-
-impl fmt::Debug for Watcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watcher")
-            .field("watch", &self.watch)
-            .finish_non_exhaustive()
     }
 }

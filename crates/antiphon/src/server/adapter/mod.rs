@@ -103,6 +103,7 @@ pub(crate) mod joins;
 mod local;
 mod membership;
 mod node;
+mod watcher;
 
 pub use antiphon_protocol::socket::{DecodeError, Outgoing, OwnedArgs};
 
@@ -117,7 +118,7 @@ pub use membership::{Membership, Watch};
 pub use node::{NodeId, RemoteSocket};
 
 pub(crate) use local::Kin;
-pub(crate) use membership::Watcher;
+pub(crate) use watcher::Watcher;
 
 pub use crate::engine::{NotRelayed, Relay, RelayBody, ServerTag};
 
