@@ -1,12 +1,4 @@
-//! How a socket comes and goes.
-//!
-//! ```text
-//! Waiting -> Connecting -> Connected -> Disconnected
-//! Connected -> Leaving -> Disconnected             the server disconnects it; something still waits for the log
-//! Connecting -> Refused -> Disconnected            a middleware disconnects it; its client is told
-//! Waiting, Connecting, Refused -> Replaced         its client asks anew
-//! Waiting, Connecting, Refused -> Disconnected     its connection ends
-//! ```
+//! How a socket comes and goes: from one of its [states](super::state) to the next.
 //!
 //! A socket that has been connected meets its connect handlers and then its disconnect handlers,
 //! once each; no other one does. One that has left may still be held by handlers that run: what it
@@ -17,25 +9,11 @@ use std::{collections::HashMap, sync::atomic::Ordering};
 use antiphon_protocol::socket::{self as codec, Fanout};
 use tokio::sync::oneshot;
 
+use super::state::{CONNECTED, CONNECTING, DISCONNECTED, LEAVING, REFUSED, REPLACED, WAITING};
 use crate::engine::Sending;
 use crate::server::{
     DisconnectReason, IntoRooms, Room, Socket, delivery::kept, handlers::dispatch,
 };
-
-/// Behind another socket of its connection that leaves the namespace.
-pub(super) const WAITING: u8 = 0;
-/// Its middlewares are asked.
-pub(super) const CONNECTING: u8 = 1;
-/// It has joined its namespace.
-pub(super) const CONNECTED: u8 = 2;
-/// It has left, or won't join.
-pub(super) const DISCONNECTED: u8 = 3;
-/// A middleware has disconnected it: it won't join, and its client is yet to be told.
-pub(super) const REFUSED: u8 = 4;
-/// Its client has asked anew before it joined: it won't join, and its client isn't told.
-pub(super) const REPLACED: u8 = 5;
-/// The server has disconnected it: it can do nothing any more, and gets what was emitted before.
-pub(super) const LEAVING: u8 = 6;
 
 /// Rooms that a socket is to enter when it joins its namespace. Kept among its values, since few
 /// sockets have any.

@@ -12,6 +12,7 @@ mod life;
 pub(crate) mod peer;
 mod registering;
 mod sending;
+mod state;
 pub(crate) mod values;
 
 use std::{
@@ -132,7 +133,7 @@ impl Socket {
                 peer,
                 handshake,
                 auth,
-                state: AtomicU8::new(life::WAITING),
+                state: AtomicU8::new(state::WAITING),
                 inbox: Inbox::default(),
                 awaited: Awaited::default(),
                 listeners: OnceLock::new(),
