@@ -13,6 +13,7 @@
 
 pub mod faults;
 pub mod features;
+pub mod held;
 mod port;
 pub mod recovery;
 #[path = "../../../crates/antiphon/tests/support/mod.rs"]

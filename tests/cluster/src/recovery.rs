@@ -39,15 +39,32 @@ pub struct Session {
 }
 
 impl Session {
-    /// The client on a connection to this server. The one before is open still, if it was.
+    /// The client on a connection to this server, and on another one as often as that is closed. The one
+    /// before is open still, if it was.
     pub async fn back(&self, io: &Server) -> Returning {
+        const PAUSE: Duration = Duration::from_millis(20);
+
+        let address = serve(io).await;
+        let back = async {
+            loop {
+                match self.comes(address).await {
+                    Some(back) => return back,
+                    None => tokio::time::sleep(PAUSE).await,
+                }
+            }
+        };
+        within("a connection that isn't closed", back).await
+    }
+
+    /// The client on one connection. `None` if it is closed since another one has come for the session.
+    pub async fn comes(&self, address: SocketAddr) -> Option<Returning> {
         let mut auth = serde_json::json!({ "pid": self.pid });
         if let Some(offset) = &self.offset {
             auth["offset"] = offset.clone().into();
         }
-        let mut back = Returning::connect(serve(io).await, &auth.to_string()).await;
+        let mut back = Returning::try_connect(address, &auth.to_string()).await?;
         back.session.offset.clone_from(&self.offset);
-        back
+        Some(back)
     }
 
     /// As [`back`](Self::back), when its session has been saved.
@@ -87,19 +104,33 @@ impl Returning {
     }
 
     async fn connect(address: SocketAddr, auth: &str) -> Self {
+        let joined = Self::try_connect(address, auth).await;
+        joined.expect("the connection was closed")
+    }
+
+    /// `None` if the connection is closed.
+    async fn try_connect(address: SocketAddr, auth: &str) -> Option<Self> {
         let mut raw = WebSocket::connect(address, WEBSOCKET).await;
         raw.expect_prefix("0{").await;
         raw.send(&format!("40{auth}")).await;
-        let connect = raw.expect_prefix("40{").await;
+        let connect = loop {
+            match raw.next().await {
+                Received::Text(text) if text.starts_with("40{") => break text,
+                Received::Closed(_) => return None,
+                // Behind an error of the namespace a stock client doesn't come again.
+                Received::Text(text) => assert!(!text.starts_with("44"), "{text}"),
+                Received::Binary(_) => {}
+            }
+        };
         let parsed: Value = serde_json::from_str(&connect[2..]).unwrap();
-        Self {
+        Some(Self {
             raw,
             session: Session {
                 sid: sid(&connect).to_owned(),
                 pid: parsed["pid"].as_str().unwrap().to_owned(),
                 offset: None,
             },
-        }
+        })
     }
 
     /// The next event and its argument.

@@ -9,9 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use antiphon::adapter::{Local, NodeId};
-use antiphon_protocol::cluster::native::Message;
-use bytes::Bytes;
+use antiphon::{
+    adapter::{Local, NodeId},
+    recovery::LogError,
+};
+use antiphon_protocol::cluster::native::{Handed, Message};
 use tokio::sync::oneshot;
 
 use crate::member::Member;
@@ -28,7 +30,7 @@ pub(crate) struct HandingOver {
 #[derive(Default)]
 struct State {
     next: u64,
-    waiting: HashMap<u64, oneshot::Sender<Option<Bytes>>>,
+    waiting: HashMap<u64, oneshot::Sender<Handed>>,
 }
 
 impl HandingOver {
@@ -47,7 +49,7 @@ impl HandingOver {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask(&self) -> (u64, oneshot::Receiver<Option<Bytes>>) {
+    fn ask(&self) -> (u64, oneshot::Receiver<Handed>) {
         let (answer, waits) = oneshot::channel();
         let mut state = self.state();
         state.next += 1;
@@ -57,14 +59,14 @@ impl HandingOver {
     }
 
     /// Asks another server for a session that it has, for a client that came at this time. `None`: it
-    /// doesn't answer. `Some(None)`: it doesn't have it, or its client has come there since.
+    /// doesn't answer.
     pub(super) async fn hand_over(
         &self,
         owner: &NodeId,
         namespace: &Arc<str>,
         pid: &Arc<str>,
         came: Instant,
-    ) -> Option<Option<Bytes>> {
+    ) -> Option<Handed> {
         let (question, answer) = self.ask();
         let inbox = self.member.topics.inbox(owner.as_str());
         let message = Message::HandOver {
@@ -82,7 +84,7 @@ impl HandingOver {
     }
 
     /// A server has said what was asked for.
-    pub(crate) fn answered(&self, question: u64, session: Option<Bytes>) {
+    pub(crate) fn answered(&self, question: u64, session: Handed) {
         if let Some(waits) = self.state().waiting.remove(&question) {
             // It may have waited for too long.
             let _ = waits.send(session);
@@ -103,10 +105,13 @@ impl HandingOver {
         let inbox = self.member.topics.inbox(from.as_str());
         self.member.link.runtime.spawn(async move {
             let session = match gives {
-                Some(gives) => gives.await,
-                None => None,
+                Some(gives) => match gives.await {
+                    Ok(session) => Handed::Over(session.to_json().into()),
+                    Err(LogError::Elsewhere) => Handed::Elsewhere,
+                    Err(_) => Handed::Unknown,
+                },
+                None => Handed::Unknown,
             };
-            let session = session.map(|session| session.to_json().into());
             let message = Message::HandedOver { question, session };
             // The other takes what was saved, if it can't be told.
             let _ = member.upgrade()?.publish(&inbox, &namespace, message);

@@ -18,6 +18,7 @@ use antiphon::{
     adapter::{BoxFuture, Local, NodeId},
     recovery::{LogError, SavedSession},
 };
+use antiphon_protocol::cluster::native::Handed;
 use bytes::Bytes;
 use tokio::{
     sync::{Notify, watch},
@@ -208,6 +209,7 @@ impl Sessions {
             let failed = |error: Refused| LogError::Failed(error.to_string());
             let member = handing.member();
             let me = member.me().as_str();
+            let mut taken = Ok(None);
             for pause in PAUSES {
                 let Some(kept) = journal.session(&topic, &pid).await.map_err(failed)? else {
                     return Ok(None);
@@ -220,12 +222,14 @@ impl Sessions {
                     true => handing.hand_over(&owner, &name, &pid, came).await,
                     false => None,
                 };
+                taken = Ok(None);
                 let session = match given {
-                    Some(None) => {
+                    Some(Handed::Unknown) => {
                         tokio::time::sleep(pause).await;
                         continue;
                     }
-                    Some(Some(session)) => session,
+                    Some(Handed::Elsewhere) => return Err(LogError::Elsewhere),
+                    Some(Handed::Over(session)) => session,
                     // It is dead, or says nothing. If it lives after all, and the client has gone on to it while
                     // this server was slow, it learns that when it saves the session; its client comes again.
                     None => kept.session,
@@ -237,8 +241,9 @@ impl Sessions {
                 {
                     return Ok(SavedSession::from_json(&pid, &session));
                 }
+                taken = Err(LogError::Elsewhere);
             }
-            Ok(None)
+            taken
         })
     }
 }

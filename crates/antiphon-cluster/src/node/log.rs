@@ -362,7 +362,7 @@ impl NodeLog {
         let given = local.hand_over(pid, waited);
         let sessions = Arc::clone(&self.sessions);
         self.link.runtime.spawn(async move {
-            if let Some(session) = given.await {
+            if let Ok(session) = given.await {
                 sessions.park(session);
             }
         });

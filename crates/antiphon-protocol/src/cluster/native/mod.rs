@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The version of this format: the first byte of each frame.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Bytes of the longest address that a server may say of itself.
 pub const MAX_ADDRESS: usize = 512;
@@ -123,9 +123,20 @@ pub enum Message {
     HandedOver {
         /// The number of the question.
         question: u64,
-        /// The session, in a form that servers know. `None` if the sender doesn't have it.
-        session: Option<Bytes>,
+        /// What has become of it.
+        session: Handed,
     },
+}
+
+/// What another server is told of a session that it has asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// The session, in a form that servers know.
+    Over(Bytes),
+    /// Its client has come to the sender since, or to a third server.
+    Elsewhere,
+    /// The sender doesn't have it.
+    Unknown,
 }
 
 /// What a server says of itself.
@@ -373,7 +384,12 @@ impl Message {
             Self::HandedOver { question, session } => {
                 to.push(HANDED_OVER);
                 write(to, *question);
-                write_attachments(to, session.iter().cloned());
+                to.push(u8::from(*session == Handed::Elsewhere));
+                let session = match session {
+                    Handed::Over(session) => Some(session.clone()),
+                    Handed::Elsewhere | Handed::Unknown => None,
+                };
+                write_attachments(to, session.into_iter());
             }
         }
     }
@@ -429,10 +445,15 @@ impl Message {
             },
             HANDED_OVER => Self::HandedOver {
                 question: rest.number().ok_or(Malformed::Garbage)?,
-                session: match rest.attachments().ok_or(Malformed::Garbage)?.as_slice() {
-                    [] => None,
-                    [session] => Some(session.clone()),
-                    _ => return Err(Malformed::Garbage),
+                session: {
+                    let is_elsewhere = rest.byte().ok_or(Malformed::Garbage)?;
+                    let session = rest.attachments().ok_or(Malformed::Garbage)?;
+                    match (is_elsewhere, session.as_slice()) {
+                        (0, []) => Handed::Unknown,
+                        (1, []) => Handed::Elsewhere,
+                        (0, [session]) => Handed::Over(session.clone()),
+                        _ => return Err(Malformed::Garbage),
+                    }
                 },
             },
             _ => return Err(Malformed::Garbage),

@@ -101,6 +101,14 @@ fn reply() -> impl Strategy<Value = Reply> {
     ]
 }
 
+fn handed() -> impl Strategy<Value = Handed> {
+    prop_oneof![
+        any::<Vec<u8>>().prop_map(|session| Handed::Over(session.into())),
+        Just(Handed::Elsewhere),
+        Just(Handed::Unknown),
+    ]
+}
+
 fn message() -> impl Strategy<Value = Message> {
     prop_oneof![
         digest().prop_map(Message::Hello),
@@ -139,12 +147,8 @@ fn message() -> impl Strategy<Value = Message> {
                 pid: pid.into(),
             }
         }),
-        (any::<u64>(), prop::option::of(any::<Vec<u8>>())).prop_map(|(question, session)| {
-            Message::HandedOver {
-                question,
-                session: session.map(Bytes::from),
-            }
-        }),
+        (any::<u64>(), handed())
+            .prop_map(|(question, session)| Message::HandedOver { question, session }),
     ]
 }
 

@@ -27,7 +27,7 @@ use crate::{
         delivery::kept::Kept,
         handlers::{future::BoxFuture, server_side::ServerSide},
         namespace::namespaces::Namespaces,
-        recovery::{Ordered, SavedSession},
+        recovery::{LogError, Ordered, SavedSession},
         rooms::{Rooms, burst, retained::Retained},
     },
 };
@@ -353,18 +353,29 @@ impl Local {
     }
 
     /// Gives a session to another server that [takes](crate::recovery::Log::take) it, and forgets
-    /// it. If its socket is connected it is ended first. Resolves with `None` if there is none of
-    /// this private id.
+    /// it. If its socket is connected it is ended first. For 5 s it is given again to who asks for a
+    /// client that has come later.
     ///
     /// `waited` is how long ago the client has come to that server. If it has come to this one since,
     /// that server is late: its client has gone on, and nothing is given. The time that the question
     /// takes on its way isn't known, and the client counts as having come to that server so much later.
     /// So the wrong one gets the session only if the question is held up for longer than a client needs
     /// to go from one server to the next; a stock one waits for 500 ms at least.
-    pub fn hand_over(&self, pid: &str, waited: Duration) -> BoxFuture<Option<SavedSession>> {
+    ///
+    /// # Errors
+    /// [`LogError::Unknown`] if there is none of this private id, and [`LogError::Elsewhere`] if that
+    /// server is late.
+    pub fn hand_over(
+        &self,
+        pid: &str,
+        waited: Duration,
+    ) -> BoxFuture<Result<SavedSession, LogError>> {
         let ordered = self.recovery().cloned();
         let pid = Room::from(pid);
-        Box::pin(async move { ordered?.hand_over(&pid, waited).await })
+        Box::pin(async move {
+            let ordered = ordered.ok_or(LogError::Unknown)?;
+            ordered.hand_over(&pid, waited).await
+        })
     }
 
     /// Another server has this session: it is over here.

@@ -1,10 +1,13 @@
 //! How a socket of a namespace with recovery is let in: as a new one, or as the one that it was.
 //!
-//! A CONNECT with a private id claims its session before the middlewares are asked. When they have
-//! let it in, the session is taken (a live one is ended first). Then, under the namespace's order,
-//! its client is told, gets what it has missed, and enters its rooms: no event comes in between. If
-//! much is missed it is sent in portions, and the socket enters its rooms with the last. If anything
-//! fails before the client is told, the session is put back.
+//! A CONNECT with a private id claims its session before the middlewares are asked. Of those that claim
+//! one at about the same time, here or at several servers, one gets it; the others are refused, and where
+//! servers share the log they are closed, so that their client comes again.
+//!
+//! When the middlewares have let it in, the session is taken (a live one is ended first). Then, under the
+//! namespace's order, its client is told, gets what it has missed, and enters its rooms: no event comes in
+//! between. If much is missed it is sent in portions, and the socket enters its rooms with the last. If
+//! anything fails before the client is told, the session is put back.
 //!
 //! The CONNECT comes first, since a stock client keeps events that come before it also if the
 //! connection is lost, and counts none of them as had: it would get them twice.
@@ -144,19 +147,25 @@ impl Resumption {
     ) -> Result<u64, LogError> {
         let ordered = &self.ordered;
         ordered.expire();
-        let was_here = ordered.fetch(pid, asked).await?;
+        let fetched = ordered.fetch(pid, asked).await?;
         let found = {
             let mut sessions = ordered.sessions();
+            let now = crate::clock::now();
             // Who has waited for nobody isn't late: of two that come at once the latest claim counts.
-            let asked = if was_here { crate::clock::now() } else { asked };
-            sessions.claim(pid, asked)
+            let asked = if fetched.was_here { now } else { asked };
+            match sessions.claim(pid, asked) {
+                // It has just gone to another server.
+                Err(_) if sessions.is_given(pid, now) => Err(LogError::Elsewhere),
+                claimed => claimed,
+            }
         };
-        let found = found.ok_or_else(|| {
+        drop(fetched);
+        let found = found.map_err(|error| {
             // What was ours begins with our epoch.
             let epoch = pid.split_once('.').map(|(epoch, _)| epoch);
-            match epoch == Some(&*ordered.epoch()) {
+            match error == LogError::Unknown && epoch == Some(&*ordered.epoch()) {
                 true => LogError::Expired,
-                false => LogError::Unknown,
+                false => error,
             }
         })?;
         // Whoever resumes it at this moment gives way.
@@ -190,7 +199,12 @@ impl Resumption {
 
     /// Whether the middlewares need not be asked.
     pub(crate) fn skips_middlewares(&self) -> bool {
-        self.ordered.options.skips_middlewares && matches!(self.after, Some(Ok(_)))
+        match self.after {
+            Some(Ok(_)) => self.ordered.options.skips_middlewares,
+            // It isn't let in.
+            Some(Err(LogError::Elsewhere)) => true,
+            _ => false,
+        }
     }
 
     /// Lets the socket in.
@@ -199,11 +213,25 @@ impl Resumption {
         session: &Arc<Session>,
         socket: &Socket,
     ) -> Result<(), NotAdmitted> {
+        let is_shared = self.ordered.is_shared();
+        let admitted = self.try_admit(session, socket).await;
+        if is_shared && matches!(admitted, Err(NotAdmitted::Superseded)) {
+            // Which of them is its client's latest nobody knows for sure where servers differ: the client
+            // of a connection that is closed comes again.
+            session.close();
+        }
+        admitted
+    }
+
+    async fn try_admit(self, session: &Arc<Session>, socket: &Socket) -> Result<(), NotAdmitted> {
         let Self {
             ordered,
             claim,
             after,
         } = self;
+        if matches!(after, Some(Err(LogError::Elsewhere))) {
+            return Err(NotAdmitted::Superseded);
+        }
         ordered.sweep_from_time_to_time();
         let mut taken = match claim {
             Some(claim) => match claim.take().await {
@@ -407,7 +435,7 @@ impl Joining {
             let counters = socket.peer().engine().counters();
             match error {
                 LogError::Unknown => counters.recoveries_unknown.add(1),
-                LogError::Expired => counters.recoveries_expired.add(1),
+                LogError::Expired | LogError::Elsewhere => counters.recoveries_expired.add(1),
                 LogError::Evicted => counters.recoveries_evicted.add(1),
                 LogError::Gap => counters.recoveries_gap.add(1),
                 LogError::Failed(_) | LogError::NoLog => counters.log_failures.add(1),

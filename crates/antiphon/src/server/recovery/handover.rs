@@ -1,35 +1,88 @@
 //! How sessions go from one server to another, where both share a log.
 //!
 //! Fetching: a session that a client claims here and that isn't here is taken from the log, which asks
-//! its owner. Handing over: this server is that owner, claims the session itself, ends its socket, and
-//! gives what it is. Where a session was taken without this server's word
-//! ([`Ordered::has_lost`]), its socket is closed and nothing of it is kept.
+//! its owner. Of connections that come for it at once one does that, and the others wait; who then finds
+//! it gone is closed, and its client comes again. Handing over: this server is that owner, claims the
+//! session itself, ends its socket, and gives what it is; for a moment it gives it again to who asks for a
+//! client that has come later still, since the log decides who has it. Where a session was taken without
+//! this server's word ([`Ordered::has_lost`]), its socket is closed and nothing of it is kept.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use super::{
-    admit::Claim,
+    admit::{Claim, NotAdmitted},
     log::{LogError, SavedSession},
     ordered::Ordered,
-    sessions::{self, Parked},
+    sessions::{self, Parked, Sessions},
 };
 use crate::server::{Room, delivery::kept};
 
+/// A session that was looked for, here and elsewhere.
+pub(super) struct Fetched {
+    /// Whether it was here, and nobody was waited for.
+    pub(super) was_here: bool,
+    /// Kept until it is claimed.
+    #[allow(dead_code, reason = "others wait until it is dropped")]
+    pub(super) fetching: Option<Fetching>,
+}
+
+/// A connection asks for a session elsewhere. Others wait until this is dropped.
+pub(super) struct Fetching {
+    ordered: Arc<Ordered>,
+    pid: Room,
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.ordered.sessions().fetch_over(&self.pid);
+        self.ordered.settled.notify_waiters();
+    }
+}
+
 impl Ordered {
     /// Takes a session from wherever it is, if it isn't here, for a client that has come at this time.
-    /// Returns whether it was here.
-    pub(super) async fn fetch(&self, pid: &str, asked: Instant) -> Result<bool, LogError> {
-        let (is_here, is_lent) = {
-            let sessions = self.sessions();
-            let is_lent = self.log.lends() && sessions.is_parked(pid);
-            (sessions.contains(pid), is_lent)
+    pub(super) async fn fetch(
+        self: &Arc<Self>,
+        pid: &str,
+        asked: Instant,
+    ) -> Result<Fetched, LogError> {
+        let is_lent = |sessions: &Sessions| self.log.lends() && sessions.waits(pid);
+        let mut has_waited = false;
+        let (fetching, is_lent) = loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            {
+                let mut sessions = self.sessions();
+                let is_lent = is_lent(&sessions);
+                if sessions.contains(pid) && !is_lent {
+                    return Ok(Fetched {
+                        was_here: !has_waited,
+                        fetching: None,
+                    });
+                }
+                if !self.is_shared() {
+                    break (None, is_lent);
+                }
+                if !sessions.is_fetched(pid) {
+                    if has_waited {
+                        // Whoever has fetched it doesn't have it: its client may have gone on.
+                        return Err(LogError::Elsewhere);
+                    }
+                    sessions.fetch(pid);
+                    let fetching = Fetching {
+                        ordered: Arc::clone(self),
+                        pid: pid.into(),
+                    };
+                    break (Some(fetching), is_lent);
+                }
+            }
+            has_waited = true;
+            settled.await;
         };
-        if is_here && !is_lent {
-            return Ok(true);
-        }
         match self.log.take(pid).await? {
             Some(saved) => self.park_saved(saved, Some(asked)),
             // Another server has taken it.
@@ -41,7 +94,22 @@ impl Ordered {
             }
             None => {}
         }
-        Ok(false)
+        Ok(Fetched {
+            was_here: false,
+            fetching,
+        })
+    }
+
+    /// Resolves when no connection of this server asks for a session elsewhere.
+    async fn fetched(&self, pid: &str) {
+        loop {
+            let mut settled = pin!(self.settled.notified());
+            settled.as_mut().enable();
+            if !self.sessions().is_fetched(pid) {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// A session that this server has taken, or that was there when the log was opened, waits for
@@ -74,28 +142,50 @@ impl Ordered {
         self: &Arc<Self>,
         pid: &Room,
         waited: Duration,
-    ) -> Option<SavedSession> {
-        if self.log.lends() && self.sessions().is_parked(pid) {
-            // It isn't this server's.
-            return None;
-        }
-        let asked = crate::clock::now().checked_sub(waited)?;
-        let number = self.sessions().claim(pid, asked)?.claim;
+    ) -> Result<SavedSession, LogError> {
+        let asked = crate::clock::now().checked_sub(waited);
+        let asked = asked.ok_or(LogError::Elsewhere)?;
+        // It may be this server's since a moment ago.
+        self.fetched(pid).await;
+        let number = {
+            let mut sessions = self.sessions();
+            if self.log.lends() && sessions.waits(pid) {
+                // It isn't this server's.
+                return Err(LogError::Unknown);
+            }
+            match sessions.claim(pid, asked) {
+                Ok(found) => found.claim,
+                Err(LogError::Unknown) => {
+                    return sessions.give_again(pid, asked, crate::clock::now());
+                }
+                Err(error) => return Err(error),
+            }
+        };
         self.settled.notify_waiters();
         let claim = Claim {
             ordered: Arc::clone(self),
             pid: pid.clone(),
             number,
         };
-        let mut taken = claim.take().await.ok()?;
-        let parked = taken.parked.take()?;
+        let taken = claim.take().await;
+        let mut taken = taken.map_err(|why| match why {
+            NotAdmitted::Superseded => LogError::Elsewhere,
+            NotAdmitted::Disconnected | NotAdmitted::Gone => LogError::Unknown,
+        })?;
+        let parked = taken.parked.take().ok_or(LogError::Unknown)?;
         let saved = parked.saved(pid);
-        self.sessions().remove(pid);
+        {
+            let mut sessions = self.sessions();
+            sessions.remove(pid);
+            if !self.log.lends() {
+                sessions.give(saved.clone(), asked, crate::clock::now());
+            }
+        }
         self.settled.notify_waiters();
         if let Some(values) = parked.data {
             kept::session_over(&values);
         }
-        Some(saved)
+        Ok(saved)
     }
 
     /// Another server has taken a session, and this one wasn't asked.

@@ -112,6 +112,10 @@ pub enum LogError {
         "missed events are not in the log: dropped for its bounds, or not stored by a server that was killed"
     )]
     Evicted,
+    /// Another connection of its client has come for the session, here or to another server: who has
+    /// this is closed, and its client comes again.
+    #[error("another connection of its client has come for the session")]
+    Elsewhere,
     /// The offset is no place of this log.
     #[error("the offset is no place of this log")]
     Gap,
@@ -394,7 +398,8 @@ pub trait Log: Send + Sync + 'static {
     /// was saved. It is this server's from then on. By default there is none.
     ///
     /// # Errors
-    /// [`LogError`] if that can't be told.
+    /// [`LogError::Elsewhere`] if the client has come for it to another server since, or that one has
+    /// just taken it; another [`LogError`] if nothing can be told.
     fn take(&self, pid: &str) -> BoxFuture<Result<Option<SavedSession>, LogError>> {
         let _ = pid;
         Box::pin(std::future::ready(Ok(None)))

@@ -7,14 +7,14 @@
 //! put back.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::{Map, Value};
 
-use super::log::{SavedSession, Stays};
+use super::log::{LogError, SavedSession, Stays};
 use crate::server::{Room, Socket, SocketId, Target, socket::values::Values};
 
 /// What stays of a socket whose connection has gone.
@@ -66,7 +66,23 @@ pub(super) struct Sessions {
     /// lack while it is.
     expiring: BTreeSet<(Instant, Room)>,
     claims: u64,
+    /// Those that are being asked for elsewhere: one connection asks, others wait for it.
+    fetching: HashSet<Room>,
+    /// Those that were given to other servers a moment ago.
+    given: HashMap<Room, Given>,
 }
+
+/// A session that another server was given, until it has certainly taken it, or hasn't.
+#[derive(Debug)]
+struct Given {
+    session: SavedSession,
+    /// When its client has come to that server.
+    asked: Instant,
+    until: Instant,
+}
+
+/// So long it is known what was given. A server asks and takes within less, or it is dead.
+const GIVEN: Duration = Duration::from_secs(5);
 
 /// What a claim finds.
 pub(super) struct Found {
@@ -107,11 +123,12 @@ impl Parked {
 impl Sessions {
     /// Asks for a session, before anything is done with it. `asked`: when its client has come for it, to
     /// this server or another one. A client comes to one server after the other, so what is asked for a
-    /// client that has come for it since finds nothing: it is late, and that client has gone.
-    pub(super) fn claim(&mut self, pid: &str, asked: Instant) -> Option<Found> {
-        let entry = self.by_pid.get_mut(pid)?;
+    /// client that has come for it since is refused ([`LogError::Elsewhere`]): it is late, and that client
+    /// has gone.
+    pub(super) fn claim(&mut self, pid: &str, asked: Instant) -> Result<Found, LogError> {
+        let entry = self.by_pid.get_mut(pid).ok_or(LogError::Unknown)?;
         if entry.asked.is_some_and(|last| last > asked) {
-            return None;
+            return Err(LogError::Elsewhere);
         }
         entry.asked = Some(asked);
         self.claims += 1;
@@ -121,12 +138,59 @@ impl Sessions {
             State::Parked(parked) => (parked.id.clone(), None, Some(parked.stays.clone())),
             State::Taken(id) => (id.clone(), None, None),
         };
-        Some(Found {
+        Ok(Found {
             claim: self.claims,
             id,
             live,
             stays,
         })
+    }
+
+    /// Whether this connection is the one that asks for a session elsewhere: until it is
+    /// [over](Self::fetch_over).
+    pub(super) fn fetch(&mut self, pid: &str) -> bool {
+        self.fetching.insert(pid.into())
+    }
+
+    /// Whether a connection asks for a session elsewhere.
+    pub(super) fn is_fetched(&self, pid: &str) -> bool {
+        self.fetching.contains(pid)
+    }
+
+    pub(super) fn fetch_over(&mut self, pid: &str) {
+        self.fetching.remove(pid);
+    }
+
+    /// A session goes to another server, whose client came there at this time.
+    pub(super) fn give(&mut self, session: SavedSession, asked: Instant, now: Instant) {
+        let given = Given {
+            session,
+            asked,
+            until: now + GIVEN,
+        };
+        self.given.insert(given.session.pid.clone(), given);
+    }
+
+    /// A session that was given a moment ago. It is given again to who asks for a client that has come
+    /// later: what both take is decided where sessions are kept.
+    pub(super) fn give_again(
+        &mut self,
+        pid: &str,
+        asked: Instant,
+        now: Instant,
+    ) -> Result<SavedSession, LogError> {
+        let given = self.given.get_mut(pid).filter(|given| given.until > now);
+        let given = given.ok_or(LogError::Unknown)?;
+        if given.asked > asked {
+            return Err(LogError::Elsewhere);
+        }
+        given.asked = asked;
+        Ok(given.session.clone())
+    }
+
+    /// Whether a session was given to another server a moment ago.
+    pub(super) fn is_given(&self, pid: &str, now: Instant) -> bool {
+        self.given.get(pid).is_some_and(|given| given.until > now)
     }
 
     /// A claim is over. Gives the session if it waits again.
@@ -188,6 +252,7 @@ impl Sessions {
 
     /// A session is live: a new one, or one that was taken. Gives what was there.
     pub(super) fn insert(&mut self, pid: &Room, socket: &Socket) -> Option<Entry> {
+        self.given.remove(pid);
         let entry = self.with(pid, State::Live(socket.clone()));
         self.by_pid.insert(pid.clone(), entry)
     }
@@ -204,6 +269,7 @@ impl Sessions {
     /// A session waits to be resumed. Gives those whose place it takes.
     pub(super) fn park(&mut self, pid: &Room, parked: Parked, most: usize) -> Vec<Over> {
         let until = parked.until;
+        self.given.remove(pid);
         let entry = self.with(pid, State::Parked(Box::new(parked)));
         self.by_pid.insert(pid.clone(), entry);
         self.expiring.insert((until, pid.clone()));
@@ -235,15 +301,17 @@ impl Sessions {
 
     /// Removes a session that waits, if nobody has claimed it. Gives the values that it has had.
     pub(super) fn remove_parked(&mut self, pid: &Room) -> Option<Arc<Values>> {
-        let entry = self.by_pid.get(pid)?;
-        let waits = matches!(entry.state, State::Parked(_)) && entry.claim.is_none();
-        if waits { self.remove(pid) } else { None }
+        if self.waits(pid) {
+            self.remove(pid)
+        } else {
+            None
+        }
     }
 
-    /// Whether a session waits to be resumed.
-    pub(super) fn is_parked(&self, pid: &str) -> bool {
+    /// Whether a session waits to be resumed, and nobody has claimed it.
+    pub(super) fn waits(&self, pid: &str) -> bool {
         let entry = self.by_pid.get(pid);
-        entry.is_some_and(|entry| matches!(entry.state, State::Parked(_)))
+        entry.is_some_and(|entry| matches!(entry.state, State::Parked(_)) && entry.claim.is_none())
     }
 
     /// The sockets of those that are live, and those that are parked.
@@ -294,6 +362,7 @@ impl Sessions {
 
     /// Drops those whose time is up, and gives them.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Over> {
+        self.given.retain(|_, given| given.until > now);
         let mut expired = Vec::new();
         while let Some((until, _)) = self.expiring.first()
             && *until <= now
@@ -350,7 +419,8 @@ mod tests {
         assert!(sessions.park(&pid, parked(now), 10).is_empty());
         for _ in 0..1_000 {
             let claim = sessions.claim(&pid, now).expect("a session").claim;
-            assert!(sessions.claim("unknown", now).is_none());
+            let unknown = sessions.claim("unknown", now);
+            assert!(matches!(unknown, Err(LogError::Unknown)));
             // Its time is up, and it stays as long as somebody asks for it.
             assert!(sessions.expire(now).is_empty());
             sessions.unclaim(&pid, claim);
@@ -397,14 +467,38 @@ mod tests {
         let pid = Room::from("pid");
         sessions.park(&pid, parked(now), 10);
         sessions.fetched(&pid, late);
-        assert!(sessions.claim(&pid, early).is_none());
+        let is_late = |claimed| matches!(claimed, Err(LogError::Elsewhere));
+        assert!(is_late(sessions.claim(&pid, early)));
         let claim = sessions.claim(&pid, late).expect("a session").claim;
         // Whatever becomes of it, it is known when its client came.
         let Taking::Taken(taken) = sessions.take(&pid, claim) else {
             panic!("it is there");
         };
         sessions.park(&pid, taken, 10);
-        assert!(sessions.claim(&pid, early).is_none());
+        assert!(is_late(sessions.claim(&pid, early)));
         assert!(sessions.is_claimed_by(&pid, claim));
+    }
+
+    #[test]
+    fn what_was_given_is_given_again_to_who_comes_later_and_not_for_long() {
+        let now = Instant::now();
+        let [early, late] = [1, 2].map(|second| now + Duration::from_secs(second));
+        let mut sessions = Sessions::default();
+        let pid = Room::from("pid");
+        let session = parked(now).saved(&pid);
+        sessions.give(session.clone(), early, now);
+        assert_eq!(sessions.give_again(&pid, late, now), Ok(session.clone()));
+        let again = sessions.give_again(&pid, early, now);
+        assert_eq!(again, Err(LogError::Elsewhere));
+        assert!(sessions.is_given(&pid, now));
+        let over = now + GIVEN;
+        let again = sessions.give_again(&pid, late, over);
+        assert_eq!(again, Err(LogError::Unknown));
+        sessions.expire(over);
+        assert!(sessions.given.is_empty());
+        // It has come back, and is another one when it goes again.
+        sessions.give(session, early, now);
+        sessions.park(&pid, parked(over), 10);
+        assert!(!sessions.is_given(&pid, now));
     }
 }
