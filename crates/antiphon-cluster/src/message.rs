@@ -133,6 +133,14 @@ impl Asking {
         }
     }
 
+    /// How long servers have for their answers, where they have this for what sockets don't answer.
+    pub(crate) fn time(&self, servers: Duration) -> Duration {
+        match self {
+            Self::Acks(_) => self.remaining(),
+            Self::Sockets { .. } | Self::Servers(_) => self.remaining().min(servers),
+        }
+    }
+
     /// Resolves when nobody waits any more.
     pub(crate) fn closed(&self) -> BoxFuture<()> {
         match self {

@@ -24,6 +24,9 @@ const PREFIX: &str = "antiphon";
 const NODE_PREFIX: &str = "socket.io";
 const ATTACHMENTS: &str = "socket_io_attachments";
 
+/// How long Node's adapter waits for answers.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Connects a server with others by a Postgres: an argument of
 /// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
 /// [`Cluster`], too: by that one sees how it goes.
@@ -74,6 +77,7 @@ impl Postgres {
             creates: true,
             keep: None,
             address: None,
+            requests_timeout: REQUESTS_TIMEOUT,
             waits: false,
         }
     }
@@ -113,6 +117,7 @@ pub struct PostgresBuilder {
     creates: bool,
     keep: Option<(Duration, u32)>,
     address: Option<Address>,
+    requests_timeout: Duration,
     waits: bool,
 }
 
@@ -159,6 +164,14 @@ impl PostgresBuilder {
     /// If it isn't `http://` with a host, a port (or 80) and maybe a path.
     pub fn advertise(mut self, url: &str) -> Self {
         self.address = Some(Address::new(url));
+        self
+    }
+
+    /// How long other servers have for their answers, with servers of Node
+    /// ([`connect_node`](Self::connect_node)): 5 s by default, as with their adapter. See
+    /// [`NodeCluster::requests_timeout`].
+    pub const fn requests_timeout(mut self, time: Duration) -> Self {
+        self.requests_timeout = time;
         self
     }
 
@@ -236,7 +249,9 @@ impl PostgresBuilder {
     /// # Panics
     /// Outside of a tokio runtime.
     pub async fn connect_node(self) -> Result<NodePostgres, Error> {
-        let cluster = self.open_node(|broker, wire| NodeCluster::new(broker, wire));
+        let time = self.requests_timeout;
+        let cluster =
+            self.open_node(|broker, wire| NodeCluster::new(broker, wire).requests_timeout(time));
         Ok(NodePostgres {
             cluster: cluster.await?,
         })

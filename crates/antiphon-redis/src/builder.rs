@@ -4,7 +4,7 @@
 //! what is wrong, unless the user wants to start without the Redis. After that the broker connects
 //! again by itself.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use antiphon_cluster::{
     Address, Cluster, Emitter,
@@ -19,6 +19,9 @@ use crate::{
 
 /// The names of channels begin so.
 const PREFIX: &str = "antiphon";
+
+/// The default of Node's option `requestsTimeout`.
+const REQUESTS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects a server with others by a Redis: an argument of
 /// [`ServerBuilder::adapter`](antiphon::ServerBuilder::adapter). A cheap handle, which is the
@@ -68,6 +71,7 @@ impl Redis {
             },
             prefix: PREFIX.to_owned(),
             address: None,
+            requests_timeout: REQUESTS_TIMEOUT,
             waits: false,
         }
     }
@@ -95,6 +99,7 @@ pub struct RedisBuilder {
     find: Find,
     prefix: String,
     address: Option<Address>,
+    requests_timeout: Duration,
     waits: bool,
 }
 
@@ -155,6 +160,14 @@ impl RedisBuilder {
         self
     }
 
+    /// How long other servers have for their answers, with servers of Node
+    /// ([`connect_node`](Self::connect_node)): the option `requestsTimeout` of their adapter, and 5 s by
+    /// default. See [`NodeCluster::requests_timeout`].
+    pub const fn requests_timeout(mut self, time: Duration) -> Self {
+        self.requests_timeout = time;
+        self
+    }
+
     /// Begins without the Redis if that can't be had now, and goes on trying: until then this server
     /// knows its own sockets alone, and its [health](Cluster::health) says what is wrong.
     pub const fn wait(mut self) -> Self {
@@ -206,7 +219,10 @@ impl RedisBuilder {
     /// Outside of a tokio runtime.
     pub async fn connect_node(self, wire: NodeWire) -> Result<NodeRedis, Error> {
         let channels = channels_of(&wire);
-        let cluster = self.open(channels, |broker| NodeCluster::new(broker, wire));
+        let time = self.requests_timeout;
+        let cluster = self.open(channels, |broker| {
+            NodeCluster::new(broker, wire).requests_timeout(time)
+        });
         Ok(NodeRedis {
             cluster: cluster.await?,
         })

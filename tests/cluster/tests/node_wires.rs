@@ -165,6 +165,38 @@ async fn how_many_servers_are_missing_is_said() {
     }
 }
 
+/// As with Node's adapters, and not as long as clients have for their acknowledgements.
+#[tokio::test]
+async fn servers_have_a_time_of_their_own_for_their_answers() {
+    for wire in [
+        NodeWire::classic(),
+        NodeWire::sharded(),
+        NodeWire::streams(),
+        NodeWire::postgres(),
+    ] {
+        let hub = Hub::new();
+        let clusters = [hub.broker(), hub.broker()].map(|broker| {
+            let cluster = NodeCluster::new(broker, wire.clone());
+            cluster.requests_timeout(Duration::from_millis(500))
+        });
+        let servers = clusters.clone().map(|cluster| {
+            let an_hour = Duration::from_secs(3_600);
+            Server::builder()
+                .adapter(cluster)
+                .ack_timeout(an_hour)
+                .build()
+        });
+        for cluster in &clusters {
+            cluster.started().await;
+            cluster.subscribed().await;
+        }
+        let root = servers[0].of("/");
+        let asked = root.server_side_emit_with_ack::<()>("unknown", ());
+        let answered = within("its time", asked).await.unwrap();
+        assert!(!answered.is_complete(), "{answered:?}");
+    }
+}
+
 #[tokio::test]
 async fn answers_that_have_come_are_there_also_if_others_are_missing() {
     let hub = Hub::new();

@@ -29,7 +29,8 @@ impl Namespaced {
         let log = router.log_of(local.name());
         let log = log.filter(|_| local.recovery_time().is_some());
         let (wire, link) = (&router.wire, &router.link);
-        let namespace = Namespace::new(local, log, wire, link, router.health());
+        let time = router.requests_timeout();
+        let namespace = Namespace::new(local, log, wire, link, router.health(), time);
         Self {
             namespace: Arc::new(namespace),
             router,

@@ -19,7 +19,7 @@ mod router;
 mod sessions;
 mod wire;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use antiphon::{
     adapter::{Adapter, AdapterFactory, Local},
@@ -62,6 +62,17 @@ impl NodeCluster {
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>, wire: NodeWire) -> Self {
         Self(Router::start(broker, wire))
+    }
+
+    /// How long other servers have to answer `fetch_sockets` and a server-side emit that asks for
+    /// answers: 5 s by default, as with Node's adapters, of which the classic one has this as its option
+    /// `requestsTimeout`. They never have longer than the server's
+    /// [`ack_timeout`](antiphon::ServerBuilder::ack_timeout). Sockets that are asked for acknowledgements
+    /// have the time that is said there.
+    #[must_use]
+    pub fn requests_timeout(self, time: Duration) -> Self {
+        self.0.set_requests_timeout(time);
+        self
     }
 
     /// How it stands to the others now.

@@ -55,6 +55,8 @@ pub(super) struct Namespace {
     pub(super) log: Option<Arc<NodeLog>>,
     pub(super) codec: Codec,
     requests: Mutex<Requests>,
+    /// How long other servers have for their answers.
+    requests_timeout: Duration,
     /// Who is there, on wires where servers say so.
     members: Option<Mutex<Members>>,
     /// When it is known who is there.
@@ -80,6 +82,7 @@ impl Namespace {
         wire: &NodeWire,
         link: &Arc<Link>,
         health: watch::Receiver<Health>,
+        requests_timeout: Duration,
     ) -> Self {
         let name: Arc<str> = local.name().into();
         // Each namespace of a server has a name of its own, as in Node.
@@ -105,6 +108,7 @@ impl Namespace {
             log,
             codec,
             requests: Mutex::new(Requests::new((&me).into())),
+            requests_timeout,
             members,
             settled: watch::Sender::default(),
             wanted: AtomicU64::new(u64::MAX),
@@ -260,7 +264,7 @@ impl Namespace {
                 Ok(others) => others,
                 Err(error) => return asking.fail(error),
             };
-            let deadline = Instant::now() + asking.remaining();
+            let deadline = Instant::now() + asking.time(this.requests_timeout);
             let Some(name) = this.requests().ask(asking, others, deadline) else {
                 return;
             };

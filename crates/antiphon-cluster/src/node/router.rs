@@ -9,8 +9,11 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak},
-    time::Instant,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -26,10 +29,16 @@ use crate::{
     machine::{Machine, Output},
 };
 
+/// How long servers have for their answers by default, in milliseconds: `requestsTimeout` of Node's
+/// classic adapter, and a constant of the others.
+const REQUESTS_TIMEOUT: u64 = 5_000;
+
 /// What the adapters of a server have in common.
 pub(super) struct Router {
     pub(super) wire: NodeWire,
     pub(super) link: Arc<Link>,
+    /// How long servers have for their answers, in milliseconds.
+    requests_timeout: AtomicU64,
     /// Knows nobody, since each namespace has servers of its own: it says how the connection is.
     machine: Mutex<Machine>,
     health: watch::Sender<Health>,
@@ -44,6 +53,7 @@ impl Router {
         let router = Arc::new(Self {
             wire,
             link: Arc::new(Link::new(broker)),
+            requests_timeout: AtomicU64::new(REQUESTS_TIMEOUT),
             machine: Mutex::new(Machine::silent(Instant::now())),
             health: watch::Sender::new(Health::Starting),
             namespaces: RwLock::default(),
@@ -51,6 +61,16 @@ impl Router {
         });
         Link::start(&router);
         router
+    }
+
+    /// How long servers have for their answers.
+    pub(super) fn requests_timeout(&self) -> Duration {
+        Duration::from_millis(self.requests_timeout.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn set_requests_timeout(&self, time: Duration) {
+        let time = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.requests_timeout.store(time, Ordering::Relaxed);
     }
 
     pub(super) fn health(&self) -> watch::Receiver<Health> {
