@@ -154,8 +154,12 @@ impl Unheard {
     }
 
     /// It is known how far the log goes.
-    pub(super) fn opened(&mut self) {
+    pub(super) const fn opened(&mut self) {
         self.is_open = true;
+    }
+
+    /// The log can be read: what is appended will come back.
+    pub(super) fn allowed(&mut self) {
         self.denied = None;
     }
 
@@ -166,7 +170,7 @@ impl Unheard {
     }
 
     /// The broker says no: what waits won't be stored. Returns whether it says so for the first time
-    /// since the log was open, or for another reason.
+    /// since the log could be read, or for another reason.
     pub(super) fn deny(&mut self, reason: String) -> bool {
         while let Some((number, _)) = self.entries.first_key_value() {
             let number = *number;
@@ -213,10 +217,15 @@ mod tests {
         unheard.opened();
         assert_eq!(sent(&mut unheard, 9), [2, 3, 4, 5]);
         assert!(unheard.deny("no".to_owned()));
+        // It can be opened, and not read.
+        unheard.opened();
         assert!(!unheard.deny("no".to_owned()), "it is said once");
         assert!(matches!(promises[4].try_recv(), Ok(Err(_))));
         assert!(unheard.push(now, |_| Vec::new()).is_err());
         assert_eq!((unheard.bytes, unheard.failures()), (0, 5));
+        unheard.allowed();
+        assert!(unheard.push(now, |_| Vec::new()).is_ok());
+        assert!(unheard.deny("no".to_owned()));
     }
 
     #[test]

@@ -371,21 +371,24 @@ impl NodeLog {
     /// Reads what was there before, and gives what waits.
     async fn work<N: Hears>(&self, namespace: &Arc<N>) {
         while self.reached.borrow().is_none() {
-            let begun = self.begin(&**namespace).await;
-            let before = self.state().denied.take();
-            match begun {
+            match self.begin(&**namespace).await {
                 Ok(()) => {
-                    self.state().outbox.begin();
+                    {
+                        let mut state = self.state();
+                        state.denied = None;
+                        state.outbox.begin();
+                    }
                     self.tick();
                 }
                 // It is tried again when the connection is there.
                 Err(Refused::Down { .. } | Refused::Closed) => return,
                 Err(error) => {
-                    let reason = error.to_string();
-                    if before.as_ref() != Some(&reason) {
+                    let reason = Some(error.to_string());
+                    // It is said once.
+                    if self.state().denied != reason {
                         tracing::error!(namespace = &*self.name, %error, "the stream can't be read: events of this namespace aren't delivered");
+                        self.state().denied = reason;
                     }
-                    self.state().denied = Some(reason);
                     tokio::time::sleep(50 * PAUSE).await;
                 }
             }

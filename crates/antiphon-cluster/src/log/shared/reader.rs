@@ -68,6 +68,7 @@ impl Shared {
         loop {
             let after = self.state().tail.last();
             let page = self.journal.read(&self.topic, after, PORTION).await?;
+            self.state().unheard.allowed();
             for placed in &page {
                 self.follows(placed.before, has_begun);
                 while !self.take(placed, placed.place > history) {
