@@ -25,6 +25,54 @@ pub(crate) struct Statements {
     pub(crate) fetch: Statement,
 }
 
+/// A column of a table.
+struct Column {
+    name: String,
+    kind: String,
+    /// Whether it can't be null.
+    is_needed: bool,
+    /// Whether it has a value if none is said.
+    is_given: bool,
+}
+
+/// What is wrong with a table of these columns. What others need besides may be there.
+fn problem_of(columns: &[Column]) -> Option<String> {
+    const NEEDED: [(&str, &[&str], bool); 3] = [
+        ("id", &["bigint", "integer"], true),
+        (
+            "created_at",
+            &["timestamp with time zone", "timestamp without time zone"],
+            true,
+        ),
+        ("payload", &["bytea"], false),
+    ];
+
+    for (name, kinds, is_given) in NEEDED {
+        let Some(column) = columns.iter().find(|column| column.name == name) else {
+            return Some(format!("it lacks the column {name}"));
+        };
+        let kind = &*column.kind;
+        if !kinds.contains(&kind) {
+            let right = kinds.join(" or ");
+            return Some(format!(
+                "its column {name} is of the type {kind}, and not {right}"
+            ));
+        }
+        if is_given && !column.is_given {
+            return Some(format!("its column {name} has no default"));
+        }
+    }
+    let is_needed = |column: &&Column| {
+        let is_known = NEEDED.iter().any(|(name, ..)| *name == column.name);
+        !is_known && column.is_needed && !column.is_given
+    };
+    let other = columns.iter().find(is_needed)?;
+    Some(format!(
+        "its column {} may not be null and has no default",
+        other.name
+    ))
+}
+
 impl Attachments {
     pub(crate) fn new(table: &str, creates: bool) -> Result<Self, Error> {
         schema::check_name(table)?;
@@ -49,9 +97,33 @@ impl Attachments {
         }
     }
 
+    /// A table of another shape is told at the start, and not when the first attachment is lost.
+    async fn check(&self, session: &Session<'_>) -> Result<(), Error> {
+        let sql = "SELECT attname::text, format_type(atttypid, NULL), attnotnull, \
+                   atthasdef OR attidentity <> '' FROM pg_attribute \
+                   WHERE attrelid = to_regclass($1::text) AND attnum > 0 AND NOT attisdropped";
+        let asks = async { session.client.query(sql, &[&self.table]).await };
+        let columns = session.answer(asks).await?.into_iter().map(|row| Column {
+            name: row.get(0),
+            kind: row.get(1),
+            is_needed: row.get(2),
+            is_given: row.get(3),
+        });
+        match problem_of(&columns.collect::<Vec<_>>()) {
+            None => Ok(()),
+            Some(problem) => Err(Error::OtherTable {
+                address: session.context.address.clone(),
+                table: self.table.clone(),
+                problem,
+                sql: format!("{}\n{}", self.schema().setup, session.context.rights),
+            }),
+        }
+    }
+
     /// Sees to it that a connection finds the table, and prepares what is said to it.
     pub(crate) async fn open(&self, session: &Session<'_>) -> Result<Statements, Error> {
         self.schema().open(session).await?;
+        self.check(session).await?;
         let encoding = session.one("SELECT current_setting('server_encoding')", &[]);
         let encoding: String = encoding.await?.get(0);
         if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {

@@ -116,6 +116,22 @@ pub enum Error {
         /// What makes them, and gives the rights.
         sql: String,
     },
+    /// There is a table of the name of Node's, and it is another one.
+    #[error(
+        "the table {table} of the Postgres at {address} isn't as Node's adapter needs it: {problem}. Name \
+         another one (PostgresBuilder::attachments, and tableName of Node's adapter), or make it anew, \
+         once nobody needs what is in it:\nDROP TABLE {table};\n{sql}"
+    )]
+    OtherTable {
+        /// Host and port, or the folder of its socket.
+        address: String,
+        /// Its name.
+        table: String,
+        /// What is different.
+        problem: String,
+        /// What makes it as it has to be, and gives the rights.
+        sql: String,
+    },
     /// Its user lacks a right.
     #[error(
         "Postgres at {address} doesn't allow its user enough: {answer}. The owner of the tables \

@@ -147,6 +147,55 @@ async fn a_user_who_may_not_make_the_tables_learns_what_is_to_be_said_and_that_i
     Postgres::builder(&able).connect_node().await.unwrap();
 }
 
+/// What it can't hold isn't lost later, one by one.
+#[tokio::test]
+async fn a_table_of_attachments_that_is_another_one_is_an_error_that_says_what_to_do() {
+    let postgres = PostgresServer::start();
+    let client = client(&postgres.url()).await;
+    let id = "id bigserial UNIQUE";
+    let created = "created_at timestamptz DEFAULT NOW()";
+    let payload = "payload bytea";
+    for (columns, part) in [
+        ([id, created, "data bytea"].join(", "), "payload"),
+        ([id, created, "payload text"].join(", "), "text"),
+        ([id, payload].join(", "), "created_at"),
+        (["id text", created, payload].join(", "), "text"),
+        (["id bigint", created, payload].join(", "), "no default"),
+        (
+            [id, created, payload, "shop text NOT NULL"].join(", "),
+            "shop",
+        ),
+    ] {
+        let make = format!("DROP TABLE IF EXISTS other; CREATE TABLE other ({columns})");
+        client.batch_execute(&make).await.unwrap();
+        let builder = Postgres::builder(&postgres.url()).attachments("other");
+        let refused = within("an error", builder.connect_node()).await;
+        let error = refused.expect_err(&columns);
+        let Error::OtherTable { problem, sql, .. } = &error else {
+            panic!("{columns}: {error:?}");
+        };
+        assert!(problem.contains(part), "{columns}: {problem}");
+        // What it says to do is enough.
+        let mend = format!("DROP TABLE other; {sql}");
+        client.batch_execute(&mend).await.unwrap();
+        let builder = Postgres::builder(&postgres.url()).attachments("other");
+        builder.connect_node().await.unwrap();
+    }
+    // More than is needed is no harm.
+    let more = [
+        id,
+        created,
+        payload,
+        "shop text",
+        "at int NOT NULL DEFAULT 1",
+    ]
+    .join(", ");
+    let make = format!("DROP TABLE other; CREATE TABLE other ({more})");
+    client.batch_execute(&make).await.unwrap();
+    let builder = Postgres::builder(&postgres.url()).attachments("other");
+    builder.connect_node().await.unwrap();
+}
+
 #[tokio::test]
 async fn functions_of_another_version_are_replaced() {
     let postgres = PostgresServer::start();
