@@ -202,7 +202,7 @@ impl Link {
             Event::Subscribed { version } => {
                 self.confirmed.send_replace(*version);
             }
-            Event::Up | Event::Down { .. } | Event::Refused { .. } => {}
+            Event::Up | Event::Down { .. } | Event::Refused { .. } | Event::Refusing { .. } => {}
         }
     }
 }

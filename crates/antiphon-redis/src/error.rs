@@ -193,6 +193,16 @@ pub enum Error {
         /// What it says.
         answer: String,
     },
+    /// It has no memory left for what it is to keep.
+    #[error(
+        "Redis at {address} has no memory left for what it is to keep: {answer}. Raise its maxmemory,          or have it keep less"
+    )]
+    NoMemory {
+        /// Host and port, or the path of its socket.
+        address: String,
+        /// What it says.
+        answer: String,
+    },
     /// It has been started and isn't ready yet.
     #[error("Redis at {address} isn't ready yet: {answer}")]
     NotReady {
@@ -274,6 +284,11 @@ impl Error {
             }
             _ if error.is_cluster_error() => Self::Elsewhere { address, answer },
             ErrorKind::Server(ServerErrorKind::ReadOnly) => Self::Replica { address },
+            // Redis 6 tells what a script was told by an error of the script.
+            _ if lower.contains("-readonly you can't write") => Self::Replica { address },
+            _ if error.code() == Some("OOM") || lower.contains("-oom command not allowed") => {
+                Self::NoMemory { address, answer }
+            }
             _ if matches!(error.code(), Some("WRONGPASS" | "NOAUTH")) => {
                 Self::Login { address, answer }
             }
@@ -345,6 +360,18 @@ mod tests {
         );
         let is_old = matches!(&error, Error::TooOld { needed: "7.0", .. });
         assert!(is_old, "{error:?}");
+    }
+
+    #[test]
+    fn what_a_redis_can_not_keep_is_told_as_that_also_by_a_script() {
+        let oom = "command not allowed when used memory > 'maxmemory'.";
+        let by_script = format!("Error running script (call to f_1): @user_script:12: -OOM {oom}");
+        for error in [told("OOM", oom), told("ERR", &by_script)] {
+            assert!(matches!(&error, Error::NoMemory { .. }), "{error:?}");
+        }
+        let script = "Error running script: -READONLY You can't write against a read only replica.";
+        let error = told("ERR", script);
+        assert!(matches!(&error, Error::Replica { .. }), "{error:?}");
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod journal;
 mod nodes;
 mod publisher;
 mod reader;
+mod refusing;
 mod sentinel;
 mod server;
 mod shared;

@@ -13,7 +13,7 @@ use antiphon_cluster::{
     broker::{Backoff, Batch, SETTLE, Size, entry},
 };
 use bytes::Bytes;
-use redis::{RedisError, RedisResult, Value};
+use redis::{RedisResult, Value};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,11 +43,9 @@ struct Sent {
 /// What one node gets of a batch.
 struct Part {
     node: usize,
-    /// What each command has, if it is refused.
-    messages: Vec<Bytes>,
+    /// What each command has, and its topic: it may be refused, or another node may have to get it.
+    messages: Vec<(Topic, Bytes)>,
     appends: Appends,
-    /// The frames, if another node may have to get them.
-    frames: Vec<(Topic, Bytes)>,
     answers: State,
 }
 
@@ -99,7 +97,6 @@ pub(crate) async fn run(shared: Arc<Shared>, way: Way) {
                     nodes,
                     sent: VecDeque::new(),
                     again: Again::default(),
-                    refused: 0,
                 };
                 let Err(error) = feed.run().await;
                 was_silent = matches!(error, Error::Silent { .. });
@@ -127,8 +124,6 @@ struct Feed<'s> {
     nodes: Nodes,
     sent: VecDeque<Sent>,
     again: Again,
-    /// So many frames were refused.
-    refused: usize,
 }
 
 impl Feed<'_> {
@@ -196,7 +191,7 @@ impl Feed<'_> {
             if appends && !matches!(node.script, Some(Ok(_))) {
                 node.script = Some(load(&node.connection).await?);
             }
-            let mut part = pack(self.shared, node, frames, self.lane.way);
+            let mut part = pack(self.shared, node, frames);
             part.node = number;
             sent.parts.push(part);
         }
@@ -213,20 +208,20 @@ impl Feed<'_> {
             };
             let connection = node.connection.clone();
             let mut answers = answers.map_err(|error| connection.error(&error))?;
-            for (answer, frame) in answers.iter_mut().zip(part.frames) {
-                if let Err(error) = answer
-                    && error.is_cluster_error()
-                {
-                    why = Some((part.node, connection.error(error)));
-                    *answer = Ok(Value::Nil);
-                    left.push(frame);
+            let is_refusing = self.shared.is_refusing();
+            for (answer, message) in answers.iter_mut().zip(&part.messages) {
+                match answer {
+                    Ok(_) if is_refusing => self.shared.took(message.0.name()),
+                    Err(error) if error.is_cluster_error() && self.lane.way == Way::Keyed => {
+                        why = Some((part.node, connection.error(error)));
+                        *answer = Ok(Value::Nil);
+                        left.push(message.clone());
+                    }
+                    _ => {}
                 }
             }
             not_appended(self.shared, &connection, &part.appends, &mut answers)?;
-            let answers = answers.into_iter().zip(&part.messages);
-            let refusals = answers
-                .filter_map(|(answer, message)| Some((answer.err()?, Batch::frames_in(message))));
-            note_refusals(self.shared, &connection, refusals, &mut self.refused);
+            note_refusals(self.shared, &connection, answers, &part.messages)?;
         }
         let again = &mut self.again;
         let Some((by, why)) = why else {
@@ -265,12 +260,12 @@ async fn load(connection: &Connection) -> Result<Result<String, Error>, Error> {
 }
 
 /// Makes commands of frames. They are written when their answers are looked at.
-fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> Part {
+fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>) -> Part {
     let channels = &shared.server.channels;
     let publish = channels.publish();
     let mut pipeline = redis::Pipeline::with_capacity(frames.len());
     pipeline.ignore_errors();
-    let (mut appends, mut kept) = (Vec::new(), Vec::new());
+    let mut appends = Vec::new();
     let mut messages = Vec::with_capacity(frames.len());
     for (topic, frame) in frames {
         match (&channels.streams, &node.script) {
@@ -298,10 +293,7 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
                 pipeline.cmd(publish).arg(topic.name()).arg(&frame[..]);
             }
         }
-        messages.push(frame.clone());
-        if way == Way::Keyed {
-            kept.push((topic, frame));
-        }
+        messages.push((topic, frame));
     }
     let mut requests = node.connection.requests.clone();
     let answers = async move {
@@ -314,7 +306,6 @@ fn pack(shared: &Shared, node: &Node, frames: Vec<(Topic, Bytes)>, way: Way) -> 
         node: 0,
         messages,
         appends,
-        frames: kept,
         answers: State::Waits(Box::pin(answers)),
     }
 }
@@ -377,7 +368,7 @@ async fn answered(sent: &mut VecDeque<Sent>) -> (Sent, Vec<Answers>) {
 /// Tells of entries that Redis has refused, each by itself.
 ///
 /// # Errors
-/// If it has forgotten the script: then all is sent again by another connection.
+/// If it has forgotten the script, or is a replica now: then all is sent again by another connection.
 fn not_appended(
     shared: &Shared,
     connection: &Connection,
@@ -390,7 +381,7 @@ fn not_appended(
         };
         if let Err(error) = mem::replace(answer, Ok(Value::Nil)) {
             let reason = connection.error(&error);
-            if error.code() == Some("NOSCRIPT") {
+            if error.code() == Some("NOSCRIPT") || matches!(reason, Error::Replica { .. }) {
                 return Err(reason);
             }
             shared.not_appended(log, sender, &reason);
@@ -399,27 +390,30 @@ fn not_appended(
     Ok(())
 }
 
-/// What Redis has refused by itself, and how many frames that was: the user may not publish under
-/// their topics.
+/// Counts what Redis has refused by itself, and tells of it: it has no memory left, or the user may not
+/// publish under these topics.
+///
+/// # Errors
+/// If it is a replica now: the primary is another one.
 fn note_refusals(
     shared: &Shared,
     connection: &Connection,
-    mut refusals: impl Iterator<Item = (RedisError, usize)>,
-    refused: &mut usize,
-) {
-    let Some((first, frames)) = refusals.next() else {
-        return;
-    };
-    let frames = frames + refusals.map(|(_, frames)| frames).sum::<usize>();
-    shared.lost(frames);
-    let before = *refused;
-    *refused += frames;
-    // The first of many says what is to be said, and then each time that they have doubled.
-    if before == 0 || before.ilog2() < refused.ilog2() {
-        let error = connection.error(&first);
-        tracing::warn!(
-            refused,
-            "Redis refused frames that were to be published: {error}"
-        );
+    answers: Vec<RedisResult<Value>>,
+    messages: &[(Topic, Bytes)],
+) -> Result<(), Error> {
+    let mut lost = 0;
+    for (answer, (topic, message)) in answers.into_iter().zip(messages) {
+        let Err(error) = answer else {
+            continue;
+        };
+        let reason = connection.error(&error);
+        if matches!(reason, Error::Replica { .. }) {
+            shared.lost(lost);
+            return Err(reason);
+        }
+        lost += Batch::frames_in(message);
+        shared.not_taken(topic.name(), &reason);
     }
+    shared.lost(lost);
+    Ok(())
 }

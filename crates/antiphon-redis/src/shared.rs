@@ -10,6 +10,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, Hasher as _, RandomState},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use antiphon_cluster::{
@@ -24,6 +25,7 @@ use crate::{
     counter::Counter,
     error::Error,
     nodes::Reach,
+    refusing::Refusing,
     server::{Server, Way},
 };
 
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     /// Which version of what is wanted is subscribed to, by each that listens.
     confirmed: Mutex<BTreeMap<Way, u64>>,
     inbox: OnceLock<Arc<Inbox>>,
+    /// What is refused while the connections hold.
+    refusing: Refusing,
     /// What names this process to inboxes, by chance.
     sender: u64,
 }
@@ -183,6 +187,7 @@ impl Shared {
             links: watch::Sender::new(links),
             confirmed: Mutex::new(confirms.map(|(way, _)| (way, 0)).collect()),
             inbox: OnceLock::new(),
+            refusing: Refusing::default(),
             sender: RandomState::new().build_hasher().finish(),
             server,
         }
@@ -271,6 +276,9 @@ impl Shared {
             let is_down = matches!(link, Link::Down(_));
             // What it had taken is lost, whatever is wrong with others.
             let is_lost = links.0.insert(side, link) == Some(Link::Up) && is_down;
+            if is_lost {
+                self.refusing.forget();
+            }
             let after = links.outcome();
             let has_changed = is_lost || before != after;
             // Told under the lock, so that the last word that the router hears is the last one.
@@ -283,8 +291,35 @@ impl Shared {
         });
     }
 
+    /// Whether anything was refused that hasn't been taken since.
+    pub(crate) fn is_refusing(&self) -> bool {
+        self.refusing.is_so()
+    }
+
+    /// Something under this topic was refused, by itself.
+    pub(crate) fn not_taken(&self, topic: &str, reason: &Error) {
+        if !self.refusing.refused(topic, Instant::now()) {
+            return;
+        }
+        match self.inbox.get() {
+            Some(inbox) if self.server.channels.listens => inbox.refusing(reason.to_string()),
+            // A program that is no server has no health.
+            _ => tracing::warn!("Redis refuses what is to be published: {reason}"),
+        }
+    }
+
+    /// Something under this topic was taken.
+    pub(crate) fn took(&self, topic: &str) {
+        if self.refusing.took(topic)
+            && let Some(inbox) = self.inbox.get()
+        {
+            inbox.taking();
+        }
+    }
+
     /// An entry was not appended to a log.
     pub(crate) fn not_appended(&self, log: &Topic, sender: &Sender, reason: &Error) {
+        self.not_taken(log.name(), reason);
         if let Some(inbox) = self.inbox.get() {
             let (from, log) = (Arc::clone(&sender.from), Topic::new(log.name()));
             inbox.refused(log, from, sender.number, reason.to_string());

@@ -114,6 +114,8 @@ pub(crate) enum Event {
     Dropped { frames: u64 },
     /// So many frames that the broker had taken weren't sent.
     Lost { frames: u64 },
+    /// Frames are refused, or taken again.
+    Refusing { reason: Option<String> },
     /// An entry wasn't appended to a log.
     Refused {
         log: Topic,
@@ -194,6 +196,18 @@ impl Inbox {
     /// So many frames that the broker had taken to publish were, or may have been, lost.
     pub fn lost(&self, frames: u64) {
         self.signal(Event::Lost { frames });
+    }
+
+    /// Frames that were to be published are refused while the connection holds: why, and what to do about
+    /// it. It counts for 10 s, so it is to be said again while it is so, and not for each frame.
+    pub fn refusing(&self, reason: impl Into<String>) {
+        let reason = Some(reason.into());
+        self.signal(Event::Refusing { reason });
+    }
+
+    /// Such frames are taken again.
+    pub fn taking(&self) {
+        self.signal(Event::Refusing { reason: None });
     }
 
     /// An entry that the broker had taken to [append](crate::log::Journal::append) to a log was

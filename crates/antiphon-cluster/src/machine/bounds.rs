@@ -17,6 +17,9 @@ pub(super) const CLOSEST: Duration = Duration::from_millis(100);
 /// After frames were dropped, the server is degraded for so long.
 pub(super) const DROPPING: Duration = Duration::from_secs(10);
 
+/// A broker that refuses frames is believed to do so for so long after the last one.
+pub(super) const REFUSING: Duration = Duration::from_secs(10);
+
 /// A log that something has waited for so long is silent.
 pub(super) const SILENT: Duration = Duration::from_secs(1);
 

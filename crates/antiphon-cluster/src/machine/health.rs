@@ -40,6 +40,13 @@ pub enum Trouble {
         /// What has failed, and what to do about it.
         reason: String,
     },
+    /// The broker refuses what is published, and the connection is there: it has no memory left, has become
+    /// a replica, or a right was taken away. That is so for 10 s after the last refusal, or until the
+    /// same is taken.
+    Refused {
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
     /// The broker takes frames, but doesn't bring back what this server has published itself.
     ProbeLost,
     /// What comes isn't read in time: events of others come late.
@@ -99,6 +106,9 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down { reason } => write!(f, "no connection to the broker: {reason}"),
+            Self::Refused { reason } => {
+                write!(f, "the broker refuses what is published: {reason}")
+            }
             Self::ProbeLost => f.write_str(
                 "the broker doesn't bring back what is published: see whether it is overloaded",
             ),

@@ -41,7 +41,7 @@ pub use health::{Health, Trouble};
 pub(crate) use questions::{Heard, QuestionId};
 
 use crate::log::Slow;
-use bounds::{CLOSEST, DEAD, DROPPING, HEARTBEAT, SILENT, UNANSWERED};
+use bounds::{CLOSEST, DEAD, DROPPING, HEARTBEAT, REFUSING, SILENT, UNANSWERED};
 use questions::Questions;
 
 /// What a server says to all, of itself.
@@ -118,6 +118,8 @@ pub(crate) struct Machine {
     /// The oldest heartbeat whose echo hasn't come.
     probe: Option<Instant>,
     dropping: Option<Instant>,
+    /// Why the broker refuses what is published, and until when that is believed.
+    refusal: Option<(String, Instant)>,
     is_lagging: bool,
     /// The log that something waits for.
     slow: Option<Slow>,
@@ -146,6 +148,7 @@ impl Machine {
             resync: None,
             probe: None,
             dropping: None,
+            refusal: None,
             is_lagging: false,
             slow: None,
             hears_since: now,
@@ -177,7 +180,8 @@ impl Machine {
         let deaths = deaths.filter(|_| self.is_up()).min();
         let settled = self.resync.as_ref().map(|resync| resync.settled);
         let settled = settled.filter(|settled| *settled > self.last_tick);
-        let times = [deaths, settled, self.dropping];
+        let refusal = self.refusal.as_ref().map(|(_, until)| *until);
+        let times = [deaths, settled, self.dropping, refusal];
         let first = times.into_iter().flatten().min();
         first.map_or(self.next_heartbeat, |first| first.min(self.next_heartbeat))
     }
@@ -227,6 +231,7 @@ impl Machine {
     pub(crate) fn down(&mut self, reason: String) {
         self.link = Link::Down { reason };
         self.probe = None;
+        self.refusal = None;
         self.settle_health();
     }
 
@@ -243,6 +248,17 @@ impl Machine {
         if self.is_up() {
             self.listen_anew(false, version, now);
         }
+        self.settle_health();
+    }
+
+    /// The broker refuses what is published while the connection holds, or takes it again.
+    pub(crate) fn refusing(&mut self, reason: Option<String>, now: Instant) {
+        let before = self.refusal.take();
+        self.refusal = reason.map(|reason| {
+            // The first reason stands for all.
+            let reason = before.map_or(reason, |(before, _)| before);
+            (reason, now + REFUSING)
+        });
         self.settle_health();
     }
 
@@ -386,6 +402,7 @@ impl Machine {
             self.output.push_back(Output::Expired { question });
         }
         self.dropping = self.dropping.filter(|until| *until > now);
+        self.refusal.take_if(|(_, until)| *until <= now);
         self.end_resync(now);
         self.settle_health();
     }
@@ -478,6 +495,10 @@ impl Machine {
         if let Link::Down { reason } = &self.link {
             let reason = reason.clone();
             return Health::Degraded(Trouble::Down { reason });
+        }
+        if let Some((reason, _)) = &self.refusal {
+            let reason = reason.clone();
+            return Health::Degraded(Trouble::Refused { reason });
         }
         let lost = |sent| self.last_tick.saturating_duration_since(sent) >= DEAD;
         if self.probe.is_some_and(lost) {

@@ -1,4 +1,4 @@
-//! What is seen of logs that don't answer.
+//! What is seen of logs that don't answer, and of brokers that refuse.
 
 use std::time::Duration;
 
@@ -94,4 +94,35 @@ fn a_log_that_is_refused_says_why_at_once() {
     world.pass(SILENT / 2);
     let health = world.machine.health().to_string();
     assert!(health.contains("no right to keys"), "{health}");
+}
+
+#[test]
+fn a_broker_that_refuses_is_trouble_until_it_takes_the_same_or_for_a_while() {
+    let refused = |reason: &str| {
+        let reason = reason.to_owned();
+        Health::Degraded(Trouble::Refused { reason })
+    };
+    let mut world = World::new();
+    let refuse = |world: &mut World, reason: &str| {
+        let reason = Some(reason.to_owned());
+        world.machine.refusing(reason, world.now);
+    };
+    refuse(&mut world, "no memory");
+    world.pass(REFUSING / 2);
+    // That is no change.
+    refuse(&mut world, "no right");
+    world.pass(REFUSING / 2);
+    assert_eq!(*world.machine.health(), refused("no memory"));
+    world.machine.refusing(None, world.now);
+    assert_eq!(*world.machine.health(), Health::Ready);
+    refuse(&mut world, "no right");
+    assert_eq!(*world.machine.health(), refused("no right"));
+    world.pass(REFUSING);
+    assert_eq!(*world.machine.health(), Health::Ready);
+    // The next connection is another matter.
+    refuse(&mut world, "no right");
+    world.machine.down("cut".to_owned());
+    world.machine.up(0, world.now);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(*world.machine.health(), Health::Ready);
 }

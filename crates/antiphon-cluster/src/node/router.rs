@@ -210,6 +210,9 @@ impl Ears for Router {
                 self.connect_all(now);
             }
             Event::Dropped { .. } => self.with_machine(|machine| machine.dropped(version, now)),
+            Event::Refusing { reason } => {
+                self.with_machine(|machine| machine.refusing(reason, now));
+            }
             Event::Refused {
                 from,
                 number,
