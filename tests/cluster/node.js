@@ -71,8 +71,13 @@ export async function client(io, options = {}, prepare = () => {}) {
   return { client, socket };
 }
 
-/** Waits for what is going on to have happened. */
-export const settle = () => new Promise((done) => setTimeout(done, 30));
+/**
+ * Waits for what is going on to have happened: all of it is in this process, which looks at its sockets
+ * in each of these turns. The time alone says nothing if the process doesn't run meanwhile.
+ */
+export async function settle() {
+  for (let turn = 0; turn < 30; turn++) await new Promise((done) => setTimeout(done, 1));
+}
 
 async function until(condition) {
   while (!condition()) await new Promise((done) => setTimeout(done, 5));
