@@ -17,7 +17,9 @@ export async function startRedis(more = []) {
   const end = () => child.kill("SIGKILL");
   process.on("exit", end);
   const url = `redis://127.0.0.1:${port}`;
-  const client = new Redis(url, { lazyConnect: false, retryStrategy: () => 50 });
+  // It may take longer to start than a request is tried by default: a second.
+  const retries = { retryStrategy: () => 50, maxRetriesPerRequest: null };
+  const client = new Redis(url, { lazyConnect: false, ...retries });
   client.on("error", () => {});
   const ended = new Promise((_, reject) => {
     child.on("exit", (code) => reject(new Error(`redis-server ended: ${code}`)));
