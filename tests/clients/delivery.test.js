@@ -46,8 +46,11 @@ describe(`at least once: ${client.name}`, () => {
     assert.deepEqual(new Set(tries.map(({ value }) => value)), new Set([7]));
     assert.equal(new Set(tries.map(({ id }) => id)).size, 1, "all have one id");
     tries.at(-1).acknowledge();
+    // What was sent before the server knew comes before the answer.
+    await ask(socket, "message-with-ack");
+    const tried = tries.length;
     await new Promise((resolve) => setTimeout(resolve, 10 * PAUSE));
-    assert.equal(tries.length, 3);
+    assert.equal(tries.length, tried);
     socket.disconnect();
     await proxy.close();
   });
@@ -125,7 +128,7 @@ describe(`at least once: ${client.name}`, () => {
 describe(`handled once: ${client.name}`, () => {
   for (const mode of Object.keys(modes)) {
     test(`an event whose acknowledgement is late or lost is handled once: ${mode}`, async () => {
-      const subject = await behind(server, { mode, retries: 20, ackTimeout: 100, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 });
+      const subject = await behind(server, { mode, retries: 300, ackTimeout: 100, reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 });
       const { proxy, socket } = subject;
       // Longer than the time for an answer: it comes again while it is handled.
       const first = await send(socket, "buy", 350);

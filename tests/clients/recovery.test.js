@@ -267,6 +267,7 @@ describe(`recovery: ${client.name}`, () => {
     await connected(subject.socket);
     assert.equal(subject.socket.recovered, true);
     assert.equal(subject.socket.id, subject.id);
+    await until(() => subject.news.length > 0, "what was missed");
     assert.deepEqual(subject.news, [1]);
     chatter.disconnect();
     await subject.end();
