@@ -50,6 +50,12 @@ impl Client {
         raw
     }
 
+    /// What this connection has said is known when the next thing that it says is answered.
+    async fn has_claimed(raw: &mut Raw) {
+        raw.send("40/unknown,").await;
+        raw.expect_prefix("44/unknown,").await;
+    }
+
     async fn joined(mut raw: Raw, offset: Option<String>) -> Self {
         let connect = raw.expect_prefix("40{").await;
         let connect: Value = serde_json::from_str(&connect[2..]).unwrap();
@@ -169,20 +175,21 @@ async fn what_is_emitted_during_takeovers_comes_once_and_in_order() {
 async fn of_two_connections_that_claim_a_session_at_once_one_gets_it() {
     let io = recovering();
     let address = serve(&io).await;
-    let gate = support::Gate::new();
-    let asked = gate.clone();
+    let (log, gate) = (support::Log::default(), support::Gate::new());
+    let asked = (log.clone(), gate.clone());
     io.of("/").on_connect(async |_: Socket| {});
     let client = Client::new(address).await;
     io.of("/").middleware(move |_: Socket| {
-        let asked = asked.clone();
+        let (log, gate) = asked.clone();
         async move {
-            asked.pass().await;
+            log.note("asked");
+            gate.pass().await;
             Ok::<_, ConnectError>(())
         }
     });
     let mut one = Client::open(address, &client.auth()).await;
     let mut other = Client::open(address, &client.auth()).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    until("both claims", || log.seen().len() == 2).await;
     gate.open(2);
     let (Received::Text(one), Received::Text(other)) = tokio::join!(one.next(), other.next())
     else {
@@ -235,9 +242,9 @@ async fn a_client_that_claims_its_session_while_it_is_resumed_gets_it() {
     // The first has taken the session, and waits until this is stored.
     io.emit("n", 1);
     let mut one = Client::open(address, &auth).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    let other = Client::open(address, &auth).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    Client::has_claimed(&mut one).await;
+    let mut other = Client::open(address, &auth).await;
+    Client::has_claimed(&mut other).await;
     assert_eq!(store.store(1), 1);
     one.expect(r#"44{"message":"resumed on another connection"}"#)
         .await;

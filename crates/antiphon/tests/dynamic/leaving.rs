@@ -106,9 +106,10 @@ async fn nobody_joins_a_namespace_that_goes_away() {
 
 #[tokio::test]
 async fn a_namespace_with_recovery_goes_when_nobody_can_come_back() {
-    let recovery = Recovery::new()
-        .duration(Duration::from_secs(1))
-        .namespaces(["/room-{id}"]);
+    // Long enough for a client to come back in time on a busy machine.
+    const AWAY: Duration = Duration::from_secs(5);
+
+    let recovery = Recovery::new().duration(AWAY).namespaces(["/room-{id}"]);
     let io = Server::builder()
         .recovery(recovery)
         .remove_empty_namespaces(true)
@@ -130,13 +131,9 @@ async fn a_namespace_with_recovery_goes_when_nobody_can_come_back() {
     let back = client.expect_prefix("40/room-1,").await;
     assert!(back.contains(&pid), "{back}");
     client.expect_prefix(r#"42/room-1,["missed","#).await;
-    drop(client);
-    until("its end", || io.engine().stats().sessions == 0).await;
+    // Before it leaves: the end of its session may be seen late.
     let left = Instant::now();
+    drop(client);
     until("the namespace's end", || rooms.children().is_empty()).await;
-    assert!(
-        left.elapsed() >= Duration::from_millis(900),
-        "{:?}",
-        left.elapsed()
-    );
+    assert!(left.elapsed() >= AWAY, "{:?}", left.elapsed());
 }
