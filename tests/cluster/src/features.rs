@@ -74,7 +74,8 @@ pub async fn sockets_of_both_servers_acknowledge(pair: Pair) {
 
 pub async fn a_socket_that_is_silent_is_counted_and_its_server_isnt_missing(pair: Pair) {
     let (mut clients, ids) = pair.clients(["a", "a"]).await;
-    let asked = pair.one().broadcast().timeout(Duration::from_secs(1));
+    // On a busy machine an answer takes its time, too.
+    let asked = pair.one().broadcast().timeout(Duration::from_secs(5));
     let asked = asked.emit_with_ack::<u32>("q", ());
     answer(&mut clients[0], "[1]").await;
     let answered = within("the time", asked).await.unwrap();

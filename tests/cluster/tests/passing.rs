@@ -130,6 +130,8 @@ async fn played(servers: &Servers) -> (TcpListener, String) {
 /// What comes on this connection until it pauses.
 async fn heard(stream: &mut TcpStream) -> String {
     let mut heard = Vec::new();
+    let first = within("what is sent", stream.read_buf(&mut heard)).await;
+    assert!(first.unwrap() > 0, "nothing is sent");
     let pause = Duration::from_millis(200);
     while let Ok(read) = tokio::time::timeout(pause, stream.read_buf(&mut heard)).await {
         if read.unwrap() == 0 {
