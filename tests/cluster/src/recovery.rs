@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
-    Client, Pair,
+    Client, NO_PING, Pair,
     support::{Received, WEBSOCKET, WebSocket, serve, sid, until, within},
 };
 
@@ -26,7 +26,9 @@ pub fn recovery() -> Recovery {
 
 /// How the servers of such a pair are built.
 pub fn builder() -> ServerBuilder {
-    Server::builder().recovery(recovery())
+    Server::builder()
+        .recovery(recovery())
+        .ping_interval(NO_PING)
 }
 
 /// What a client needs to come back.
@@ -69,7 +71,7 @@ impl Session {
 
     /// As [`back`](Self::back), when its session has been saved.
     pub async fn back_at_last(&self, io: &Server) -> Returning {
-        for _ in 0..100 {
+        for _ in 0..400 {
             let back = self.back(io).await;
             if back.sid == self.sid {
                 return back;
