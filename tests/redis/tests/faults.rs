@@ -147,7 +147,8 @@ async fn a_redis_that_hangs_fills_a_bounded_queue_and_blocks_nobody() {
     let full = (0..40).find_map(|_| {
         let begun = Instant::now();
         let emitted = two.pair.one().to("nobody here").emit("n", large.clone());
-        assert!(begun.elapsed() < Duration::from_secs(1));
+        // Less than the 5 s after which the broker is given up, and more than a busy machine takes.
+        assert!(begun.elapsed() < Duration::from_secs(4));
         emitted.into_result().err()
     });
     assert!(
