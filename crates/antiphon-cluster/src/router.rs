@@ -330,9 +330,9 @@ impl Ears for Router {
                 }
                 return;
             }
-            Event::Refusing { reason } => {
-                self.member.with_machine(|machine| machine.refusing(reason, now))
-            }
+            Event::Refusing { reason } => self
+                .member
+                .with_machine(|machine| machine.refusing(reason, now)),
             Event::Up => {
                 self.logs.all().iter().for_each(|log| log.up());
                 self.member.with_machine(|machine| machine.up(version, now))
