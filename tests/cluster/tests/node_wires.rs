@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::time::Duration;
+
 use antiphon::{
     Bytes, Recovery, Server, ServerBuilder,
     adapter::{AdapterError, BoxFuture},
