@@ -31,9 +31,7 @@ async fn pair(servers: &[NatsServer]) -> (Pair, [Nats; 2]) {
         nats.connect().await.unwrap()
     };
     let nodes = [connect().await, connect().await];
-    // Clients aren't read while a leader is elected, and answer no ping.
-    let builder = || recovery::builder().ping_interval(PATIENCE);
-    (Pair::of(&nodes, builder).await, nodes)
+    (Pair::of(&nodes, recovery::builder).await, nodes)
 }
 
 /// Waits until so many events are in the log: for longer than the servers of NATS take to elect a leader.

@@ -249,7 +249,8 @@ async fn what_was_committed_before_a_crash_comes_after_it_and_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_deleted_when_they_are_old_and_those_of_a_long_transaction_are_read_before() {
     let keep = |builder: antiphon_postgres::PostgresBuilder| {
-        builder.keep(Duration::from_millis(500), 100_000)
+        // Longer than a busy machine keeps a reader from reading.
+        builder.keep(Duration::from_secs(3), 100_000)
     };
     let two = Two::built(keep).await;
     let ([_here, mut there], _) = two.pair.clients(["a", "b"]).await;
