@@ -25,13 +25,12 @@ use crate::server::{Room, delivery::kept};
 pub(super) struct Fetched {
     /// Whether it was here, and nobody was waited for.
     pub(super) was_here: bool,
-    /// Kept until it is claimed.
-    #[allow(dead_code, reason = "others wait until it is dropped")]
-    pub(super) fetching: Option<Fetching>,
+    /// Others wait until this is dropped: when it is claimed.
+    _fetching: Option<Fetching>,
 }
 
 /// A connection asks for a session elsewhere. Others wait until this is dropped.
-pub(super) struct Fetching {
+struct Fetching {
     ordered: Arc<Ordered>,
     pid: Room,
 }
@@ -61,7 +60,7 @@ impl Ordered {
                 if sessions.contains(pid) && !is_lent {
                     return Ok(Fetched {
                         was_here: !has_waited,
-                        fetching: None,
+                        _fetching: None,
                     });
                 }
                 if !self.is_shared() {
@@ -96,7 +95,7 @@ impl Ordered {
         }
         Ok(Fetched {
             was_here: false,
-            fetching,
+            _fetching: fetching,
         })
     }
 

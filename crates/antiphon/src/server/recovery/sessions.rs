@@ -146,10 +146,9 @@ impl Sessions {
         })
     }
 
-    /// Whether this connection is the one that asks for a session elsewhere: until it is
-    /// [over](Self::fetch_over).
-    pub(super) fn fetch(&mut self, pid: &str) -> bool {
-        self.fetching.insert(pid.into())
+    /// A connection asks for a session elsewhere, until that is [over](Self::fetch_over).
+    pub(super) fn fetch(&mut self, pid: &str) {
+        self.fetching.insert(pid.into());
     }
 
     /// Whether a connection asks for a session elsewhere.
